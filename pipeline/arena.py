@@ -1,0 +1,140 @@
+"""An arena: the shared memory through which one batch goes to a warm child and its results come back.
+
+The agent lays in a batch; the child writes each task's output and then stores the task's end. That store
+publishes the task: the agent can take finished neighbours at any time, without the child's help, also when the child
+is deep in a C call or dead, and the first task without an end is the one that runs, or ran. Nothing here waits.
+
+    halt (1 byte, at 0) · ends (uint32 a task, from 64 on) · body · output, up to the end of the memory
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+ENDS = 64
+NOT_YET = 0xFFFFFFFF
+ROOM = MIB
+"""Bytes of output that a batch always has room for; the task that passes it is the last of its batch."""
+LARGEST = 1 << 30
+"""Bytes of output a single task may have."""
+KEPT = 8 * MIB
+"""An arena that grew larger than this is cut back after the batch."""
+
+_END = struct.Struct("<I")
+
+
+class Arena:
+    """One anonymous shared memory, seen from either side. `descriptor` is what a child needs to see it, too."""
+
+    __slots__ = ("_count", "_output", "descriptor", "map")
+
+    def __init__(self, descriptor: int = -1) -> None:
+        """Look into the memory behind `descriptor`, or make a new one."""
+        if descriptor < 0:
+            descriptor = os.memfd_create("pipe-arena", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, ENDS + ROOM)
+        self.descriptor = descriptor
+        self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+        self._count = self._output = 0
+
+    def lay(self, count: int, size: int) -> int:
+        """Where things are in a batch of `count` tasks in `size` bytes, for both sides; the offset of the body."""
+        body = ENDS + 4 * count
+        self._count, self._output = count, body + size
+        return body
+
+    # --- the agent's side ---
+
+    def load(self, count: int, body: bytes) -> None:
+        """Lay in the next batch. The child must be idle."""
+        at = self.lay(count, len(body))
+        self._fit(self._output + ROOM)
+        self.map[0:1] = b"\0"
+        self.map[ENDS:at] = b"\xff" * (4 * count)
+        self.map[at : self._output] = body
+
+    def halt(self) -> None:
+        """The child shall start no other task of this batch."""
+        self.map[0:1] = b"\1"
+
+    def finished(self) -> int:
+        """How many tasks have ended: all before this one, which runs, or is next."""
+        if self._count and self._end(self._count - 1) != NOT_YET:
+            return self._count
+        low, high = 0, self._count
+        while low < high:
+            middle = (low + high) // 2
+            if self._end(middle) == NOT_YET:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def outputs(self, low: int, high: int) -> tuple[bytes, bytes]:
+        """What the finished tasks `low` to `high` of the batch wrote, joined; and their ends in that, as uint32."""
+        start, stop = self._end(low - 1) if low else 0, self._end(high - 1)
+        if self._output + stop > len(self.map):
+            self.refresh()
+        ends = self.map[ENDS + 4 * low : ENDS + 4 * high]
+        if start:
+            # no end is below `start`, so one long subtraction serves them all: no borrow leaves its uint32
+            step = int.from_bytes(_END.pack(start) * (high - low), "little")
+            ends = (int.from_bytes(ends, "little") - step).to_bytes(len(ends), "little")
+        return self.map[self._output + start : self._output + stop], ends
+
+    def trim(self) -> None:
+        """Give back what a large batch took. The child must be idle."""
+        if len(self.map) > KEPT or os.fstat(self.descriptor).st_size > KEPT:
+            os.ftruncate(self.descriptor, KEPT)
+            self.refresh()
+
+    def close(self) -> None:
+        """Let go; the memory is freed when the child has, too."""
+        if self.descriptor >= 0:
+            self.map.close()
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _end(self, index: int) -> int:
+        """The end of a task's output, or NOT_YET."""
+        end: int = _END.unpack_from(self.map, ENDS + 4 * index)[0]
+        return end
+
+    # --- the child's side ---
+
+    def body(self, at: int) -> memoryview:
+        """The batch's records, laid at `at`. Positions the map where output starts."""
+        self.refresh()
+        self.map.seek(self._output)
+        return memoryview(self.map)[at : self._output]
+
+    def ends(self) -> memoryview:
+        """The tasks' ends, to be stored into."""
+        return memoryview(self.map)[ENDS : ENDS + 4 * self._count].cast("I")
+
+    def append(self, index: int, place: int, data: bytes) -> None:
+        """Write and publish the output of task `index`, which starts at `place`, whatever its size."""
+        self._fit(self._output + place + len(data))
+        at = self._output + place
+        self.map[at : at + len(data)] = data
+        _END.pack_into(self.map, ENDS + 4 * index, place + len(data))
+
+    # --- both ---
+
+    def _fit(self, size: int) -> None:
+        """Make the memory at least this large; pages are whole anyway, and a little more saves the next growing."""
+        if size > len(self.map):
+            os.ftruncate(self.descriptor, (size + size // 8) | 0xFFF)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """See all of the memory, whose size the other side may have changed."""
+        size = os.fstat(self.descriptor).st_size
+        if size != len(self.map):
+            # the old map is not closed but forgotten: views on it may be alive, and it goes with the last
+            self.map = mmap.mmap(self.descriptor, size)

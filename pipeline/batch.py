@@ -1,0 +1,114 @@
+"""A batch: consecutive tasks in an arena, given to one warm child, and what has been told of them.
+
+It promises that each of its tasks is told at most once, that nobody hears of the unwanted, and that what was neither
+told nor unwanted can be cut off and given to others. Indexes count from its first task. It never talks to the child.
+"""
+
+from __future__ import annotations
+
+import signal
+import struct
+
+from pipeline.arena import Arena
+from pipeline.messages import Done, Note, Recipe, Records
+from pipeline.ranges import RangeSet
+from pipeline.records import end_of
+from pipeline.station import NEVER
+
+NOTHING = struct.pack("<I", 0)
+
+
+class Batch:
+    """One batch. `count` is its tasks without those cut off; `seconds` its run time once the child is through."""
+
+    def __init__(self, arena: Arena, records: Records) -> None:
+        self.arena = arena
+        self.count = records.count
+        self.look = NEVER
+        self.seen: int | None = None
+        """The task that ran at the last look, if there was one."""
+        self.seconds: float | None = None
+        self.released = False
+        """What is not run of it after all is to be given back, not put back."""
+        self.unwanted = RangeSet()
+        self.failures: dict[int, tuple[str, str]] = {}
+        """The exception in a line and its traceback, for each failed task that has not been told."""
+        self._records = records
+        self._started = NEVER
+        self._told = 0
+        self._counted = 0.0
+        arena.load(records.count, records.body)
+
+    def start(self, now: float, look: float) -> None:
+        """It is the child's turn; look at it at `look` if it still runs."""
+        self._started, self.look = now, look
+
+    @property
+    def first(self) -> int:
+        """The number of its first task."""
+        return self._records.first
+
+    @property
+    def told(self) -> int:
+        """How many of its tasks are told, or passed over as unwanted."""
+        return self._told
+
+    def reached(self) -> int:
+        """How many of its tasks have ended: the index of the one that runs, or would be next."""
+        return min(self.arena.finished(), self.count)
+
+    def tell(self, high: int, now: float) -> list[Done]:
+        """What is new of the tasks up to `high`, which has been reached: each run of wanted neighbours once."""
+        low = self._told
+        if low >= high:
+            return []
+        passed = max(self._counted, now - self._started) if self.seconds is None else self.seconds
+        spent = max(0.0, passed - self._counted)
+        self._told, self._counted = high, passed
+        wanted = self.unwanted.outside(self.first + low, self.first + high)
+        return [self._done(start - self.first, stop - self.first, spent / len(wanted)) for start, stop in wanted]
+
+    def convict(self, at: int, status: int) -> list[Done]:
+        """The child died of wait status `status` while task `at` ran: the verdict on it, if anybody wants it."""
+        task = self.first + at
+        self._told = at + 1
+        return [] if task in self.unwanted else [Done(task, 1, b"", NOTHING, b"", (verdict(task, status),), 0.0)]
+
+    def cut(self, at: int, recipe: Recipe) -> list[Records]:
+        """Take the tasks from index `at` on out of the batch; the records of those that are wanted."""
+        rest: list[Records] = []
+        if at < self.count:
+            body = self._records.body
+            number, start = self.first + at, end_of(body, at, recipe)
+            for low, high in self.unwanted.outside(number, self.first + self.count):
+                start = end_of(body, low - number, recipe, start)
+                number, end = high, end_of(body, high - low, recipe, start)
+                rest.append(Records(low, high - low, body[start:end]))
+                start = end
+            self.count = at
+        return rest
+
+    def _done(self, low: int, high: int, seconds: float) -> Done:
+        """The Done of the finished tasks `low` to `high`."""
+        failed = [at for at in sorted(self.failures) if low <= at < high]
+        notes, stories = [], []
+        for at in failed:
+            line, story = self.failures.pop(at)
+            notes.append(Note(self.first + at, "exception", 1, _plain(line).decode()))
+            stories.append(_plain(story or f"{line}\n"))
+        output, ends = self.arena.outputs(low, high)
+        return Done(self.first + low, high - low, output, ends, b"".join(stories), tuple(notes), seconds)
+
+
+def verdict(task: int, status: int) -> Note:
+    """What a child's wait status says about the task that it ran."""
+    number, code = status & 0x7F, status >> 8
+    if not number:
+        return Note(task, "exit", code, f"exited with {code}")
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    return Note(task, "signal", number, f"killed by {name}")
+
+
+def _plain(text: str) -> bytes:
+    """The text in bytes that any decoder takes: a lone surrogate is spelled out."""
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,149 @@
+"""A slot for callables: the agent's side of one warm child, for one life of it.
+
+The child has one batch to run and, while tasks are short, one behind it, so that it never waits for the agent. Each
+has an arena of its own. This module starts and kills no process, and never waits for the child.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from pipeline import warm
+from pipeline.arena import Arena
+from pipeline.batch import Batch
+from pipeline.hearing import heard
+from pipeline.messages import Done, Recipe, Records
+from pipeline.ranges import RangeSet
+from pipeline.records import terminator
+from pipeline.station import NEVER
+
+LONG = 0.1
+"""Seconds after which a batch is looked at: what has finished is told, and what stands behind a long task leaves."""
+DEPTH = 2
+"""Batches that a child may have at a time."""
+
+
+class CallSlot:
+    """One slot. `ready` once its child has prepared; `doomed` when its death is ordered, or was noticed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ready = False
+        self.doomed = False
+        self.unfit = ""
+        """Why the child could not prepare."""
+        self.batches: list[Batch] = []
+        """The running one first."""
+        self.arenas = [Arena() for _ in range(DEPTH)]
+        self.talk, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.talk.setblocking(False)
+
+    def takes(self, depth: int) -> bool:
+        """Whether it can take a batch, has fewer than `depth`, and none of them is known to take long."""
+        fast = all(batch.seen is None for batch in self.batches)
+        return self.ready and not self.doomed and fast and len(self.batches) < depth
+
+    def load(self, records: Records, recipe: Recipe, now: float) -> bool:
+        """Give the child a batch; False when it is dead already, and has not got it."""
+        busy = [batch.arena for batch in self.batches]
+        which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
+        batch = Batch(self.arenas[which], records)
+        mark = warm.WHOLE if recipe.block else terminator(recipe)[0]
+        try:
+            self.talk.send(warm.BATCH.pack(which, records.count, len(records.body), mark))
+        except OSError:
+            self.doomed = True
+            return False
+        self.batches.append(batch)
+        self._start(now)
+        return True
+
+    def hear(self) -> bool:
+        """Take in all that the child has said; False when it will say no more."""
+        words, alive = heard(self.talk, warm.HEARD)
+        for word in words:
+            self._heard(word)
+        return alive
+
+    def tell(self, now: float) -> list[Done]:
+        """What has finished and is wanted, each run of neighbours once."""
+        reached = [batch.reached() for batch in self.batches]
+        self.hear()  # a failure is said before its task is published, so by now all of them are here
+        return [done for batch, high in zip(self.batches, reached, strict=True) for done in batch.tell(high, now)]
+
+    def running(self) -> int:
+        """The number of the task that runs, or would be next; -1 if there is none."""
+        for batch in self.batches:
+            at = batch.reached()
+            if at < batch.count and batch.seconds is None:
+                return batch.first + at
+        return -1
+
+    def take_back(self, recipe: Recipe) -> list[Records]:
+        """Stop the child behind its present task; the records of all that it will not start."""
+        # halt, then look: the child publishes a task before it looks at the halt for the next one
+        for batch in self.batches:
+            batch.arena.halt()
+        rest, running = [], False
+        for batch in self.batches:
+            at = 0 if running else batch.reached() + 1
+            running = running or at <= batch.count
+            rest += batch.cut(at, recipe)
+        return rest
+
+    def look(self, now: float, recipe: Recipe) -> tuple[list[Done], list[Records]]:
+        """The first batch takes long: what has finished; and what stands behind a task that ran at the last look."""
+        batch, running = self.batches[0], self.running()
+        dones = self.tell(now)
+        rest = self.take_back(recipe) if running == batch.seen else []
+        batch.seen = running
+        lonely = sum(batch.count - batch.told for batch in self.batches) <= 1
+        batch.look = NEVER if lonely else now + LONG / 2
+        return dones, rest
+
+    def unwant(self, ranges: RangeSet) -> bool:
+        """Nobody wants to hear of these tasks; whether it had any of them."""
+        for batch in self.batches:
+            batch.unwanted.update(ranges.inside(batch.first, batch.first + batch.count))
+        return any(len(batch.unwanted) for batch in self.batches)
+
+    def convict(self, status: int, recipe: Recipe) -> tuple[list[Done], list[Records]]:
+        """The child died of `status`: the verdict on its task, and the records of those behind. Tell before."""
+        task, verdicts, rest = self.running(), [], []
+        for batch in self.batches:
+            if batch.seconds is None and batch.first <= task < batch.first + batch.count:
+                verdicts = batch.convict(task - batch.first, status)
+            rest += batch.cut(batch.told, recipe)
+        self.batches.clear()
+        return verdicts, rest
+
+    def finish(self, recipe: Recipe, now: float) -> list[Records]:
+        """The first batch is over; the records of what was not run of it after all. Tell before."""
+        batch = self.batches.pop(0)
+        batch.arena.trim()
+        self._start(now)
+        return batch.cut(batch.told, recipe)
+
+    def close(self) -> None:
+        """Let go of the child."""
+        self.talk.close()
+        for arena in self.arenas:
+            arena.close()
+
+    def _start(self, now: float) -> None:
+        """The first batch runs."""
+        if len(self.batches) == 1:
+            self.batches[0].start(now, now + LONG)
+
+    def _heard(self, word: bytes) -> None:
+        """One saying of the child. It speaks of the first batch that it has not finished."""
+        what, index, seconds = warm.SAYING.unpack_from(word)
+        batch = next((batch for batch in self.batches if batch.seconds is None), None)
+        if what == warm.READY:
+            self.ready = True
+        elif what == warm.UNFIT:
+            self.unfit = "\n".join(warm.texts(word)).rstrip()
+        elif batch and what == warm.FAILED:
+            batch.failures[index] = warm.texts(word)
+        elif batch:
+            batch.seconds = seconds

@@ -1,0 +1,164 @@
+"""From the words of a command line to one command and its Settings.
+
+Signatures and help are built from the fields of Settings, so an option is written down once. Typer declares
+and click parses; only the chosen command's module is imported. Nothing runs in here: the choice is handed
+back, so that no framework stands between a command and its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from pipeline import __version__
+from pipeline.cli.signature import Typed, signed
+from pipeline.errors import OK, USAGE, UsageError
+from pipeline.settings import ALL, TASKS, WORK, Settings, settings_from
+
+COMMANDS = tuple(ALL.split())
+ARGUMENTS_FOLLOW = ":::"
+LOOKING = {"kill", "top"}
+ENDPOINTS = {"at", "desk", "results", "control"}
+_LAYOUT: dict[str, object] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
+GROUP_HELP = """Spread tasks over many processes and machines; bring each result home, once.
+
+\b
+Examples:
+  seq 100 | pipe run 'sleep 0.{}; echo slept {}'
+  pipe run gzip -k {} ::: *.log
+  pipe run -a words.txt -o lengths.txt --call builtins:len
+
+A task is a line. `pipe run` does all on this machine; `pipe ventilate`, `pipe work` and `pipe sink` are its three
+stations, to be started in any order, here or on many machines. Each command's --help has examples.
+
+\b
+Exit codes: 0 all tasks ok, 1 some failed, 2 wrong usage, 3 could not be completed,
+130 and 143 interrupted, 141 stdout closed, 70 a bug of pipe.
+"""
+FIRST_WORDS = """pipe spreads tasks over many processes. A task is a line:
+
+  seq 100 | pipe run 'sleep 0.{}; echo slept {}'             a shell line for each
+  pipe run gzip -k {} ::: *.log                              arguments instead of lines
+  pipe run -a words.txt -o lengths.txt --call builtins:len   a Python function, warm
+
+pipe --help says more.
+"""
+
+# click's UsageError: typer carries a click of its own, and exports only what is derived from it
+_Misused: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A command, and what it shall do; or, without one, only the exit code of what was already shown."""
+
+    command: str = ""
+    settings: Settings = field(default_factory=Settings)
+    exit_code: int = 0
+
+
+class _Plain(TyperCommand):
+    """A command whose words stay as click's parser read them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words as they are: typer converts each by pydantic, whose import takes longer than all else here."""
+        words, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if words.get("help") is True:
+            return super().parse_args(ctx, args)
+        if rest:
+            ctx.fail(f"too many words: {' '.join(rest)}")
+        ctx.params = words
+        return []
+
+
+def choose(argv: Sequence[str]) -> Choice:
+    """What these words ask for. Help and version are shown here. Raises UsageError."""
+    name = argv[0] if argv else ""
+    if name not in COMMANDS:
+        return Choice(exit_code=_without_command(argv))
+    words, arguments = _split(name, argv[1:])
+    typed = _parse(command(name), words, f"pipe {name}")
+    if isinstance(typed, int):
+        return Choice(exit_code=typed)
+    if "name" not in typed:
+        typed.update(_unnamed(name, typed))
+    return Choice(name, settings_from({**typed, "arguments": arguments}).validate(name))
+
+
+def _unnamed(name: str, typed: Typed) -> Typed:
+    """The name of a pipeline that got none: a run's own, so that two runs never meet; the live one to look at."""
+    if name == "run":
+        return {"name": f"run-{os.getpid()}"}
+    if name not in LOOKING or not typed.keys().isdisjoint(ENDPOINTS):
+        return {}
+    from pipeline.places import live_names
+
+    live = sorted(live_names())
+    if len(live) > 1:
+        raise UsageError(f"several pipelines are live: {', '.join(live)}; pick one with --name")
+    return {"name": live[0]} if live else {}
+
+
+def command(name: str) -> TyperCommand:
+    """The parser of one command; what it returns is what was typed, by the fields' names."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    declare = app.command(
+        name,
+        cls=_Plain,
+        help=import_module(f"pipeline.cli.{name}").HELP,
+        # options end at the first word of COMMAND: what follows belongs to it
+        context_settings={"allow_interspersed_args": name not in WORK.split(), **_LAYOUT},
+    )
+    declare(signed(name))
+    built = typer.main.get_command(app)
+    assert isinstance(built, TyperCommand)  # a lone command makes no group
+    return built
+
+
+def group() -> typer.core.TyperGroup:
+    """All commands under one name, for `pipe --help` and for a wrong first word."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @app.callback(help=GROUP_HELP, context_settings=_LAYOUT)
+    def _pipe(*, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+        """Only for its help: choose() answers --version itself."""
+        del version
+
+    built = typer.main.get_group(app)
+    for name in COMMANDS:
+        built.add_command(command(name))
+    return built
+
+
+def _without_command(argv: Sequence[str]) -> int:
+    """Exit code of what is shown when the first word is no command."""
+    if not argv:
+        typer.echo(FIRST_WORDS, nl=False, err=True)
+        return USAGE
+    if argv[0] == "--version":
+        typer.echo(f"pipe {__version__}")
+        return OK
+    return int(_parse(group(), argv, "pipe"))
+
+
+def _split(name: str, words: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """The words before and after the first `:::`; None if there is none, or if this command takes no tasks."""
+    if name not in TASKS.split() or ARGUMENTS_FOLLOW not in words:
+        return list(words), None
+    at = words.index(ARGUMENTS_FOLLOW)
+    return list(words[:at]), tuple(words[at + 1 :])
+
+
+def _parse(parser: Any, words: Sequence[str], name: str) -> Any:
+    """What the parser returns; an exit code after it has shown its help. Raises UsageError with click's sentence."""
+    try:
+        return parser.main(list(words), prog_name=name, standalone_mode=False)
+    except _Misused as wrong:
+        said = wrong.format_message().rstrip(".")  # type: ignore[attr-defined]
+        raise UsageError(f"{said[:1].lower()}{said[1:]} (see `{name} --help`)") from None

@@ -1,0 +1,67 @@
+"""The person's side of stderr: sentences, one progress line, one summary.
+
+Promises: the progress line is drawn on a terminal only and is gone before anything else is said. Forked stations
+each hold a copy; only the sink is told a Status, so only the sink draws. Never touches stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+
+from pipeline import render
+from pipeline.messages import Status, Told
+from pipeline.settings import Settings
+
+ERASE = "\r\x1b[K"
+MEMORY = 30  # statuses over which the rate is taken
+
+
+class Screen:
+    """Where the stations' sentences go. `started` is a time.monotonic()."""
+
+    def __init__(self, settings: Settings, started: float) -> None:
+        terminal = sys.stderr.isatty()
+        self._quiet = settings.quiet
+        self._where = render.place(settings)
+        self._erase = ERASE if terminal else ""
+        # results that scroll over the same terminal would be mixed up with the line
+        self._drawing = terminal and not settings.quiet and (settings.output != "" or not sys.stdout.isatty())
+        self._started = started
+        self._last: Status | None = None
+        self._past: deque[tuple[float, int]] = deque(maxlen=MEMORY)
+
+    def say(self, text: str) -> None:
+        """One sentence."""
+        self._put(f"{self._erase}pipe: {text}\n")
+
+    def told(self, message: Told) -> None:
+        """What a station passes on to the person. A Status is drawn; all else is a sentence."""
+        if not isinstance(message, Status):
+            self.say(render.sentence(message, self._where))
+            return
+        now = time.monotonic()
+        if not message.run:
+            # the sink came first: the run's time starts when somebody has something to run
+            self._started = now
+            return
+        self._last = message
+        self._past.append((now, message.settled))
+        if self._drawing:
+            self._put(f"{ERASE}{render.progress(message, self._rate())}")
+
+    def finish(self) -> None:
+        """Take the progress line away and say the summary, if there was a run."""
+        summary = f"pipe: {render.summary(self._last, time.monotonic() - self._started)}\n" if self._last else ""
+        self._put(self._erase + ("" if self._quiet else summary))
+
+    def _rate(self) -> float:
+        """Tasks per second over the last statuses; 0 while there is but one."""
+        (then, before), (now, done) = self._past[0], self._past[-1]
+        return (done - before) / (now - then) if now > then else 0.0
+
+    def _put(self, text: str) -> None:
+        """Whole and at once, so that lines of several processes do not mix."""
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,34 @@
+"""`pipe sink`: the station that writes results and knows when all is done.
+
+Promises: progress while it runs and a summary at its end, however it ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.cli.screen import Screen
+
+HELP = """Write the results, and say KILL when all are here.
+
+Results go to stdout or to a file, each task's output whole; a task's stderr goes to stderr.
+
+\b
+Examples:
+  pipe sink > results.txt
+  pipe sink -o results.txt --keep-order
+  pipe sink --at tcp://10.0.0.5 --insecure -o results.txt
+"""
+
+
+def main(settings: Settings, screen: Screen) -> int:
+    """Be the sink; the run's exit code."""
+    from pipeline import line
+
+    try:
+        return line.collect(settings, screen.told)
+    finally:
+        screen.finish()

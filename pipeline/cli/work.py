@@ -1,0 +1,38 @@
+"""`pipe work`: one worker process, under its keeper.
+
+Promises: when worker or keeper dies, nothing that it started lives on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.cli.ends import guarded
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.cli.screen import Screen
+
+HELP = """Run COMMAND for each task that comes, until KILL.
+
+Start as many workers as you like, at any time. All workers of a run must have the same COMMAND.
+One COMMAND word is a shell line, several are an argv without a shell. {} is the task; without {} it is appended.
+
+\b
+Examples:
+  pipe work 'gzip {}'
+  pipe work --jobs 8 --name hashes sha256sum
+  pipe work --call builtins:len
+  pipe work --at tcp://10.0.0.5 --insecure 'convert {} {}.png'
+"""
+
+
+def main(settings: Settings, screen: Screen) -> int:
+    """Be a worker until KILL; 0 then."""
+    from pipeline import line
+    from pipeline.machine import usable_cpus
+    from pipeline.processes import keep
+
+    work = replace(settings, jobs=settings.jobs or usable_cpus())
+    return keep(guarded(lambda: line.work(work, screen.told)))

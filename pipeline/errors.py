@@ -1,0 +1,55 @@
+"""What can go wrong, by whose fault, and the exit code that says so.
+
+A failed task is a value, never an exception. What the person or the world did raises a PipelineError with a
+sentence: what happened, where, what to do next. What a peer sent wrong is a DecodeError, counted and dropped.
+What only a bug of ours can do raises a StationError, with its story.
+"""
+
+from __future__ import annotations
+
+OK = 0
+TASKS_FAILED = 1
+USAGE = 2
+INCOMPLETE = 3
+OUR_BUG = 70
+INTERRUPTED = 130
+TERMINATED = 143
+STDOUT_CLOSED = 141
+
+CLOSED = "stdout closed"
+"""What an output says that nobody reads any more."""
+
+
+class PipelineError(Exception):
+    """Expected: told in one sentence, and the process ends with `exit_code`."""
+
+    exit_code = INCOMPLETE
+
+
+class UsageError(PipelineError):
+    """Asked for something that can't be: a wrong option, a file that is not there."""
+
+    exit_code = USAGE
+
+
+class DecodeError(Exception):
+    """A frame from a peer that is not one of our words. Never leaves the edge that read it."""
+
+
+class ForeignError(DecodeError):
+    """A frame of another version of the protocol."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"protocol version {version}")
+        self.version = version
+
+
+class StationError(Exception):
+    """A bug of ours. The loop adds the last messages to it."""
+
+    exit_code = OUR_BUG
+
+
+def interrupted(reason: str) -> int:
+    """The exit code of an end that somebody asked for."""
+    return {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED}.get(reason, INCOMPLETE)

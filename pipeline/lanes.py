@@ -1,0 +1,128 @@
+"""One lane for each life of each worker: what it may be sent, what it holds, whether it is still there.
+
+A lane knows from pulses, never from its own counting, what its worker holds. What a pulse has seen arrive and does not
+name any more was given back or lost, and goes out again. Nothing here sends; the ventilator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+from pipeline.messages import Pulse, Recipe
+from pipeline.ranges import RangeSet
+from pipeline.station import NEVER
+from pipeline.stock import Span, cut
+
+WORK = 0.05
+"""Seconds of one slot's work that a chunk should be."""
+GROWTH = 4
+"""A chunk grows at most so many times per measurement."""
+CHUNK_SIZE = 512 << 10
+"""Bytes that a chunk should not pass; a larger record travels whole."""
+IN_FLIGHT = 8 << 20
+"""Bytes on one lane past which nothing is added."""
+SUSPECT = 2.0
+"""Seconds until a worker is lost that can't be reached."""
+UNSEEN, SPEED = 3.0, 1e6
+"""A chunk is overdue after UNSEEN seconds plus its bytes at SPEED a second."""
+
+
+class Lane:
+    """The ventilator's side of one worker."""
+
+    def __init__(self, number: int, pulse: Pulse, peer: bytes, now: float) -> None:
+        self.number, self.worker, self.peer = number, pulse.worker, peer
+        self.at = ""
+        """Where it is bound; empty until it is."""
+        self.sequence, self.allowed, self.slots = 0, 0, pulse.slots
+        self.heard, self.suspected = now, NEVER
+        self.claims = RangeSet()
+        self.out: dict[int, Span] = {}
+        self.size = 0
+        self.chunk = 1
+        self._done, self._lost = pulse.done, 1.0
+        self._unseen: list[tuple[int, float, int]] = []  # sequence, sent at, bytes
+
+    def pulsed(self, pulse: Pulse, peer: bytes, now: float) -> None:
+        """Take in what the worker says of itself, but for what it holds."""
+        self.peer, self.heard, self.suspected = peer, now, NEVER
+        here = pulse.lane == self.number
+        self.allowed = pulse.allowed if here else max(0, pulse.allowed - pulse.seen)
+        if here:
+            if self._unseen and pulse.seen >= self._unseen[0][0]:
+                self._lost = 1.0
+            self._unseen = [unseen for unseen in self._unseen if unseen[0] > pulse.seen]
+        if pulse.done != self._done and pulse.pace:
+            self.chunk = max(1, min(self.chunk * GROWTH, int(WORK / pulse.pace)))
+            self._done = pulse.done
+
+    def room(self) -> int:
+        """How many chunks may be sent now."""
+        if not self.at or self.size >= IN_FLIGHT:
+            return 0
+        return max(0, self.allowed - self.sequence)
+
+    def carry(self, span: Span, now: float) -> Span:
+        """The span goes out on this lane as its next sequence."""
+        self.sequence += 1
+        self._unseen.append((self.sequence, now, len(span.body)))
+        sent = Span(span.first, span.count, span.body, self.number, self.sequence)
+        self.hold(sent)
+        return sent
+
+    def hold(self, span: Span) -> None:
+        """The span is this worker's from now on."""
+        self.out[span.first] = span
+        self.size += len(span.body)
+
+    def settle(self, settled: RangeSet, recipe: Recipe) -> None:
+        """Forget the records of what is settled."""
+        self._keep(lambda span: settled.outside(span.first, span.end), recipe)
+
+    def judge(self, pulse: Pulse, recipe: Recipe) -> list[Span]:
+        """What this worker was sent, has seen pass, and does not hold: to be sent again."""
+        self.claims = RangeSet((*pulse.holding, *pulse.finished))
+        gone: list[Span] = []
+
+        def held(span: Span) -> list[tuple[int, int]]:
+            if (span.lane, span.sequence) > (pulse.lane, pulse.seen):
+                return [(span.first, span.end)]
+            if missing := self.claims.outside(span.first, span.end):
+                gone.extend(cut(span, missing, recipe))
+            return self.claims.inside(span.first, span.end)
+
+        self._keep(held, recipe)
+        return gone
+
+    def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]], recipe: Recipe) -> None:
+        for span in list(self.out.values()):
+            rest = rest_of(span)
+            if rest == [(span.first, span.end)]:
+                continue
+            del self.out[span.first]
+            self.size -= len(span.body)
+            for part in cut(span, rest, recipe):
+                self.hold(part)
+
+    def overdue(self, now: float) -> bool:
+        """Whether the lane swallows what it is given while its worker's pulses come: it wants a new connection."""
+        if not self._unseen or not self.at:
+            return False
+        _, since, size = self._unseen[0]
+        return self.heard > since and now - since > (UNSEEN + size / SPEED) * self._lost
+
+    def rebind(self, number: int) -> None:
+        """A new connection under a new number; what the old one carried is judged by the next pulse that knows it."""
+        self.number, self.at, self.sequence = number, "", 0
+        self._unseen.clear()
+        self._lost *= 2
+
+    def is_silent(self, now: float, liveness: float) -> bool:
+        """Whether its worker counts as lost."""
+        return now - self.heard > liveness or now - self.suspected > SUSPECT
+
+
+def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
+    """How many tasks the next chunk takes: what the worker's pace asks for, but no more than its share of what is at hand."""
+    return fixed or max(1, min(lane.chunk, ceil(at_hand / max(1, credit))))

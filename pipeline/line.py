@@ -1,0 +1,171 @@
+"""The line as it is built for real: each station with its edges, run in this process until it is done.
+
+Executors and their children are made before the context, since a context does not survive a fork. Whatever happens,
+sockets are closed, the context is terminated within its lingers, and locks and ipc files are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from pipeline import calling, listening, places
+from pipeline.errors import OK, TASKS_FAILED
+from pipeline.loop import Loop
+from pipeline.messages import Began, Ended, Message, Recipe
+from pipeline.places import Lock, Place, meeting_place
+from pipeline.processes import keeper_fd, kill_descendants
+from pipeline.signals import Signals
+from pipeline.sockets import Sockets
+from pipeline.station import Edge, Port, Station
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+Told = Callable[[Message], None]
+
+
+def ventilate(settings: Settings, told: Told) -> int:
+    """Be the ventilator until the sink has settled all tasks; the exit code."""
+    from pipeline.machine import raise_descriptor_limit
+    from pipeline.source import Source
+    from pipeline.ventilator import Feed, Ventilator
+
+    place = meeting_place(settings)
+    source = Source(Recipe(zero=settings.zero), settings.files, settings.arguments, settings.block)
+    raise_descriptor_limit()
+    feed = Feed(
+        run=secrets.token_hex(8),
+        fingerprint=source.fingerprint,
+        recipe=source.recipe,
+        sink_at=place.results,
+        control_at=place.control,
+        chunk=settings.chunk,
+        window=settings.window,
+        interval=settings.interval,
+        liveness=settings.liveness,
+        patience=settings.patience,
+    )
+    with _Post("ventilator", place, told) as post:
+        own = post.begin(("desk", "lane"), verbose=settings.verbose > 0)
+        first, last = (int(port) for port in settings.lane_ports.split("-"))
+        stem = place.desk.rpartition(":")[0] if place.is_tcp else f"ipc://{place.folder}"
+        ports = range(first, last + 1) if place.is_tcp else None
+        edges: dict[Port, Edge] = {Port.SOURCE: post.own(source)}
+        edges[Port.RESULTS] = post.own(calling.results(own, place.results))
+        edges[Port.CONTROL] = post.own(calling.control(own, place.control))
+        edges[Port.LANES] = post.own(listening.LanesOut(own, stem, ports))
+        edges[Port.DESK] = post.own(listening.DeskIn(own, place.desk))
+        return post.run(Ventilator(feed, time.monotonic()), edges)
+
+
+def collect(settings: Settings, told: Told) -> int:
+    """Be the sink until all is written and everybody has gone; the exit code."""
+    from pipeline.journal import NoJournal
+    from pipeline.machine import raise_descriptor_limit
+    from pipeline.output import Output
+    from pipeline.sink import Order, Sink
+    from pipeline.spill import Spill
+
+    place = meeting_place(settings)
+    output = Output(settings.output)
+    raise_descriptor_limit()
+    order = Order(
+        settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience
+    )
+    with _Post("sink", place, told) as post:
+        own = post.begin(("results", "control"), verbose=settings.verbose > 0)
+        edges: dict[Port, Edge] = {Port.OUTPUT: post.own(output), Port.JOURNAL: post.own(NoJournal())}
+        edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))  # noqa: PTH120
+        edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
+        edges[Port.RESULTS] = post.own(listening.ResultsIn(own, place.results))
+        sink = Sink(order, secrets.token_hex(4), time.time_ns() // 1000, time.monotonic())
+        code = post.run(sink, edges)
+        if sink.kill and sink.kill.mode == "done":
+            output.finish()
+        return code
+
+
+def work(settings: Settings, told: Told) -> int:
+    """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
+    from pipeline.machine import usable_cpus
+    from pipeline.worker import Identity, Worker
+
+    place = meeting_place(settings)
+    slots = settings.jobs or usable_cpus()
+    with _Post("worker", place, told) as post:
+        executor = post.own(_executor(settings, slots))
+        own = post.begin((), verbose=settings.verbose > 0)
+        edges = {Port.EXECUTOR: executor}
+        edges[Port.LANES] = post.own(calling.lane(own))
+        edges[Port.RESULTS] = post.own(calling.results(own))
+        edges[Port.CONTROL] = post.own(calling.control(own, place.control))
+        edges[Port.DESK] = post.own(calling.desk(own, place.desk))
+        return post.run(Worker(_identity(settings, slots), time.monotonic(), settings.patience), edges)
+
+
+def _executor(settings: Settings, slots: int) -> Edge:
+    if settings.call:
+        from pipeline.calls import Calls
+
+        return Calls(settings.call, settings.init, slots)
+    from pipeline.commands import Commands
+
+    return Commands(settings.command, slots, stdin=settings.stdin)
+
+
+def _identity(settings: Settings, slots: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from pipeline.worker import Identity
+
+    what = (settings.command, settings.call, settings.init, settings.stdin)
+    text = settings.call or " ".join(settings.command)
+    digest = blake2b(repr(what).encode(errors="backslashreplace"), digest_size=8).hexdigest()
+    name = f"{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(3)}"
+    return Identity(name, digest, text[:200], slots)
+
+
+class _Post:
+    """What one station's process owns, let go of in the right order."""
+
+    def __init__(self, role: str, place: Place, told: Told) -> None:
+        self._role, self._place, self._told = role, place, told
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Post:
+        self._signals = self._stack.enter_context(Signals())
+        return self
+
+    def begin(self, binds: tuple[str, ...], *, verbose: bool) -> Sockets:
+        """Take the lock of the place, sweep what a killed owner left there, make this process's own context."""
+        if binds and self._place.folder:
+            lock = Lock(self._place.folder, self._role)
+            self._stack.callback(lock.release)
+            for name in binds:
+                places.sweep(self._place.folder, name)
+        own = Sockets()
+        self._stack.callback(own.close)
+        if verbose:
+            self._told(Began(self._role, own.pid, own.name))
+        return own
+
+    def own(self, edge: Edge) -> Edge:
+        """An edge, closed before everything that was there before it."""
+        self._stack.callback(edge.close)
+        return edge
+
+    def run(self, station: Station, edges: dict[Port, Edge]) -> int:
+        """The loop; what it ends with is told if it is not what was hoped for."""
+        code = Loop(station, edges, self._signals, keeper_fd(), self._told).run()
+        if station.reason and code not in (OK, TASKS_FAILED):
+            self._told(Ended(self._role, station.reason))
+        return code
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+        if keeper_fd() is not None:
+            kill_descendants()

@@ -1,0 +1,147 @@
+"""The one loop: carries messages between one station and its edges. The only place where a station meets time.
+
+A turn waits for files or the deadline, lets every ready edge speak, and gives the station its tick only when all that had
+arrived is known, so that nobody is thought silent whose words were waiting. Signals become Stop. It never decides.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from pipeline import errors
+from pipeline.errors import PipelineError, StationError
+from pipeline.messages import Foreign, Message, Refused, Stop
+from pipeline.station import Address, Caller, Edge, Lane, Port, Station
+
+STORY = 50
+"""Words remembered for the story of a bug."""
+NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+
+
+class Signals(Protocol):
+    """Where signals arrive."""
+
+    def fileno(self) -> int:
+        """Readable when one has."""
+
+    def taken(self) -> list[int]:
+        """Those that have."""
+
+
+class Loop:
+    """One station, its edges, and what wakes them."""
+
+    def __init__(
+        self,
+        station: Station,
+        edges: dict[Port, Edge],
+        signals: Signals,
+        keeper: int | None = None,
+        told: Callable[[Message], None] = lambda _: None,
+    ) -> None:
+        self._station, self._edges, self._signals, self._keeper, self._told = station, edges, signals, keeper, told
+        self._poller = zmq.Poller()
+        self._files: dict[Port, list[object]] = {}
+        self._owner: dict[object, Port] = {}
+        self._touched: set[Port] = set(edges)
+        self._stops = 0
+        self._story: deque[str] = deque(maxlen=STORY)
+        self._keeper_gone = False
+        for fd in (signals.fileno(), keeper):
+            if fd is not None:
+                self._poller.register(fd, zmq.POLLIN)
+
+    def run(self) -> int:
+        """Until the station is done; its exit code.
+
+        Raises:
+            StationError: a bug of ours, with the last words that were said.
+        """
+        try:
+            self._send(self._station.tick(time.monotonic()))
+            while not self._station.done and not self._keeper_gone:
+                self._turn()
+        except PipelineError:
+            raise
+        except Exception as error:
+            story = "\n  ".join(self._story)
+            raise StationError(f"{type(error).__name__}: {error}\nthe last words were:\n  {story}") from error
+        return errors.INCOMPLETE if self._keeper_gone else self._station.outcome
+
+    def _turn(self) -> None:
+        station = self._station
+        for port in self._ready():
+            for message in self._edges[port].receive():
+                self._hear(message)
+                if station.done:
+                    return
+        now = time.monotonic()
+        if station.deadline <= now:
+            self._send(station.tick(now))
+
+    def _ready(self) -> list[Port]:
+        """Wait for something to be ready; then which edges to ask: those, the due, and those that were just spoken to."""
+        self._watch()
+        touched, self._touched = self._touched, set()
+        now = time.monotonic()
+        deadline = min(self._station.deadline, *(edge.deadline for edge in self._edges.values()))
+        wait = 0 if touched or deadline <= now else min(deadline - now, 3600.0) * 1000
+        ready = [file for file, _ in self._poller.poll(math.ceil(wait))]
+        now = time.monotonic()
+        due = [port for port, edge in self._edges.items() if edge.deadline <= now]
+        for file in ready:
+            if file == self._signals.fileno():
+                self._stop()
+            elif file == self._keeper:
+                self._keeper_gone = True
+        return list({self._owner[file]: None for file in ready if file in self._owner} | dict.fromkeys((*due, *touched)))
+
+    def _watch(self) -> None:
+        """Poll what the edges want polled now."""
+        for port, edge in self._edges.items():
+            files = edge.files()
+            before = self._files.get(port, [])
+            if files == before:
+                continue
+            for file in before:
+                bare = file[0] if isinstance(file, tuple) else file
+                if self._owner.pop(bare, None):
+                    self._poller.unregister(bare)
+            for file in files:
+                bare, mask = file if isinstance(file, tuple) else (file, zmq.POLLIN)
+                self._poller.register(bare, mask)
+                self._owner[bare] = port
+            self._files[port] = files
+
+    def _stop(self) -> None:
+        for number in self._signals.taken():
+            self._stops += 1
+            self._hear(Stop("soon" if self._stops == 1 else "now", NAMES.get(signal.Signals(number), str(number))))
+
+    def _hear(self, message: Message) -> None:
+        if isinstance(message, Refused | Foreign):
+            self._told(message)
+        self._story.append(f"> {message!s:.300}")
+        self._send(self._station.receive(message, time.monotonic()))
+
+    def _send(self, sends: list) -> None:  # type: ignore[type-arg]
+        for send in sends:
+            port = _port(send.to)
+            if port is Port.TOLD:
+                self._told(send.message)
+            else:
+                self._edges[port].send(send.to, send.message)
+                self._touched.add(port)
+
+
+def _port(to: Address) -> Port:
+    if isinstance(to, Lane):
+        return Port.LANES
+    return Port.DESK if isinstance(to, Caller) else to

@@ -1,0 +1,66 @@
+"""The machine: how many CPUs this process may use, how many files it may open, how much memory a process takes.
+
+Asks the kernel at each call, and promises a usable answer where the kernel gives none. Changes nothing but the
+soft limit it is asked to raise.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+
+
+def usable_cpus(membership: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup") -> int:
+    """CPUs that affinity and all cgroup quotas above leave to this process; a part of one counts as one."""
+    cpus = float(len(os.sched_getaffinity(0)))
+    for line in _read(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            cpus = min(cpus, *(_quota(folder) for folder in _up(f"{mount}/{controllers}", path)))
+    return max(1, math.ceil(cpus))
+
+
+def _up(root: str, path: str) -> list[str]:
+    """A cgroup's folder and all above it, up to `root`. In a container the lower ones may not be there."""
+    names = path.strip("/").split("/")
+    return ["/".join([root, *names[:depth]]) for depth in range(len(names) + 1)]
+
+
+def _quota(folder: str) -> float:
+    """CPUs that one cgroup allows. v2 says "quota period" in one file, v1 in two; no number, or -1, is no limit."""
+    v1 = f"{_read(f'{folder}/cpu.cfs_quota_us')} {_read(f'{folder}/cpu.cfs_period_us')}"
+    with suppress(ValueError):
+        quota, period = map(int, (_read(f"{folder}/cpu.max") or v1).split())
+        return quota / period if quota > 0 else math.inf
+    return math.inf
+
+
+def _read(path: str) -> str:
+    """A small file's text, empty if it is not there."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many open files as it may allow itself, and say how many."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft
+
+
+def memory(pid: int) -> int:
+    """Bytes of memory that are this process's share (PSS), all that it has mapped (RSS) if that is not told, or 0."""
+    import psutil  # costs start-up time
+
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        with suppress(psutil.AccessDenied):
+            return int(process.memory_full_info().pss)
+        return int(process.memory_info().rss)
+    return 0

@@ -1,0 +1,113 @@
+"""Those who look on and those who want an end: `pipe top` and `pipe kill`.
+
+They belong to no run: they listen to control, and may say Stop to the sink. They hold no lock and bind nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import zmq
+
+from pipeline import calling
+from pipeline.errors import INCOMPLETE, OK, PipelineError
+from pipeline.messages import Kill, Message, Status, Stop
+from pipeline.places import Place, meeting_place
+from pipeline.sockets import Sockets
+from pipeline.station import Port
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+SOON = 2.0
+"""Seconds without a sink after which the person is told."""
+GONE = 3.0
+"""Seconds of silence after which a sink that had said KILL has gone."""
+BEAT = 1.0
+"""Seconds after which a Stop that nobody obeyed is said again."""
+
+
+class _Ear:
+    """Control, as an onlooker hears it."""
+
+    def __init__(self, own: Sockets, place: Place) -> None:
+        self._edge = calling.control(own, place.control, looks_on=True)
+        self._poller = zmq.Poller()
+        for file in self._edge.files():
+            self._poller.register(file, zmq.POLLIN)
+
+    def hear(self, seconds: float) -> list[Message]:
+        """What is said within `seconds`, as soon as anything is."""
+        self._poller.poll(max(0.0, seconds) * 1000)
+        return self._edge.receive()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._edge.close()
+
+
+def look(settings: Settings) -> Status:
+    """One Status of the line at this place.
+
+    Raises:
+        PipelineError: no sink has spoken within SOON.
+    """
+    place, own = meeting_place(settings), Sockets()
+    ear = _Ear(own, place)
+    try:
+        deadline = time.monotonic() + SOON
+        while (now := time.monotonic()) < deadline:
+            for word in ear.hear(deadline - now):
+                if isinstance(word, Status):
+                    return word
+        raise PipelineError(f"no sink at {place.control}; nothing runs there")
+    finally:
+        ear.close()
+        own.close()
+
+
+def stop(settings: Settings, mode: Literal["soon", "now"], told: Callable[[Message], None]) -> int:
+    """Ask the sink at this place for KILL and wait for the goodbyes; who is missing is told. The exit code.
+
+    Raises:
+        PipelineError: no sink has spoken within SOON.
+    """
+    place, own = meeting_place(settings), Sockets()
+    ear, mouth = _Ear(own, place), calling.results(own, place.results)
+    try:
+        return _until_gone(ear, mouth, mode, told, place.control)
+    finally:
+        ear.close()
+        mouth.close()
+        own.close()
+
+
+def _until_gone(
+    ear: _Ear, mouth: calling.Out, mode: Literal["soon", "now"], told: Callable[[Message], None], at: str
+) -> int:
+    heard, said, killed, awaited = time.monotonic(), -BEAT, False, None
+    met = False
+    while True:
+        now = time.monotonic()
+        if now - said >= BEAT and not killed:
+            mouth.send(Port.RESULTS, Stop(mode, "pipe kill"))
+            said = now
+        mouth.receive()
+        for word in ear.hear(0.1):
+            heard, met = time.monotonic(), True
+            killed = killed or isinstance(word, Kill)
+            if isinstance(word, Status) and killed:
+                if not word.awaited:
+                    return OK
+                if word.awaited != awaited:
+                    awaited = word.awaited
+                    told(word)
+        silent = time.monotonic() - heard
+        if not met and silent > SOON:
+            raise PipelineError(f"no sink at {at}; nothing runs there")
+        if met and silent > GONE:
+            return OK if killed else INCOMPLETE
+
+

@@ -1,0 +1,107 @@
+"""The signals that ask this process to stop, as something to poll.
+
+Wishes of a person reach a kept process through its keeper, under signals that no terminal sends, so that one ^C
+counts once, however many processes the terminal, `timeout` or systemd sent it to. A handler does nothing: the
+interpreter writes each signal's number into the pipe that is polled. After the context all is as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PASSED_ON: dict[int, int] = {signal.SIGINT: signal.SIGRTMIN, signal.SIGTERM: signal.SIGRTMIN + 1}
+"""What a keeper sends to its child for a signal of its own. Real-time signals queue: two are never taken for one."""
+
+MEANING: dict[int, int] = {
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGTERM,
+    PASSED_ON[signal.SIGINT]: signal.SIGINT,
+    PASSED_ON[signal.SIGTERM]: signal.SIGTERM,
+}
+
+
+class Signals:
+    """SIGINT, SIGTERM and, unless it was ignored (nohup), SIGHUP. One at a time in a process, as a context.
+
+    A kept process leaves SIGINT and SIGHUP to its keeper. A SIGTERM may come to both; it then counts once.
+    """
+
+    kept: ClassVar[bool] = False
+    """Whether this process has a keeper."""
+
+    def __init__(self, ignore: Collection[int] = ()) -> None:
+        heard: set[int] = {signal.SIGTERM, *PASSED_ON.values()} if self.kept else {signal.SIGTERM, signal.SIGINT}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heard.add(signal.SIGHUP)
+        self._ignored = {*ignore, signal.SIGINT} if self.kept else set(ignore)
+        self._wanted = heard - self._ignored
+        self._heard: Counter[int] = Counter()
+        self._told: Counter[int] = Counter()
+
+    def __enter__(self) -> Self:
+        """Listen; what a keeper has passed on before is heard now."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in self._ignored}
+        self._before |= {signum: signal.signal(signum, _nothing) for signum in self._wanted}
+        self._mask_before = signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON.values())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Everything as it was before."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
+        for signum, before in self._before.items():
+            signal.signal(signum, before)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._read)
+        os.close(self._write)
+
+    def fileno(self) -> int:
+        """Readable when a signal has come: a handler alone does not wake a poll."""
+        return self._read
+
+    def taken(self) -> list[int]:
+        """What was asked since the last call, in order: SIGINT or SIGTERM each (SIGHUP counts as SIGTERM)."""
+        asked: list[int] = []
+        with suppress(BlockingIOError):
+            while seen := os.read(self._read, 4096):
+                asked += [MEANING[signum] for signum in seen if self._is_new(signum)]
+        return asked
+
+    def _is_new(self, signum: int) -> bool:
+        """Whether this is another wish. One may come several ways (keeper, group; TERM, HUP): the longest counts."""
+        if signum not in self._wanted:
+            return False
+        self._heard[signum] += 1
+        meaning = MEANING[signum]
+        if self._heard[signum] <= self._told[meaning]:
+            return False
+        self._told[meaning] += 1
+        return True
+
+
+def _nothing(*_: object) -> None:
+    """Handle a signal: its number is in the pipe."""
+
+
+def begin_kept() -> None:
+    """In a fresh child: default signals, save that SIGINT and SIGHUP are ignored, as the keeper counts them.
+
+    What the keeper passes on waits until there is somebody to hear it.
+    """
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals():
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, PASSED_ON.values())
+    Signals.kept = True

@@ -1,0 +1,121 @@
+"""A warm child from the inside: one function, called with each task of batch after batch.
+
+It reads a batch's sizes from its socket, the tasks from its arena, and publishes each result there as it comes. What
+a task raises fails that task alone. Its life ends when the agent's end of the socket closes, or it is killed.
+It never reads or writes anything of the agent's but these two.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from socket import socket
+from time import perf_counter
+from typing import Any
+
+from pipeline.arena import LARGEST, Arena
+from pipeline.callee import story, summary
+
+BATCH = struct.Struct("<BIQB")
+"""To the child: which arena, tasks, bytes of their body, the byte that ends each (or WHOLE)."""
+WHOLE = 255
+"""Instead of a terminator: the body is one task, as it is. (0xFF never ends a record.)"""
+SAYING = struct.Struct("<BId")
+"""From the child: what, the task's index in the batch, seconds; text follows where there is any."""
+READY, FAILED, FINISHED, UNFIT = range(4)
+LONGEST = 8 << 10
+"""Characters of a text that are told; as JSON, two of them fit the socket's buffer whatever they are."""
+HEARD = 1 << 18
+"""Bytes that no saying exceeds."""
+COMMON = {number: b"%d\n" % number for number in range(1000)}
+"""Small numbers as they are written; looking them up takes a third of the time."""
+
+Function = Callable[[str], Any]
+
+
+def live(talk: socket, arenas: Sequence[Arena], function: Function, prepare: Callable[[], Any] | None) -> None:
+    """Prepare once, then run batches until the agent closes its end."""
+    if prepare:
+        try:
+            prepare()
+        except BaseException as error:  # noqa: BLE001 - it is the person's code, and may raise anything
+            _say(talk, UNFIT, 0, [summary(error), story(error)])
+            return
+    talk.send(SAYING.pack(READY, 0, 0.0))
+    while message := talk.recv(BATCH.size):
+        which, count, size, mark = BATCH.unpack(message)
+        arena = arenas[which]
+        start = perf_counter()
+        _run(talk, arena, arena.lay(count, size), mark, function)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        talk.send(SAYING.pack(FINISHED, 0, perf_counter() - start))
+
+
+def _run(talk: socket, arena: Arena, at: int, mark: int, function: Function) -> None:
+    """Run the batch's tasks, whose records lie at `at`, up to its end or the agent's halt."""
+    tasks, function = _tasks(arena.body(at), mark, function)
+    memory, ends, write, place = arena.map, arena.ends(), arena.map.write, 0
+    for index, task in enumerate(tasks):
+        if memory[0]:
+            return
+        try:
+            value = function(task)
+            data = (COMMON.get(value) or b"%d\n" % value) if type(value) is int else written(value)
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too, fails this task and no other
+            _say(talk, FAILED, index, [summary(error), story(error)])
+            data = b""
+        try:
+            place += write(data)
+        except ValueError:
+            # no room is left: make some, and let the agent take what there is before the next task
+            arena.append(index, place, data)
+            return
+        ends[index] = place
+
+
+def _tasks(body: memoryview, mark: int, function: Function) -> tuple[Sequence[Any], Callable[[Any], Any]]:
+    """The batch's tasks as text, and what to call with each."""
+    if mark != WHOLE:
+        body = body[:-1]
+    try:
+        text = str(body, "utf-8")
+    except UnicodeDecodeError:
+        # some record is not text: cut the bytes, so that each record fails or not by itself
+        records = [bytes(body)] if mark == WHOLE else bytes(body).split(bytes([mark]))
+        return records, lambda record: function(str(record, "utf-8"))
+    return [text] if mark == WHOLE else text.split(chr(mark)), function
+
+
+def written(value: object) -> bytes:
+    """A result's bytes: text and bytes as they are, None nothing, all else JSON; a newline behind.
+
+    Raises ValueError or TypeError for what can't be written so.
+    """
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        data = f"{value}\n".encode()
+    elif isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value) + b"\n"
+    else:
+        data = f"{json.dumps(value, ensure_ascii=False)}\n".encode()
+    if len(data) > LARGEST:
+        msg = f"a result of {len(data)} bytes is too large; {LARGEST} is the most"
+        raise ValueError(msg)
+    return data
+
+
+def _say(talk: socket, what: int, index: int, texts: list[str]) -> None:
+    """Tell the agent about a task; the middle of a text that is too long is cut."""
+    half = LONGEST // 2
+    cut = [text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}" for text in texts]
+    talk.send(SAYING.pack(what, index, 0.0) + json.dumps(cut).encode())
+
+
+def texts(word: bytes) -> tuple[str, str]:
+    """The texts of a FAILED or UNFIT: the exception in a line, and its traceback (or empty)."""
+    line, told = json.loads(word[SAYING.size :])
+    return line, told

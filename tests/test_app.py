@@ -1,0 +1,104 @@
+"""From words to a command and its settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import places
+from pipeline.cli.app import choose
+from pipeline.cli.run import shares
+from pipeline.errors import UsageError
+from pipeline.places import Lock
+from pipeline.settings import Settings
+
+WITHIN = 60  # seconds; a process that takes longer hangs
+
+
+def test_options_end_at_the_first_word_of_the_command() -> None:
+    settings = choose(["run", "-j", "3", "gzip", "-k", "--quiet", "--", "-j9"]).settings
+    assert settings.command == ("gzip", "-k", "--quiet", "--", "-j9")
+    assert (settings.jobs, settings.quiet, settings.arguments) == (3, False, None)
+
+
+def test_arguments_follow_the_first_triple_colon() -> None:
+    settings = choose(["run", "echo", "-n", ":::", "a", "-b", ":::", "--help"]).settings
+    assert settings.command == ("echo", "-n")
+    assert settings.arguments == ("a", "-b", ":::", "--help")
+
+
+def test_no_arguments_after_the_colons_are_no_tasks() -> None:
+    assert choose(["ventilate", ":::"]).settings.arguments == ()
+
+
+def test_the_colons_of_a_worker_belong_to_its_command() -> None:
+    settings = choose(["work", "echo", ":::", "x"]).settings
+    assert (settings.command, settings.arguments) == (("echo", ":::", "x"), None)
+
+
+def test_one_word_stays_one_word() -> None:
+    assert choose(["run", "sleep 0.{}; echo slept {}"]).settings.command == ("sleep 0.{}; echo slept {}",)
+
+
+def test_files_of_the_ventilator_are_words_or_options() -> None:
+    settings = choose(["ventilate", "-a", "one", "two", "-0", "three", "-a", "four"]).settings
+    assert settings.files == ("one", "four", "two", "three")
+    assert settings.zero
+
+
+def test_values_are_read() -> None:
+    typed = ["run", "--window=1M", "--patience", "2m", "-vv", "-ko", "out", "--call", "builtins:len"]
+    settings = choose(typed).settings
+    expected = (1 << 20, 120.0, 2, True, "out", "builtins:len")
+    got = (settings.window, settings.patience, settings.verbose, settings.keep_order, settings.output, settings.call)
+    assert got == expected
+
+
+def test_a_run_has_a_name_of_its_own_unless_one_is_given() -> None:
+    assert choose(["run", "x"]).settings.name == f"run-{os.getpid()}"
+    assert choose(["run", "--name", "default", "x"]).settings.name == "default"
+    assert choose(["work", "x"]).settings.name == "default"
+
+
+def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert choose(["top"]).settings.name == "default"
+    one = Lock(str(places.runtime_folder() / "one"), "sink")
+    assert choose(["top"]).settings.name == "one"
+    assert choose(["kill", "--name", "two"]).settings.name == "two"
+    other = Lock(str(places.runtime_folder() / "other"), "sink")
+    with pytest.raises(UsageError, match="several pipelines are live: one, other; pick one with --name"):
+        choose(["kill"])
+    assert choose(["kill", "--at", "tcp://h"]).settings.name == "default"
+    one.release()
+    assert choose(["kill"]).settings.name == "other"
+    other.release()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "workers", "expected"), [(3, 2, [3, 3]), (None, 1, None), (None, 10_000, [1] * 10_000)]
+)
+def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int] | None) -> None:
+    got = shares(Settings(jobs=jobs, workers=workers))
+    assert got == expected if expected else len(got) == 1 <= got[0]
+
+
+@pytest.mark.parametrize(("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", [])])
+def test_the_door_imports_no_more_than_it_needs(command: str, rest: list[str]) -> None:
+    script = f"""
+import sys
+from pipeline.cli.app import choose
+assert choose({[command, *rest]!r}).command == {command!r}
+print(*sys.modules)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, timeout=WITHIN, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    loaded = set(shown.stdout.split())
+    assert f"pipeline.cli.{command}" in loaded
+    assert not loaded & {"rich", "pydantic", "pygments", "zmq", "msgpack", "psutil", "asyncio", "pipeline.cli.top"}

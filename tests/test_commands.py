@@ -1,0 +1,354 @@
+"""Commands, with real processes: outputs, failures, signals, stdin, grandchildren, cancelling and shortage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline import child
+from pipeline.commands import Commands
+from pipeline.errors import UsageError
+from pipeline.messages import Cancel, Chunk, Done, Message, Note, Recipe, Release, Returned
+from pipeline.station import NEVER, Port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PATIENCE = 20.0
+
+
+class Line:
+    """A Commands edge and the smallest loop around it."""
+
+    def __init__(self, commands: Commands) -> None:
+        self.commands = commands
+        self.heard: list[Message] = []
+        self.outputs: dict[int, bytes] = {}
+        self.notes: dict[int, Note] = {}
+        self.errors = b""
+
+    def give(self, *records: bytes, first: int = 0, end: bytes = b"\n") -> None:
+        body = b"".join(record + end for record in records)
+        self.commands.send(Port.EXECUTOR, Chunk("run", 1, 1, first, len(records), body))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        limit = time.monotonic() + PATIENCE
+        poller = select.poll()
+        for file in self.commands.files():
+            assert isinstance(file, int)
+            poller.register(file, select.POLLIN)
+        while not condition():
+            now = time.monotonic()
+            assert now < limit, f"not in time; heard {self.heard}"
+            poller.poll(1000 * max(0.0, min(self.commands.deadline, now + 0.02) - now))
+            for message in self.commands.receive():
+                self.hear(message)
+
+    def hear(self, message: Message) -> None:
+        self.heard.append(message)
+        if isinstance(message, Done):
+            ends = (0, *struct.unpack(f"<{message.count}I", message.ends))
+            for index in range(message.count):
+                assert message.first + index not in self.outputs
+                self.outputs[message.first + index] = message.output[ends[index] : ends[index + 1]]
+            assert ends[-1] == len(message.output)
+            self.notes |= {note.task: note for note in message.notes}
+            self.errors += message.errors
+
+    def all_of(self, *records: bytes, end: bytes = b"\n") -> list[bytes]:
+        self.give(*records, end=end)
+        self.until(lambda: len(self.outputs) == len(records))
+        return [self.outputs[task] for task in range(len(records))]
+
+    def dones(self) -> list[Done]:
+        return [message for message in self.heard if isinstance(message, Done)]
+
+
+@contextlib.contextmanager
+def line(*command: str, slots: int = 2, stdin: bool = False, recipe: Recipe | None = None) -> Iterator[Line]:
+    made = Line(Commands(command, slots, stdin=stdin))
+    made.commands.send(Port.EXECUTOR, recipe or Recipe())
+    try:
+        yield made
+    finally:
+        made.commands.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pid_in(path: Path) -> int:
+    return int(path.read_text()) if path.exists() and path.read_text().endswith("\n") else 0
+
+
+@pytest.mark.parametrize("command", [("printf", "<%s>", "{}"), ("printf '<%s>' {}",), ("printf '<%s>'",)])
+def test_each_task_has_its_own_output(command: tuple[str, ...]) -> None:
+    records = [b"", b"a b", b"it's $HOME", b"\xff\xfe", b"*", b"-n", *(b"%d" % n for n in range(20))]
+    with line(*command) as it:
+        told = it.all_of(*records)
+    assert told == [b"<" + record + b">" for record in records]
+    assert it.notes == {}
+    assert sum(done.count for done in it.dones()) == len(records)
+
+
+def test_many_short_tasks_are_told_together() -> None:
+    with line("echo {}") as it:
+        it.all_of(*(b"%d" % n for n in range(100)))
+    assert len(it.dones()) < 60
+    assert all(done.seconds > 0 for done in it.dones())
+
+
+def test_large_output_comes_whole() -> None:
+    with line("head -c {} /dev/zero") as it:
+        told = it.all_of(b"3000000", b"0", b"65536", b"65537")
+    assert [len(text) for text in told] == [3_000_000, 0, 65_536, 65_537]
+
+
+def test_an_idle_slot_is_told_at_once(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with line("sh", "-c", '[ "$1" = slow ] && read x < "$2"; echo "$1"', "sh", "{}", str(gate)) as it:
+        it.give(b"slow", b"quick")
+        it.until(lambda: it.outputs == {1: b"quick\n"})
+        gate.write_text("go\n")
+        it.until(lambda: it.outputs == {0: b"slow\n", 1: b"quick\n"})
+
+
+def test_failures_are_noted_and_neighbours_are_fine() -> None:
+    with line("echo {}; echo e{} >&2; exit {}", slots=1) as it:
+        assert it.all_of(b"0", b"3", b"0") == [b"0\n", b"3\n", b"0\n"]
+    assert it.errors == b"e0\ne3\ne0\n"
+    assert it.notes == {1: Note(1, "exit", 3, "exit 3: sh -c 'echo 3; echo e3 >&2; exit 3'")}
+
+
+def test_signals_are_named() -> None:
+    with line("kill -{} $$") as it:
+        it.all_of(b"SEGV", b"KILL", b"0")
+    assert {task: (note.kind, note.code) for task, note in it.notes.items()} == {
+        0: ("signal", signal.SIGSEGV),
+        1: ("signal", signal.SIGKILL),
+    }
+    assert it.notes[0].text == "SIGSEGV: sh -c 'kill -SEGV $$'"
+
+
+def test_long_commands_are_cut_in_notes() -> None:
+    with line("false") as it:
+        it.all_of(b"x" * 5000)
+    assert len(it.notes[0].text) < 250
+    assert it.notes[0].text.startswith("exit 1: false xxx")
+
+
+def test_what_cannot_be_an_argument_fails_alone() -> None:
+    with line("echo", "{}") as it:
+        told = it.all_of(b"a", b"nul\0inside", b"b", b"x" * (1 << 18), b"c")
+    assert told == [b"a\n", b"", b"b\n", b"", b"c\n"]
+    assert {task: note.kind for task, note in it.notes.items()} == {1: "exception", 3: "exception"}
+    assert "NUL" in it.notes[1].text
+    assert "Argument list too long" in it.notes[3].text
+    assert b"NUL" in it.errors
+    assert b"Argument list too long" in it.errors
+
+
+def test_many_that_cannot_start_are_all_told() -> None:
+    with line("{}", "x") as it:
+        it.all_of(*[b"no-such-command-%d" % n for n in range(50)])
+    assert {note.code for note in it.notes.values()} == {127}
+    assert "command not found: no-such-command-7" in it.notes[7].text
+    assert b"command not found: no-such-command-49\n" in it.errors
+
+
+def test_not_executable(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    with line("{}", "x") as it:
+        it.all_of(os.fsencode(tmp_path / "plain"))
+    assert (it.notes[0].kind, it.notes[0].code) == ("exit", 126)
+
+
+def test_a_script_without_its_first_line_is_run_by_the_shell(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('echo "$0: $1"\n')
+    script.chmod(0o700)
+    with line(f"{script} -{{}}") as it:
+        assert it.all_of(b"a b") == [b"%b: -a b\n" % os.fsencode(script)]
+
+
+@pytest.mark.parametrize(
+    "command", [("no-such-command {}",), ("no-such-command", "x"), ("./no/such", "x"), ("/tmp", "x")]
+)
+def test_command_not_found_is_told_before_the_first_task(command: tuple[str, ...]) -> None:
+    word = command[0].split()[0]
+    with pytest.raises(UsageError, match=f"command not found: {word}"):
+        Commands(command, 1)
+
+
+def test_stdin_is_empty_unless_asked_for() -> None:
+    with line("wc -c; echo {}") as it:
+        assert it.all_of(b"x") == [b"0\nx\n"]
+
+
+def test_the_record_on_stdin_is_without_its_end() -> None:
+    with line("cat", stdin=True, recipe=Recipe(zero=True)) as it:
+        assert it.all_of(b"a\nb", b"", b"\xff" * 300_000, end=b"\0") == [b"a\nb", b"", b"\xff" * 300_000]
+
+
+def test_a_block_on_stdin_is_as_it_is() -> None:
+    with line("cat", stdin=True, recipe=Recipe(block=True)) as it:
+        assert it.all_of(b"a\nb\n", end=b"") == [b"a\nb\n"]
+
+
+def test_who_does_not_read_stdin_disturbs_nobody() -> None:
+    with line("true", stdin=True) as it:
+        assert it.all_of(b"x" * 300_000, b"y") == [b"", b""]
+    assert it.notes == {}
+
+
+def test_children_have_default_signals_and_a_session() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        with line("grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$ {}") as it:
+            words = it.all_of(b"x")[0].split()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+    reserved = 0b11 << 31  # 32 and 33 are the C library's own, and as it inherited them
+    assert (int(words[1], 16), int(words[3], 16) & ~reserved) == (0, 0)
+    assert words[4] == words[5]
+
+
+def test_no_descriptor_is_inherited_or_left() -> None:
+    before = os.listdir("/proc/self/fd")
+    ours = {int(fd) for fd in before if os.path.exists(f"/proc/self/fd/{fd}") and os.get_inheritable(int(fd))}
+    with line("ls /proc/self/fd; : {}", stdin=True) as it:
+        for told in it.all_of(b"x", b"y"):
+            assert {int(fd) for fd in told.split()} - {3} <= ours | {0, 1, 2}
+        it.give(b"sleep", first=9)
+        it.commands.receive()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_both_ends_of_a_long_stderr_are_kept() -> None:
+    size = 5 << 20
+    with line("{ echo start; head -c 5242880 /dev/zero; echo end; } >&2; echo {}") as it:
+        assert it.all_of(b"x") == [b"x\n"]
+    mark = b"\n[... %d bytes of stderr left out ...]\n" % (size + len(b"start\nend\n") - child.MOST_ERRORS)
+    assert it.errors.startswith(b"start\n\0")
+    assert it.errors.endswith(b"\0end\n")
+    assert mark in it.errors
+    assert len(it.errors) == child.MOST_ERRORS + len(mark)
+
+
+def test_too_much_output_is_a_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MOST_OUTPUT", 100_000)
+    with line("head -c {} /dev/zero") as it:
+        assert [len(text) for text in it.all_of(b"100000", b"1000000000", b"5")] == [100_000, 0, 5]
+    assert it.notes[1].kind == "exception"
+    assert "more than 100000 bytes of output" in it.notes[1].text
+
+
+def test_a_grandchild_that_holds_the_pipe_holds_back_nobody(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with line(f"sleep 60 & echo $! > {pid}; echo {{}}", slots=1) as it:
+        assert it.all_of(b"a", b"b") == [b"a\n", b"b\n"]
+        assert alive(pid_in(pid))
+        os.kill(pid_in(pid), signal.SIGKILL)
+
+
+def test_slots_bound_what_runs(tmp_path: Path) -> None:
+    body = f"touch {tmp_path}/{{}}; ls {tmp_path} | wc -l; rm {tmp_path}/{{}}"
+    with line(body, slots=3) as it:
+        told = it.all_of(*(b"%d" % n for n in range(30)))
+    assert max(int(text) for text in told) <= 3
+
+
+def test_release_gives_back_what_has_not_started(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with line("read x < {}; echo $x", slots=1) as it:
+        it.give(*[os.fsencode(gate)] * 3, first=4)
+        it.until(lambda: it.commands.deadline != 0.0)
+        it.commands.send(Port.EXECUTOR, Release())
+        it.until(lambda: bool(it.heard))
+        assert it.heard == [Returned(((5, 7),))]
+        gate.write_text("done\n")
+        it.until(lambda: it.outputs == {4: b"done\n"})
+        it.commands.send(Port.EXECUTOR, Release())
+        it.until(lambda: it.heard[-1] == Returned(()))
+
+
+def test_cancelled_tasks_are_killed_and_never_told(tmp_path: Path) -> None:
+    with line(f"sh -c 'echo $$ > {tmp_path}/$1; [ $1 = c ] || exec sleep 60' sh {{}}") as it:
+        it.give(b"a", b"b", b"b", b"c")
+        it.until(lambda: bool(pid_in(tmp_path / "a") and pid_in(tmp_path / "b")))
+        pids = [pid_in(tmp_path / name) for name in "ab"]
+        it.commands.send(Port.EXECUTOR, Cancel(((0, 3),)))
+        it.until(lambda: 3 in it.outputs)
+        it.until(lambda: not any(map(alive, pids)))
+        it.give(b"c", first=1)
+        it.until(lambda: 1 in it.outputs)
+    assert sorted(it.outputs) == [1, 3]
+    assert it.notes == {}
+
+
+def test_cancelled_outcomes_are_not_told() -> None:
+    with line("echo {}", slots=1) as it:
+        it.give(*[b"x"] * 200)
+        it.until(lambda: bool(it.outputs))
+        told = set(it.outputs)
+        it.commands.send(Port.EXECUTOR, Cancel(((0, 199),)))
+        it.until(lambda: 199 in it.outputs)
+    assert set(it.outputs) == told | {199}
+
+
+def test_close_leaves_no_process(tmp_path: Path) -> None:
+    with line(f"sleep 60 & echo $$ > {tmp_path}/parent; echo $! > {tmp_path}/child; wait; : {{}}") as it:
+        it.give(b"x")
+        it.until(lambda: bool(pid_in(tmp_path / "child")))
+        pids = [pid_in(tmp_path / "parent"), pid_in(tmp_path / "child")]
+    limit = time.monotonic() + PATIENCE
+    while any(map(alive, pids)):
+        assert time.monotonic() < limit
+    it.commands.close()
+    assert it.commands.deadline == NEVER
+
+
+def test_a_shortage_is_waited_out() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with line("echo {}", slots=20) as it:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 8, before[1]))
+        try:
+            told = it.all_of(*(b"%d" % n for n in range(30)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert told == [b"%d\n" % n for n in range(30)]
+
+
+def test_a_shortage_with_nothing_to_wait_for_fails_the_task() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with line("echo {}") as it:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            it.give(b"a")
+            for message in it.commands.receive():
+                it.hear(message)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert it.notes[0].kind == "exception"
+    assert "Too many open files" in it.notes[0].text

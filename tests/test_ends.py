@@ -1,0 +1,58 @@
+"""Each end has its exit code, and a process its three streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import ends
+from pipeline.errors import PipelineError, UsageError
+
+WITHIN = 60  # seconds; a process that takes longer hangs
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "named"),
+    [
+        (UsageError("no such thing"), 2, "pipe: no such thing\n"),
+        (PipelineError("the sink is gone"), 3, "pipe: the sink is gone\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (ZeroDivisionError("by zero"), 70, "this is a bug of pipe: ZeroDivisionError: by zero"),
+    ],
+)
+def test_each_end_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, named: str
+) -> None:
+    def run() -> int:
+        raise raised
+
+    assert ends.guarded(run)() == code
+    said = capsys.readouterr().err
+    assert named in said
+    assert ("Traceback" in said) is (code == 70)
+
+
+def test_a_closed_stdout_is_141_and_silent() -> None:
+    script = "import sys\nfrom pipeline.cli.ends import ended\nsys.exit(ended(lambda: print('x' * 100_000) or 0))"
+    read, write = os.pipe()
+    os.close(read)
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=WITHIN, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    os.close(write)
+    assert (shown.returncode, shown.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str) -> None:
+    script = (
+        "import os, sys\nfrom pipeline.cli.ends import settle_streams\nsettle_streams()\n"
+        "sys.exit(os.open('README.md', os.O_RDONLY) < 3 or sys.stdout is None or sys.stderr is None)"
+    )
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
+    assert subprocess.run(words, check=False, timeout=WITHIN, cwd=Path(__file__).parent.parent).returncode == 0

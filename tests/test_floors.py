@@ -1,0 +1,131 @@
+"""The house holds: who may import whom, what has one home, what is never used, how long anything may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent / "pipeline"
+FLOORS = """
+    messages station ranges records errors settings __init__
+    ventilator desk lanes stock worker credit unanswered watch sink ledger roster render
+        executor outcomes template pace
+    codec sockets listening calling places source output journal spill processes signals machine
+        commands child children calls callslot callee arena nursery hearing warm batch
+    loop line onlookers launcher crew
+    cli.__init__ cli.app cli.signature cli.ends cli.screen __main__
+        cli.run cli.ventilate cli.work cli.sink cli.kill cli.top
+"""
+FLOOR = {
+    module: floor for floor, modules in enumerate(re.split(r"\n    (?=\w)", FLOORS)[1:]) for module in modules.split()
+}
+PURE = frozenset(
+    """
+    __future__ array bisect collections dataclasses enum functools heapq itertools math operator re signal struct sys
+    typing
+    """.split()
+)
+HOMES = {
+    "msgpack": {"codec"},
+    "zmq": {"sockets", "listening", "calling", "loop", "onlookers"},
+    "psutil": {"processes", "machine"},
+    "typer": {"cli.app", "cli.signature"},
+}
+NEVER_USED = frozenset(
+    """
+    pickle marshal shelve threading asyncio concurrent multiprocessing subprocess random logging rich pydantic
+    """.split()
+)
+LINES_OF_A_FUNCTION, LINES_OF_A_CLASS, LINES_OF_A_FILE = 40, 120, 250
+VOCABULARY = "messages"  # all words stand together, however many there are
+
+FILES = {".".join(path.relative_to(HOUSE).with_suffix("").parts): path for path in sorted(HOUSE.rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+
+
+def imported(module: str) -> set[str]:
+    """Full names of all that the module imports, wherever it does so."""
+    names: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def ours(name: str) -> str:
+    """The module of the house that an imported name means: `pipeline.ranges.merge` is ranges. Empty if foreign."""
+    root, _, inside = name.partition(".")
+    if root != "pipeline":
+        return ""
+    known = [module for module in FILES if f"{inside}.".startswith(f"{module}.")]
+    return max(known, key=len, default="cli.__init__" if inside.startswith("cli") else "__init__")
+
+
+def foreign(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imported(module)} - {"pipeline"}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_never_point_up(module: str) -> None:
+    assert module in FLOOR, f"{module} has no floor: put it in FLOORS, and in docs/architecture.md"
+    above = {name for name in imported(module) if (to := ours(name)) and FLOOR.get(to, 0) > FLOOR[module]}
+    assert not above
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if FLOOR.get(module, 0) <= 1])
+def test_the_two_lowest_floors_know_the_pure_standard_library_only(module: str) -> None:
+    allowed = PURE | {"os"} if module == "template" else PURE  # fsencode, for the user's argv
+    assert foreign(module) <= allowed
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_each_foreign_library_has_one_home_and_some_have_none(module: str) -> None:
+    assert {name for name in foreign(module) if module not in HOMES.get(name, FILES)} == set()
+    assert not foreign(module) & NEVER_USED
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_opens_with_what_it_is(module: str) -> None:
+    assert ast.get_docstring(TREES[module])
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nobody_prints(module: str) -> None:
+    calls = [node.func for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+    assert not [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+
+
+def test_no_word_is_a_dict() -> None:
+    fields = [node.annotation for node in ast.walk(TREES[VOCABULARY]) if isinstance(node, ast.AnnAssign)]
+    assert fields
+    assert not [
+        ast.unparse(kind) for kind in fields if re.search(r"\b(dict|Dict|Mapping|Any|object)\b", ast.unparse(kind))
+    ]
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_the_tail_is_short(module: str) -> None:
+    long: dict[str, int] = {}
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            assert node.end_lineno
+            lines = node.end_lineno - node.lineno + 1
+            if lines > (LINES_OF_A_CLASS if isinstance(node, ast.ClassDef) else LINES_OF_A_FUNCTION):
+                long[node.name] = lines
+    assert long == {}
+    lines = len(FILES[module].read_text().splitlines())
+    assert lines <= LINES_OF_A_FILE or module == VOCABULARY
+
+
+def test_the_walk_would_see_a_breach() -> None:
+    assert ours("pipeline.cli.app.choose") == "cli.app"
+    assert ours("pipeline.sink.Sink") == "sink"
+    assert ours("zmq.Context") == ""
+    assert "msgpack" in foreign("codec")
+    assert "typer" in foreign("cli.app")

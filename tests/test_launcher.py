@@ -1,0 +1,177 @@
+"""Whole crews of real processes: their exit codes, what is said, and that nobody's kill -9 leaves an orphan."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from orphans import line, lives, none_lives, pids, script, until
+
+INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
+
+CREW = """
+import select, signal
+from pipeline.launcher import Post, launch
+from pipeline.processes import keeper_fd, kill_descendants
+from pipeline.signals import Signals
+
+folder = sys.argv[1]
+
+def say(text):
+    print(text, flush=True)
+
+def station(name, ends=1):
+    'A family, until asked to stop `ends` times (128 + signal then), told to (that exit code) or alone.'
+    def run():
+        asked = []
+        with Signals() as signals:
+            family(folder, name)
+            while len(asked) < ends and not os.path.exists(f"{folder}/{name}.ends"):
+                ready = select.select([signals, keeper_fd()], [], [], 0.01)[0]
+                asked += signals.taken()
+                if len(asked) == 1:
+                    note(folder, f"{name}.asked", 1)
+                if keeper_fd() in ready:
+                    kill_descendants()
+                    return 9
+        kill_descendants()
+        return 128 + asked[-1] if asked else int(open(f"{folder}/{name}.ends").read())
+    return run
+
+def crew(sink_ends=1, verbose=False):
+    posts = [Post("sink", station("sink", sink_ends), False), Post("ventilator", station("ventilator"), False)]
+    posts += [Post(name, station(name), True) for name in ("worker-1", "worker-2")]
+    sys.exit(launch(posts, say, verbose=verbose))
+"""
+NAMES = ("sink", "ventilator", "worker-1", "worker-2")
+
+
+def let_end(folder: Path, **codes: int) -> None:
+    """Let these end with their exit codes (`w1` is worker-1)."""
+    for name, code in codes.items():
+        path = folder / "ends"
+        path.write_text(str(code))
+        path.rename(folder / f"{name.replace('w', 'worker-') if len(name) == 2 else name}.ends")
+
+
+def test_a_crew_that_ends_by_itself_ends_with_the_sinks_exit_code(tmp_path: Path) -> None:
+    launcher = script(CREW + "crew(verbose=True)", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=1)
+    assert launcher.communicate(timeout=10) == ("".join(f"{name} {members[name]}\n" for name in NAMES), "")
+    assert launcher.returncode == 1
+    none_lives(members)
+
+
+def test_posts_that_left_a_daemon_and_said_0_leave_it_no_longer_than_the_run(tmp_path: Path) -> None:
+    code = "sys.exit(launch([Post('sink', lambda: family(folder, 'sink') or 0, False)], say))"
+    launcher = script(CREW + code, tmp_path)
+    assert launcher.communicate(timeout=10) == ("", "")
+    assert launcher.returncode == 0
+    none_lives({path.name: int(path.read_text()) for path in tmp_path.iterdir()})
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Path) -> None:
+    launcher = script(CREW + "crew()", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    lost = {name: members.pop(name) for name in list(members) if name.startswith("worker-1")}
+    for name in lost:
+        (tmp_path / name).unlink()
+    os.kill(lost["worker-1"], KILL)
+    assert line(launcher) == "worker-1 was killed by SIGKILL; starting another in 0.5 s\n"
+    none_lives(lost)
+    members |= pids(tmp_path, "worker-1")
+    assert all(map(lives, members.values()))
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
+    assert launcher.communicate(timeout=10) == ("", "")
+    assert launcher.returncode == 0
+    none_lives(members)
+
+
+def test_a_killed_launcher_leaves_nobody(tmp_path: Path) -> None:
+    launcher = script(CREW + "crew()", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    launcher.kill()
+    none_lives(members)
+    launcher.communicate()
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_killed_end_of_the_line_ends_the_run_with_3(tmp_path: Path, name: str) -> None:
+    launcher = script(CREW + "crew()", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=0, w2=0)
+    os.kill(members[name], KILL)
+    assert launcher.communicate(timeout=10) == (f"{name} was killed by SIGKILL\n", "")
+    assert launcher.returncode == 3
+    none_lives(members)
+
+
+def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) -> None:
+    launcher = script(CREW + "crew()", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    os.kill(members["sink"], KILL)
+    assert launcher.communicate(timeout=4) == ("sink was killed by SIGKILL\n", "")
+    assert launcher.returncode == 3
+    none_lives(members)
+
+
+@pytest.mark.parametrize(
+    ("signum", "said", "code"),
+    [
+        (INT, "stopping: running tasks finish, ^C again to kill them\n", 130),
+        (TERM, "stopping: running tasks finish\n", 143),
+        (signal.SIGHUP, "stopping: running tasks finish\n", 143),
+    ],
+)
+def test_signals_to_the_whole_group_count_once_and_reach_the_sink(
+    tmp_path: Path, signum: int, said: str, code: int
+) -> None:
+    launcher = script(CREW + "crew(sink_ends=2)", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    launcher.send_signal(signum)
+    assert line(launcher) == said
+    for name in ("sink", "worker-1"):
+        os.kill(members[name], signum)
+    until((tmp_path / "sink.asked").exists)
+    assert lives(members["sink"])
+    launcher.send_signal(signum)
+    until(lambda: not lives(members["sink"]))
+    let_end(tmp_path, w1=0, w2=0, ventilator=0)
+    assert launcher.communicate(timeout=10) == ("", "")
+    assert launcher.returncode == code
+    none_lives(members)
+
+
+def test_a_worker_that_never_can_work_ends_the_run_with_2(tmp_path: Path) -> None:
+    launcher = script(CREW + "crew()", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=2)
+    until(lambda: not lives(members["sink"]))
+    let_end(tmp_path, w2=0, ventilator=0)
+    assert launcher.communicate(timeout=10) == ("", "")
+    assert launcher.returncode == 2
+    none_lives(members)
+
+
+def test_when_no_process_can_be_started_the_run_ends_and_says_so(tmp_path: Path) -> None:
+    code = """
+def no_more():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+os.fork = no_more
+crew()
+"""
+    launcher = script(CREW + code, tmp_path)
+    said, story = launcher.communicate(timeout=10)
+    assert said.startswith("sink: can't start another process: Resource temporarily unavailable\n")
+    assert (launcher.returncode, story) == (3, "")
+
+
+def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
+    code = "launch([Post('sink', lambda: 0, False)], say)\nassert 'pipeline.roster' in sys.modules\n"
+    code += "print(sorted({'zmq', 'psutil', 'typer', 'logging', 'pathlib'} & set(sys.modules)))"
+    launcher = script(CREW + code, tmp_path)
+    assert launcher.communicate(timeout=10) == ("[]\n", "")

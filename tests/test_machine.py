@@ -1,0 +1,80 @@
+"""What the machine is asked, against files and limits that the test knows."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.machine import memory, raise_descriptor_limit, usable_cpus
+
+CPUS = len(os.sched_getaffinity(0))
+
+
+def cgroup(tmp_path: Path, line: str, files: dict[str, str]) -> int:
+    """What usable_cpus says in a cgroup of this line, with these files below the mount."""
+    membership = tmp_path / "membership"
+    membership.write_text(f"9:name=systemd:/\n{line}\n")
+    for name, content in files.items():
+        path = tmp_path / "mount" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return usable_cpus(str(membership), str(tmp_path / "mount"))
+
+
+def test_without_a_cgroup_affinity_decides(tmp_path: Path) -> None:
+    assert usable_cpus(str(tmp_path / "none"), str(tmp_path)) == CPUS
+
+
+def test_a_process_bound_to_one_cpu_may_use_one() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from pipeline.machine import usable_cpus; print(usable_cpus())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "cpus"),
+    [
+        ("0::/", {"cpu.max": "max 100000\n"}, CPUS),
+        ("0::/a/b", {"a/b/cpu.max": "20000 100000\n"}, 1),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
+        ("0::/not/seen/from/here", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/a", {"a/cpu.max": "110000 100000\n"}, min(CPUS, 2)),
+        ("3:cpu,cpuacct:/a", {"cpu,cpuacct/a/cpu.cfs_quota_us": "1", "cpu,cpuacct/a/cpu.cfs_period_us": "9"}, 1),
+        ("3:cpu:/a", {"cpu/cpu.cfs_quota_us": "9", "cpu/cpu.cfs_period_us": "9"}, 1),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "9"}, CPUS),
+        ("3:cpuset:/", {"cpuset/cpu.max": "1 1"}, CPUS),
+    ],
+)
+def test_the_tightest_quota_on_the_way_up_counts(tmp_path: Path, line: str, files: dict[str, str], cpus: int) -> None:
+    assert cgroup(tmp_path, line, files) == cpus
+
+
+def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 100), hard))
+        assert raise_descriptor_limit() == hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_memory_counts_what_a_process_has_touched() -> None:
+    size = 64 << 20
+    before = memory(os.getpid())
+    with mmap.mmap(-1, size) as block:
+        for page in range(0, size, mmap.PAGESIZE):
+            block[page] = 1
+        assert memory(os.getpid()) - before > size * 0.9
+
+
+def test_nobody_has_no_memory() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert memory(gone.pid) == 0

@@ -1,0 +1,51 @@
+"""Joining outcomes: neighbours in one Done, in order, each told once."""
+
+from __future__ import annotations
+
+import struct
+
+from pipeline.messages import Done, Note
+from pipeline.outcomes import FULL, Outcome, Outcomes
+
+
+def outcomes(*tasks: int, size: int = 1) -> Outcomes:
+    made = Outcomes()
+    for task in tasks:
+        made.add(Outcome(task, b"%d" % (task % 10) * size, b"", None, 0.5), now=float(task))
+    return made
+
+
+def test_neighbours_are_joined() -> None:
+    note = Note(8, "exit", 3, "exit 3")
+    made = Outcomes()
+    made.add(Outcome(8, b"", b"oh", note, 0.25), now=5.0)
+    made.add(Outcome(9, b"nine", b"", None, 0.5), now=6.0)
+    made.add(Outcome(7, b"seven", b"hm", None, 1.0), now=7.0)
+    assert (len(made), made.since, made.size) == (3, 5.0, 13)
+    assert made.take() == [Done(7, 3, b"sevennine", struct.pack("<3I", 5, 5, 9), b"hmoh", (note,), 1.75)]
+    assert made.take() == []
+    assert (len(made), made.size) == (0, 0)
+
+
+def test_a_gap_parts() -> None:
+    assert [(done.first, done.count) for done in outcomes(5, 1, 2, 9, 4).take()] == [(1, 2), (4, 2), (9, 1)]
+
+
+def test_a_full_done_takes_no_more() -> None:
+    dones = outcomes(0, 1, 2, size=FULL - 1).take()
+    assert [(done.first, done.count) for done in dones] == [(0, 2), (2, 1)]
+    assert dones[0].ends == struct.pack("<2I", FULL - 1, 2 * FULL - 2)
+
+
+def test_dropped_ones_are_not_told() -> None:
+    made = outcomes(1, 2, 3, 4)
+    made.drop(((0, 2), (3, 4)))
+    assert made.size == 2
+    assert [(done.first, done.output) for done in made.take()] == [(2, b"2"), (4, b"4")]
+
+
+def test_since_is_new_after_each_taking() -> None:
+    made = outcomes(3)
+    made.take()
+    made.add(Outcome(9, b"", b"", None, 0.0), now=9.0)
+    assert made.since == 9.0

@@ -1,0 +1,290 @@
+"""The output: whole results in order, to files, pipes and terminals that may be slow or gone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import resource
+import select
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.errors import CLOSED, PipelineError, UsageError
+from pipeline.messages import Message, Result, Write, Written
+from pipeline.output import ATOMIC, GATHER, Output, Spout
+from pipeline.station import NEVER, Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 5.0
+MUCH = b"x" * 999 + b"\n"
+
+
+def write(output: Output, number: int, text: bytes, errors: bytes = b"") -> None:
+    """One more result."""
+    output.send(Port.OUTPUT, Write(number, Result("run", "worker", number, 1, text, b"", errors, ())))
+
+
+@contextmanager
+def streams() -> Iterator[tuple[int, int]]:
+    """The reading ends of pipes that are this process's stdout and stderr for a while (not a fixture: pytest's
+    capture moves both descriptors between the set-up and the test)."""
+    saved = os.dup(1), os.dup(2)
+    (out, new_out), (err, new_err) = os.pipe(), os.pipe()
+    os.dup2(new_out, 1)
+    os.dup2(new_err, 2)
+    os.close(new_out)
+    os.close(new_err)
+    try:
+        yield out, err
+    finally:
+        for fd, kept in enumerate(saved, 1):
+            os.dup2(kept, fd)
+            os.close(kept)
+        os.close(out)
+        os.close(err)
+
+
+def shut(reading: int) -> None:
+    """Close the reading end of a pipe, leaving something harmless at its number."""
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), reading)
+
+
+def read_all(fd: int) -> bytes:
+    """What is in the pipe now."""
+    return os.read(fd, 1 << 20) if select.select([fd], [], [], 0)[0] else b""
+
+
+def readable(output: Output, patience: float) -> bool:
+    """Whether a file of the output becomes ready in time."""
+    files = [file for file in output.files() if isinstance(file, int)]
+    return bool(select.select(files, [], [], patience)[0])
+
+
+def drain(output: Output, fd: int, size: int) -> tuple[bytes, list[Message]]:
+    """Read `size` bytes, giving the output its turns as the loop does: only when its files are ready."""
+    found, said = b"", []
+    limit = time.monotonic() + PATIENCE
+    while len(found) < size:
+        assert time.monotonic() < limit, f"{len(found)} of {size} bytes"
+        found += os.read(fd, 1 << 16) if select.select([fd], [], [], 0)[0] else b""
+        if output.files() and readable(output, 0.1):
+            said += output.receive()
+    return found, said
+
+
+def test_results_of_one_turn_go_out_together_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    output = Output(str(path))
+    expected = []
+    for number in range(3 * GATHER):
+        expected.append(b"%d\n" % number if number % 7 else b"")
+        write(output, number, expected[-1])
+    assert path.read_bytes() == b""
+    assert output.deadline == 0.0
+    assert output.receive() == [Written(3 * GATHER - 1)]
+    assert path.read_bytes() == b"".join(expected)
+    assert output.receive() == []
+    assert output.deadline == NEVER
+    assert output.files() == []
+    output.close()
+    output.close()
+
+
+def test_a_result_without_output_is_written_too(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"))
+    write(output, 1, b"")
+    assert output.receive() == [Written(1)]
+
+
+def test_an_existing_file_is_replaced_by_the_first_result_only(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("precious")
+    output = Output(str(path))
+    assert output.receive() == []
+    output.close()
+    assert path.read_text() == "precious"
+    output = Output(str(path))
+    write(output, 1, b"new\n")
+    assert output.receive() == [Written(1)]
+    output.finish()
+    assert path.read_text() == "new\n"
+
+
+def test_a_run_of_no_task_leaves_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("old")
+    output = Output(str(path))
+    output.finish()
+    output.close()
+    assert path.read_bytes() == b""
+
+
+def test_stdout_gets_results_and_stderr_what_they_complained_of() -> None:
+    with streams() as (out, err):
+        output = Output()
+        write(output, 1, b"one\n", b"oh\n")
+        write(output, 2, b"two\n", b"dear\n")
+        assert output.receive() == [Written(2)]
+        assert [read_all(fd) for fd in (out, err)] == [b"one\ntwo\n", b"oh\ndear\n"]
+
+
+def test_errors_can_be_shown_by_somebody_else() -> None:
+    with streams() as (_, err):
+        shown: list[bytes] = []
+        output = Output(errors=shown.append)
+        write(output, 1, b"one\n", b"oh\n")
+        write(output, 2, b"two\n")
+        assert output.receive() == [Written(2)]
+        assert shown == [b"oh\n"]
+        assert read_all(err) == b""
+
+
+def test_a_slow_reader_is_never_waited_for() -> None:
+    with streams() as (out, err):
+        output = Output()
+        for number in range(2000):
+            write(output, number, MUCH, b"!" if number == 1999 else b"")
+        (said,) = output.receive()
+        assert isinstance(said, Written)
+        assert 0 < said.number < 1999
+        assert output.deadline == NEVER
+        assert not readable(output, 0)
+        assert read_all(err) == b""
+        found, more = drain(output, out, 2000 * len(MUCH))
+        assert found == MUCH * 2000
+        numbers = [said.number, *(word.number for word in more if isinstance(word, Written))]
+        assert numbers == sorted(set(numbers))
+        assert numbers[-1] == 1999
+        assert read_all(err) == b"!"
+        assert os.get_blocking(1)
+        output.close()
+
+
+def test_a_result_is_written_once_its_errors_are_out() -> None:
+    with streams() as (out, err):
+        output = Output()
+        write(output, 1, b"one\n", MUCH * 200)
+        assert output.receive() == []
+        assert read_all(out) == b"one\n"
+        assert drain(output, err, 200 * len(MUCH)) == (MUCH * 200, [Written(1)])
+
+
+def test_a_stderr_that_is_gone_stops_nothing() -> None:
+    with streams() as (out, err):
+        output = Output()
+        shut(err)
+        write(output, 1, b"one\n", b"oh\n")
+        write(output, 2, b"two\n", b"oh\n")
+        assert output.receive() == [Written(2)]
+        assert read_all(out) == b"one\ntwo\n"
+
+
+def test_a_stdout_closed_early_is_told_once() -> None:
+    with streams() as (out, _):
+        output = Output()
+        write(output, 1, b"one\n")
+        assert output.receive() == [Written(1)]
+        shut(out)
+        write(output, 2, b"two\n")
+        assert output.receive() == [Written(1, CLOSED)]
+        write(output, 3, b"three\n")
+        assert output.receive() == []
+        assert output.files() == []
+        assert output.deadline == NEVER
+
+
+def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
+    del tmp_path
+    output = Output("/dev/full")
+    write(output, 1, b"one\n")
+    assert output.receive() == [Written(-1, "/dev/full: No space left on device after 0 bytes")]
+
+
+def test_what_was_whole_before_a_failure_counts(tmp_path: Path) -> None:
+    """A file size limit makes a short write first, and an error then."""
+    path = tmp_path / "out"
+    output = Output(str(path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        for number in range(10):
+            write(output, number, MUCH)
+        assert output.receive() == [Written(5, f"{path}: File too large after 6000 bytes")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == MUCH * 6
+
+
+@pytest.mark.parametrize(("path", "said"), [("/", "it is a folder"), ("/nowhere/x", "no such folder: /nowhere")])
+def test_a_path_that_cannot_be_written_is_told_at_once(path: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"cannot write {path}: {said}"):
+        Output(path)
+
+
+def test_a_folder_that_vanished_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = str(folder / "out")
+    late, empty = Output(path), Output(path)
+    folder.rmdir()
+    write(late, 1, b"one\n")
+    assert late.deadline == 0.0
+    assert late.receive() == [Written(-1, f"{path}: No such file or directory after 0 bytes")]
+    with pytest.raises(PipelineError, match=f"cannot write {path}"):
+        empty.finish()
+
+
+def test_a_stdout_that_was_never_open_is_told() -> None:
+    with streams():
+        os.close(1)
+        with pytest.raises(UsageError, match=CLOSED):
+            Output()
+
+
+def pour_all(spout: Spout, fd: int, size: int) -> bytes:
+    """Read `size` bytes while pouring."""
+    found = b""
+    limit = time.monotonic() + PATIENCE
+    while len(found) < size:
+        assert time.monotonic() < limit
+        if select.select([fd], [], [], 0)[0]:
+            found += os.read(fd, 1 << 16)
+        spout.pour()
+    return found
+
+
+def test_a_socket_takes_what_it_can() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        spout = Spout(theirs.fileno())
+        spout.add(MUCH * 2000)
+        spout.pour()
+        assert spout.blocked
+        assert ATOMIC <= spout.poured < spout.added
+        assert os.get_blocking(theirs.fileno())
+        assert select.select([spout.ready()], [], [], 0)[0] == []
+        assert pour_all(spout, ours.fileno(), spout.added) == MUCH * 2000
+        assert not spout.blocked
+        assert select.select([spout.ready()], [], [], PATIENCE)[0]
+        spout.close()
+
+
+def test_a_terminal_that_does_not_read_blocks_nobody() -> None:
+    controller, terminal = pty.openpty()
+    spout = Spout(terminal)
+    spout.add(b"y" * 100_000)
+    spout.pour()
+    assert spout.blocked
+    assert os.get_blocking(terminal)
+    assert pour_all(spout, controller, 100_000) == b"y" * 100_000
+    spout.close()
+    os.close(controller)
+    os.close(terminal)

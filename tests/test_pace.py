@@ -1,0 +1,42 @@
+"""How large batches become."""
+
+from __future__ import annotations
+
+from pipeline.pace import MOST, Pace
+
+
+def test_it_starts_with_one_and_grows_fourfold() -> None:
+    pace, sizes = Pace(), []
+    assert not pace.short
+    for _ in range(9):
+        size = pace.size(10**6, 2)
+        sizes.append(size)
+        pace.learn(size, size * 2e-7)
+    assert sizes == [1, 4, 16, 64, 256, 1024, 4096, MOST, MOST]
+    assert pace.short
+
+
+def test_a_batch_is_ten_milliseconds() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.learn(100, 0.1)
+    assert pace.size(10**6, 2) == 10
+    pace.learn(10, 5.0)
+    assert pace.size(10**6, 2) == 1
+    assert not pace.short
+
+
+def test_one_fast_task_is_trusted_by_halves() -> None:
+    pace = Pace()
+    pace.learn(1, 0.004)
+    pace.learn(1, 0.0)
+    assert pace.size(10**6, 1) == 4
+
+
+def test_a_small_backlog_is_spread() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.learn(1000, 2.0)
+    assert pace.size(12, 4) == 3
+    assert pace.size(13, 4) == 4
+    assert pace.size(1, 4) == 1

@@ -1,0 +1,73 @@
+"""Records: cutting by number is the same as splitting, whatever the lengths are."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pipeline.messages import Recipe
+from pipeline.records import FEW, count, each, end_of, split, terminator
+
+LINES = Recipe()
+NULS = Recipe(zero=True)
+BLOCK = Recipe(block=True)
+
+
+def some(seed: int) -> tuple[list[bytes], Recipe]:
+    """Records of one of several natures: even, empty, clumped, or with one giant among them."""
+    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    recipe = rng.choice([LINES, NULS])
+    alphabet = [b"a", b"\r", b"\x0b", b"\xe2\x80\xa8", b"\x85", b"\n" if recipe.zero else b"\0"]
+    number = rng.choice([0, 1, FEW, FEW + 1, 300, 5000])
+    longest = rng.choice([0, 1, 3, 60, 200])
+    lengths = [rng.randint(0, longest) for _ in range(number)]
+    if number and rng.random() < 0.5:
+        clump = rng.randrange(number)
+        lengths[clump : clump + 200] = [rng.choice([0, 5000])] * len(lengths[clump : clump + 200])
+    return [rng.choice(alphabet) * length for length in lengths], recipe
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_end_of_agrees_with_splitting(seed: int) -> None:
+    records, recipe = some(seed)
+    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    mark = terminator(recipe)
+    body = b"".join(record + mark for record in records)
+    ends = [0]
+    for record in records:
+        ends.append(ends[-1] + len(record) + 1)
+    assert count(body, recipe) == len(records)
+    assert each(body, recipe) == records
+    for number in {0, len(records), *(rng.randint(0, len(records)) for _ in range(12))}:
+        skipped = rng.randint(0, len(records) - number)
+        assert end_of(body, number, recipe) == ends[number]
+        assert end_of(body, number, recipe, ends[skipped]) == ends[skipped + number]
+        assert split(body, number, recipe) == (body[: ends[number]], body[ends[number] :])
+
+
+@pytest.mark.parametrize("number", [1, FEW, FEW + 1, 10_000])
+def test_asking_for_more_records_than_there_are_raises(number: int) -> None:
+    body = b"a\n" * (number - 1) + b"no end"
+    with pytest.raises(ValueError, match="not found"):
+        end_of(body, number, LINES)
+
+
+def test_a_block_is_one_record_whatever_it_holds() -> None:
+    body = b"one\ntwo\nno end"
+    assert count(body, BLOCK) == 1
+    assert each(body, BLOCK) == [body]
+    assert end_of(body, 1, BLOCK) == len(body)
+    assert split(body, 0, BLOCK) == (b"", body)
+    assert split(body, 1, BLOCK) == (body, b"")
+
+
+def test_nothing_is_no_record() -> None:
+    assert count(b"", LINES) == 0
+    assert each(b"", LINES) == []
+    assert split(b"", 0, LINES) == (b"", b"")
+
+
+def test_an_empty_line_is_a_record() -> None:
+    assert each(b"\n\nx\n", LINES) == [b"", b"", b"x"]
+    assert each(b"\0", NULS) == [b""]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline import render
+from pipeline.messages import Began, Ended, Foreign, Lost, Member, Missing, Present, Refused, Status
+from pipeline.settings import Settings
+
+STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(), ""),
+        (Settings(name="hashes"), " --name hashes"),
+        (Settings(at="tcp://h", insecure=True), " --at tcp://h --insecure"),
+        (
+            Settings(desk="ipc:///d", results="ipc:///r", control="ipc:///c"),
+            " --desk ipc:///d --results-at ipc:///r --control-at ipc:///c",
+        ),
+    ],
+)
+def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: str) -> None:
+    assert render.place(settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (Missing("worker"), "no worker has checked in; start one with `pipe work --name x COMMAND`"),
+        (Missing("ventilator"), "no ventilator has come; start one with `pipe ventilate --name x FILE`"),
+        (Missing("sink"), "no sink has answered; start one with `pipe sink --name x`"),
+        (Present("worker"), "a worker has checked in"),
+        (Present("ventilator"), "the ventilator is here"),
+        (Present("sink"), "the sink is here"),
+        (Lost("host-1", 1), "worker host-1 fell silent; 1 task of its own goes out again"),
+        (Lost("host-1", 1200), "worker host-1 fell silent; 1,200 tasks of its own go out again"),
+        (Lost("host-1", 0), "worker host-1 fell silent; it held no task"),
+        (Refused("host-2", "another command:\n\x1b[2J gzip"), "host-2 was turned away: another command:??[2J gzip"),
+        (Began("sink", 47, "context 0x7f"), "sink 47 has a context of its own, context 0x7f"),
+        (Ended("worker", "the sink is gone"), "the worker ends: the sink is gone"),
+        (
+            Foreign(b"", "pipe9"),
+            "somebody here speaks protocol 'pipe9', not mine; run the same version of pipe everywhere",
+        ),
+    ],
+)
+def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expected: str) -> None:
+    assert render.sentence(told, " --name x") == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "rate", "expected"),
+    [
+        (STATUS, 567, "1,234 of 10,000 done, 3 failed, 567/s, 0:15 left"),
+        (STATUS, 0, "1,234 of 10,000 done, 3 failed"),
+        (replace(STATUS, total=-1), 0.5, "1,234 done, 3 failed, 0.50/s"),
+        (replace(STATUS, settled=10_000, failed=0), 1e6, "10,000 of 10,000 done, 0 failed, 1,000,000/s, 0:00 left"),
+        (STATUS, 0.5, "1,234 of 10,000 done, 3 failed, 0.50/s, 4:52:12 left"),
+    ],
+)
+def test_progress(status: Status, rate: float, expected: str) -> None:
+    assert render.progress(status, rate) == expected
+
+
+@pytest.mark.parametrize(
+    ("settled", "total", "elapsed", "expected"),
+    [
+        (100, 100, 5.2, "100 tasks, 0 failed, 5.2 s, 19.2 tasks/s"),
+        (1, 1, 0.1, "1 task, 0 failed, 0.1 s, 10.0 tasks/s"),
+        (0, 0, 0.0, "0 tasks, 0 failed, 0.0 s, 0.00 tasks/s"),
+        (40, 100, 4.0, "40 of 100 tasks, 0 failed, 4.0 s, 10.0 tasks/s"),
+        (7200, -1, 3600.0, "7,200 tasks, 0 failed, 1:00:00, 2.00 tasks/s"),
+    ],
+)
+def test_summary(settled: int, total: int, elapsed: float, expected: str) -> None:
+    assert render.summary(replace(STATUS, settled=settled, total=total, failed=0), elapsed) == expected
+
+
+def test_overview_of_a_run() -> None:
+    members = (Member("host-1-ab", "gzip\t{}", 2, 1, 617, 0.24), Member("h2", "gzip {}", 16, 16, 1_234_567, 3.0))
+    status = replace(STATUS, turn=16, members=members, awaited=("host-1-ab", "h2"))
+    assert render.overview(status).splitlines() == [
+        "run ab12, feeding: 1,234 of 10,000 done, 3 failed",
+        "order waits for task 17",
+        "waiting for the goodbye of host-1-ab, h2",
+        "",
+        "WORKER     SLOTS  RUNNING         DONE  SILENT  COMMAND",
+        "host-1-ab      2        1          617   0.2 s  gzip?{}",
+        "h2            16       16    1,234,567   3.0 s  gzip {}",
+    ]
+
+
+def test_overview_says_why_nothing_runs() -> None:
+    assert render.overview(Status("", "feeding", 0, 0, -1, -1, (), ())) == "no run yet\nno worker has checked in"
+
+
+def test_figures_have_three_digits() -> None:
+    assert [render.figure(value) for value in (0.0, 0.519, 9.99, 19.23, 99.94, 100.4, 1234.5)] == [
+        "0.00", "0.52", "9.99", "19.2", "99.9", "100", "1,234",
+    ]  # fmt: skip

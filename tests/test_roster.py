@@ -1,0 +1,200 @@
+"""Histories of a run's processes: each names everything that the roster decides."""
+
+from __future__ import annotations
+
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import pytest
+
+from pipeline.roster import Decision, GiveUp, PassOn, Roster, Say, Signal, Spawn, fate
+from pipeline.station import NEVER
+
+ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
+SOON = Say("stopping: running tasks finish, ^C again to kill them")
+
+
+def started() -> Roster:
+    """A run whose four processes live since time 0."""
+    roster = Roster(ALL)
+    assert roster.tick(0) == [Spawn("sink"), Spawn("ventilator"), Spawn("worker-1"), Spawn("worker-2")]
+    assert (roster.deadline, roster.done) == (NEVER, False)
+    return roster
+
+
+def ends(roster: Roster, now: float, **statuses: int) -> list[Decision]:
+    """What is decided when these end at `now`, one after the other (`w1` is worker-1)."""
+    names = {"w1": "worker-1", "w2": "worker-2"}
+    return [said for name, status in statuses.items() for said in roster.ended(names.get(name, name), status, now)]
+
+
+def test_a_run_asks_for_its_processes_at_once_and_only_once() -> None:
+    roster = Roster(ALL)
+    assert roster.deadline < 0
+    assert not roster.done
+    assert len(roster.tick(0)) == len(ALL)
+    assert roster.tick(0) == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 141])
+def test_a_run_ends_with_its_last_process_and_the_exit_code_of_its_sink(code: int) -> None:
+    roster = started()
+    assert ends(roster, 9, w1=0, ventilator=0, sink=code) == []
+    assert not roster.done
+    assert ends(roster, 9.5, w2=0) == []
+    assert (roster.done, roster.outcome) == (True, code)
+
+
+def test_a_dead_worker_is_replaced_later_and_later_and_given_up() -> None:
+    roster = started()
+    now = 0.0
+    for pause in (0.5, 1, 2, 4):
+        assert ends(roster, now, w1=-SIGKILL) == [
+            Say(f"worker-1 was killed by SIGKILL; starting another in {pause:g} s")
+        ]
+        now += pause
+        assert roster.deadline == now
+        assert roster.tick(now - 0.1) == []
+        assert roster.tick(now) == [Spawn("worker-1")]
+    assert ends(roster, now, w1=70) == [GiveUp("worker-1", "ended with exit code 70, 5 times in a row")]
+    assert (roster.deadline, roster.done) == (NEVER, False)
+
+
+def test_a_long_life_forgives_the_deaths_before() -> None:
+    roster = started()
+    ends(roster, 0, w1=3)
+    roster.tick(0.5)
+    assert ends(roster, 1, w1=3) == [Say("worker-1 ended with exit code 3; starting another in 1 s")]
+    roster.tick(2)
+    assert ends(roster, 40, w1=3) == [Say("worker-1 ended with exit code 3; starting another in 0.5 s")]
+
+
+@pytest.mark.parametrize(("status", "code"), [(-SIGKILL, 3), (70, 70)])
+def test_the_run_stops_when_the_last_worker_is_given_up(status: int, code: int) -> None:
+    roster = started()
+    ends(roster, 0, w2=0)
+    for now in range(0, 40, 10):
+        ends(roster, now, w1=status)
+        assert roster.tick(now + 5) == [Spawn("worker-1")]
+    assert ends(roster, 40, w1=status) == [
+        GiveUp("worker-1", f"{fate(status)}, 5 times in a row"),
+        PassOn("sink", SIGTERM),
+    ]
+    assert ends(roster, 41, sink=143, ventilator=143) == []
+    assert (roster.done, roster.outcome) == (True, code)
+
+
+def test_a_worker_that_never_can_work_stops_the_run_at_once() -> None:
+    roster = started()
+    assert ends(roster, 0, w1=2) == [PassOn("sink", SIGTERM)]
+    assert ends(roster, 0, w2=2, ventilator=143, sink=143) == []
+    assert (roster.done, roster.outcome) == (True, 2)
+
+
+@pytest.mark.parametrize("last", ["sink", "ventilator"])
+def test_no_worker_is_replaced_after_the_end_of_the_run(last: str) -> None:
+    roster = started()
+    assert ends(roster, 0, w1=-SIGKILL) != []
+    assert ends(roster, 0, **{last: 0}) == []
+    assert ends(roster, 0, w2=-SIGKILL) == []
+    assert roster.tick(1) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (-SIGKILL, [GiveUp("ventilator", "was killed by SIGKILL")], 3),
+        (2, [], 2),
+        (3, [], 3),
+        (70, [], 70),
+    ],
+)
+def test_the_death_of_the_ventilator_stops_the_run(status: int, said: list[Decision], code: int) -> None:
+    roster = started()
+    assert ends(roster, 7, ventilator=status) == [*said, PassOn("sink", SIGTERM)]
+    assert roster.deadline == 12
+    assert ends(roster, 8, w1=0, w2=0, sink=143) == []
+    assert (roster.done, roster.outcome) == (True, code)
+
+
+def test_the_death_of_the_sink_ends_all_others() -> None:
+    roster = started()
+    assert ends(roster, 0, sink=-SIGKILL) == [
+        GiveUp("sink", "was killed by SIGKILL"),
+        Signal("ventilator", SIGTERM),
+        Signal("worker-1", SIGTERM),
+        Signal("worker-2", SIGTERM),
+    ]
+    assert ends(roster, 1, ventilator=-SIGTERM, w1=0) == []
+    assert roster.deadline == 5
+    assert roster.tick(5) == [Say("worker-2 did not end in time: SIGKILL"), Signal("worker-2", SIGKILL)]
+    assert ends(roster, 5, w2=-SIGKILL) == []
+    assert (roster.done, roster.outcome) == (True, 3)
+
+
+def test_a_sink_that_could_not_start_gives_the_run_its_exit_code() -> None:
+    roster = started()
+    assert ends(roster, 0, sink=2) == [Signal(name, SIGTERM) for name in ("ventilator", "worker-1", "worker-2")]
+    ends(roster, 0, ventilator=143, w1=0, w2=0)
+    assert (roster.done, roster.outcome) == (True, 2)
+
+
+def test_who_stays_after_the_sink_is_made_to_go() -> None:
+    roster = started()
+    ends(roster, 0, ventilator=0, w1=0, sink=0)
+    assert roster.deadline == 2
+    assert roster.tick(2) == [Say("worker-2 did not end in time: SIGTERM"), Signal("worker-2", SIGTERM)]
+    assert roster.tick(7) == [Say("worker-2 did not end in time: SIGKILL"), Signal("worker-2", SIGKILL)]
+    assert roster.tick(12) == [Say("worker-2 did not end in time: SIGKILL"), Signal("worker-2", SIGKILL)]
+    ends(roster, 12, w2=-SIGKILL)
+    assert (roster.done, roster.outcome) == (True, 0)
+
+
+def test_a_first_wish_to_stop_goes_to_the_sink_and_has_time() -> None:
+    roster = started()
+    assert roster.stop(SIGINT, 3) == [SOON, PassOn("sink", SIGINT)]
+    assert roster.deadline == NEVER
+    assert ends(roster, 60, w1=-SIGKILL, w2=0, ventilator=130, sink=130) == []
+    assert (roster.done, roster.outcome) == (True, 130)
+
+
+def test_a_second_wish_has_a_grace_and_then_harsher_words() -> None:
+    roster = started()
+    assert roster.stop(SIGTERM, 0) == [Say("stopping: running tasks finish"), PassOn("sink", SIGTERM)]
+    assert roster.stop(SIGTERM, 1) == [PassOn("sink", SIGTERM)]
+    assert roster.stop(SIGTERM, 2) == [PassOn("sink", SIGTERM)]
+    assert ends(roster, 3, ventilator=143, w1=0) == []
+    assert roster.deadline == 6
+    assert roster.tick(6) == [
+        Say("sink, worker-2 did not end in time: SIGTERM"),
+        Signal("sink", SIGTERM),
+        Signal("worker-2", SIGTERM),
+    ]
+    assert roster.tick(11) == [
+        Say("sink, worker-2 did not end in time: SIGKILL"),
+        Signal("sink", SIGKILL),
+        Signal("worker-2", SIGKILL),
+    ]
+    ends(roster, 11, w2=-SIGKILL)
+    assert ends(roster, 11, sink=-SIGKILL) == [GiveUp("sink", "was killed by SIGKILL")]
+    assert (roster.done, roster.outcome) == (True, 143)
+
+
+def test_a_wish_to_stop_cancels_what_was_to_start() -> None:
+    roster = started()
+    ends(roster, 0, w1=-SIGKILL)
+    roster.stop(SIGINT, 0.1)
+    assert roster.tick(1) == []
+
+
+def test_a_wish_after_the_end_of_the_sink_goes_to_who_is_left() -> None:
+    roster = started()
+    ends(roster, 0, ventilator=0, w1=0, sink=1)
+    assert roster.stop(SIGINT, 1) == [SOON, PassOn("worker-2", SIGINT)]
+    ends(roster, 1, w2=0)
+    assert roster.outcome == 1
+
+
+def test_a_wish_before_the_start_is_obeyed() -> None:
+    roster = Roster(ALL)
+    assert roster.stop(SIGINT, 0) == [SOON]
+    assert (roster.done, roster.outcome, roster.tick(0)) == (True, 130, [])

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from pipeline.cli.screen import ERASE, Screen
+from pipeline.messages import Missing, Status
+from pipeline.settings import Settings
+
+STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())
+
+
+class Paper(io.StringIO):
+    """A stream that says whether it is a terminal."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, settings: Settings) -> tuple[Screen, Paper]:
+    """A screen, and what it writes to; the flags say which streams are terminals."""
+    paper = Paper(terminal=stderr)
+    monkeypatch.setattr(sys, "stderr", paper)
+    monkeypatch.setattr(sys, "stdout", Paper(terminal=stdout))
+    return Screen(settings, started=0.0), paper
+
+
+def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
+    screen.told(STATUS)
+    screen.told(Missing("worker"))
+    drawn = f"{ERASE}50 of 100 done, 0 failed"
+    said = f"{ERASE}pipe: no worker has checked in; start one with `pipe work COMMAND`\n"
+    assert paper.getvalue() == drawn + said
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "settings", "drawn"),
+    [
+        (True, False, Settings(), True),
+        (True, True, Settings(), False),
+        (True, True, Settings(output="x"), True),
+        (False, False, Settings(), False),
+        (True, False, Settings(quiet=True), False),
+    ],
+)
+def test_progress_is_for_a_terminal_that_shows_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, settings: Settings, drawn: bool
+) -> None:
+    screen, paper = seen(monkeypatch, stderr=stderr, stdout=stdout, settings=settings)
+    screen.told(STATUS)
+    assert ("50 of 100 done" in paper.getvalue()) is drawn
+
+
+def test_the_summary_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings())
+    screen.told(STATUS)
+    screen.finish()
+    assert paper.getvalue().startswith("pipe: 50 of 100 tasks, 0 failed, ")
+    assert paper.getvalue().endswith(" tasks/s\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"), [(Settings(quiet=True), STATUS), (Settings(), Status("", "feeding", 0, 0, -1, -1, (), ()))]
+)
+def test_there_is_no_summary_when_quiet_or_when_nothing_ran(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, status: Status
+) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=settings)
+    screen.told(status)
+    screen.finish()
+    screen.say("still here")
+    assert paper.getvalue() == "pipe: still here\n"

@@ -1,0 +1,97 @@
+"""Signals to this very process, and to kept ones."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.signals import PASSED_ON, Signals, begin_kept
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
+def told_to_a_kept_one(*signums: int, before: int = 0) -> list[int]:
+    """What a kept process's Signals tell of these; the first `before` come before it listens."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            begin_kept()
+            for signum in signums[:before]:
+                os.kill(os.getpid(), signum)
+            with Signals() as signals:
+                for signum in signums[before:]:
+                    os.kill(os.getpid(), signum)
+                os.write(write, bytes(signals.taken()))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as told:
+        answer = list(told.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    return answer
+
+
+@pytest.fixture
+def hup_ignored() -> Iterator[None]:
+    before = signal.signal(HUP, signal.SIG_IGN)
+    yield
+    signal.signal(HUP, before)
+
+
+def test_signals_are_told_once_and_in_their_order() -> None:
+    with Signals() as signals:
+        assert signals.taken() == []
+        for signum in (TERM, INT, INT, HUP, HUP):
+            os.kill(os.getpid(), signum)
+        assert signals.taken() == [TERM, INT, INT, TERM]
+        assert signals.taken() == []
+
+
+def test_what_is_passed_on_fast_is_not_taken_for_one() -> None:
+    assert told_to_a_kept_one(*[PASSED_ON[TERM]] * 3, before=3) == [TERM] * 3
+
+
+def test_a_signal_wakes_a_poll_until_it_is_taken() -> None:
+    with Signals() as signals:
+        assert select.select([signals], [], [], 0)[0] == []
+        os.kill(os.getpid(), INT)
+        assert select.select([signals], [], [], 5)[0] == [signals]
+        assert signals.taken() == [INT]
+        assert select.select([signals], [], [], 0)[0] == []
+
+
+def test_afterwards_all_is_as_before() -> None:
+    before = [signal.getsignal(signum) for signum in (INT, TERM, HUP)]
+    open_files = os.listdir("/proc/self/fd")
+    with Signals(ignore=(INT,)):
+        assert signal.getsignal(INT) is signal.SIG_IGN
+    assert [signal.getsignal(signum) for signum in (INT, TERM, HUP)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert os.listdir("/proc/self/fd") == open_files
+
+
+@pytest.mark.usefixtures("hup_ignored")
+def test_what_nohup_ignores_stays_ignored() -> None:
+    with Signals() as signals:
+        os.kill(os.getpid(), HUP)
+        assert signals.taken() == []
+
+
+def test_a_kept_process_hears_only_what_its_keeper_passes_on() -> None:
+    assert told_to_a_kept_one(INT, HUP) == []
+    assert told_to_a_kept_one(INT, PASSED_ON[INT], HUP, PASSED_ON[TERM]) == [INT, TERM]
+
+
+def test_what_was_passed_on_early_waits_for_a_listener() -> None:
+    assert told_to_a_kept_one(PASSED_ON[INT], before=1) == [INT]
+
+
+def test_a_term_to_the_whole_group_counts_once() -> None:
+    assert told_to_a_kept_one(TERM) == [TERM]
+    assert told_to_a_kept_one(TERM, PASSED_ON[TERM]) == [TERM]
+    assert told_to_a_kept_one(PASSED_ON[TERM], TERM, TERM) == [TERM, TERM]

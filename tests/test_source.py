@@ -1,0 +1,353 @@
+"""The source: whole records, lazily, from files, pipes and arguments."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from pipeline.errors import USAGE, UsageError
+from pipeline.messages import End, Message, Recipe, Records, Want
+from pipeline.source import BLOCK, Source
+from pipeline.station import NEVER, Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+LINES = Recipe()
+
+
+def ask(source: Source, size: int = 1 << 20, patience: float = 5.0) -> Message:
+    """The one answer to a Want, waiting as the loop does."""
+    source.send(Port.SOURCE, Want(size))
+    return wait(source, patience)
+
+
+def wait(source: Source, patience: float = 5.0) -> Message:
+    """The answer to a Want that was sent."""
+    limit = time.monotonic() + patience
+    while time.monotonic() < limit:
+        if found := source.receive():
+            (answer,) = found
+            assert source.deadline == NEVER
+            assert source.files() == []
+            return answer
+        if source.deadline == NEVER:
+            poller = zmq.Poller()
+            for file in source.files():
+                poller.register(file, zmq.POLLIN)
+            assert poller.sockets, "it neither answers, nor waits, nor wants to be called"
+            poller.poll(100)
+    raise AssertionError("no answer")
+
+
+def everything(source: Source, size: int = 1 << 20) -> tuple[list[Records], End]:
+    """All until the end; the numbers must be consecutive."""
+    found: list[Records] = []
+    while isinstance(answer := ask(source, size), Records):
+        assert answer.first == sum(records.count for records in found)
+        found.append(answer)
+    assert isinstance(answer, End)
+    return found, answer
+
+
+def bodies(files: Sequence[str], recipe: Recipe = LINES, block: int | None = None) -> list[bytes]:
+    """What all of them hold, Want by Want."""
+    return [records.body for records in everything(Source(recipe, files, None, block))[0]]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe to stand in for stdin."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def test_no_input_ends_with_no_task(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    assert everything(Source(LINES, [str(empty), "/dev/null"], None, None)) == ([], End(0))
+    assert everything(Source(LINES, [], [], None)) == ([], End(0))
+    assert everything(Source(LINES, [str(empty)], None, 10)) == ([], End(0))
+
+
+def test_the_end_is_told_again() -> None:
+    source = Source(LINES, [], ["a"], None)
+    assert everything(source)[1] == ask(source) == End(1)
+
+
+def test_arguments_are_nul_terminated_records() -> None:
+    source = Source(LINES, (), ["a b", "", "two\nlines", "caf\udce9"], None)
+    assert source.recipe == Recipe(zero=True)
+    assert everything(source) == ([Records(0, 4, b"a b\0\0two\nlines\0caf\xe9\0")], End(4))
+
+
+def test_records_of_many_files_are_numbered_through_and_not_glued(tmp_path: Path) -> None:
+    texts = [b"a\n\nb", b"", b"c\r\n", b"no end"]
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).write_bytes(text)
+    found, end = everything(Source(LINES, [str(tmp_path / str(number)) for number in range(4)], None, None))
+    assert b"".join(records.body for records in found) == b"a\n\nb\nc\r\nno end\n"
+    assert end == End(5)
+
+
+def test_many_small_files_come_in_few_answers(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / str(number)).write_text("x\n")
+    assert len(bodies([str(tmp_path / str(number)) for number in range(200)])) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("zero", [False, True])
+def test_any_lengths_come_back_whole(tmp_path: Path, seed: int, *, zero: bool) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    mark = b"\0" if zero else b"\n"
+    lengths = [rng.choice([0, 1, 60, 3000, 70_000]) for _ in range(400)] + [3 * BLOCK, 0, BLOCK - 1, BLOCK]
+    rng.shuffle(lengths)
+    lengths.append(7)
+    text = b"".join(b"x" * length + mark for length in lengths)
+    path = tmp_path / "records"
+    path.write_bytes(text[:-1] if seed % 2 else text)
+    size = rng.choice([1, 500, 65_536, 10 * BLOCK])
+    found, end = everything(Source(Recipe(zero=zero), [str(path)], None, None), size)
+    assert b"".join(records.body for records in found) == text
+    assert end == End(len(lengths))
+    for records in found:
+        assert records.body.endswith(mark)
+        assert records.body.count(mark) == records.count
+        assert len(records.body) <= size or records.count == 1
+
+
+def test_an_answer_is_about_the_size_that_was_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"123456789\n" * 100)
+    assert [len(body) for body in bodies([str(path)])] == [1000]
+    found, _ = everything(Source(LINES, [str(path)], None, None), 95)
+    assert {records.count for records in found} == {9, 1}
+
+
+def test_nothing_is_read_before_it_is_wanted(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.write(writing, b"a\nb\n")
+    source = Source(LINES, [], None, None, reading)
+    assert source.files() == []
+    assert source.receive() == []
+    assert ask(source) == Records(0, 2, b"a\nb\n")
+    os.write(writing, b"c\n")
+    assert source.receive() == []
+    assert os.read(reading, 10) == b"c\n"
+
+
+def test_a_slow_input_gives_what_is_there(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = Source(LINES, ["-"], None, None, reading)
+    source.send(Port.SOURCE, Want(1000))
+    assert source.receive() == []
+    assert source.files() == [reading]
+    assert source.deadline == NEVER
+    os.write(writing, b"first\nhal")
+    assert wait(source) == Records(0, 1, b"first\n")
+    source.send(Port.SOURCE, Want(1000))
+    assert source.receive() == []
+    os.write(writing, b"f\n")
+    assert wait(source) == Records(1, 1, b"half\n")
+    os.write(writing, b"last")
+    os.close(writing)
+    assert everything_after(source, 2) == [b"last\n"]
+    assert os.get_blocking(reading)
+
+
+def everything_after(source: Source, number: int) -> list[bytes]:
+    """The bodies from task `number` on."""
+    found = []
+    while isinstance(answer := ask(source), Records):
+        assert answer.first == number
+        number += answer.count
+        found.append(answer.body)
+    return found
+
+
+def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    source = Source(LINES, [path], None, None)
+    source.send(Port.SOURCE, Want(1000))
+    assert source.receive() == []
+    assert len(source.files()) == 1
+    writing = os.open(path, os.O_WRONLY)
+    assert source.receive() == []
+    os.write(writing, b"a\n")
+    assert wait(source) == Records(0, 1, b"a\n")
+    os.close(writing)
+    assert ask(source) == End(1)
+
+
+def test_files_before_a_slow_one_do_not_wait_for_it(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    (tmp_path / "fast").write_bytes(b"a\nb")
+    reading, writing = pipe
+    source = Source(LINES, [str(tmp_path / "fast"), "-"], None, None, reading)
+    assert ask(source) == Records(0, 2, b"a\nb\n")
+    os.write(writing, b"c\n")
+    assert ask(source) == Records(2, 1, b"c\n")
+
+
+def test_a_socket_as_stdin() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        source = Source(LINES, [], None, None, ours.fileno())
+        theirs.sendall(b"a\n")
+        assert ask(source) == Records(0, 1, b"a\n")
+        theirs.close()
+        assert ask(source) == End(1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_blocks_are_whole_records_of_about_the_size(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    size = rng.choice([1, 100, 5000, 3 * BLOCK])
+    lengths = [rng.choice([0, 10, size // 2, size, 3 * size]) for _ in range(12 if size > BLOCK else 200)]
+    text = b"".join(b"x" * length + b"\n" for length in lengths) + b"no end"
+    path = tmp_path / "records"
+    path.write_bytes(text)
+    source = Source(LINES, [str(path)], None, size)
+    assert source.recipe == Recipe(block=True)
+    found, end = everything(source, 1)
+    assert b"".join(records.body for records in found) == text
+    assert end == End(len(found))
+    for records, after in pairwise(found):
+        assert records.count == 1
+        assert records.body.endswith(b"\n")
+        assert len(records.body) <= size or records.body.count(b"\n") == 1
+        assert len(records.body) + after.body.find(b"\n") + 1 > size or b"\n" not in after.body
+
+
+def test_a_block_never_spans_files(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(f"{name}1\n{name}2")
+    assert bodies([str(tmp_path / name) for name in "abc"], block=100) == [b"a1\na2", b"b1\nb2", b"c1\nc2"]
+
+
+def test_a_block_of_stdin_waits_until_it_is_full(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = Source(LINES, [], None, 6, reading)
+    source.send(Port.SOURCE, Want(1))
+    os.write(writing, b"ab\n")
+    assert source.receive() == []
+    assert source.files() == [reading]
+    os.write(writing, b"cd\nef\n")
+    assert wait(source) == Records(0, 1, b"ab\ncd\n")
+    source.send(Port.SOURCE, Want(1))
+    assert source.receive() == []
+    os.close(writing)
+    assert wait(source) == Records(1, 1, b"ef\n")
+    assert ask(source) == End(2)
+
+
+def test_a_record_of_many_pieces_comes_whole(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = Source(LINES, [], None, None, reading)
+    source.send(Port.SOURCE, Want(1))
+    length = 0
+    for _ in range(500):
+        length += os.write(writing, b"y" * 40_000)
+        assert source.receive() == []
+    os.write(writing, b"\n")
+    answer = wait(source)
+    assert isinstance(answer, Records)
+    assert (answer.count, len(answer.body)) == (1, length + 1)
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere/x", "no such file: nowhere/x"), ("/", "it is a folder")])
+def test_a_file_that_cannot_be_read_is_told_at_once(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        Source(LINES, [name], None, None)
+    assert raised.value.exit_code == USAGE
+
+
+def test_a_closed_stdin_is_told(pipe: tuple[int, int]) -> None:
+    reading, _ = pipe
+    os.close(reading)
+    with pytest.raises(UsageError, match="cannot read stdin"):
+        Source(LINES, [], None, None, reading)
+
+
+def test_arguments_exclude_files_and_blocks() -> None:
+    with pytest.raises(UsageError, match=":::"):
+        Source(LINES, ["x"], ["a"], None)
+    with pytest.raises(UsageError, match="--block"):
+        Source(LINES, [], ["a"], 10)
+
+
+def test_a_read_error_ends_behind_the_whole_records(tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(b"a\nb\n")
+    source = Source(LINES, [str(tmp_path / "good"), "/proc/self/mem", str(tmp_path / "good")], None, None)
+    found, end = everything(source)
+    assert [records.body for records in found] == [b"a\nb\n"]
+    assert end == End(2, "/proc/self/mem: Input/output error")
+
+
+def test_a_file_that_vanished_ends_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "gone"
+    path.write_bytes(b"a\n")
+    source = Source(LINES, [str(path)], None, None)
+    path.unlink()
+    assert everything(source) == ([], End(0, f"{path}: No such file or directory"))
+
+
+def test_the_fingerprint_tells_inputs_apart(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\nb\n")
+    prints = [
+        Source(recipe, files, arguments, block).fingerprint
+        for recipe, files, arguments, block in [
+            (LINES, [str(path)], None, None),
+            (Recipe(zero=True), [str(path)], None, None),
+            (LINES, [str(path)], None, 10),
+            (LINES, [str(path), str(path)], None, None),
+            (LINES, [], ["a", "b"], None),
+            (LINES, [], ["ab"], None),
+            (LINES, [], [], None),
+        ]
+    ]
+    assert len(set(prints)) == len(prints)
+    again = Source(LINES, [os.path.relpath(path)], None, None)
+    assert again.fingerprint == prints[0]
+    path.write_bytes(b"a\nb\nc\n")
+    assert Source(LINES, [str(path)], None, None).fingerprint != prints[0]
+
+
+def test_a_pipe_is_never_the_same_again_but_a_redirected_file_is(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    source = Source(LINES, [], None, None, pipe[0])
+    assert source.fingerprint == source.fingerprint
+    assert source.fingerprint != Source(LINES, [], None, None, pipe[0]).fingerprint
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\nb\n")
+    with path.open("rb") as one, path.open("rb") as two:
+        same = Source(LINES, [], None, None, one.fileno()).fingerprint
+        assert same == Source(LINES, [], None, None, two.fileno()).fingerprint
+        two.seek(2)
+        assert same != Source(LINES, [], None, None, two.fileno()).fingerprint
+
+
+def test_close_leaves_stdin_open_and_may_come_twice(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = Source(LINES, [], None, None, reading)
+    source.send(Port.SOURCE, Want(10))
+    assert source.receive() == []
+    source.close()
+    source.close()
+    assert source.files() == []
+    os.write(writing, b"x")
+    assert os.read(reading, 1) == b"x"
