@@ -40,8 +40,9 @@ class Batch:
         arena.load(records.count, records.body)
 
     def start(self, now: float, look: float) -> None:
-        """It is the child's turn; look at it at `look` if it still runs."""
-        self._started, self.look = now, look
+        """It is the batch's turn, if it has not been so for long; to be looked at if it still runs at `look`."""
+        if self._started == NEVER:
+            self._started, self.look = now, look
 
     @property
     def first(self) -> int:

@@ -7,13 +7,11 @@ inside the person's module. Never calls the function.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import os
+import os.path
 import sys
-import traceback
 from collections.abc import Callable
 from functools import reduce
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +24,7 @@ def check(spec: str, flag: str) -> None:
     if not place or not all(part.isidentifier() for part in name.split(".")):
         msg = f"{flag} {spec}: write MODULE:FUNCTION or FILE.py:FUNCTION"
         raise UsageError(msg)
-    if place.endswith(".py") and not Path(place).is_file():
+    if place.endswith(".py") and not os.path.isfile(place):
         msg = f"{flag} {spec}: there is no file {place}"
         raise UsageError(msg)
 
@@ -35,7 +33,7 @@ def find(spec: str, flag: str) -> Callable[..., Any]:
     """Import the module and return the function; UsageError says what is wrong with it."""
     place, _, name = spec.rpartition(":")
     try:
-        module = _file(Path(place)) if place.endswith(".py") else _module(place)
+        module = _file(place) if place.endswith(".py") else _module(place)
     except BaseException as error:  # noqa: BLE001 - the person's code may raise anything, SystemExit too
         msg = f"{flag} {spec}: cannot import {place}: {summary(error)}\n{story(error)}".rstrip()
         raise UsageError(msg) from None
@@ -53,12 +51,16 @@ def find(spec: str, flag: str) -> Callable[..., Any]:
 
 def summary(error: BaseException) -> str:
     """The exception and the first line of its message."""
+    import traceback
+
     lines = "".join(traceback.format_exception_only(error)).splitlines()
     return next(line for line in lines if line[:1].strip())  # a SyntaxError has its place, indented, above
 
 
 def story(error: BaseException) -> str:
     """The traceback as Python prints it, without the frames above the person's code; empty if there is no other."""
+    import traceback
+
     trace = error.__traceback__
     while trace and (trace.tb_frame.f_code.co_filename in _OURS or "importlib" in trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
@@ -67,27 +69,31 @@ def story(error: BaseException) -> str:
     return ""
 
 
-_OURS = {__file__, str(Path(__file__).with_name("warm.py"))}
+_OURS = {__file__, os.path.join(os.path.dirname(__file__), "warm.py")}
 
 
 def _module(place: str) -> ModuleType:
     """A module by its name, found in the working directory first, as `python -m` would."""
-    sys.path.insert(0, str(Path.cwd()))
+    import importlib
+
+    sys.path.insert(0, os.getcwd())
     return importlib.import_module(place)
 
 
-def _file(path: Path) -> ModuleType:
+def _file(path: str) -> ModuleType:
     """A module by its file; its neighbours can be imported by it."""
-    path = path.resolve()
-    known = sys.modules.get(path.stem)
-    if known and getattr(known, "__file__", None) == str(path):
+    import importlib.util
+
+    path = os.path.realpath(path)
+    name = os.path.basename(path).removesuffix(".py")
+    known = sys.modules.get(name)
+    if known and getattr(known, "__file__", None) == path:
         return known  # --call and --init name the same file: one module
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    sys.path.insert(0, os.path.dirname(path))
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        msg = f"{path} is not a Python file"
-        raise ImportError(msg)
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import socket
 
-from pipeline import warm
+from pipeline import hearing
 from pipeline.arena import Arena
 from pipeline.batch import Batch
-from pipeline.hearing import heard
 from pipeline.messages import Done, Recipe, Records
 from pipeline.ranges import RangeSet
 from pipeline.records import terminator
@@ -48,19 +47,19 @@ class CallSlot:
         busy = [batch.arena for batch in self.batches]
         which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
         batch = Batch(self.arenas[which], records)
-        mark = warm.WHOLE if recipe.block else terminator(recipe)[0]
+        mark = hearing.WHOLE if recipe.block else terminator(recipe)[0]
         try:
-            self.talk.send(warm.BATCH.pack(which, records.count, len(records.body), mark))
+            self.talk.send(hearing.BATCH.pack(which, records.count, len(records.body), mark))
         except OSError:
             self.doomed = True
             return False
         self.batches.append(batch)
-        self._start(now)
+        self.batches[0].start(now, now + LONG)
         return True
 
     def hear(self) -> bool:
         """Take in all that the child has said; False when it will say no more."""
-        words, alive = heard(self.talk, warm.HEARD)
+        words, alive = hearing.heard(self.talk, hearing.HEARD)
         for word in words:
             self._heard(word)
         return alive
@@ -121,7 +120,8 @@ class CallSlot:
         """The first batch is over; the records of what was not run of it after all. Tell before."""
         batch = self.batches.pop(0)
         batch.arena.trim()
-        self._start(now)
+        if self.batches:
+            self.batches[0].start(now, now + LONG)
         return batch.cut(batch.told, recipe)
 
     def close(self) -> None:
@@ -130,20 +130,15 @@ class CallSlot:
         for arena in self.arenas:
             arena.close()
 
-    def _start(self, now: float) -> None:
-        """The first batch runs."""
-        if len(self.batches) == 1:
-            self.batches[0].start(now, now + LONG)
-
     def _heard(self, word: bytes) -> None:
         """One saying of the child. It speaks of the first batch that it has not finished."""
-        what, index, seconds = warm.SAYING.unpack_from(word)
+        what, index, seconds = hearing.SAYING.unpack_from(word)
         batch = next((batch for batch in self.batches if batch.seconds is None), None)
-        if what == warm.READY:
+        if what == hearing.READY:
             self.ready = True
-        elif what == warm.UNFIT:
-            self.unfit = "\n".join(warm.texts(word)).rstrip()
-        elif batch and what == warm.FAILED:
-            batch.failures[index] = warm.texts(word)
+        elif what == hearing.UNFIT:
+            self.unfit = "\n".join(hearing.texts(word)).rstrip()
+        elif batch and what == hearing.FAILED:
+            batch.failures[index] = hearing.texts(word)
         elif batch:
             batch.seconds = seconds

@@ -52,4 +52,5 @@ class StationError(Exception):
 
 def interrupted(reason: str) -> int:
     """The exit code of an end that somebody asked for."""
-    return {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED}.get(reason, INCOMPLETE)
+    asked = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, CLOSED: STDOUT_CLOSED}
+    return asked.get(reason, INCOMPLETE)

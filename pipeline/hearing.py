@@ -1,11 +1,25 @@
-"""Reading all the words that a neighbour process has said over a socket pair, also when it has died since.
+"""What the agent and its warm children say to each other over a socket pair, and hearing a neighbour out.
 
-It loses no word and never waits. It does not know what the words mean.
+A batch is announced by its sizes; the child says when it is ready, what failed and when it is through. No word is
+lost when its speaker dies right after it, and nothing here waits.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
+
+BATCH = struct.Struct("<BIQB")
+"""To the child: which arena, tasks, bytes of their body, the byte that ends each (or WHOLE)."""
+WHOLE = 255
+"""Instead of a terminator: the body is one task, as it is. (0xFF never ends a record.)"""
+SAYING = struct.Struct("<BId")
+"""From the child: what, the task's index in the batch, seconds; text follows where there is any."""
+READY, FAILED, FINISHED, UNFIT = range(4)
+LONGEST = 4 << 10
+"""Characters of a text that are told; as JSON, two of them fit the socket's buffer whatever they are."""
+HEARD = 1 << 17
+"""Bytes that no saying exceeds."""
 
 
 def heard(talk: socket.socket, size: int) -> tuple[list[bytes], bool]:
@@ -23,3 +37,11 @@ def heard(talk: socket.socket, size: int) -> tuple[list[bytes], bool]:
         if not word:
             return words, False
         words.append(word)
+
+
+def texts(word: bytes) -> tuple[str, str]:
+    """The texts of a FAILED or UNFIT: the exception in a line, and its traceback (or empty)."""
+    import json
+
+    line, told = json.loads(word[SAYING.size :])
+    return line, told

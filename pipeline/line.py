@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from pipeline import calling, listening, places
-from pipeline.errors import OK, TASKS_FAILED
+from pipeline.errors import INCOMPLETE, USAGE
 from pipeline.loop import Loop
 from pipeline.messages import Began, Ended, Message, Recipe
 from pipeline.places import Lock, Place, meeting_place
@@ -159,9 +159,9 @@ class _Post:
         return edge
 
     def run(self, station: Station, edges: dict[Port, Edge]) -> int:
-        """The loop; what it ends with is told if it is not what was hoped for."""
+        """The loop; why it ended is told, unless all went well or a person asked for it and knows."""
         code = Loop(station, edges, self._signals, keeper_fd(), self._told).run()
-        if station.reason and code not in (OK, TASKS_FAILED):
+        if station.reason and code in (USAGE, INCOMPLETE):
             self._told(Ended(self._role, station.reason))
         return code
 

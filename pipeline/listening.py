@@ -86,7 +86,7 @@ class DeskIn:
 
     def close(self) -> None:
         """Send what is left."""
-        sockets.close(self._socket)
+        sockets.unbind(self._socket)
 
 
 class LanesOut:
@@ -110,7 +110,7 @@ class LanesOut:
                 self._opened.append(Opened(lane, at))
             case _, Shut(lane):
                 self._waiting.pop(lane, None)
-                sockets.close(self._lanes.pop(lane, None), linger=0)
+                sockets.unbind(self._lanes.pop(lane, None), linger=0)
             case Lane(number), _ if number in self._lanes:
                 self._waiting.setdefault(number, deque()).append(encode(message))  # type: ignore[arg-type]
                 self._flush(number)
@@ -154,7 +154,7 @@ class LanesOut:
     def close(self) -> None:
         """Drop everything: at the end nobody needs chunks."""
         for socket in self._lanes.values():
-            sockets.close(socket, linger=0)
+            sockets.unbind(socket, linger=0)
         self._lanes.clear()
 
 
@@ -180,7 +180,7 @@ class ResultsIn:
 
     def close(self) -> None:
         """Nothing is left to say."""
-        sockets.close(self._socket)
+        sockets.unbind(self._socket)
 
 
 class ControlOut:
@@ -210,4 +210,4 @@ class ControlOut:
 
     def close(self) -> None:
         """The last word has a second to get out."""
-        sockets.close(self._socket)
+        sockets.unbind(self._socket)

@@ -11,7 +11,10 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
+from typing import Any, Protocol
 
 import zmq
 
@@ -52,7 +55,7 @@ class Loop:
         self._owner: dict[object, Port] = {}
         self._touched: set[Port] = set(edges)
         self._stops = 0
-        self._story: deque[str] = deque(maxlen=STORY)
+        self._story: deque[Any] = deque(maxlen=STORY)
         self._keeper_gone = False
         for fd in (signals.fileno(), keeper):
             if fd is not None:
@@ -71,7 +74,7 @@ class Loop:
         except PipelineError:
             raise
         except Exception as error:
-            story = "\n  ".join(self._story)
+            story = "\n  ".join(f"> {word!s:.300}" for word in self._story)
             raise StationError(f"{type(error).__name__}: {error}\nthe last words were:\n  {story}") from error
         return errors.INCOMPLETE if self._keeper_gone else self._station.outcome
 
@@ -128,7 +131,7 @@ class Loop:
     def _hear(self, message: Message) -> None:
         if isinstance(message, Refused | Foreign):
             self._told(message)
-        self._story.append(f"> {message!s:.300}")
+        self._story.append(_in_brief(type(message))(message))
         self._send(self._station.receive(message, time.monotonic()))
 
     def _send(self, sends: list) -> None:  # type: ignore[type-arg]
@@ -139,6 +142,12 @@ class Loop:
             else:
                 self._edges[port].send(send.to, send.message)
                 self._touched.add(port)
+
+
+@cache
+def _in_brief(kind: type[Message]) -> attrgetter[Any]:
+    """What the story keeps of a word: its kind and small fields. No body, which would live on, and take long to print."""
+    return attrgetter("__class__.__name__", *(field.name for field in fields(kind) if field.type not in {"bytes", "Result"}))
 
 
 def _port(to: Address) -> Port:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from pipeline import callee, warm
+from pipeline import callee
 from pipeline.arena import Arena
 from pipeline.errors import UsageError
 from pipeline.hearing import heard
@@ -113,6 +113,8 @@ class _Ward:
             _alone(self._control.fileno())
             self._function = callee.find(self._call, "--call")
             self._prepare = callee.find(self._init, "--init") if self._init else None
+            import pipeline.warm  # noqa: F401 - for the children; the agent does without
+
             gc.collect()
             gc.freeze()  # what is imported stays shared: no collection in a child shall write to its pages
             self._poll.register(self._control, select.POLLIN)
@@ -122,6 +124,8 @@ class _Ward:
             self._control.send(REPORT.pack(UNFIT, 0, 0) + str(error).encode(errors="replace")[: LONGEST // 2])
             while self._control.recv(ORDER.size):
                 pass
+        except Exception as error:  # noqa: BLE001 - told below
+            _confess(error)
         finally:
             for _, pid in self._living.values():
                 kill(pid)
@@ -171,7 +175,11 @@ class _Ward:
             self._control.close()
             for watch in self._living:
                 os.close(watch)
+            from pipeline import warm
+
             warm.live(talk, [Arena(memory) for memory in memories], self._function, self._prepare)
+        except Exception as error:  # noqa: BLE001 - told below
+            _confess(error)
         finally:
             os._exit(0)
 
@@ -190,6 +198,12 @@ def kill(pid: int) -> None:
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)
+
+
+def _confess(error: Exception) -> None:
+    """Show a bug of ours; that the agent is gone is none."""
+    if not isinstance(error, OSError):
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _alone(control: int) -> None:

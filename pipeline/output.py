@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.messages import Message, Write, Written
+from pipeline.messages import Message, Result, Write, Written
 from pipeline.station import NEVER, Address
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Output:
                 self._fail(error)
                 return
         self._out.add(message.result.output)
-        self._coming.append((message.number, self._out.added, message.result.errors))
+        self._coming.append((message.number, self._out.added, complaints(message.result)))
         self._told, self.deadline = False, 0.0
 
     def files(self) -> list[object]:
@@ -209,6 +209,13 @@ class Output:
                 self._err = None
         while self._shown and (self._err is None or self._shown[0][1] <= self._err.poured):
             self._number = self._shown.popleft()[0]
+
+
+def complaints(result: Result) -> bytes:
+    """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here."""
+    named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes)
+    lines = ("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in named)
+    return result.errors + "".join(lines).encode(errors="replace")
 
 
 def opened(fd: int) -> Spout | None:

@@ -86,12 +86,17 @@ def overview(status: Status) -> str:
     if status.turn >= 0:
         lines.append(f"order waits for task {status.turn + 1:,}")
     if status.awaited:
-        lines.append(f"waiting for the goodbye of {', '.join(plain(name) for name in status.awaited)}")
+        lines.append(goodbyes(status))
     if status.members:
         lines += ["", *_table(status.members)]
     else:
         lines.append("no worker has checked in")
     return "\n".join(lines)
+
+
+def goodbyes(status: Status) -> str:
+    """Whose goodbye is missing."""
+    return f"waiting for the goodbye of {', '.join(plain(name) for name in status.awaited)}"
 
 
 def _table(members: tuple[Member, ...]) -> list[str]:

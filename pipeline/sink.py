@@ -203,8 +203,7 @@ class Sink:
     # --- the others
 
     def _pulsed(self, pulse: Pulse, now: float) -> None:
-        peer = self.peers.get(pulse.worker)
-        if pulse.worker in self._gone or (peer and peer.pulse.number >= pulse.number):
+        if pulse.worker in self._gone:
             return
         self.peers[pulse.worker] = _Peer(pulse, now)
         self._again.pop(pulse.worker, None)

@@ -104,13 +104,16 @@ def _refuse_what_is_no_socket(at: str) -> None:
 
 
 def close(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
-    """Close a socket, and remove its ipc file if it was bound."""
+    """Close a socket; `linger` is how many milliseconds it may still send."""
+    if socket is not None and not socket.closed:
+        socket.close(linger=linger)
+
+
+def unbind(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
+    """Close a socket that was bound, and remove its ipc file, which libzmq leaves."""
     if socket is None or socket.closed:
         return
-    bound = socket.getsockopt(zmq.LAST_ENDPOINT) if socket.socket_type in BINDING else b""
-    socket.close(linger=linger)
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    close(socket, linger)
     if isinstance(bound, bytes) and bound.startswith(b"ipc://"):
         Path(os.fsdecode(bound.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)
-
-
-BINDING = (zmq.ROUTER, zmq.XPUB)

@@ -33,14 +33,14 @@ class Span:
 def cut(span: Span, ranges: Ranges | list[tuple[int, int]], recipe: Recipe) -> list[Span]:
     """The parts of `span` that lie in `ranges`, each range being inside it."""
     parts = []
-    at, rest = span.first, span.body
+    at, start = span.first, 0
     for low, high in ranges:
         if (low, high) == (span.first, span.end):
             return [span]
-        _, rest = split(rest, low - at, recipe)
-        body, rest = split(rest, high - low, recipe)
-        parts.append(Span(low, high - low, body, span.lane, span.sequence))
-        at = high
+        start = end_of(span.body, low - at, recipe, start)
+        end = end_of(span.body, high - low, recipe, start)
+        parts.append(Span(low, high - low, span.body[start:end], span.lane, span.sequence))
+        at, start = high, end
     return parts
 
 

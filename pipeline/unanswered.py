@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.messages import Again, Ranges, Result
+from pipeline.messages import Again, Result
 from pipeline.ranges import RangeSet
 
 
@@ -24,11 +24,14 @@ class Unanswered:
 
     def __init__(self) -> None:
         self._kept: dict[int, _Kept] = {}
+        self.tasks = RangeSet()
+        """All tasks of all results kept."""
         self.size = 0
 
     def keep(self, result: Result, pulse: int, now: float) -> None:
         """It has just been sent, after pulse number `pulse`."""
         self._kept[result.first] = _Kept(result, pulse, now)
+        self.tasks.add(result.first, result.first + result.count)
         self.size += len(result.output) + len(result.errors)
 
     def settle(self, settled: RangeSet) -> None:
@@ -38,6 +41,7 @@ class Unanswered:
         ]
         for first in answered:
             result = self._kept.pop(first).result
+            self.tasks.remove(first, first + result.count)
             self.size -= len(result.output) + len(result.errors)
 
     def asked(self, again: Again, pulse: int, now: float) -> list[Result]:
@@ -54,13 +58,10 @@ class Unanswered:
         """When the longest unanswered one was sent."""
         return min((kept.since for kept in self._kept.values()), default=None)
 
-    def ranges(self) -> Ranges:
-        """All tasks of all results kept."""
-        return RangeSet((kept.result.first, kept.result.first + kept.result.count) for kept in self._kept.values()).ranges()
-
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
+        self.tasks = RangeSet()
         self.size = 0
 
     def __len__(self) -> int:

@@ -8,7 +8,6 @@ It never reads or writes anything of the agent's but these two.
 from __future__ import annotations
 
 import json
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from socket import socket
@@ -17,18 +16,8 @@ from typing import Any
 
 from pipeline.arena import LARGEST, Arena
 from pipeline.callee import story, summary
+from pipeline.hearing import BATCH, FAILED, FINISHED, LONGEST, READY, SAYING, UNFIT, WHOLE
 
-BATCH = struct.Struct("<BIQB")
-"""To the child: which arena, tasks, bytes of their body, the byte that ends each (or WHOLE)."""
-WHOLE = 255
-"""Instead of a terminator: the body is one task, as it is. (0xFF never ends a record.)"""
-SAYING = struct.Struct("<BId")
-"""From the child: what, the task's index in the batch, seconds; text follows where there is any."""
-READY, FAILED, FINISHED, UNFIT = range(4)
-LONGEST = 8 << 10
-"""Characters of a text that are told; as JSON, two of them fit the socket's buffer whatever they are."""
-HEARD = 1 << 18
-"""Bytes that no saying exceeds."""
 COMMON = {number: b"%d\n" % number for number in range(1000)}
 """Small numbers as they are written; looking them up takes a third of the time."""
 
@@ -113,9 +102,3 @@ def _say(talk: socket, what: int, index: int, texts: list[str]) -> None:
     half = LONGEST // 2
     cut = [text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}" for text in texts]
     talk.send(SAYING.pack(what, index, 0.0) + json.dumps(cut).encode())
-
-
-def texts(word: bytes) -> tuple[str, str]:
-    """The texts of a FAILED or UNFIT: the exception in a line, and its traceback (or empty)."""
-    line, told = json.loads(word[SAYING.size :])
-    return line, told

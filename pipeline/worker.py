@@ -189,13 +189,13 @@ class Worker:
     def _new(self, chunk: Chunk) -> list[Chunk]:
         """The parts of a chunk that are not held already: the same task again runs nothing."""
         end = chunk.first + chunk.count
-        have = RangeSet(self.holding.inside(chunk.first, end) + RangeSet(self.unanswered.ranges()).inside(chunk.first, end))
-        self.holding.add(chunk.first, end)
+        have = RangeSet((*self.holding.inside(chunk.first, end), *self.unanswered.tasks.inside(chunk.first, end)))
+        new = have.outside(chunk.first, end)
+        self.holding.update(new)
         if not have.tasks:
             return [chunk]
-        self.holding.difference_update(RangeSet(self.unanswered.ranges()).inside(chunk.first, end))
         parts = []
-        for low, high in have.outside(chunk.first, end):
+        for low, high in new:
             _, rest = split(chunk.body, low - chunk.first, self.recipe)
             body, _ = split(rest, high - low, self.recipe)
             parts.append(replace(chunk, first=low, count=high - low, body=body))
@@ -223,12 +223,18 @@ class Worker:
         self.unanswered.settle(settled)
         for again in ack.again:
             sends += self._again(again, now)
-        twice = [part for low, high in self.holding for part in settled.inside(low, high)]
-        if twice:
-            self.holding.difference_update(twice)
-            sends.append(Send(Port.EXECUTOR, Cancel(tuple(twice))))
-        self._soon = self._soon or bool(twice) or self.leaving or self.ending
+        sends += self._drop(settled)
+        self._soon = self._soon or self.leaving or self.ending
         return sends
+
+    def _drop(self, settled: RangeSet) -> list[Send]:
+        """What others have settled need not run on here."""
+        twice = tuple(part for low, high in self.holding for part in settled.inside(low, high))
+        if not twice:
+            return []
+        self.holding.difference_update(twice)
+        self._soon = True
+        return [Send(Port.EXECUTOR, Cancel(twice))]
 
     def _again(self, again: Again, now: float) -> list[Send]:
         if again.worker != self.identity.name:
@@ -282,7 +288,7 @@ class Worker:
             seen=self.seen,
             allowed=self._told,
             holding=self.holding.ranges(),
-            finished=self.unanswered.ranges(),
+            finished=self.unanswered.tasks.ranges(),
             ack=self.ack,
             pace=self.credit.pace,
             done=self.finished,

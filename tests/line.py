@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipeline.codec import decode, encode
 from pipeline.ledger import Restored
@@ -60,6 +61,8 @@ from pipeline.ventilator import Feed, Ventilator
 from pipeline.worker import Identity, Worker
 
 WIRE = (Pulse, Welcome, Chunk, Result, Run, Ack, Stop, Kill, Status, Bye)
+ONE_READ = 3 * 20
+"""Bytes that one answer of the source has at most."""
 INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
 
 
@@ -200,7 +203,7 @@ class Bench:
     def __init__(self, line: Line, process: Process) -> None:
         self.line, self.process = line, process
         self.backlog: deque[int] = deque()
-        self.running: set[int] = set()
+        self.running: dict[int, float] = {}
 
     def send(self, message: Message) -> None:
         match message:
@@ -214,7 +217,8 @@ class Bench:
             case Cancel(ranges):
                 gone = RangeSet(ranges)
                 self.backlog = deque(task for task in self.backlog if task not in gone)
-                self.running = {task for task in self.running if task not in gone}
+                for task in [task for task in self.running if task in gone]:
+                    self.line.busy += self.line.now - self.running.pop(task)
             case _:
                 pass
         self.start()
@@ -222,7 +226,7 @@ class Bench:
     def start(self) -> None:
         while self.backlog and len(self.running) < self.line.plan.slots:
             task = self.backlog.popleft()
-            self.running.add(task)
+            self.running[task] = self.line.now
             self.line.executions[task] = self.line.executions.get(task, 0) + 1
             seconds = self.line.seconds(task)
             self.line.at(self.line.now + seconds, lambda task=task, seconds=seconds: self.end(task, seconds))
@@ -231,7 +235,7 @@ class Bench:
         if self.line.now < self.process.frozen_until:
             self.line.at(self.process.frozen_until, lambda: self.end(task, seconds))
         elif self.process.is_running and task in self.running:
-            self.running.discard(task)
+            self.line.busy += self.line.now - self.running.pop(task)
             note = (Note(task, "exit", 1, "odd"),) if task % 7 == 6 else ()
             output = b"%d\n" % task
             done = Done(task, 1, output, len(output).to_bytes(4, "little"), b"", note, seconds)
@@ -247,9 +251,13 @@ class Line:
         self.now, self.events, self.turns = 0.0, [], 0
         self.executions: dict[int, int] = {}
         self.said: dict[str, int] = {}
-        self.story: deque[str] = deque(maxlen=60)
+        self.story: deque[tuple[float, str, Send | str]] = deque(maxlen=60)
         self.disk = Disk()
         self.lives = 0
+        self.busy = 0.0
+        """Seconds that slots have worked."""
+        self.waited = 0.0
+        """Seconds until it was written, of all tasks."""
         self.faulty = True
         self.acked = RangeSet()
         self.allowed: dict[str, int] = {}
@@ -301,7 +309,7 @@ class Line:
         for send in sends:
             self.route(process, send)
         if station.done:
-            self.story.append(f"{self.now:.3f} {process.name} ends with {station.outcome} {station.reason}")
+            self.story.append((self.now, process.name, f"ends with {station.outcome} {station.reason}"))
             return
         at = max(station.deadline, self.now + 0.0001)
         if not self.now < process.woken_at <= at:
@@ -342,7 +350,7 @@ class Line:
     # --- the ways
 
     def route(self, process: Process, send: Send) -> None:
-        self.story.append(f"{self.now:.3f} {process.name} -> {send.to} {send.message}")
+        self.story.append((self.now, process.name, send))
         if isinstance(process.station, Ventilator):
             self._from_ventilator(process, send)
         elif isinstance(process.station, Worker):
@@ -459,6 +467,7 @@ class Line:
             case Port.OUTPUT, Write(number, result):
                 self.disk.output.extend(int(line) for line in result.output.split())
                 length = len(self.disk.output)
+                self.waited += self.now * result.count
                 self.at(self.now + 0.01 * self.rng.random(), lambda: self._written(process, number, length))
             case Port.SPILL, Keep(number, result):
                 self.disk.spill[result.first] = result
@@ -528,7 +537,7 @@ class Line:
     def _schedule(self, kind: str, rate: float) -> None:
         def strike() -> None:
             if self.faulty:
-                self.story.append(f"{self.now:.3f} FAULT {kind}")
+                self.story.append((self.now, "FAULT", kind))
                 self.kinds[kind]()
                 self._schedule(kind, rate)
 
@@ -537,7 +546,7 @@ class Line:
     def _calm(self) -> None:
         """The last fault is over; broken connections stay as they are until somebody repairs them."""
         self.faulty = False
-        self.story.append(f"{self.now:.3f} calm")
+        self.story.append((self.now, "calm", ""))
         for process in self.everybody():
             process.frozen_until = min(process.frozen_until, self.now)
             self.wake(process)
@@ -633,7 +642,7 @@ class Line:
         station = self.ventilator.station
         if isinstance(station, Ventilator):
             held = station.stock.size + sum(lane.size for lane in station.desk.lanes.values())
-            if held > self.plan.window + 2000:
+            if held > self.plan.window + ONE_READ:
                 raise Violation(f"the ventilator keeps {held} bytes, its window is {self.plan.window}")
 
     def _check_credit(self, name: str, station: Worker) -> None:
@@ -651,19 +660,21 @@ class Line:
             if process.station.outcome != (1 if failed else 0):
                 raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")
 
+    def told(self) -> list[str]:
+        """The last words, to read."""
+        return [f"{when:.3f} {who} {what}" for when, who, what in self.story]
+
     def describe(self) -> str:
         lines = [f"{process.name} {'runs' if process.is_running else 'is over'}" for process in self.everybody()]
         return "; ".join(lines)
 
 
-def sail(seed: int) -> Line:
-    """Run one seed; a violation names the command that replays it."""
-    line = Line(plan(seed))
+def sail(seed: int, **changes: Any) -> Line:  # noqa: ANN401
+    """Run one seed, with these changes to its plan; a violation names the command that replays it."""
+    line = Line(replace(plan(seed), **changes))
     try:
         return line.run()
     except Exception as error:
-        story = "\n".join(line.story)
+        story = "\n".join(line.told())
         raise Violation(f"{error}\nreplay: scripts/simulate --seed {seed}\n{line.plan}\n{story}") from error
 
-
-_ = replace

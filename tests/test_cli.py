@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from pipeline import __version__
 from pipeline.cli.app import COMMANDS
 from pipeline.settings import Settings
 
-needs_line = pytest.mark.skipif(find_spec("pipeline.line") is None, reason="pipeline/line.py is still to come")
 WITHIN = 60  # seconds; a process that takes longer hangs
 
 
@@ -91,7 +91,6 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(words: list[str], named: st
 # --- the whole ----------------------------------------------------------------------------------------
 
 
-@needs_line
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -114,7 +113,6 @@ def test_what_cannot_be_is_told_by_name_and_ends_with_2(tmp_path: Path, words: l
     assert "this is a bug of pipe" not in shown.stderr
 
 
-@needs_line
 def test_a_run_writes_each_result_once_and_sums_up() -> None:
     shown = pipe("run", "echo got {}", stdin="".join(f"{n}\n" for n in range(20)))
     assert sorted(shown.stdout.splitlines()) == sorted(f"got {n}" for n in range(20))
@@ -122,7 +120,6 @@ def test_a_run_writes_each_result_once_and_sums_up() -> None:
     assert shown.stderr.splitlines()[-1].startswith("pipe: 20 tasks, 0 failed, ")
 
 
-@needs_line
 def test_a_callable_over_arguments_in_order_to_a_file(tmp_path: Path) -> None:
     shown = pipe(
         "run", "-q", "-k", "-w", "2", "-o", "out", "--call", "builtins:len", ":::", "a", "", "ccc", cwd=tmp_path
@@ -131,23 +128,64 @@ def test_a_callable_over_arguments_in_order_to_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "1\n0\n3\n"
 
 
-@needs_line
 def test_failed_tasks_are_counted_and_end_with_1() -> None:
     shown = pipe("run", "exit {}", ":::", "0", "7", "0")
     assert shown.returncode == 1
     assert shown.stderr.splitlines()[-1].startswith("pipe: 3 tasks, 1 failed, ")
 
 
-@needs_line
 def test_no_input_is_a_run_of_no_tasks() -> None:
     shown = pipe("run", "cat")
     assert (shown.returncode, shown.stdout) == (0, "")
     assert shown.stderr.startswith("pipe: 0 tasks, 0 failed, ")
 
 
-@needs_line
 def test_verbose_names_each_process() -> None:
     shown = pipe("run", "-v", "-w", "2", "echo", ":::", "x")
     assert shown.returncode == 0
     for name in ("sink", "ventilator", "worker-1", "worker-2"):
         assert f"pipe: {name} " in shown.stderr
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    """Wait for the first line on stdout."""
+    assert process.stdout
+    assert select.select([process.stdout], [], [], WITHIN)[0]
+    assert process.stdout.readline()
+
+
+@pytest.fixture
+def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A run whose first task has spoken and whose second takes longer than any test."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    words = ["run", "-j", "1", "echo {}; sleep {}", ":::", "0", "1000"]
+    with subprocess.Popen([sys.executable, "-m", "pipeline", *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            ready(process)
+            yield process
+        finally:
+            process.kill()  # what it started sees that, and ends
+
+
+def test_top_shows_the_only_run(long_run: subprocess.Popen[str]) -> None:
+    shown = pipe("top", "--once")
+    assert shown.returncode == 0, shown.stderr
+    assert "echo {}; sleep {}" in shown.stdout
+    assert long_run.poll() is None
+
+
+def test_kill_ends_the_only_run(long_run: subprocess.Popen[str]) -> None:
+    shown = pipe("kill", "--now")
+    assert shown.returncode == 0, shown.stderr
+    assert long_run.wait(WITHIN) == 3
+
+
+@pytest.mark.parametrize("command", ["top", "kill"])
+def test_where_nothing_runs_it_is_told_and_ends_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    shown = pipe(command)
+    assert (shown.returncode, shown.stdout) == (3, "")
+    assert "nothing runs there" in shown.stderr

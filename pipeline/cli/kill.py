@@ -1,9 +1,11 @@
-"""`pipe kill`: ask the sink to broadcast KILL, and wait for the goodbyes."""
+"""`pipe kill`: ask the sink to broadcast KILL, wait for the goodbyes, and name whose is missing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline import render
+from pipeline.messages import Message, Status
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,8 +22,14 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Stop the run that meets here."""
-    from pipeline import line
+def main(settings: Settings, screen: Screen) -> int:
+    """Stop the run that meets here; 0 when all have gone."""
+    from pipeline import onlookers
 
-    return line.stop(settings, "now" if settings.now else "soon")
+    def told(message: Message) -> None:
+        if isinstance(message, Status):
+            screen.say(render.goodbyes(message))
+        else:
+            screen.told(message)
+
+    return onlookers.stop(settings, "now" if settings.now else "soon", told)

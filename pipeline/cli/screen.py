@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from pipeline import render
-from pipeline.messages import Status, Told
+from pipeline.messages import Message, Status
 from pipeline.settings import Settings
 
 ERASE = "\r\x1b[K"
@@ -36,20 +36,23 @@ class Screen:
         """One sentence."""
         self._put(f"{self._erase}pipe: {text}\n")
 
-    def told(self, message: Told) -> None:
-        """What a station passes on to the person. A Status is drawn; all else is a sentence."""
-        if not isinstance(message, Status):
+    def told(self, message: Message) -> None:
+        """What a station passes on to the person. A Status is drawn; what is no word for a person is not shown."""
+        if isinstance(message, Status):
+            self._draw(message)
+        elif isinstance(message, render.Sentence):
             self.say(render.sentence(message, self._where))
-            return
+
+    def _draw(self, status: Status) -> None:
         now = time.monotonic()
-        if not message.run:
+        if not status.run:
             # the sink came first: the run's time starts when somebody has something to run
             self._started = now
             return
-        self._last = message
-        self._past.append((now, message.settled))
+        self._last = status
+        self._past.append((now, status.settled))
         if self._drawing:
-            self._put(f"{ERASE}{render.progress(message, self._rate())}")
+            self._put(f"{ERASE}{render.progress(status, self._rate())}")
 
     def finish(self) -> None:
         """Take the progress line away and say the summary, if there was a run."""

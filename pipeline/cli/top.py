@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pipeline import render
-from pipeline.errors import OK
+from pipeline.errors import OK, PipelineError
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,11 +30,18 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print views until the run is over, or one with --once."""
-    from pipeline import line
+    from pipeline import onlookers
 
     clear = CLEAR if sys.stdout.isatty() and not settings.once else ""
+    seen = False
     while True:
-        status = line.look(settings)
+        try:
+            status = onlookers.look(settings)
+        except PipelineError:
+            if seen:  # the sink has gone, and so the run is over
+                return OK
+            raise
+        seen = True
         sys.stdout.write(f"{clear}{render.overview(status)}\n")
         sys.stdout.flush()
         if settings.once or (status.state in KILLED and not status.awaited):

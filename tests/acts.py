@@ -1,0 +1,45 @@
+"""What tasks do in tests: callables for --call. A task is a word, and sometimes a file beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+
+def words(path: str) -> int:
+    """How many words a file has."""
+    with open(path, "rb") as file:
+        return len(file.read().split())
+
+
+def hold_the_gil(task: str) -> str:
+    """One call into C that lets no other thread run for about NAME:SECONDS; leaves a line in ./executed."""
+    name, _, seconds = task.partition(":")
+    with open("executed", "a") as file:
+        file.write(f"{name}\n")
+    started = time.perf_counter()
+    sum(range(2_000_000))
+    speed = 2_000_000 / (time.perf_counter() - started)
+    sum(range(int(speed * float(seconds))))
+    return name
+
+
+def die(task: str) -> str:
+    """End this process in the way that the task names, or answer with the task."""
+    match task:
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(7)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "abort":
+            os.abort()
+        case "raise":
+            raise ValueError(task)
+    return task
+
+
+not_callable = 5

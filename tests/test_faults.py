@@ -1,0 +1,105 @@
+"""Workers and tasks that die or freeze: nothing is lost, nothing is written twice, and only the guilty task fails."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from orphans import until
+from stage import ACTS, Player, Stage
+
+FEED = ("--interval", "0.2", "--liveness", "1.5")
+NUMBERS = sorted(map(str, range(200)))
+TASKS = "".join(f"{number}\n" for number in range(200))
+SLOW = "sleep 0.01; echo {}"
+
+
+def line(stage: Stage, workers: int) -> tuple[Player, Player, list[Player]]:
+    """Sink, ventilator, and workers that are in the middle of it."""
+    sink = stage.start("sink")
+    work = [stage.start("work", "-j", "2", SLOW) for _ in range(workers)]
+    until(lambda: all(worker.below() for worker in work))
+    vent = stage.start("ventilate", *FEED, tasks=TASKS)
+    until(lambda: len(sink.lines) > 20)
+    return sink, vent, work
+
+
+@pytest.mark.parametrize("who", ["worker", "keeper"])
+def test_a_killed_worker_loses_nothing(stage: Stage, who: str) -> None:
+    sink, vent, work = line(stage, 2)
+    victim = work[0].below()[0] if who == "worker" else work[0]
+    killed, killer = (work[0].below()[0].pid, work[0]) if who == "worker" else (work[0].pid, work[0])
+    del victim, killer
+    import os
+
+    os.kill(killed, signal.SIGKILL)
+    assert work[0].code() == (3 if who == "worker" else -9)
+    assert [vent.code(), sink.code(), work[1].code()] == [0, 0, 0]
+    assert sink.lines == NUMBERS
+    assert ("pipe: the worker was killed by SIGKILL\n" in work[0].err) is (who == "worker")
+    stage.is_empty()
+
+
+def test_a_frozen_worker_is_lost_and_what_it_says_later_is_dropped(stage: Stage) -> None:
+    sink, vent, work = line(stage, 2)
+    frozen = work[0].below()[0]
+    frozen.suspend()
+    vent.says("fell silent")
+    frozen.resume()
+    assert [vent.code(), sink.code(), work[0].code(), work[1].code()] == [0, 0, 0, 0]
+    assert sink.lines == NUMBERS
+    stage.is_empty()
+
+
+def test_all_workers_frozen_at_once_go_on_where_they_were(stage: Stage) -> None:
+    sink, vent, work = line(stage, 2)
+    frozen = [worker.below()[0] for worker in work]
+    for each in frozen:
+        each.suspend()
+    until(lambda: vent.err.count("fell silent") == 2)
+    for each in frozen:
+        each.resume()
+    assert [vent.code(), sink.code(), *(worker.code() for worker in work)] == [0, 0, 0, 0]
+    assert sink.lines == NUMBERS
+
+
+def test_a_task_that_holds_the_gil_for_longer_than_the_liveness_is_no_death(stage: Stage) -> None:
+    run = stage.start("run", "-v", "-j", "2", "--interval", "0.2", "--liveness", "1", "--call", f"{ACTS}:hold_the_gil",
+                      tasks="long:2.5\nshort:0\nother:0\n")  # fmt: skip
+    assert run.code() == 0
+    assert run.lines == ["long", "other", "short"]
+    assert sorted(stage.note("executed").read_text().split()) == ["long", "other", "short"]
+    assert "silent" not in run.err
+
+
+def test_a_dead_executor_fails_its_task_alone_and_says_how_it_died(stage: Stage) -> None:
+    good = [f"good-{number}" for number in range(100)]
+    bad = {"segfault": "SIGSEGV", "exit": "exit code 7", "kill": "SIGKILL", "abort": "SIGABRT", "raise": "ValueError: raise"}
+    tasks = [*good[:50], *bad, *good[50:]]
+    run = stage.start("run", "-j", "2", "--call", f"{ACTS}:die", tasks="\n".join(tasks))
+    assert run.code() == 1
+    assert run.lines == sorted(good)
+    assert [sign for sign in bad.values() if sign not in run.err] == []
+    assert "105 tasks, 5 failed" in run.err.splitlines()[-1]
+    stage.is_empty()
+
+
+def test_commands_that_die_fail_alone(stage: Stage) -> None:
+    run = stage.start("run", "-j", "2", "case {} in k*) kill -9 $$;; s*) kill -SEGV $$;; e*) exit 7;; esac; echo {}",
+                      tasks="one\nkill\ntwo\nsegv\nthree\nexit\nfour\n")  # fmt: skip
+    assert run.code() == 1
+    assert run.lines == ["four", "one", "three", "two"]
+    assert "7 tasks, 3 failed" in run.err.splitlines()[-1]
+
+
+def test_a_worker_killed_under_the_launcher_is_replaced_and_its_tasks_run_again(stage: Stage) -> None:
+    run = stage.start("run", "-v", "-j", "2", *FEED, SLOW, tasks=TASKS)
+    until(lambda: len(run.lines) > 20)
+    first = pid_of(run, "worker-1")
+    psutil_kill(first)
+    run.says("pipe: worker-1 was killed by SIGKILL; starting another in 0.5 s\n")
+    assert run.code() == 0
+    assert run.lines == NUMBERS
+    assert run.err.count("worker-1 ") >= 3
+    stage.is_empty()

@@ -1,0 +1,157 @@
+"""One lane: what it may be sent, what it holds, whether its worker and its connection are still there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.lanes import GROWTH, IN_FLIGHT, SUSPECT, UNSEEN, WORK, Lane, share
+from pipeline.messages import Pulse, Recipe
+from pipeline.ranges import RangeSet
+from pipeline.station import NEVER
+from pipeline.stock import Span
+
+LINES = Recipe()
+PULSE = Pulse(
+    worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=3, seen=0, allowed=4, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+
+
+def span(first: int, count: int, lane: int = 0, sequence: int = 0) -> Span:
+    return Span(first, count, b"".join(b"%d\n" % task for task in range(first, first + count)), lane, sequence)
+
+
+def lane() -> Lane:
+    """Lane 3 of ann's, bound, allowed four chunks."""
+    made = Lane(3, PULSE, b"peer", 0.0)
+    made.at = "ipc://lane"
+    made.pulsed(PULSE, b"peer", 0.0)
+    return made
+
+
+def test_credit_is_the_highest_sequence_that_may_be_sent() -> None:
+    one = lane()
+    assert one.room() == 4
+    assert one.carry(span(0, 2), 1.0) == span(0, 2, lane=3, sequence=1)
+    assert one.carry(span(2, 1), 1.0) == span(2, 1, lane=3, sequence=2)
+    assert one.room() == 2
+    one.pulsed(PULSE, b"peer", 1.5)  # the same again changes nothing
+    assert one.room() == 2
+    one.pulsed(replace(PULSE, allowed=1), b"peer", 2.0)  # what was sent is sent
+    assert one.room() == 0
+    one.pulsed(replace(PULSE, seen=2, allowed=5), b"peer", 3.0)
+    assert one.room() == 3
+
+
+def test_of_another_lane_only_the_difference_counts() -> None:
+    one = lane()
+    one.pulsed(replace(PULSE, lane=2, seen=70, allowed=75), b"peer", 0.0)
+    assert one.room() == 5
+    one.pulsed(replace(PULSE, lane=2, seen=70, allowed=60), b"peer", 0.0)
+    assert one.room() == 0
+
+
+def test_no_room_before_it_is_bound_nor_with_too_much_in_flight() -> None:
+    one = lane()
+    one.at = ""
+    assert one.room() == 0
+    one.at = "ipc://lane"
+    one.hold(Span(0, 1, b"x" * IN_FLIGHT))
+    assert one.room() == 0
+
+
+def test_what_was_seen_to_pass_and_is_not_held_goes_out_again() -> None:
+    one = lane()
+    for first in (0, 10, 20):
+        one.carry(span(first, 4), 1.0)
+    pulse = replace(PULSE, seen=2, holding=((1, 2), (10, 12)), finished=((12, 14),))
+    assert one.judge(pulse, LINES) == [span(0, 1, 3, 1), span(2, 2, 3, 1)]
+    assert list(one.out.values()) == [span(10, 4, 3, 2), span(20, 4, 3, 3), span(1, 1, 3, 1)]
+    assert one.claims.ranges() == ((1, 2), (10, 14))
+    assert one.size == len(span(10, 4).body + span(20, 4).body + span(1, 1).body)
+    assert one.judge(pulse, LINES) == []
+
+
+def test_what_a_former_lane_carried_is_judged_by_a_pulse_that_knows_the_newer_one() -> None:
+    one = lane()
+    one.carry(span(0, 1), 1.0)
+    one.rebind(5)
+    one.at = "ipc://again"
+    one.carry(span(1, 1), 2.0)
+    assert one.judge(replace(PULSE, lane=3, seen=0), LINES) == []
+    assert one.judge(replace(PULSE, lane=5, seen=0), LINES) == [span(0, 1, 3, 1)]
+    assert one.judge(replace(PULSE, lane=5, seen=1), LINES) == [span(1, 1, 5, 1)]
+
+
+def test_what_is_settled_is_forgotten() -> None:
+    one = lane()
+    one.carry(span(0, 4), 1.0)
+    one.settle(RangeSet(((0, 1), (2, 3))), LINES)
+    assert list(one.out.values()) == [span(1, 1, 3, 1), span(3, 1, 3, 1)]
+    one.settle(RangeSet(((0, 9),)), LINES)
+    assert (one.out, one.size) == ({}, 0)
+
+
+def test_chunks_grow_fourfold_per_measurement_towards_so_much_work() -> None:
+    one, sizes = lane(), []
+    for done in (1, 1, 5, 21, 100, 200, 300):
+        one.pulsed(replace(PULSE, done=done, pace=WORK / 300), b"peer", 0.0)
+        sizes.append(one.chunk)
+    assert sizes == [GROWTH, GROWTH, 16, 64, 256, 300, 300]
+    one.pulsed(replace(PULSE, done=301, pace=2.0), b"peer", 0.0)
+    assert one.chunk == 1
+
+
+def test_a_chunk_is_a_fair_share_of_what_is_at_hand() -> None:
+    one = lane()
+    one.chunk = 10
+    assert [share(one, at_hand, 4, None) for at_hand in (0, 3, 5, 40, 1000)] == [1, 1, 2, 10, 10]
+    assert share(one, 1000, 0, None) == 10
+    assert share(one, 1, 4, 7) == 7
+
+
+def test_a_lane_that_swallows_chunks_while_pulses_come_is_overdue() -> None:
+    one = lane()
+    assert not one.overdue(1000.0)
+    one.carry(span(0, 1), 10.0)
+    assert not one.overdue(20.0)  # no pulse since: perhaps the worker is frozen
+    one.pulsed(PULSE, b"peer", 12.0)
+    assert not one.overdue(10.0 + UNSEEN)
+    assert one.overdue(10.1 + UNSEEN)
+    one.pulsed(replace(PULSE, seen=1), b"peer", 14.0)
+    assert not one.overdue(1000.0)
+
+
+def test_a_large_chunk_has_more_time() -> None:
+    one = lane()
+    one.carry(Span(0, 1, b"x" * 4_000_000), 10.0)
+    one.pulsed(PULSE, b"peer", 12.0)
+    assert not one.overdue(16.9)
+    assert one.overdue(17.1)
+
+
+def test_each_repair_in_a_row_doubles_the_time_until_something_is_seen() -> None:
+    one = lane()
+    one.rebind(4)
+    assert (one.number, one.at, one.sequence) == (4, "", 0)
+    one.at = "ipc://again"
+    one.carry(span(0, 1), 10.0)
+    one.pulsed(replace(PULSE, lane=4), b"peer", 12.0)
+    assert not one.overdue(15.9)
+    assert one.overdue(16.1)
+    one.pulsed(replace(PULSE, lane=4, seen=1), b"peer", 17.0)
+    one.carry(span(1, 1), 20.0)
+    one.pulsed(replace(PULSE, lane=4, seen=1), b"peer", 22.0)
+    assert one.overdue(23.1)
+
+
+def test_silence_is_loss_and_unreachability_is_suspicion() -> None:
+    one = lane()
+    assert not one.is_silent(10.0, 10.0)
+    assert one.is_silent(10.1, 10.0)
+    one.suspected = 1.0
+    assert not one.is_silent(1.0 + SUSPECT, 10.0)
+    assert one.is_silent(1.1 + SUSPECT, 10.0)
+    one.pulsed(PULSE, b"new", 3.0)
+    assert (one.peer, one.suspected) == (b"new", NEVER)
+    assert not one.is_silent(13.0, 10.0)

@@ -1,0 +1,64 @@
+"""The simulated line over thousands of seeds, and each rule of the protocol switched off in turn."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+from line import Violation, sail
+from mutants import MUTANTS, Mutant
+
+SEEDS = 2000
+PIECE = 100
+FIGURE_SEEDS = 60
+FAILURE_SEEDS = 400
+
+
+def first_violation(start: int) -> str:
+    """What the first seed of a piece says that breaks a promise; empty if none does."""
+    for seed in range(start, start + PIECE):
+        try:
+            sail(seed)
+        except Violation as violation:
+            return str(violation)
+    return ""
+
+
+def test_every_line_ends_and_every_task_is_written_once_whatever_fails() -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        violations = [violation for violation in pool.map(first_violation, range(0, SEEDS, PIECE)) if violation]
+    assert not violations, violations[0]
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    one, other = sail(23), sail(23)
+    assert one.story
+    assert one.told() == other.told()
+    assert one.said == other.said
+
+
+def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.rule == "each task is taken once")
+    switch_off(mutant, monkeypatch)
+    with pytest.raises(Violation, match=r"written twice(.|\n)*replay: scripts/simulate --seed \d+"):
+        for seed in range(FAILURE_SEEDS):
+            sail(seed)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
+def test_no_rule_is_idle(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant.figure is None:
+        switch_off(mutant, monkeypatch)
+        with pytest.raises(Violation):
+            for seed in range(FAILURE_SEEDS):
+                sail(seed, **mutant.changes)
+        return
+    with_rule = sum(mutant.figure(sail(seed, **mutant.changes)) for seed in range(FIGURE_SEEDS))
+    switch_off(mutant, monkeypatch)
+    without = sum(mutant.figure(sail(seed, **mutant.changes)) for seed in range(FIGURE_SEEDS))
+    assert without > with_rule * 1.01
+
+
+def switch_off(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutant.place, mutant.method, mutant.without(getattr(mutant.place, mutant.method)))

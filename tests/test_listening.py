@@ -1,0 +1,264 @@
+"""The edges that bind, over real sockets: desk, lanes, results, control."""
+
+from __future__ import annotations
+
+import os
+import socket as plain
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import zmq
+
+from pipeline import sockets
+from pipeline.codec import TOPIC, decode, encode
+from pipeline.errors import PipelineError
+from pipeline.listening import TURN, ControlOut, DeskIn, LanesOut, ResultsIn
+from pipeline.messages import (
+    Ack,
+    Bye,
+    Called,
+    Chunk,
+    Foreign,
+    Kill,
+    Message,
+    Open,
+    Opened,
+    Pulse,
+    Refused,
+    Shut,
+    Status,
+    Unreachable,
+    Welcome,
+    Wire,
+)
+from pipeline.messages import Recipe as Look
+from pipeline.sockets import Sockets
+from pipeline.station import Caller, Edge, Lane, Port
+
+WITHIN = 10_000
+PULSE = Pulse(
+    worker="ann", number=1, run="", digest="d", command="wc", slots=2, lane=0, seen=0, allowed=4, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+WELCOME = Welcome("r", "run", "", Look(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
+ACK = Ack("r", 1, "print", "epoch", 1, 0, (), 0, -1, full=False, again=())
+KILL = Kill("r", "done", "", 0)
+STATUS = Status("r", "feeding", 0, 0, -1, -1, (), ())
+
+
+class Peers:
+    """One context, whatever is opened in it, and where to meet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.own, self.folder, self.stem = Sockets(), folder, f"ipc://{folder}"
+        self._opened: list[zmq.Socket[bytes]] = []
+        self._edges: list[Edge] = []
+
+    def call(self, kind: int, name: str, topics: tuple[bytes, ...] = ()) -> zmq.Socket[bytes]:
+        at = name if "://" in name else f"{self.stem}/{name}"
+        self._opened.append(self.own.connect(kind, at, topics=topics))
+        return self._opened[-1]
+
+    def edge(self, edge: Edge) -> Edge:
+        self._edges.append(edge)
+        return edge
+
+    def close(self) -> None:
+        for edge in self._edges:
+            edge.close()
+        for socket in self._opened:
+            sockets.close(socket, linger=0)
+        self.own.close()
+
+
+@pytest.fixture
+def peers(tmp_path: Path) -> Iterator[Peers]:
+    made = Peers(tmp_path)
+    yield made
+    made.close()
+    assert not list(tmp_path.iterdir())
+
+
+def heard(edge: Edge, enough: Callable[[list[Message]], bool] = bool) -> list[Message]:
+    """All that the edge hands over until it is enough."""
+    words: list[Message] = []
+    deadline = time.monotonic() + WITHIN / 1000
+    while not enough(words):
+        assert time.monotonic() < deadline, words
+        poller = zmq.Poller()
+        for file in edge.files():
+            socket, mask = file if isinstance(file, tuple) else (file, zmq.POLLIN)
+            poller.register(cast("zmq.Socket[bytes]", socket), mask)
+        poller.poll(20)
+        words += edge.receive()
+    return words
+
+
+def said(socket: zmq.Socket[bytes]) -> Wire:
+    """The next word on this socket."""
+    assert socket.poll(WITHIN)
+    return decode(socket.recv_multipart())
+
+
+# --- the desk
+
+
+def test_the_desk_knows_its_callers_and_answers_each(peers: Peers) -> None:
+    desk = peers.edge(DeskIn(peers.own, f"{peers.stem}/desk"))
+    ann, bob = peers.call(zmq.DEALER, "desk"), peers.call(zmq.DEALER, "desk")
+    ann.send_multipart(encode(PULSE))
+    (called,) = heard(desk)
+    assert isinstance(called, Called)
+    assert called.word == PULSE
+    bob.send_multipart(encode(Bye("bob", "")))
+    (other,) = heard(desk)
+    assert isinstance(other, Called)
+    assert (other.word, other.peer == called.peer) == (Bye("bob", ""), False)
+    desk.send(Caller(called.peer), WELCOME)
+    assert said(ann) == WELCOME
+    assert bob.poll(0) == 0
+
+
+def test_a_caller_that_is_gone_is_reported(peers: Peers) -> None:
+    desk = peers.edge(DeskIn(peers.own, f"{peers.stem}/desk"))
+    desk.send(Caller(b"\0gone"), WELCOME)
+    assert desk.receive() == [Unreachable(b"\0gone")]
+    assert desk.receive() == []
+
+
+def test_garbage_at_the_desk_is_told_once_and_other_versions_always(peers: Peers) -> None:
+    desk = peers.edge(DeskIn(peers.own, f"{peers.stem}/desk"))
+    stranger = peers.call(zmq.DEALER, "desk")
+    for _ in range(3):
+        stranger.send(b"GET / HTTP/1.1")
+    stranger.send_multipart(encode(KILL))  # ours, but nothing for a desk
+    for _ in range(2):
+        stranger.send_multipart([b"pipe7.pulse \x90"])
+    words = heard(desk, lambda words: len(words) >= 3)
+    assert isinstance(words[0], Refused)
+    assert words[0].reason.startswith("the desk got something that is not ours")
+    assert [word.version for word in words[1:] if isinstance(word, Foreign)] == ["pipe7", "pipe7"]
+
+
+# --- lanes
+
+
+def test_a_lane_keeps_its_chunks_for_a_worker_who_is_not_there_yet(peers: Peers) -> None:
+    lanes = peers.edge(LanesOut(peers.own, peers.stem))
+    lanes.send(Port.LANES, Open(4))
+    (opened,) = heard(lanes)
+    assert isinstance(opened, Opened)
+    assert (opened.lane, opened.at.startswith(f"{peers.stem}/lane.")) == (4, True)
+    chunks = [Chunk("r", 4, number, number, 1, b"x\n") for number in range(300)]
+    for chunk in chunks:
+        lanes.send(Lane(4), chunk)
+    worker = peers.call(zmq.PULL, opened.at)
+    assert heard(lanes, lambda _: not lanes.files()) == []
+    assert [said(worker) for _ in chunks] == chunks
+
+
+def test_what_a_lane_still_had_is_dropped_when_it_is_shut(peers: Peers) -> None:
+    lanes = peers.edge(LanesOut(peers.own, peers.stem))
+    lanes.send(Port.LANES, Open(4))
+    lanes.send(Lane(4), Chunk("r", 4, 1, 0, 1, b"x\n"))
+    assert list(peers.folder.iterdir())
+    lanes.send(Port.LANES, Shut(4))
+    assert (lanes.files(), list(peers.folder.iterdir())) == ([], [])
+    lanes.send(Lane(4), Chunk("r", 4, 2, 1, 1, b"x\n"))  # said before its station knew
+    lanes.send(Port.LANES, Shut(4))
+    assert heard(lanes) == [Opened(4, f"{peers.stem}/lane.{os.getpid()}.4")]
+
+
+def test_tcp_lanes_take_the_ports_in_turn_and_pass_over_the_taken(peers: Peers) -> None:
+    with plain.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        full = peers.edge(LanesOut(peers.own, "tcp://127.0.0.1", range(port, port + 1)))
+        with pytest.raises(PipelineError, match=f"no free port for a lane in {port}-{port}; give other --lane-ports"):
+            full.send(Port.LANES, Open(1))
+        lanes = peers.edge(LanesOut(peers.own, "tcp://127.0.0.1", range(port, port + 50)))
+        for lane in (1, 2):
+            lanes.send(Port.LANES, Open(lane))
+        one, two = (word.at for word in heard(lanes) if isinstance(word, Opened))
+        assert len({one, two, f"tcp://127.0.0.1:{port}"}) == 3
+    worker = peers.call(zmq.PULL, two)
+    lanes.send(Lane(2), Chunk("r", 2, 1, 0, 1, b"x\n"))
+    heard(lanes, lambda _: not lanes.files())
+    assert said(worker) == Chunk("r", 2, 1, 0, 1, b"x\n")
+
+
+# --- results
+
+
+def test_results_are_heard_in_order_and_a_turn_is_bounded(peers: Peers) -> None:
+    results = peers.edge(ResultsIn(peers.own, f"{peers.stem}/results"))
+    worker = peers.call(zmq.PUSH, "results")
+    assert worker.poll(WITHIN, zmq.POLLOUT)
+    byes: list[Message] = [Bye(str(number), "") for number in range(TURN + 10)]
+    worker.send(b"garbage")
+    for bye in byes:
+        worker.send_multipart(encode(bye))  # type: ignore[arg-type]
+    turns: list[int] = []
+
+    def enough(words: list[Message]) -> bool:
+        turns.append(len(words))
+        return len(words) > len(byes)
+
+    stranger, *words = heard(results, enough)
+    assert isinstance(stranger, Refused)
+    assert words == byes
+    assert max(later - sooner for sooner, later in zip(turns, turns[1:], strict=False)) <= TURN
+
+
+# --- control
+
+
+def test_a_latecomer_is_told_the_last_ack_or_kill(peers: Peers) -> None:
+    control = peers.edge(ControlOut(peers.own, f"{peers.stem}/control"))
+    control.send(Port.CONTROL, ACK)
+    control.send(Port.CONTROL, STATUS)
+    both = (TOPIC[Ack], TOPIC[Kill])
+    first = peers.call(zmq.SUB, "control", both)
+    assert told(control, first) == ACK
+    control.send(Port.CONTROL, KILL)
+    assert until_kill(first) <= {ACK}  # one welcome for each of its subscriptions
+    assert told(control, peers.call(zmq.SUB, "control", both)) == KILL
+
+
+def until_kill(listener: zmq.Socket[bytes]) -> set[Wire]:
+    """What is said before KILL."""
+    words = set()
+    while (word := said(listener)) != KILL:
+        words.add(word)
+    return words
+
+
+def told(control: Edge, listener: zmq.Socket[bytes]) -> Wire:
+    """libzmq hands the welcome message out while the sink's loop takes subscriptions in."""
+    deadline = time.monotonic() + WITHIN / 1000
+    while not listener.poll(10):
+        assert control.receive() == []
+        assert time.monotonic() < deadline
+    return said(listener)
+
+
+def test_a_listener_hears_what_it_asked_for(peers: Peers) -> None:
+    control = peers.edge(ControlOut(peers.own, f"{peers.stem}/control"))
+    control.send(Port.CONTROL, ACK)
+    worker = peers.call(zmq.SUB, "control", (TOPIC[Ack], TOPIC[Kill]))
+    looks_on = peers.call(zmq.SUB, "control", (TOPIC[Ack], TOPIC[Status]))
+    assert (told(control, worker), told(control, looks_on)) == (ACK, ACK)
+    deadline = time.monotonic() + WITHIN / 1000
+    while True:  # its second subscription may still be on its way
+        control.send(Port.CONTROL, STATUS)
+        control.receive()
+        if looks_on.poll(10):
+            break
+        assert time.monotonic() < deadline
+    assert isinstance(said(looks_on), Status)
+    control.send(Port.CONTROL, KILL)
+    assert until_kill(worker) <= {ACK}

@@ -1,0 +1,214 @@
+"""Where the stations meet: endpoints, the private folder, the lock."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import places
+from pipeline.errors import PipelineError, UsageError
+from pipeline.places import Lock, Place, claim_folder, leave_folder, live_names, meeting_place, runtime_folder, sweep
+from pipeline.settings import Settings
+
+WITHIN = 30.0
+HOLD = "import sys; from pipeline.places import Lock; Lock(*sys.argv[1:]); print('held', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime folder of the test's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def folder(runtime: Path) -> str:
+    return str(runtime / "pipe" / "here")
+
+
+def held_elsewhere(folder: str, role: str) -> subprocess.Popen[str]:
+    """Another process that holds the lock."""
+    words = [sys.executable, "-c", HOLD, folder, role]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout
+    assert select.select([process.stdout], [], [], WITHIN)[0]
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+# --- endpoints
+
+
+def test_on_one_machine_they_meet_in_a_folder_under_their_name(runtime: Path) -> None:
+    at = f"ipc://{runtime}/pipe/hashes"
+    place = meeting_place(Settings(name="hashes"))
+    assert place == Place("hashes", f"{at}/desk", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
+    assert not place.is_tcp
+    assert not (runtime / "pipe").exists()
+
+
+def test_without_a_runtime_folder_it_is_one_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+    assert runtime_folder() == Path(f"/var/tmp/pipe-{os.getuid()}")
+
+
+def test_on_several_machines_they_meet_at_the_ports_of_the_guide() -> None:
+    place = meeting_place(Settings(at="tcp://10.0.0.5", insecure=True))
+    assert (place.desk, place.results, place.control) == (
+        "tcp://10.0.0.5:5557", "tcp://10.0.0.5:5558", "tcp://10.0.0.5:5559",
+    )  # fmt: skip
+    assert place.is_tcp
+    assert meeting_place(Settings(at="tcp://[::1]", insecure=True)).desk == "tcp://[::1]:5557"
+
+
+def test_a_worker_needs_the_desk_alone() -> None:
+    place = meeting_place(Settings(desk="tcp://host:7000", insecure=True))
+    assert (place.desk, place.control) == ("tcp://host:7000", "tcp://host:7002")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Settings(name="../x"), "--name '../x'"),
+        (Settings(name=".hidden"), "--name '.hidden'"),
+        (Settings(name=""), "--name ''"),
+        (Settings(at="tcp://host:1", insecure=True), "--at tcp://host:1"),
+        (Settings(at="host", insecure=True), "--at host"),
+        (Settings(desk="tcp://host", insecure=True), "'tcp://host' is not an endpoint"),
+        (Settings(desk="tcp://host:65536", insecure=True), "'tcp://host:65536' is not an endpoint"),
+        (Settings(results="tcp://host:0", insecure=True), "'tcp://host:0' is not an endpoint"),
+        (Settings(control="ipc://"), "'ipc://' is not an endpoint"),
+        (Settings(control="udp://host:1"), "'udp://host:1' is not an endpoint"),
+        (Settings(at="tcp://127.0.0.1"), "tcp://127.0.0.1:5557: tcp has no keys yet"),
+    ],
+)
+def test_what_is_no_place_is_named(settings: Settings, named: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        meeting_place(settings)
+    assert str(raised.value).startswith(named)
+
+
+def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
+    with pytest.raises(UsageError, match="ipc allows 107.*shorter --name, or set XDG_RUNTIME_DIR"):
+        meeting_place(Settings())
+    longest = "ipc:///" + "x" * (places.LONGEST_PATH - 1)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
+    assert meeting_place(Settings(desk=longest)).desk == longest
+    with pytest.raises(UsageError):
+        meeting_place(Settings(desk=longest + "x"))
+
+
+# --- the private folder
+
+
+def test_the_folder_is_the_users_alone(folder: str) -> None:
+    claim_folder(folder)
+    claim_folder(folder)
+    assert [path.stat().st_mode & 0o777 for path in (Path(folder), Path(folder).parent)] == [0o700, 0o700]
+    leave_folder(folder)
+    assert not Path(folder).exists()
+    leave_folder(folder)
+
+
+def test_a_folder_that_others_may_enter_is_refused(folder: str) -> None:
+    Path(folder).mkdir(parents=True)
+    Path(folder).parent.chmod(0o755)
+    with pytest.raises(UsageError, match="not a private folder of yours"):
+        claim_folder(folder)
+
+
+def test_a_file_or_a_link_in_its_place_is_refused(runtime: Path, folder: str) -> None:
+    (runtime / "pipe").mkdir(mode=0o700)
+    Path(folder).write_text("")
+    with pytest.raises(UsageError):
+        claim_folder(folder)
+    Path(folder).unlink()
+    (runtime / "elsewhere").mkdir(mode=0o700)
+    Path(folder).symlink_to(runtime / "elsewhere")
+    with pytest.raises(UsageError):
+        claim_folder(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_named(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
+    with pytest.raises(UsageError, match="cannot make the folder .*missing/pipe"):
+        claim_folder(str(runtime_folder() / "here"))
+
+
+def test_a_folder_in_use_is_left_alone(folder: str) -> None:
+    claim_folder(folder)
+    Path(folder, "lane.1").write_text("")
+    leave_folder(folder)
+    assert Path(folder).exists()
+
+
+# --- the lock
+
+
+def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "WAIT", 0.05)
+    with held_elsewhere(folder, "sink") as owner:
+        with pytest.raises(PipelineError, match=f"a sink is already at work at 'here': pid {owner.pid}, "):
+            Lock(folder, "sink")
+        other = Lock(folder, "ventilator")
+        owner.kill()
+        owner.wait(WITHIN)
+        mine = Lock(folder, "sink")  # a kill -9 lets go of it
+    assert Path(folder, "sink.lock").read_text().startswith(f"pid {os.getpid()}, ")
+    mine.release()
+    other.release()
+    assert not Path(folder).exists()
+
+
+def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "WAIT", WITHIN)
+    with held_elsewhere(folder, "sink") as owner:
+        owner.send_signal(signal.SIGSTOP)
+        leaving = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -9 {owner.pid}"])
+        Lock(folder, "sink").release()
+        assert leaving.wait(WITHIN) == 0
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "WAIT", 0.05)
+    first = Lock(folder, "sink")
+    Path(folder, "sink.lock").unlink()
+    second = Lock(folder, "sink")
+    with pytest.raises(PipelineError):
+        Lock(folder, "sink")
+    second.release()
+    second.release()
+    first.release()
+
+
+def test_only_sockets_are_swept_and_only_the_owners(folder: str) -> None:
+    claim_folder(folder)
+    for name in ("lane.1.1", "lane.1.2", "desk"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"{folder}/{name}")
+    Path(folder, "lane.txt").write_text("mine")
+    sweep(folder, "lane")
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["desk", "lane.txt"]
+
+
+def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
+    assert live_names() == []
+    locks = [Lock(str(runtime / "pipe" / name), "sink") for name in ("beta", "alpha")]
+    locks.append(Lock(str(runtime / "pipe" / "gamma"), "ventilator"))
+    with held_elsewhere(str(runtime / "pipe" / "dead"), "sink") as owner:
+        assert live_names() == ["alpha", "beta", "dead"]
+        owner.kill()
+    assert live_names() == ["alpha", "beta"]
+    for lock in locks:
+        lock.release()
+    assert live_names() == []

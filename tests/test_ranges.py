@@ -1,0 +1,75 @@
+"""Merged ranges, against plain sets of numbers."""
+
+from __future__ import annotations
+
+import random
+
+from pipeline.ranges import RangeSet, settled_of
+
+LIMIT = 40
+
+
+def runs(tasks: set[int]) -> tuple[tuple[int, int], ...]:
+    """The merged ranges of a plain set."""
+    lows = sorted(task for task in tasks if task - 1 not in tasks)
+    highs = sorted(task + 1 for task in tasks if task + 1 not in tasks)
+    return tuple(zip(lows, highs, strict=True))
+
+
+def test_it_is_a_set_of_numbers() -> None:
+    rng = random.Random(1)
+    for _ in range(50):
+        ranges, plain = RangeSet(), set[int]()
+        for _ in range(60):
+            low, high = rng.randrange(LIMIT), rng.randrange(LIMIT)
+            asked = set(range(low, high))
+            assert set().union(*(range(*part) for part in ranges.inside(low, high))) == plain & asked
+            assert set().union(*(range(*part) for part in ranges.outside(low, high))) == asked - plain
+            assert ranges.covers(low, high) == (asked <= plain)
+            if rng.random() < 0.6:
+                ranges.add(low, high)
+                plain |= asked
+            else:
+                ranges.remove(low, high)
+                plain -= asked
+            assert ranges.ranges() == tuple(ranges) == runs(plain)
+            assert (len(ranges), ranges.tasks) == (len(runs(plain)), len(plain))
+            assert [task for task in range(LIMIT) if task in ranges] == sorted(plain)
+
+
+def test_what_touches_is_merged() -> None:
+    assert RangeSet(((5, 7), (0, 2), (2, 4), (6, 9))).ranges() == ((0, 4), (5, 9))
+
+
+def test_empty_and_backward_ranges_are_nothing() -> None:
+    ranges = RangeSet(((3, 3), (5, 4)))
+    ranges.remove(9, 2)
+    assert (ranges.ranges(), ranges.tasks) == ((), 0)
+    assert ranges.covers(4, 4)
+    assert not ranges.covers(4, 5)
+
+
+def test_several_at_once() -> None:
+    ranges = RangeSet(((0, 10),))
+    ranges.difference_update(((1, 2), (4, 6), (20, 30)))
+    ranges.update(((1, 2), (12, 14)))
+    assert ranges.ranges() == ((0, 4), (6, 10), (12, 14))
+
+
+def test_the_low_water_mark_starts_at_zero() -> None:
+    assert RangeSet().low_water() == 0
+    assert RangeSet(((1, 3),)).low_water() == 0
+    assert RangeSet(((1, 3),)).above_low_water() == ((1, 3),)
+    both = RangeSet(((0, 3), (5, 6)))
+    assert (both.low_water(), both.above_low_water()) == (3, ((5, 6),))
+
+
+def test_an_ack_says_the_same() -> None:
+    ranges = RangeSet(((0, 3), (5, 6), (8, 9)))
+    assert settled_of(ranges.low_water(), ranges.above_low_water()).ranges() == ranges.ranges()
+    assert settled_of(0, ()).ranges() == ()
+
+
+def test_ten_million_tasks_are_one_range() -> None:
+    ranges = RangeSet((low, low + 1000) for low in range(0, 10**7, 1000))
+    assert (ranges.ranges(), ranges.tasks) == (((0, 10**7),), 10**7)

@@ -1,0 +1,80 @@
+"""Ventilator, workers and sink started by themselves: any order, and whoever is missing is named."""
+
+from __future__ import annotations
+
+import os
+from itertools import permutations
+
+import pytest
+from orphans import until
+from stage import Player, Stage
+
+ROLES = ("sink", "ventilate", "work")
+TASKS = "".join(f"{number}\n" for number in range(40))
+GOT = sorted(f"got {number}" for number in range(40))
+
+
+def begin(stage: Stage, role: str) -> Player:
+    """Start one of the three, and wait until it has a context."""
+    words = {"work": ("-v", "echo got {}")}.get(role, ("-v",))
+    player = stage.start(role, *words, tasks=TASKS if role == "ventilate" else "")
+    player.says("has a context of its own")
+    return player
+
+
+@pytest.mark.parametrize("order", list(permutations(ROLES)), ids="-".join)
+def test_any_order_of_starting_them_ends_with_all_written(stage: Stage, order: tuple[str, ...]) -> None:
+    players = {role: begin(stage, role) for role in order}
+    assert [players[role].code() for role in ROLES] == [0, 0, 0]
+    assert players["sink"].lines == GOT
+    assert "pipe: 40 tasks, 0 failed" in players["sink"].err.splitlines()[-1]
+    stage.is_empty()
+
+
+def test_who_is_missing_is_named_and_when_that_is_over(stage: Stage) -> None:
+    place = "--name elsewhere"
+    vent = stage.start("ventilate", *place.split(), tasks=TASKS)
+    lone = stage.start("work", "--name", "other", "echo")
+    vent.says(f"pipe: no sink has answered; start one with `pipe sink {place}`\n")
+    lone.says("pipe: no ventilator has come; start one with `pipe ventilate --name other FILE`\n")
+    sink = stage.start("sink", *place.split())
+    vent.says("pipe: the sink is here\n")
+    vent.says(f"pipe: no worker has checked in; start one with `pipe work {place} COMMAND`\n")
+    work = stage.start("work", *place.split(), "echo got {}")
+    assert [vent.code(), sink.code(), work.code()] == [0, 0, 0]
+    assert "pipe: a worker has checked in\n" in vent.err
+    assert sink.lines == GOT
+    lone.send(15)
+    assert lone.code() == 143
+
+
+def test_the_first_task_runs_before_the_input_has_ended(stage: Stage) -> None:
+    read, write = os.pipe()
+    run = stage.start("run", "echo got {}", tasks=read)
+    os.close(read)
+    os.write(write, b"one\n")
+    until(lambda: run.out == "got one\n")
+    os.write(write, b"two")
+    os.close(write)
+    assert run.code() == 0
+    assert run.lines == ["got one", "got two"]
+
+
+def test_a_ventilator_that_is_started_again_goes_on_with_its_run(stage: Stage) -> None:
+    tasks = stage.note("tasks")
+    tasks.write_text("".join(f"{number}\n" for number in range(200)))
+    feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
+    sink, first = stage.start("sink"), stage.start(*feed)
+    work = stage.start("work", "-j", "2", "sleep 0.01; echo {}")
+    until(lambda: len(sink.lines) > 20)
+    first.send(9)
+    again = stage.start(*feed)
+    assert [again.code(), sink.code(), work.code()] == [0, 0, 0]
+    assert sink.lines == sorted(map(str, range(200)))
+    stage.is_empty()
+
+
+def test_several_runs_in_one_place_do_not_meet(stage: Stage) -> None:
+    runs = [stage.start("run", "sh", "-c", f"sleep 0.05; echo {number} $0", tasks="x\ny\n") for number in range(3)]
+    assert [run.code() for run in runs] == [0, 0, 0]
+    assert [run.lines for run in runs] == [[f"{number} x", f"{number} y"] for number in range(3)]

@@ -1,0 +1,66 @@
+"""Watching for a peer."""
+
+from __future__ import annotations
+
+from pipeline.messages import Missing, Present
+from pipeline.station import NEVER, Port, Send
+from pipeline.watch import BEAT, SOON, Watch
+
+MISSING, PRESENT = [Send(Port.TOLD, Missing("sink"))], [Send(Port.TOLD, Present("sink"))]
+
+
+def test_who_never_came_is_told_of_once_and_waited_for() -> None:
+    watch = Watch("sink", 100.0, patience=10.0)
+    assert watch.deadline == 100.0 + SOON
+    assert watch.tick(101.9) == []
+    assert watch.tick(102.0) == MISSING
+    assert (watch.tick(1000.0), watch.deadline) == ([], NEVER)
+    assert not watch.lost(1000.0)
+    assert watch.heard(1001.0) == PRESENT
+    assert watch.met
+
+
+def test_who_comes_in_time_is_not_spoken_of() -> None:
+    watch = Watch("sink", 100.0, patience=10.0)
+    assert watch.heard(101.0) == []
+    assert watch.heard(102.0) == []
+    assert watch.tick(103.9) == []
+
+
+def test_a_beat_is_granted_to_one_who_was_there() -> None:
+    watch = Watch("sink", 0.0, patience=10.0)
+    watch.heard(1.0)
+    assert watch.deadline == 1.0 + SOON + BEAT
+    assert watch.tick(3.9) == []
+    assert watch.tick(4.0) == MISSING
+    assert watch.tick(5.0) == []
+    assert watch.heard(6.0) == PRESENT
+    assert watch.tick(9.0) == MISSING
+
+
+def test_patience_ends_only_for_one_who_was_there() -> None:
+    watch = Watch("sink", 0.0, patience=10.0)
+    watch.heard(5.0)
+    assert not watch.lost(15.0)
+    assert watch.lost(15.1)
+    watch.heard(16.0)
+    assert not watch.lost(17.0)
+
+
+def test_silence_counts_from_when_it_is_expected() -> None:
+    watch = Watch("sink", 0.0, patience=10.0)
+    assert watch.tick(5.0) == MISSING
+    watch.expect(50.0)
+    assert watch.deadline == 52.0
+    assert watch.silent(60.0, 9.0)
+    assert not watch.silent(60.0, 10.0)
+    assert watch.heard(51.0) == []
+
+
+def test_a_connection_is_replaced_when_silent_and_not_twice_in_that_time() -> None:
+    watch = Watch("sink", 0.0, patience=100.0)
+    times = [3.0, 3.1, 5.0, 6.1, 6.2, 9.2, 9.3]
+    assert [now for now in times if watch.repair_due(now, 3.0)] == [3.1, 6.2, 9.3]
+    watch.heard(20.0)
+    assert not watch.repair_due(23.0, 3.0)
+    assert watch.repair_due(23.1, 3.0)
