@@ -10,7 +10,8 @@ import signal
 import struct
 
 from pipeline.arena import Arena
-from pipeline.messages import Done, Note, Recipe, Records
+from pipeline.errands import Done, Records
+from pipeline.messages import Note, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import end_of
 from pipeline.station import NEVER

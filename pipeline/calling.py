@@ -12,10 +12,11 @@ import zmq
 
 from pipeline import sockets
 from pipeline.codec import TOPIC, encode
+from pipeline.errands import Connect
 from pipeline.listening import Ears, drain
-from pipeline.messages import Ack, Connect, Kill, Message, Pulse, Status
+from pipeline.messages import Ack, Kill, Pulse, Status
 from pipeline.sockets import Sockets
-from pipeline.station import NEVER, Address
+from pipeline.station import NEVER, Address, Message
 
 
 class _Line:
@@ -47,7 +48,7 @@ class In:
         if at:
             line.connect(at)
 
-    def send(self, to: Address, message: Message) -> None:
+    def send(self, _to: Address, message: Message) -> None:
         """Connect, anew or elsewhere."""
         if isinstance(message, Connect) and (message.at != self._line.at or not message.at):
             self._line.connect(message.at)
@@ -81,7 +82,7 @@ class Out:
         if at:
             line.connect(at)
 
-    def send(self, to: Address, message: Message) -> None:
+    def send(self, _to: Address, message: Message) -> None:
         """A word, or Connect."""
         if isinstance(message, Connect):
             self._line.connect(message.at)

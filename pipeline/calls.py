@@ -13,11 +13,12 @@ from time import monotonic
 from pipeline import callee
 from pipeline.callslot import DEPTH, CallSlot
 from pipeline.crew import Crew
+from pipeline.errands import Cancel, Records, Release, Returned
 from pipeline.executor import Backlog
-from pipeline.messages import Cancel, Chunk, Message, Ranges, Recipe, Records, Release, Returned
+from pipeline.messages import Chunk, Ranges, Recipe
 from pipeline.pace import Pace
 from pipeline.ranges import RangeSet
-from pipeline.station import NEVER, Address
+from pipeline.station import NEVER, Address, Message
 
 BODY = 512 << 10
 """Bytes of records in a batch at most; a larger record travels alone."""

@@ -11,7 +11,8 @@ import socket
 from pipeline import hearing
 from pipeline.arena import Arena
 from pipeline.batch import Batch
-from pipeline.messages import Done, Recipe, Records
+from pipeline.errands import Done, Records
+from pipeline.messages import Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import terminator
 from pipeline.station import NEVER

@@ -1,7 +1,7 @@
 """Words to frames and back: the only place that knows msgpack.
 
-A word is one frame, its kind ("pipe1.ack ": magic, version and subscription topic in one) followed by a msgpack array of
-its small fields, and then one frame for each of its byte strings. What comes in is checked field by field; anything
+A word is one frame, its kind ("pipe1.ack ": magic, version and subscription topic in one) followed by a msgpack array
+of its small fields, and then one frame for each of its byte strings. What comes in is checked field by field; anything
 else raises DecodeError. Nothing is ever pickled.
 """
 
@@ -44,31 +44,31 @@ HEADER = 8 << 20
 Check = Callable[[Any], Any]
 
 
-def _text(value: Any) -> str:  # noqa: ANN401
+def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError(value)
     return value
 
 
-def _whole(value: Any) -> int:  # noqa: ANN401
+def _whole(value: Any) -> int:
     if type(value) is not int or not -1 <= value < 1 << 62:
         raise TypeError(value)
     return value
 
 
-def _flag(value: Any) -> bool:  # noqa: ANN401
+def _flag(value: Any) -> bool:
     if type(value) is not bool:
         raise TypeError(value)
     return value
 
 
-def _seconds(value: Any) -> float:  # noqa: ANN401
+def _seconds(value: Any) -> float:
     if type(value) not in (float, int) or not 0 <= value < 1e12:  # noqa: PLR2004 (NaN fails, too)
         raise TypeError(value)
     return float(value)
 
 
-def _ranges(value: Any) -> Ranges:  # noqa: ANN401
+def _ranges(value: Any) -> Ranges:
     last = -1
     for low, high in value:
         if type(low) is not int or type(high) is not int or not last < low < high < 1 << 62:
@@ -78,7 +78,7 @@ def _ranges(value: Any) -> Ranges:  # noqa: ANN401
 
 
 def _one_of(*words: str) -> Check:
-    def check(value: Any) -> str:  # noqa: ANN401
+    def check(value: Any) -> str:
         if value not in words:
             raise TypeError(value)
         return str(value)
@@ -87,7 +87,7 @@ def _one_of(*words: str) -> Check:
 
 
 def _record(kind: type, *checks: Check) -> Check:
-    def check(value: Any) -> Any:  # noqa: ANN401
+    def check(value: Any) -> Any:
         return kind(*(own(item) for own, item in zip(checks, value, strict=True)))
 
     return check
@@ -159,9 +159,7 @@ FORMS = [
 TOPIC = {form.kind: form.prefix for form in FORMS}
 """What to subscribe to, to hear a kind of word."""
 
-_BY_KIND = {
-    form.kind: (form.prefix, attrgetter(*form.checks), tuple(form.bodies)) for form in FORMS
-}
+_BY_KIND = {form.kind: (form.prefix, attrgetter(*form.checks), tuple(form.bodies)) for form in FORMS}
 _BY_PREFIX = {form.prefix: (form, list(form.checks.values())) for form in FORMS}
 
 
@@ -172,14 +170,12 @@ def encode(word: Wire) -> list[bytes]:
     return [header, *(getattr(word, body) for body in bodies)]
 
 
-def _plain(values: Any) -> Any:  # noqa: ANN401
+def _plain(values: Any) -> Any:
     """Records inside a word as arrays."""
-    return tuple(
-        tuple(_tuple(item) for item in value) if type(value) is tuple else _tuple(value) for value in values
-    )
+    return tuple(tuple(_tuple(item) for item in value) if type(value) is tuple else _tuple(value) for value in values)
 
 
-def _tuple(value: Any) -> Any:  # noqa: ANN401
+def _tuple(value: Any) -> Any:
     slots = getattr(type(value), "__dataclass_fields__", None)
     return tuple(_tuple(getattr(value, name)) for name in slots) if slots else value
 
@@ -221,7 +217,9 @@ def _decode(frames: Sequence[bytes]) -> Wire:
     fields = [check(value) for check, value in zip(checks, values, strict=True)]
     if form.kind is Result:
         *rest, notes = fields
-        return _sound_result(Result(*rest, *frames[1:], notes))
+        run, worker, first, count = rest
+        output, ends, told = frames[1:]
+        return _sound_result(Result(run, worker, first, count, output, ends, told, notes))
     word: Wire = form.kind(*fields, *frames[1:])
     if isinstance(word, Chunk) and word.count < 1:
         raise DecodeError("an empty chunk")

@@ -13,11 +13,12 @@ import time
 
 from pipeline.child import CLOSED, shown, spawn
 from pipeline.children import Children
+from pipeline.errands import Cancel, Release, Returned
 from pipeline.errors import UsageError
 from pipeline.executor import Backlog
-from pipeline.messages import Cancel, Chunk, Message, Note, Recipe, Release, Returned
+from pipeline.messages import Chunk, Note, Recipe
 from pipeline.outcomes import FULL, Outcome, Outcomes
-from pipeline.station import NEVER, Address
+from pipeline.station import NEVER, Address, Message
 from pipeline.template import Template
 
 JOINED = 0.01

@@ -1,7 +1,8 @@
 """How much a worker asks for: enough that no slot waits, no more than would hold back others.
 
 Credit is said as the highest lane sequence that may be sent, so a lost or doubled pulse changes nothing. Tasks longer
-than LONG are bound late, one to an idle slot; shorter ones are asked ahead, by what covers one way to the desk and back.
+than LONG are bound late, one to an idle slot; shorter ones are asked ahead, by what covers one way to the desk and
+back.
 """
 
 from __future__ import annotations

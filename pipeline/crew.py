@@ -10,8 +10,8 @@ import select
 
 from pipeline.batch import verdict
 from pipeline.callslot import CallSlot
+from pipeline.errands import Broken
 from pipeline.errors import INCOMPLETE, USAGE
-from pipeline.messages import Broken
 from pipeline.nursery import DIED, UNFIT, Nursery
 
 STILLBORN = 3

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.errands import Open, Opened, Shut
 from pipeline.lanes import Lane
-from pipeline.messages import Kill, Lost, Open, Opened, Pulse, Refused, Shut, Welcome
+from pipeline.messages import Kill, Pulse, Welcome
+from pipeline.notices import Lost, Refused
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER, Caller, Port, Send
 from pipeline.stock import Span, Stock
+from pipeline.watch import Watch
 
 
 class Desk:
     """The workers of one ventilator. `word` is what a Welcome says but for the lane."""
 
-    def __init__(self, stock: Stock, word: Welcome) -> None:
+    def __init__(self, stock: Stock, word: Welcome, now: float, patience: float) -> None:
+        self.watch = Watch("worker", now, patience)
+        self._early: dict[bytes, Pulse] = {}
         self.lanes: dict[str, Lane] = {}
         self.word = word
         self._stock = stock
@@ -26,7 +31,21 @@ class Desk:
         self._numbers = 0
 
     def pulsed(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
-        """A worker's pulse. `judged`: the own Ack is as new as the pulse's, so what it does not hold may be sent again."""
+        """A worker's pulse. `judged`: the own Ack is as new as its, so what it does not hold may be sent again."""
+        heard = self.watch.heard(now)
+        if not self.word.run:
+            self._early[peer] = pulse
+            return heard
+        return heard + self._answer(peer, pulse, judged, now)
+
+    def begin(self, run: str, now: float) -> list[Send]:
+        """There is a run: who called before is answered now."""
+        self.word = replace(self.word, run=run)
+        self.watch.expect(now)
+        early, self._early = self._early, {}
+        return [send for peer, pulse in early.items() for send in self.pulsed(peer, pulse, True, now)]
+
+    def _answer(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
         if self._digest and pulse.digest != self._digest:
             return self.refuse(peer, pulse.worker, f"it would run {pulse.command!r}, this run is {self._command!r}")
         lane = self.lanes.get(pulse.worker)
@@ -69,15 +88,16 @@ class Desk:
         self._take_back(lane, list(lane.out.values()))
         return [Send(Port.LANES, Shut(lane.number))]
 
-    def unreachable(self, peer: bytes, now: float) -> None:
+    def unreachable(self, peer: bytes, now: float) -> list[Send]:
         """No connection to this caller: it is lost sooner, unless it calls again."""
         for lane in self.lanes.values():
             if lane.peer == peer and lane.suspected == NEVER:
                 lane.suspected = now
+        return []
 
     def expire(self, now: float) -> list[Send]:
-        """Lose who has been silent for too long, and give a new connection to a lane that swallows what it is given."""
-        sends: list[Send] = []
+        """Say who is missing, lose who was silent for too long, and make lanes anew that swallow what they are given."""
+        sends = self.watch.tick(now) if self.word.run else []
         for lane in list(self.lanes.values()):
             if lane.is_silent(now, self.word.liveness):
                 tasks = sum(span.count for span in lane.out.values())
@@ -105,7 +125,8 @@ class Desk:
     def refuse(self, peer: bytes, name: str, reason: str) -> list[Send]:
         """Turn somebody away, by name."""
         word = replace(self.word, state="refused", reason=reason)
-        return [Send(Caller(peer), word), Send(Port.TOLD, Refused(name, reason))]
+        answer = [Send(Caller(peer), word)] if peer else []
+        return [*answer, Send(Port.TOLD, Refused(name, reason))]
 
     def claimed(self) -> RangeSet:
         """All that any worker says it holds."""

@@ -54,3 +54,15 @@ def interrupted(reason: str) -> int:
     """The exit code of an end that somebody asked for."""
     asked = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, CLOSED: STDOUT_CLOSED}
     return asked.get(reason, INCOMPLETE)
+
+
+def foreign(version: str) -> str:
+    """What to say of a peer of another version of the protocol."""
+    return f"a peer speaks protocol {version}, this is pipe1; install the same version of pipe on both sides"
+
+
+def outcome(mode: str, reason: str, failed: int) -> int:
+    """The exit code of a run that ended in this mode; a reason means that it is not complete."""
+    if mode == "done" and not reason:
+        return TASKS_FAILED if failed else OK
+    return interrupted(reason)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pipeline.messages import Ranges, Recipe, Records
+from pipeline.errands import Records
+from pipeline.messages import Ranges, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import end_of, terminator
 

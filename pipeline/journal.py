@@ -6,8 +6,8 @@ It promises nothing beyond the life of the sink, and never touches a disk.
 
 from __future__ import annotations
 
-from pipeline.messages import Durable, Entry, Message
-from pipeline.station import NEVER, Address
+from pipeline.errands import Durable, Entry
+from pipeline.station import NEVER, Address, Message
 
 
 class NoJournal:

@@ -114,7 +114,7 @@ class Lane:
 
     def rebind(self, number: int) -> None:
         """A new connection under a new number; what the old one carried is judged by the next pulse that knows it."""
-        self.number, self.at, self.sequence = number, "", 0
+        self.number, self.at, self.sequence, self.allowed = number, "", 0, 0
         self._unseen.clear()
         self._lost *= 2
 
@@ -124,5 +124,5 @@ class Lane:
 
 
 def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
-    """How many tasks the next chunk takes: what the worker's pace asks for, but no more than its share of what is at hand."""
+    """How many tasks the next chunk takes: what the worker's pace asks for, at most its share of what is at hand."""
     return fixed or max(1, min(lane.chunk, ceil(at_hand / max(1, credit))))

@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from sys import byteorder
 
-from pipeline.messages import Entry, Ranges, Result
+from pipeline.errands import Entry
+from pipeline.messages import Ranges, Result
 from pipeline.ranges import RangeSet
 
 
@@ -105,5 +106,3 @@ class Ledger:
     def is_complete(self) -> bool:
         """All is settled, and journaled, the total included."""
         return self.total >= 0 and not self._entries and self.settled.covers(0, self.total) and not len(self.ahead)
-
-

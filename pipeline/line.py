@@ -12,17 +12,18 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pipeline import calling, listening, places
 from pipeline.errors import INCOMPLETE, USAGE
 from pipeline.loop import Loop
-from pipeline.messages import Began, Ended, Message, Recipe
+from pipeline.messages import Recipe
+from pipeline.notices import Began, Ended
 from pipeline.places import Lock, Place, meeting_place
 from pipeline.processes import keeper_fd, kill_descendants
 from pipeline.signals import Signals
 from pipeline.sockets import Sockets
-from pipeline.station import Edge, Port, Station
+from pipeline.station import Edge, Message, Port, Station
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -75,18 +76,16 @@ def collect(settings: Settings, told: Told) -> int:
     place = meeting_place(settings)
     output = Output(settings.output)
     raise_descriptor_limit()
-    order = Order(
-        settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience
-    )
+    order = Order(settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience)
     with _Post("sink", place, told) as post:
         own = post.begin(("results", "control"), verbose=settings.verbose > 0)
         edges: dict[Port, Edge] = {Port.OUTPUT: post.own(output), Port.JOURNAL: post.own(NoJournal())}
-        edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))  # noqa: PTH120
+        edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))
         edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
         edges[Port.RESULTS] = post.own(listening.ResultsIn(own, place.results))
         sink = Sink(order, secrets.token_hex(4), time.time_ns() // 1000, time.monotonic())
         code = post.run(sink, edges)
-        if sink.kill and sink.kill.mode == "done":
+        if sink.verdict.kill and sink.verdict.kill.mode == "done":
             output.finish()
         return code
 
@@ -94,7 +93,7 @@ def collect(settings: Settings, told: Told) -> int:
 def work(settings: Settings, told: Told) -> int:
     """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
     from pipeline.machine import usable_cpus
-    from pipeline.worker import Identity, Worker
+    from pipeline.worker import Worker
 
     place = meeting_place(settings)
     slots = settings.jobs or usable_cpus()
@@ -120,7 +119,7 @@ def _executor(settings: Settings, slots: int) -> Edge:
 
 
 def _identity(settings: Settings, slots: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from pipeline.worker import Identity
+    from pipeline.voice import Identity
 
     what = (settings.command, settings.call, settings.init, settings.stdin)
     text = settings.call or " ".join(settings.command)
@@ -136,7 +135,7 @@ class _Post:
         self._role, self._place, self._told = role, place, told
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Post:
+    def __enter__(self) -> Self:
         self._signals = self._stack.enter_context(Signals())
         return self
 

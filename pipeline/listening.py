@@ -14,10 +14,12 @@ import zmq
 
 from pipeline import sockets
 from pipeline.codec import decode, encode
+from pipeline.errands import Called, Foreign, Open, Opened, Shut, Unreachable
 from pipeline.errors import DecodeError, ForeignError, PipelineError
-from pipeline.messages import Ack, Bye, Called, Foreign, Kill, Message, Open, Opened, Pulse, Refused, Shut, Unreachable
+from pipeline.messages import Ack, Bye, Kill, Pulse
+from pipeline.notices import Refused
 from pipeline.sockets import Sockets
-from pipeline.station import NEVER, Address, Caller, Lane
+from pipeline.station import NEVER, Address, Caller, Lane, Message
 
 TURN = 256
 """Words taken from one socket in one turn of the loop, so that none starves the others."""
@@ -39,7 +41,11 @@ class Ears:
             return Foreign(peer, error.version)
         except DecodeError as error:
             self.strange += 1
-            return Refused("a stranger", f"{self._where} got something that is not ours: {error}") if self.strange == 1 else None
+            return (
+                Refused("a stranger", f"{self._where} got something that is not ours: {error}")
+                if self.strange == 1
+                else None
+            )
 
 
 def drain(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
@@ -128,7 +134,9 @@ class LanesOut:
                 return self._own.bind(zmq.PUSH, at), at
             except PipelineError:
                 continue
-        raise PipelineError(f"no free port for a lane in {self._ports.start}-{self._ports.stop - 1}; give other --lane-ports")
+        raise PipelineError(
+            f"no free port for a lane in {self._ports.start}-{self._ports.stop - 1}; give other --lane-ports"
+        )
 
     def _flush(self, number: int) -> None:
         waiting = self._waiting[number]
@@ -167,7 +175,7 @@ class ResultsIn:
         self._socket = own.bind(zmq.PULL, at)
         self._ears = Ears("the sink")
 
-    def send(self, to: Address, message: Message) -> None:
+    def send(self, _to: Address, message: Message) -> None:
         """Nothing is sent here."""
 
     def files(self) -> list[object]:
@@ -190,12 +198,15 @@ class ControlOut:
 
     def __init__(self, own: Sockets, at: str) -> None:
         self._socket = own.bind(zmq.XPUB, at, marks=sockets.FEW)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self._last: list[bytes] = []
 
-    def send(self, to: Address, message: Message) -> None:
+    def send(self, _to: Address, message: Message) -> None:
         """To all who listen. First it is the welcome message, then sent: between the two nobody can miss it."""
         frames = encode(message)  # type: ignore[arg-type]
         if isinstance(message, Ack | Kill):
             self._socket.setsockopt(zmq.XPUB_WELCOME_MSG, frames[0])
+            self._last = frames
         self._socket.send_multipart(frames, zmq.NOBLOCK)
 
     def files(self) -> list[object]:
@@ -203,9 +214,10 @@ class ControlOut:
         return [self._socket]
 
     def receive(self) -> list[Message]:
-        """Subscriptions, which are of no interest."""
-        for _ in drain(self._socket):
-            pass
+        """Subscriptions. The welcome leaves before they come, so what was said in between is said again."""
+        topics = {frames[0][1:] for frames in drain(self._socket) if frames[0][:1] == b"\1"}
+        if self._last and self._last[0].startswith(tuple(topics)):
+            self._socket.send_multipart(self._last, zmq.NOBLOCK)
         return []
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The one loop: carries messages between one station and its edges. The only place where a station meets time.
 
-A turn waits for files or the deadline, lets every ready edge speak, and gives the station its tick only when all that had
-arrived is known, so that nobody is thought silent whose words were waiting. Signals become Stop. It never decides.
+A turn waits for files or the deadline, lets every ready edge speak, and gives the station its tick only when all that
+had arrived is known, so that nobody is thought silent whose words were waiting. Signals become Stop. It never decides.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from typing import Any, Protocol
 import zmq
 
 from pipeline import errors
+from pipeline.errands import Foreign
 from pipeline.errors import PipelineError, StationError
-from pipeline.messages import Foreign, Message, Refused, Stop
-from pipeline.station import Address, Caller, Edge, Lane, Port, Station
+from pipeline.messages import Stop
+from pipeline.notices import Refused
+from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
 """Words remembered for the story of a bug."""
+STEADY = 4 << 20
+"""Bytes. glibc takes blocks up to the largest that was ever freed from a heap that it keeps; larger ones it maps anew
+each time, which costs a fault a page: a fifth of all CPU when chunks flow."""
 NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -67,6 +72,7 @@ class Loop:
         Raises:
             StationError: a bug of ours, with the last words that were said.
         """
+        _ = bytes(STEADY)  # and freed at once, untouched
         try:
             self._send(self._station.tick(time.monotonic()))
             while not self._station.done and not self._keeper_gone:
@@ -90,7 +96,7 @@ class Loop:
             self._send(station.tick(now))
 
     def _ready(self) -> list[Port]:
-        """Wait for something to be ready; then which edges to ask: those, the due, and those that were just spoken to."""
+        """Wait; then which edges to ask: the ready, the due, and those that were just spoken to."""
         self._watch()
         touched, self._touched = self._touched, set()
         now = time.monotonic()
@@ -104,7 +110,9 @@ class Loop:
                 self._stop()
             elif file == self._keeper:
                 self._keeper_gone = True
-        return list({self._owner[file]: None for file in ready if file in self._owner} | dict.fromkeys((*due, *touched)))
+        return list(
+            {self._owner[file]: None for file in ready if file in self._owner} | dict.fromkeys((*due, *touched))
+        )
 
     def _watch(self) -> None:
         """Poll what the edges want polled now."""
@@ -126,12 +134,15 @@ class Loop:
     def _stop(self) -> None:
         for number in self._signals.taken():
             self._stops += 1
-            self._hear(Stop("soon" if self._stops == 1 else "now", NAMES.get(signal.Signals(number), str(number))))
+            stop = Stop("soon" if self._stops == 1 else "now", NAMES.get(signal.Signals(number), str(number)))
+            self._told(stop)
+            self._hear(stop)
 
     def _hear(self, message: Message) -> None:
         if isinstance(message, Refused | Foreign):
             self._told(message)
-        self._story.append(_in_brief(type(message))(message))
+        kind: Any = type(message)  # hashable, which mypy can't see of so large a union
+        self._story.append(_in_brief(kind)(message))
         self._send(self._station.receive(message, time.monotonic()))
 
     def _send(self, sends: list) -> None:  # type: ignore[type-arg]
@@ -145,9 +156,11 @@ class Loop:
 
 
 @cache
-def _in_brief(kind: type[Message]) -> attrgetter[Any]:
-    """What the story keeps of a word: its kind and small fields. No body, which would live on, and take long to print."""
-    return attrgetter("__class__.__name__", *(field.name for field in fields(kind) if field.type not in {"bytes", "Result"}))
+def _in_brief(kind: type) -> attrgetter[Any]:
+    """What the story keeps of a word: its kind and small fields, but no body, which would live on with it."""
+    return attrgetter(
+        "__class__.__name__", *(field.name for field in fields(kind) if field.type not in {"bytes", "Result"})
+    )
 
 
 def _port(to: Address) -> Port:

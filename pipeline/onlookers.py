@@ -5,6 +5,7 @@ They belong to no run: they listen to control, and may say Stop to the sink. The
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -13,10 +14,10 @@ import zmq
 
 from pipeline import calling
 from pipeline.errors import INCOMPLETE, OK, PipelineError
-from pipeline.messages import Kill, Message, Status, Stop
+from pipeline.messages import Kill, Status, Stop
 from pipeline.places import Place, meeting_place
 from pipeline.sockets import Sockets
-from pipeline.station import Port
+from pipeline.station import Message, Port
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -40,7 +41,7 @@ class _Ear:
 
     def hear(self, seconds: float) -> list[Message]:
         """What is said within `seconds`, as soon as anything is."""
-        self._poller.poll(max(0.0, seconds) * 1000)
+        self._poller.poll(max(0, math.ceil(seconds * 1000)))
         return self._edge.receive()
 
     def close(self) -> None:
@@ -87,27 +88,24 @@ def stop(settings: Settings, mode: Literal["soon", "now"], told: Callable[[Messa
 def _until_gone(
     ear: _Ear, mouth: calling.Out, mode: Literal["soon", "now"], told: Callable[[Message], None], at: str
 ) -> int:
-    heard, said, killed, awaited = time.monotonic(), -BEAT, False, None
-    met = False
+    heard, said, killed, met = time.monotonic(), -BEAT, False, False
+    awaited: tuple[str, ...] = ()
     while True:
-        now = time.monotonic()
-        if now - said >= BEAT and not killed:
+        if time.monotonic() - said >= BEAT and not killed:
+            said = time.monotonic()
             mouth.send(Port.RESULTS, Stop(mode, "pipe kill"))
-            said = now
         mouth.receive()
-        for word in ear.hear(0.1):
-            heard, met = time.monotonic(), True
-            killed = killed or isinstance(word, Kill)
-            if isinstance(word, Status) and killed:
-                if not word.awaited:
-                    return OK
-                if word.awaited != awaited:
-                    awaited = word.awaited
-                    told(word)
+        words = ear.hear(0.1)
+        killed = killed or any(isinstance(word, Kill) for word in words)
+        heard, met = (time.monotonic(), True) if words else (heard, met)
+        for status in (word for word in words if isinstance(word, Status) and killed):
+            if not status.awaited:
+                return OK
+            if status.awaited != awaited:
+                told(status)
+            awaited = status.awaited
         silent = time.monotonic() - heard
         if not met and silent > SOON:
             raise PipelineError(f"no sink at {at}; nothing runs there")
         if met and silent > GONE:
             return OK if killed else INCOMPLETE
-
-

@@ -11,7 +11,8 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
-from pipeline.messages import Done, Note, Ranges
+from pipeline.errands import Done
+from pipeline.messages import Note, Ranges
 from pipeline.ranges import RangeSet
 
 FULL = 1 << 20

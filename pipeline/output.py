@@ -15,9 +15,10 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pipeline.errands import Write, Written
 from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.messages import Message, Result, Write, Written
-from pipeline.station import NEVER, Address
+from pipeline.messages import Result
+from pipeline.station import NEVER, Address, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,7 @@ class Output:
         return Spout(self._file)
 
     def _fail(self, error: OSError) -> None:
-        if error.errno == errno.EPIPE and not self._path:
+        if error.errno in {errno.EPIPE, errno.EBADF} and not self._path:
             self._failure = CLOSED
         else:
             size = self._out.poured if self._out else 0

@@ -14,6 +14,7 @@ import shlex
 import stat
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def meeting_place(settings: Settings) -> Place:
         else:
             ends[which] = _checked(f"ipc://{folder / which}")
     if not settings.insecure and (tcp := [end for end in ends.values() if end.startswith("tcp:")]):
-        raise UsageError(f"{tcp[0]}: tcp has no keys yet, so any user of the network could run commands; allow it with --insecure")
+        raise UsageError(
+            f"{tcp[0]}: tcp has no keys yet, so any user of the network could run commands; allow it with --insecure"
+        )
     return Place(settings.name, **ends, folder=str(folder))
 
 
@@ -110,7 +113,9 @@ def claim_folder(folder: str) -> None:
             path.mkdir(mode=0o700, exist_ok=True)
             status = path.lstat()
         except OSError as error:
-            raise UsageError(f"cannot make the folder {path}: {error.strerror}; set XDG_RUNTIME_DIR to one of yours") from None
+            raise UsageError(
+                f"cannot make the folder {path}: {error.strerror}; set XDG_RUNTIME_DIR to one of yours"
+            ) from None
         ours = status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
         if not ours:
             raise UsageError(f"{path} is not a private folder of yours (0700); set XDG_RUNTIME_DIR to one that is")
@@ -120,9 +125,8 @@ class Lock:
     """A place for one owner. Held as long as the object's process lives, so a kill -9 lets go of it."""
 
     def __init__(self, folder: str, role: str) -> None:
-        claim_folder(folder)
         self._path = Path(folder, f"{role}.lock")
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._file = self._open()
         deadline = time.monotonic() + WAIT
         while not self._try():
             if time.monotonic() > deadline:
@@ -132,6 +136,12 @@ class Lock:
             time.sleep(0.02)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"pid {os.getpid()}, {shlex.join(sys.argv)[:1000]}\n".encode(errors="replace"), 0)
+
+    def _open(self) -> int:
+        while True:
+            claim_folder(str(self._path.parent))
+            with suppress(FileNotFoundError):  # the last owner has just removed the folder, too
+                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def _try(self) -> bool:
         try:
@@ -145,7 +155,7 @@ class Lock:
             same = False
         if not same:
             os.close(self._file)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._file = self._open()
         return same
 
     def release(self) -> None:

@@ -6,7 +6,9 @@ down to printable characters. Never prints, never asks the time or the terminal.
 
 from __future__ import annotations
 
-from pipeline.messages import Began, Ended, Foreign, Lost, Member, Missing, Present, Refused, Status
+from pipeline.errands import Foreign
+from pipeline.messages import Member, Status, Stop
+from pipeline.notices import Began, Ended, Lost, Missing, Present, Refused
 from pipeline.settings import Settings
 
 MINUTE = 60
@@ -19,7 +21,7 @@ _ROLES = {
     "sink": ("no sink has answered", "pipe sink{}", "the sink is here"),
 }
 
-Sentence = Missing | Present | Lost | Refused | Foreign | Began | Ended
+Sentence = Missing | Present | Lost | Refused | Foreign | Began | Ended | Stop
 
 
 def place(settings: Settings) -> str:
@@ -54,6 +56,8 @@ def sentence(told: Sentence, where: str) -> str:
             return f"{plain(role)} {pid} has a context of its own, {plain(context)}"
         case Ended(role, reason):
             return f"the {plain(role)} ends: {plain(reason)}"
+        case Stop(mode):
+            return "stopping: running tasks finish, once more to kill them" if mode == "soon" else "killing what runs"
 
 
 def progress(status: Status, rate: float) -> str:

@@ -1,43 +1,24 @@
 """The sink: writes each task's result once, acks what is settled, and says KILL when all is written.
 
-The order is always: output (or spill), journal, Ack; so an Ack is never more than what is safe. It repeats its whole
-ledger at each interval, asks again for results that pulses speak of and that never came, and goes when everybody has
-said goodbye or fallen silent. It never runs or sends a task.
+It repeats its whole ledger at each interval, asks again for results that pulses speak of and that never came, and goes
+when everybody has said goodbye or fallen silent. It never runs or sends a task, and never acks what is not safe.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline import errors
+from pipeline.audience import Audience
+from pipeline.ending import Verdict
+from pipeline.errands import Durable, Kept, Spilled, Written
 from pipeline.ledger import Ledger, Restored
-from pipeline.messages import (
-    Ack,
-    Again,
-    Bye,
-    Durable,
-    Fetch,
-    Keep,
-    Kept,
-    Kill,
-    Member,
-    Message,
-    Pulse,
-    Result,
-    Run,
-    Spilled,
-    Status,
-    Stop,
-    Write,
-    Written,
-)
-from pipeline.station import NEVER, Port, Send
-from pipeline.ventilator import NAME as VENTILATOR
+from pipeline.messages import Bye, Kill, Pulse, Result, Run, Status, Stop
+from pipeline.speech import Speech
+from pipeline.station import Hearing, Message, Port, Send
 from pipeline.watch import Watch
-
-COALESCED = 0.004
-"""Seconds between Acks under load; when idle an Ack leaves at once."""
+from pipeline.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,268 +32,125 @@ class Order:
     patience: float = 600.0
 
 
-def failures(result: Result) -> int:
-    """How many of its tasks did not end well."""
-    return len({note.task for note in result.notes})
-
-
-@dataclass(slots=True)
-class _Peer:
-    pulse: Pulse
-    heard: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    number: int
-    low: int
-    high: int
-    failed: int
-
-
 class Sink:
-    """One life of the sink."""
+    """One life of the sink. `birth` is greater than that of every life before: its Acks are numbered from there."""
 
     def __init__(self, order: Order, epoch: str, birth: int, now: float, restored: Restored | None = None) -> None:
-        self.order, self.epoch = order, epoch
+        self.order = order
         self.done, self.outcome, self.reason = False, errors.OK, ""
+        self.verdict = Verdict()
         self.ledger = Ledger(restored or Restored())
-        self.kill: Kill | None = None
+        self.writing = Writing(self.ledger, order.spill_limit, keep_order=order.keep_order)
+        self.audience = Audience(self.ledger, order.liveness, now)
+        self.speech = Speech(self.ledger, epoch, birth, now)
         self.strange = 0
         """Results of other runs, dropped."""
-        self.peers: dict[str, _Peer] = {}
-        self._again: dict[str, Again] = {}
-        self._gone: set[str] = set()
-        self._number = birth
-        self._writes: deque[_Sent] = deque()
-        self._keeps: deque[_Sent] = deque()
-        self._sent, self._kept_size, self._fetching, self._flushing, self._broken = 0, 0, False, False, False
-        self._ack_at, self._acked, self._next = now, 0.0, now
-        self._ended_run, self._heard, self._soon = "", -1, False
+        self._broken, self._next, self._soon, self._broken_input = False, now, False, ""
         self._ventilator = Watch("ventilator", now, order.patience)
-        self._heard_ventilator = now if self.ledger.run else -NEVER
+        self._hears: Hearing = {
+            Result: self._result,
+            Written: self._safe,
+            Spilled: self._safe,
+            Durable: self._durable,
+            Kept: lambda word, _: self.writing.fetched(word),
+            Pulse: self._pulsed,
+            Run: self._fed,
+            Stop: lambda word, _: self._end_run(word.mode, word.reason),
+            Bye: lambda word, _: self.audience.left(word.name, over=self.verdict.kill is not None),
+        }
 
     @property
     def deadline(self) -> float:
         """The next Ack, or the next word to everybody."""
-        return 0.0 if self._soon else min(self._ack_at, self._next, self._ventilator.deadline)
+        return 0.0 if self._soon else min(self.speech.due, self._next, self._ventilator.deadline)
 
     def receive(self, message: Message, now: float) -> list[Send]:
         """Take in one word."""
-        self._soon = self._soon or self.kill is not None
-        match message:
-            case Result():
-                return self._result(message)
-            case Written() | Spilled():
-                return self._safe(message)
-            case Durable(number):
-                if self.ledger.durable(number):
-                    self._ack_soon(now)
-                    self._soon = self._soon or self.ledger.is_complete
-            case Kept(result):
-                return self._fetched(result)
-            case Pulse():
-                self._pulsed(message, now)
-            case Run():
-                return self._fed(message, now)
-            case Stop(mode, reason):
-                return self._end_run(mode, reason)
-            case Bye(name):
-                self._left(name)
-            case _:
-                pass
-        return []
+        self._soon = self._soon or self.verdict.kill is not None
+        hear = self._hears.get(type(message))
+        return hear(message, now) if hear else []
 
     def tick(self, now: float) -> list[Send]:
         """Ack, say all that is at each interval, and go when everybody is gone."""
         self._soon = False
         sends = self._ventilator.tick(now)
-        if self.kill is None and self.ledger.run and self.ledger.is_complete:
-            sends += self._end_run("done", self._ended_run)
+        if self.verdict.kill is None and self.ledger.run and self.ledger.is_complete:
+            sends += self._end_run("done", self._broken_input)
         if now >= self._next:
             self._next = now + self.order.interval
             sends += self._beat(now)
-        if now >= self._ack_at:
-            sends.append(self._ack(now))
-        if self._ventilator.lost(now) and not self.kill:
+        if now >= self.speech.due:
+            sends.append(self.speech.ack(now, self.audience, full=self.writing.full))
+        if self._ventilator.lost(now) and not self.verdict.kill:
             sends += self._end_run("soon", "the ventilator did not come back")
-        if self.kill and not self._awaited(now):
+        if self.verdict.kill and not self.audience.awaited(now):
             sends += self._close(now)
         return sends
 
-    # --- results, and their way to safety
+    def _durable(self, durable: Durable, now: float) -> list[Send]:
+        if self.ledger.durable(durable.number):
+            self.speech.hurry(now)
+            self._soon = self._soon or self.ledger.is_complete
+        return []
 
-    def _result(self, result: Result) -> list[Send]:
+    def _pulsed(self, pulse: Pulse, now: float) -> list[Send]:
+        if self.audience.pulsed(pulse, now):
+            self.speech.hurry(now)
+        return []
+
+    def _result(self, result: Result, _: float) -> list[Send]:
         if result.run != self.ledger.run or self._broken:
             self.strange += 1
             return []
-        return [send for part in self.ledger.accept(result) for send in self._place(part)]
+        return self.writing.take(result)
 
-    def _place(self, part: Result) -> list[Send]:
-        """In its turn a result is written, ahead of it kept."""
-        if not self.order.keep_order or (part.first == self.ledger.turn and not self._fetching):
-            return [self._write(part, failures(part)), *self._advance()]
-        self._sent += 1
-        self._keeps.append(_Sent(self._sent, part.first, part.first + part.count, failures(part)))
-        self._kept_size += len(part.output) + len(part.errors)
-        self.ledger.ahead.add(part.first, part.first + part.count)
-        return [Send(Port.SPILL, Keep(self._sent, part))]
-
-    def _write(self, part: Result, failed: int) -> Send:
-        self._sent += 1
-        end = part.first + part.count
-        self._writes.append(_Sent(self._sent, part.first, end, failed))
-        if self.order.keep_order:
-            self.ledger.turn = end
-        return Send(Port.OUTPUT, Write(self._sent, part))
-
-    def _advance(self) -> list[Send]:
-        """Fetch what was ahead and whose turn has come; at an early end, also what stands behind a gap."""
-        ahead = self.ledger.ahead
-        if self._fetching or not len(ahead):
-            return []
-        if self.ledger.turn not in ahead:
-            if not self._flushing:
-                return []
-            self.ledger.turn = ahead.ranges()[0][0]
-        self._fetching = True
-        return [Send(Port.SPILL, Fetch(self.ledger.turn))]
-
-    def _fetched(self, result: Result) -> list[Send]:
-        self._fetching = False
-        self._kept_size -= len(result.output) + len(result.errors)
-        self.ledger.ahead.remove(result.first, result.first + result.count)
-        return [self._write(result, 0), *self._advance()]  # its failures were counted when it was kept
-
-    def _safe(self, word: Written | Spilled) -> list[Send]:
-        """Output or spill has it: now the journal."""
-        spilled = isinstance(word, Spilled)
-        sent = self._keeps if spilled else self._writes
-        ranges, failed = [], 0
-        while sent and sent[0].number <= word.number:
-            piece = sent.popleft()
-            ranges.append((piece.low, piece.high))
-            failed += piece.failed
-        sends = [Send(Port.JOURNAL, self.ledger.entry(tuple(ranges), failed, spilled=spilled))] if ranges else []
+    def _safe(self, word: Written | Spilled, _: float) -> list[Send]:
+        sends = self.writing.safe(word)
         if word.failure and not self._broken:
             self._broken = True
             sends += self._end_run("now", word.failure)
             self.outcome = errors.STDOUT_CLOSED if word.failure == errors.CLOSED else errors.INCOMPLETE
         return sends
 
-    # --- the others
-
-    def _pulsed(self, pulse: Pulse, now: float) -> None:
-        if pulse.worker in self._gone:
-            return
-        self.peers[pulse.worker] = _Peer(pulse, now)
-        self._again.pop(pulse.worker, None)
-        if pulse.run == self.ledger.run and (lost := self.ledger.missing(pulse.finished)):
-            self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
-            self._ack_soon(now)
-
     def _fed(self, run: Run, now: float) -> list[Send]:
         """The ventilator's state; the first one names the run."""
-        ledger, self._heard = self.ledger, run.number
-        if not ledger.run and not self.kill:
+        ledger, self.speech.heard = self.ledger, run.number
+        if not ledger.run and not self.verdict.kill:
             ledger.run, ledger.fingerprint = run.run, run.fingerprint
+        self.speech.hurry(now)
         if run.run != ledger.run:
-            self._ack_soon(now)
             return []
-        self._heard_ventilator = now
+        self.audience.fed(now)
         sends = self._ventilator.heard(now)
-        if run.state == "stopped" and not self.kill:
+        if run.state == "stopped" and not self.verdict.kill:
             return sends + self._end_run("soon", run.reason or "the ventilator stopped")
         if run.state == "ended" and ledger.total < 0:
-            ledger.total, self._ended_run = run.total, run.reason
+            ledger.total, self._broken_input = run.total, run.reason
             sends.append(Send(Port.JOURNAL, ledger.entry((), 0, spilled=False)))
-        if run.state == "feeding":
-            self._ack_soon(now)
         return sends
 
-    def _left(self, name: str) -> None:
-        if name == VENTILATOR:
-            self._heard_ventilator = -NEVER if self.kill else self._heard_ventilator
-            return
-        self._gone.add(name)
-        self.peers.pop(name, None)
-        self._again.pop(name, None)
-
-    def _awaited(self, now: float) -> tuple[str, ...]:
-        """Whose goodbye is missing, of those who are not lost."""
-        silent = [name for name, peer in self.peers.items() if now - peer.heard > self.order.liveness]
-        for name in silent:
-            del self.peers[name]
-        feeding = now - self._heard_ventilator <= self.order.liveness
-        return (*self.peers, *((VENTILATOR,) if feeding else ()))
-
-    # --- what it says
-
-    def _end_run(self, mode: str, reason: str) -> list[Send]:
+    def _end_run(self, mode: Literal["done", "soon", "now"], reason: str) -> list[Send]:
         """Say KILL; a later, harder one replaces it."""
-        harder = {"done": 0, "soon": 1, "now": 2}
-        if self.kill and (self.kill.mode == "done" or harder[mode] <= harder[self.kill.mode]):
+        kill = Kill(self.ledger.run, mode, reason, self.ledger.failed)
+        if not self.verdict.say(kill):
             return []
-        if not self.kill:
-            failed = errors.TASKS_FAILED if self.ledger.failed else errors.OK
-            self.outcome = failed if mode == "done" and not reason else errors.interrupted(reason)
-        self.reason = reason
-        self.kill = Kill(self.ledger.run, mode, reason, self.ledger.failed)  # type: ignore[arg-type]
-        return [Send(Port.CONTROL, self.kill)]
+        self.outcome, self.reason = self.verdict.outcome, reason
+        return [Send(Port.CONTROL, kill)]
 
     def _beat(self, now: float) -> list[Send]:
-        sends = [Send(Port.CONTROL, self.kill)] if self.kill else []
-        self._ack_at = now
+        self.speech.due = now
         status = self.status(now)
-        return [*sends, Send(Port.CONTROL, status), Send(Port.TOLD, status)]
-
-    def _ack_soon(self, now: float) -> None:
-        self._ack_at = min(self._ack_at, max(now, self._acked + COALESCED))
-
-    def _ack(self, now: float) -> Send:
-        self._ack_at, self._acked = NEVER, now
-        self._number += 1
-        ledger = self.ledger
-        ack = Ack(
-            run=ledger.run,
-            heard=self._heard,
-            fingerprint=ledger.fingerprint,
-            epoch=self.epoch,
-            number=self._number,
-            low=ledger.settled.low_water(),
-            ranges=ledger.settled.above_low_water(),
-            failed=ledger.failed,
-            total=ledger.total,
-            full=self._kept_size > self.order.spill_limit,
-            again=tuple(self._again.values()),
-        )
-        return Send(Port.CONTROL, ack)
-
-    def status(self, now: float) -> Status:
-        """The whole line, for those who look on."""
-        members = tuple(
-            Member(
-                worker=name,
-                command=peer.pulse.command,
-                slots=peer.pulse.slots,
-                running=min(peer.pulse.slots, sum(high - low for low, high in peer.pulse.holding)),
-                done=peer.pulse.done,
-                silent=round(now - peer.heard, 3),
-            )
-            for name, peer in self.peers.items()
-        )
-        turn = self.ledger.turn if self.order.keep_order and len(self.ledger.ahead) else -1
-        state = self.kill.mode if self.kill else ("feeding" if self.ledger.total < 0 else "ended")
-        settled, awaited = self.ledger.settled.tasks, self._awaited(now) if self.kill else ()
-        return Status(
-            self.ledger.run, state, settled, self.ledger.failed, self.ledger.total, turn, members, awaited
-        )
+        repeated = [Send(Port.CONTROL, self.verdict.kill)] if self.verdict.kill else []
+        return [*repeated, Send(Port.CONTROL, status), Send(Port.TOLD, status)]
 
     def _close(self, now: float) -> list[Send]:
         """Everybody is gone. What stands behind a gap in the order is written before the end."""
-        if self._broken or not (len(self.ledger.ahead) or self._writes or self._keeps):
-            self.done = True
-            status = self.status(now)
-            return [Send(Port.CONTROL, status), Send(Port.TOLD, status)]
-        self._flushing = True
-        return self._advance()
+        if not self._broken and not self.writing.is_over:
+            return self.writing.flush()
+        self.done = True
+        status = self.status(now)
+        return [Send(Port.CONTROL, status), Send(Port.TOLD, status)]
+
+    def status(self, now: float) -> Status:
+        """The whole line, for those who look on."""
+        return self.speech.status(now, self.audience, self.verdict.kill, ordered=self.order.keep_order)

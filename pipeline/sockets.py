@@ -1,7 +1,7 @@
 """ZeroMQ sockets with the options that this design leans on, bound or connected.
 
-Every option is set before bind or connect, and each has its reason in docs/protocol.md. There are no ZMTP heartbeats: they
-drop healthy connections under back-pressure. A context belongs to one process; a socket to one edge.
+Every option is set before bind or connect, and each has its reason in docs/protocol.md. There are no ZMTP heartbeats:
+they drop healthy connections under back-pressure. A context belongs to one process; a socket to one edge.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Sockets:
         Raises:
             PipelineError: the endpoint is taken. UsageError: it can't be one of this machine's.
         """
+        if at.startswith("ipc://"):
+            _refuse_what_is_no_socket(at)
         socket = self._make(kind, at, marks)
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        if at.startswith("ipc://"):
-            _refuse_what_is_no_socket(at)
         self._attempt(lambda: socket.bind(at), socket, at)
         return socket
 
@@ -104,16 +104,16 @@ def _refuse_what_is_no_socket(at: str) -> None:
 
 
 def close(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
-    """Close a socket; `linger` is how many milliseconds it may still send."""
+    """Close a socket that connects; what it still has to send gets `linger` milliseconds."""
     if socket is not None and not socket.closed:
         socket.close(linger=linger)
 
 
 def unbind(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
-    """Close a socket that was bound, and remove its ipc file, which libzmq leaves."""
+    """Close a bound socket, and remove its ipc file: libzmq leaves it."""
     if socket is None or socket.closed:
         return
-    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
-    close(socket, linger)
-    if isinstance(bound, bytes) and bound.startswith(b"ipc://"):
-        Path(os.fsdecode(bound.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)
+    at = socket.getsockopt(zmq.LAST_ENDPOINT)
+    socket.close(linger=linger)
+    if isinstance(at, bytes) and at.startswith(b"ipc://"):
+        Path(os.fsdecode(at.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)

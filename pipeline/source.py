@@ -14,15 +14,16 @@ import time
 from typing import TYPE_CHECKING
 
 from pipeline import records
+from pipeline.errands import End, Records, Want
 from pipeline.errors import UsageError
-from pipeline.messages import End, Message, Recipe, Records, Want
-from pipeline.station import NEVER, Address
+from pipeline.messages import Recipe
+from pipeline.station import NEVER, Address, Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BLOCK = 512 << 10
-"""Bytes to read at a time."""
+BLOCK = 448 << 10
+"""Bytes to read at a time: with what was left before still less than is wanted at once, so that it goes out whole."""
 STDIN = "-"
 
 

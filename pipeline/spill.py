@@ -13,9 +13,10 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.errands import Fetch, Keep, Kept, Spilled
 from pipeline.errors import StationError
-from pipeline.messages import Fetch, Keep, Kept, Message, Note, Result, Spilled
-from pipeline.station import NEVER, Address
+from pipeline.messages import Note, Result
+from pipeline.station import NEVER, Address, Message
 
 if TYPE_CHECKING:
     from typing import BinaryIO

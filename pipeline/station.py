@@ -7,13 +7,19 @@ to ports. It never opens a socket, reads a file, asks a clock or draws a random 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
-from pipeline.messages import Message
+from pipeline.errands import Errand
+from pipeline.messages import Wire
+from pipeline.notices import Notice
 
 NEVER = math.inf
+
+Message = Wire | Errand | Notice
+"""Everything that is ever said."""
 
 
 class Port(Enum):
@@ -61,12 +67,22 @@ class Send:
     message: Message
 
 
+Hearing = dict[type, Callable[[Any, float], "list[Send]"]]
+"""What a station does with each kind of word; the others it does not know."""
+
+
 class Station(Protocol):
     """What the loop drives. `deadline` is a time as `now` is; `outcome` is an exit code once `done`."""
 
     done: bool
-    outcome: int
-    reason: str
+
+    @property
+    def outcome(self) -> int:
+        """The exit code, once done."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ends early; empty if it does not."""
 
     @property
     def deadline(self) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
-from pipeline.messages import Ranges, Recipe, Records
+from pipeline.errands import Records
+from pipeline.messages import Ranges, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import count, end_of, split, terminator
 

@@ -1,7 +1,7 @@
 """Results that a worker has sent and the sink has not answered for yet.
 
 A result is kept until an Ack says that all of it is settled, and sent again only when the sink asks: the asking names
-the pulse that spoke of it, and one older than the last sending is ignored. Knows no ports and no time-outs.
+the pulse that spoke of it, and one older than the last sending is ignored. Knows no time-outs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.messages import Again, Result
 from pipeline.ranges import RangeSet
+from pipeline.station import Port, Send
 
 
 @dataclass(slots=True)
@@ -36,23 +37,21 @@ class Unanswered:
 
     def settle(self, settled: RangeSet) -> None:
         """Forget what is answered in whole."""
-        answered = [
-            first for first, kept in self._kept.items() if settled.covers(first, first + kept.result.count)
-        ]
+        answered = [first for first, kept in self._kept.items() if settled.covers(first, first + kept.result.count)]
         for first in answered:
             result = self._kept.pop(first).result
             self.tasks.remove(first, first + result.count)
             self.size -= len(result.output) + len(result.errors)
 
-    def asked(self, again: Again, pulse: int, now: float) -> list[Result]:
+    def asked(self, again: Again, pulse: int, now: float) -> list[Send]:
         """What to send again, for an asking that is newer than the last sending."""
         lost = RangeSet(again.ranges)
-        results = []
+        sends = []
         for first, kept in self._kept.items():
             if kept.pulse < again.pulse and lost.inside(first, first + kept.result.count):
                 kept.pulse, kept.since = pulse, now
-                results.append(kept.result)
-        return results
+                sends.append(Send(Port.RESULTS, kept.result))
+        return sends
 
     def oldest(self) -> float | None:
         """When the longest unanswered one was sent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.messages import Missing, Present
+from pipeline.notices import Missing, Present
 from pipeline.station import NEVER, Port, Send
 
 SOON = 2.0

@@ -43,3 +43,17 @@ def die(task: str) -> str:
 
 
 not_callable = 5
+
+
+def daemon() -> None:
+    """Become a daemon that sleeps: out of its parent's session, and nobody's child."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execvp("sleep", ["sleep", "1000"])  # noqa: S606 - there is nothing for a shell to do
+        os._exit(0)
+    os.wait()
+
+
+if __name__ == "__main__":
+    daemon()

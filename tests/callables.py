@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.calls import Calls
-from pipeline.messages import Broken, Chunk, Done, Message, Note, Recipe
-from pipeline.station import Port
+from pipeline.errands import Broken, Done
+from pipeline.messages import Chunk, Note, Recipe
+from pipeline.station import Message, Port
 
 PATIENCE = 20.0
 

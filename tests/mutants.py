@@ -10,19 +10,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from line import Line
-from pipeline import worker
+
+from pipeline import held
+from pipeline.accord import Accord
 from pipeline.desk import Desk
+from pipeline.errands import Connect, Written
+from pipeline.feeding import Feeding
+from pipeline.held import Held
 from pipeline.lanes import Lane
 from pipeline.ledger import Ledger
-from pipeline.messages import Connect, Kill, Recipe, Result, Run, Written
+from pipeline.messages import Kill, Recipe, Result, Run
 from pipeline.ranges import RangeSet
 from pipeline.sink import Sink
-from pipeline.station import Port
+from pipeline.station import NEVER, Port
 from pipeline.stock import Span, cut
+from pipeline.ties import Ties
 from pipeline.unanswered import Unanswered
 from pipeline.ventilator import Ventilator
 from pipeline.watch import Watch
-from pipeline.worker import Worker
+from pipeline.writing import Writing
 
 Method = Callable[..., Any]
 
@@ -34,13 +40,13 @@ class Mutant:
     rule: str
     place: Any
     method: str
-    without: Callable[[Method], Method]
+    without: Callable[[Any], Any]
     figure: Callable[[Line], float] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     """To the plan of every seed, so that the rule is asked for."""
 
 
-def nothing(answer: Any) -> Callable[[Method], Method]:  # noqa: ANN401
+def nothing(answer: Any) -> Callable[[Method], Method]:
     """The method does nothing and answers so."""
     return lambda _: lambda *_args, **_named: answer
 
@@ -49,7 +55,7 @@ def but_not(port: Port, *kinds: type) -> Callable[[Method], Method]:
     """The method's sends of these kinds to that port are left out."""
 
     def without(method: Method) -> Method:
-        def mutated(*args: Any, **named: Any) -> Any:  # noqa: ANN401
+        def mutated(*args: Any, **named: Any) -> Any:
             return [send for send in method(*args, **named) if send.to != port or not isinstance(send.message, kinds)]
 
         return mutated
@@ -82,12 +88,16 @@ def busy(line: Line) -> float:
     return line.busy
 
 
+def alarms(line: Line) -> float:
+    return line.alarms
+
+
 def waited(line: Line) -> float:
     return line.waited
 
 
 def _judge_by_sequence(_: Method) -> Method:
-    def judge(self: Lane, pulse: Any, recipe: Recipe) -> list[Span]:  # noqa: ANN401
+    def judge(self: Lane, pulse: Any, recipe: Recipe) -> list[Span]:
         self.claims = RangeSet((*pulse.holding, *pulse.finished))
         gone: list[Span] = []
 
@@ -108,8 +118,8 @@ def _always_judged(method: Method) -> Method:
 
 
 def _runs_all(_: Method) -> Method:
-    def new(self: Worker, chunk: Any) -> list[Any]:  # noqa: ANN401
-        self.holding.add(chunk.first, chunk.first + chunk.count)
+    def new(self: Held, chunk: Any, *_: Any) -> list[Any]:
+        self.unfinished.add(chunk.first, chunk.first + chunk.count)
         return [chunk]
 
     return new
@@ -120,7 +130,7 @@ def _asked_always(method: Method) -> Method:
 
 
 def _not_quiet(method: Method) -> Method:
-    def join(self: Ventilator, *args: Any) -> Any:  # noqa: ANN401
+    def join(self: Ventilator, *args: Any) -> Any:
         sends = method(self, *args)
         self._quiet_until = 0.0
         return sends
@@ -129,19 +139,19 @@ def _not_quiet(method: Method) -> Method:
 
 
 def _no_ack(method: Method) -> Method:
-    def beat(self: Sink, now: float) -> Any:  # noqa: ANN401
-        before = self._ack_at
+    def beat(self: Sink, now: float) -> Any:
+        before = self.speech.due
         sends = method(self, now)
-        self._ack_at = before
+        self.speech.due = before
         return sends
 
     return beat
 
 
 def _acks_what_is_written(method: Method) -> Method:
-    def safe(self: Sink, word: Any) -> Any:  # noqa: ANN401
+    def safe(self: Writing, word: Any) -> Any:
         if isinstance(word, Written):
-            self.ledger.settled.update((sent.low, sent.high) for sent in self._writes if sent.number <= word.number)
+            self._ledger.settled.update((sent.low, sent.high) for sent in self._writes if sent.number <= word.number)
         return method(self, word)
 
     return safe
@@ -156,7 +166,7 @@ def _takes_all(_: Method) -> Method:
 
 
 def _forgets_early(method: Method) -> Method:
-    def pulsed(self: Ventilator, *args: Any) -> Any:  # noqa: ANN401
+    def pulsed(self: Desk, *args: Any) -> Any:
         sends = method(self, *args)
         self._early.clear()
         return sends
@@ -164,19 +174,20 @@ def _forgets_early(method: Method) -> Method:
     return pulsed
 
 
+def _always_room(_: Method) -> Method:
+    return lambda self: 1 if self.at else 0
+
+
 def _reads_on(method: Method) -> Method:
-    def want(self: Ventilator) -> Any:  # noqa: ANN401
-        feed = self.feed
-        self.feed = replace(feed, window=1 << 40)
-        sends = method(self)
-        self.feed = feed
-        return sends
+    def want(self: Feeding, desk: Desk) -> Any:
+        self._window = 1 << 40
+        return method(self, desk)
 
     return want
 
 
 def _keeps_silent_about_order(method: Method) -> Method:
-    def place(self: Sink, part: Any) -> Any:  # noqa: ANN401
+    def place(self: Writing, part: Any) -> Any:
         return [self._write(part, 0)]
 
     return place
@@ -185,30 +196,80 @@ def _keeps_silent_about_order(method: Method) -> Method:
 MUTANTS = [
     Mutant("a result is kept until it is answered", Unanswered, "keep", nothing(None)),
     Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", nothing(())),
-    Mutant("an asking older than the last sending is ignored", Unanswered, "asked", _asked_always, sendings, {"faults": {"break": 0.6, "late": 1}}),
+    Mutant(
+        "an asking older than the last sending is ignored",
+        Unanswered,
+        "asked",
+        _asked_always,
+        sendings,
+        {"faults": {"break": 0.6, "late": 1}},
+    ),
     Mutant("what a pulse does not hold any more goes out again", Lane, "judge", nothing([])),
     Mutant("lane and sequence compare as a pair", Lane, "judge", _judge_by_sequence),
-    Mutant("a pulse is judged only by an Ack as new as its own", Desk, "pulsed", _always_judged, executions, {"faults": {"late": 1, "drop": 1}}),
-    Mutant("the same task again runs nothing", Worker, "_new", _runs_all, executions, {"faults": {"double": 1}}),
+    Mutant("a lane carries no more than was asked for", Lane, "room", _always_room),
+    Mutant(
+        "a pulse is judged only by an Ack as new as its own",
+        Desk,
+        "pulsed",
+        _always_judged,
+        executions,
+        {"faults": {"late": 1, "drop": 1}},
+    ),
+    Mutant("the same task again runs nothing", Held, "new", _runs_all, executions, {"faults": {"double": 1}}),
     Mutant("silence is loss", Lane, "is_silent", nothing(answer=False)),
-    Mutant("unreachability is suspicion", Desk, "unreachable", nothing(None), seconds, {"faults": {"kill worker": 0.2}}),
-    Mutant("what a worker says it holds is not sent to others", Desk, "adopt", nothing(None), executions, {"faults": {"restart ventilator": 0.2}, "tasks": 7, "workers": 3, "slots": 3, "seconds": 6.0}),
-    Mutant("a ventilator that comes back is quiet at first", Ventilator, "_join", _not_quiet, executions, {"faults": {"restart ventilator": 0.2}}),
+    Mutant("unreachability is suspicion", Desk, "unreachable", nothing([]), seconds, {"faults": {"kill worker": 0.2}}),
+    Mutant(
+        "what a worker says it holds is not sent to others",
+        Desk,
+        "adopt",
+        nothing(None),
+        executions,
+        {"faults": {"restart ventilator": 0.2}, "tasks": 7, "workers": 3, "slots": 3, "seconds": 6.0},
+    ),
+    Mutant(
+        "a ventilator that comes back is quiet at first",
+        Ventilator,
+        "_confirm",
+        _not_quiet,
+        executions,
+        {"faults": {"restart ventilator": 0.2}},
+    ),
     Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
     Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
     Mutant("repair of a lane", Lane, "overdue", nothing(answer=False)),
-    Mutant("repair of a worker's results", Worker, "_repairs", but_not(Port.RESULTS, Connect)),
-    Mutant("repair of the ventilator's results", Ventilator, "_beat", but_not(Port.RESULTS, Connect)),
+    Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect)),
+    Mutant("repair of the ventilator's results", Accord, "beat", but_not(Port.RESULTS, Connect)),
     Mutant("Ack is repeated", Sink, "_beat", _no_ack),
-    Mutant("Run is repeated", Ventilator, "_beat", but_not(Port.RESULTS, Run)),
+    Mutant("Run is repeated", Accord, "beat", but_not(Port.RESULTS, Run)),
     Mutant("Kill is repeated", Sink, "_beat", but_not(Port.CONTROL, Kill)),
-    Mutant("Welcome is repeated", Desk, "welcome_all", nothing([])),
-    Mutant("a Welcome says that the run is over", Desk, "over", nothing([]), None, {"faults": {"dead": 0.6, "freeze worker": 0.6, "drop": 1}}),
-    Mutant("what is settled elsewhere is not run on", Worker, "_drop", nothing([]), busy, {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long": 60.0, "tasks": 7, "slots": 3, "workers": 3}),
-    Mutant("what is stuck is given back", worker, "STUCK", lambda _: 1e9, waited, {"faults": {}, "chunk": 4, "long": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3}),
-    Mutant("an Ack follows the journal", Sink, "_safe", _acks_what_is_written),
+    Mutant("Welcome is repeated", Desk, "welcome_all", nothing([]), alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
+    Mutant(
+        "a Welcome says that the run is over",
+        Desk,
+        "over",
+        nothing([]),
+        None,
+        {"faults": {"dead": 0.6, "freeze worker": 0.6, "drop": 1}},
+    ),
+    Mutant(
+        "what is settled elsewhere is not run on",
+        Held,
+        "elsewhere",
+        nothing(()),
+        busy,
+        {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long": 60.0, "tasks": 7, "slots": 3, "workers": 3},
+    ),
+    Mutant(
+        "what is stuck is given back",
+        held,
+        "STUCK",
+        lambda _: NEVER,
+        waited,
+        {"faults": {}, "chunk": 4, "long": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3},
+    ),
+    Mutant("an Ack follows the journal", Writing, "safe", _acks_what_is_written),
     Mutant("each task is taken once", Ledger, "accept", _takes_all),
-    Mutant("who calls before the run is known is remembered", Ventilator, "_pulsed", _forgets_early, seconds, {"faults": {}}),
-    Mutant("nothing is read past the window", Ventilator, "_want", _reads_on),
-    Mutant("results wait for their turn", Sink, "_place", _keeps_silent_about_order),
+    Mutant("who calls before the run is known is remembered", Desk, "pulsed", _forgets_early, seconds, {"faults": {}}),
+    Mutant("nothing is read past the window", Feeding, "_want", _reads_on),
+    Mutant("results wait for their turn", Writing, "place", _keeps_silent_about_order),
 ]

@@ -71,12 +71,17 @@ class Player:
         """Its children; for `pipe work`, whose process is the keeper, that is the worker."""
         return psutil.Process(self.pid).children()
 
+    def names(self) -> dict[str, int]:
+        """The processes of a `pipe run -v` and their pids, the newest of each name."""
+        said = (line.split() for line in self.err.splitlines())
+        return {words[1]: int(words[2]) for words in said if len(words) == 3 and words[2].isdigit()}
+
 
 class Stage:
     """Where the processes of one test meet, and what is left of them."""
 
     def __init__(self) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="pipe-", dir="/tmp"))  # ipc allows 107 bytes: pytest's paths are longer
+        self._root = Path(tempfile.mkdtemp(prefix="pipe-", dir="/tmp"))  # pytest's paths are too long for ipc
         self.runtime = self._root / "run"
         self.runtime.mkdir(0o700)
         self.folder = self._root / "files"
@@ -100,16 +105,21 @@ class Stage:
         own = {name: value, "XDG_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": str(HERE.parent)}
         return {**os.environ, **own, **(more or {})}
 
+    def words(self, *words: object) -> list[str]:
+        """The argv of `pipe WORDS`."""
+        return [sys.executable, "-m", "pipeline", *map(str, words)]
+
     def start(self, *words: object, tasks: object = "", **more: str) -> Player:
-        """`pipe WORDS` with the text `tasks` (or what is read from a descriptor) as stdin; `more` is for its environment."""
+        """`pipe WORDS`; stdin is the text `tasks`, or that descriptor; `more` goes into the environment."""
         self._count += 1
         stem = self._root / str(self._count)
         stem.with_suffix(".in").write_text(tasks if isinstance(tasks, str) else "")
         given = open(stem.with_suffix(".in"), "rb") if isinstance(tasks, str) else tasks  # noqa: SIM115
         with open(stem.with_suffix(".out"), "wb") as out, open(stem.with_suffix(".err"), "wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", *map(str, words)],
-                stdin=given, stdout=out, stderr=err, env=self.environment(more), cwd=self.folder, start_new_session=True,
+                self.words(*words),
+                stdin=given, stdout=out, stderr=err, env=self.environment(more), cwd=self.folder,
+                start_new_session=True,
             )  # type: ignore[call-overload]  # fmt: skip
         return Player(process, stem)
 

@@ -11,24 +11,12 @@ import zmq
 
 from pipeline import calling, sockets
 from pipeline.codec import decode, encode
+from pipeline.errands import Connect
 from pipeline.listening import ControlOut
-from pipeline.messages import (
-    Ack,
-    Bye,
-    Chunk,
-    Connect,
-    Kill,
-    Message,
-    Pulse,
-    Recipe,
-    Refused,
-    Run,
-    Status,
-    Welcome,
-    Wire,
-)
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Recipe, Run, Status, Welcome, Wire
+from pipeline.notices import Refused
 from pipeline.sockets import Sockets
-from pipeline.station import Edge, Port
+from pipeline.station import Edge, Message, Port
 
 WITHIN = 10_000
 PULSE = Pulse(

@@ -10,7 +10,8 @@ import callables
 import pytest
 from callables import PATIENCE, Start, gone
 
-from pipeline.messages import Cancel, Chunk, Recipe, Release, Returned
+from pipeline.errands import Cancel, Release, Returned
+from pipeline.messages import Chunk, Recipe
 from pipeline.station import Port
 
 start, module = callables.start, callables.module

@@ -15,9 +15,10 @@ import pytest
 
 from pipeline import child
 from pipeline.commands import Commands
+from pipeline.errands import Cancel, Done, Release, Returned
 from pipeline.errors import UsageError
-from pipeline.messages import Cancel, Chunk, Done, Message, Note, Recipe, Release, Returned
-from pipeline.station import NEVER, Port
+from pipeline.messages import Chunk, Note, Recipe
+from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

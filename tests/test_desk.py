@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline.desk import Desk
-from pipeline.messages import Kill, Lost, Open, Opened, Pulse, Recipe, Refused, Shut, Welcome
+from pipeline.errands import Open, Opened, Shut
+from pipeline.messages import Kill, Pulse, Recipe, Welcome
+from pipeline.notices import Lost, Missing, Present, Refused
 from pipeline.ranges import RangeSet
 from pipeline.station import Caller, Port, Send
 from pipeline.stock import Span, Stock
@@ -32,7 +34,7 @@ def stock() -> Stock:
 @pytest.fixture
 def desk(stock: Stock) -> Desk:
     """A desk where ann has lane 1 and bob lane 2."""
-    made = Desk(stock, WORD)
+    made = Desk(stock, WORD, 0.0, patience=600.0)
     for number, pulse in enumerate((ANN, BOB), start=1):
         assert made.pulsed(pulse.worker.encode(), pulse, judged=True, now=0.0) == [Send(Port.LANES, Open(number))]
         assert made.opened(Opened(number, f"ipc://{number}")) == [welcome(pulse.worker, number)]
@@ -59,8 +61,28 @@ def test_a_welcome_is_said_only_to_who_does_not_know_it(desk: Desk) -> None:
     assert desk.welcome_all() == [welcome("ann", 1), welcome("bob", 2)]
 
 
+def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: Stock) -> None:
+    desk = Desk(stock, replace(WORD, run=""), 0.0, patience=600.0)
+    for _ in range(2):
+        assert desk.pulsed(b"ann", ANN, judged=True, now=1.0) == []
+    assert desk.pulsed(b"bob", BOB, judged=True, now=2.0) == []
+    assert (desk.lanes, desk.expire(100.0)) == ({}, [])
+    assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
+    assert desk.opened(Opened(2, "ipc://2")) == [welcome("bob", 2)]
+
+
+def test_it_says_that_no_worker_comes(stock: Stock) -> None:
+    desk = Desk(stock, WORD, 0.0, patience=600.0)
+    assert desk.expire(1.9) == []
+    assert desk.expire(2.0) == [Send(Port.TOLD, Missing("worker"))]
+    assert desk.expire(2.1) == []
+    assert desk.pulsed(b"ann", ANN, judged=True, now=3.0) == [
+        Send(Port.TOLD, Present("worker")), Send(Port.LANES, Open(1)),
+    ]  # fmt: skip
+
+
 def test_nothing_is_said_of_a_lane_before_it_is_bound(stock: Stock) -> None:
-    desk = Desk(stock, WORD)
+    desk = Desk(stock, WORD, 0.0, patience=600.0)
     desk.pulsed(b"ann", ANN, judged=True, now=0.0)
     assert desk.pulsed(b"ann", ANN, judged=True, now=0.1) == []
     assert desk.welcome_all() == []
@@ -111,7 +133,8 @@ def test_who_leaves_gives_back_all_but_what_others_hold(desk: Desk, stock: Stock
 def test_silence_loses_a_worker(desk: Desk, stock: Stock) -> None:
     desk.lanes["ann"].carry(span(0, 4), 1.0)
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2), judged=True, now=5.0)
-    assert desk.expire(10.0) == []
+    assert desk.expire(7.9) == []
+    assert desk.expire(10.0) == [Send(Port.TOLD, Missing("worker"))]
     assert desk.expire(10.1) == [Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 4))]
     assert back(stock) == [span(0, 4, 1, 1)]
     assert list(desk.lanes) == ["bob"]
@@ -125,7 +148,7 @@ def test_who_cannot_be_reached_is_lost_sooner_unless_it_calls_again(desk: Desk) 
     desk.pulsed(b"bob's new", replace(BOB, run="r", lane=2), judged=True, now=2.9)
     desk.unreachable(b"bob", 2.95)
     assert desk.expire(3.1) == [Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 0))]
-    assert desk.expire(9.0) == []
+    assert desk.expire(5.8) == []
 
 
 def test_a_lane_that_swallows_chunks_is_replaced(desk: Desk, stock: Stock) -> None:

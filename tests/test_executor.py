@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from pipeline.errands import Records
 from pipeline.executor import Backlog
-from pipeline.messages import Recipe, Records
+from pipeline.messages import Recipe
 from pipeline.records import count, each
 
 

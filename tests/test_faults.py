@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import time
 
 import pytest
 from orphans import until
@@ -28,12 +28,7 @@ def line(stage: Stage, workers: int) -> tuple[Player, Player, list[Player]]:
 @pytest.mark.parametrize("who", ["worker", "keeper"])
 def test_a_killed_worker_loses_nothing(stage: Stage, who: str) -> None:
     sink, vent, work = line(stage, 2)
-    victim = work[0].below()[0] if who == "worker" else work[0]
-    killed, killer = (work[0].below()[0].pid, work[0]) if who == "worker" else (work[0].pid, work[0])
-    del victim, killer
-    import os
-
-    os.kill(killed, signal.SIGKILL)
+    os.kill(work[0].below()[0].pid if who == "worker" else work[0].pid, signal.SIGKILL)
     assert work[0].code() == (3 if who == "worker" else -9)
     assert [vent.code(), sink.code(), work[1].code()] == [0, 0, 0]
     assert sink.lines == NUMBERS
@@ -75,12 +70,14 @@ def test_a_task_that_holds_the_gil_for_longer_than_the_liveness_is_no_death(stag
 
 def test_a_dead_executor_fails_its_task_alone_and_says_how_it_died(stage: Stage) -> None:
     good = [f"good-{number}" for number in range(100)]
-    bad = {"segfault": "SIGSEGV", "exit": "exit code 7", "kill": "SIGKILL", "abort": "SIGABRT", "raise": "ValueError: raise"}
+    bad = {"segfault": "killed by SIGSEGV", "exit": "exited with 7", "kill": "killed by SIGKILL"}
+    bad |= {"abort": "killed by SIGABRT", "raise": "ValueError: raise"}
     tasks = [*good[:50], *bad, *good[50:]]
     run = stage.start("run", "-j", "2", "--call", f"{ACTS}:die", tasks="\n".join(tasks))
     assert run.code() == 1
     assert run.lines == sorted(good)
-    assert [sign for sign in bad.values() if sign not in run.err] == []
+    for number, how in enumerate(bad.values(), start=51):
+        assert f"pipe: task {number}: {how}\n" in run.err
     assert "105 tasks, 5 failed" in run.err.splitlines()[-1]
     stage.is_empty()
 
@@ -90,16 +87,36 @@ def test_commands_that_die_fail_alone(stage: Stage) -> None:
                       tasks="one\nkill\ntwo\nsegv\nthree\nexit\nfour\n")  # fmt: skip
     assert run.code() == 1
     assert run.lines == ["four", "one", "three", "two"]
+    for named in ("task 2: SIGKILL: sh -c", "task 4: SIGSEGV: sh -c", "task 6: exit 7: sh -c"):
+        assert f"pipe: {named}" in run.err
     assert "7 tasks, 3 failed" in run.err.splitlines()[-1]
 
 
 def test_a_worker_killed_under_the_launcher_is_replaced_and_its_tasks_run_again(stage: Stage) -> None:
     run = stage.start("run", "-v", "-j", "2", *FEED, SLOW, tasks=TASKS)
     until(lambda: len(run.lines) > 20)
-    first = pid_of(run, "worker-1")
-    psutil_kill(first)
+    os.kill(run.names()["worker-1"], signal.SIGKILL)
     run.says("pipe: worker-1 was killed by SIGKILL; starting another in 0.5 s\n")
     assert run.code() == 0
     assert run.lines == NUMBERS
-    assert run.err.count("worker-1 ") >= 3
+    assert run.err.count("has a context of its own") == 4
     stage.is_empty()
+
+
+def test_a_worker_that_dies_each_time_is_given_up_with_the_reason(stage: Stage) -> None:
+    run = stage.start("run", "-j", "1", *FEED, "kill -9 $PPID; echo {}", tasks="1\n2\n")
+    assert run.code() == 3
+    assert "pipe: worker-1 was killed by SIGKILL, 5 times in a row\n" in run.err
+    assert run.lines == []
+    stage.is_empty()
+
+
+def test_verbose_names_each_process_and_its_own_context(stage: Stage) -> None:
+    run = stage.start("run", "-v", "-w", "2", "echo", tasks="1\n")
+    assert run.code() == 0
+    names = run.names()
+    assert sorted(names) == ["sink", "ventilator", "worker-1", "worker-2"]
+    roles = {name.partition("-")[0]: pid for name, pid in names.items()}
+    for role, pid in roles.items():
+        assert f"pipe: {role} {pid} has a context of its own, 0x" in run.err
+    assert run.err.count("has a context of its own") == len(set(names.values())) == 4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.errands import Durable, Entry
 from pipeline.journal import NoJournal
-from pipeline.messages import Durable, Entry
 from pipeline.station import NEVER, Port
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from pipeline.errands import Entry
 from pipeline.ledger import Ledger, Restored, cut_result
-from pipeline.messages import Entry, Note, Result
+from pipeline.messages import Note, Result
 
 
 def result(first: int, *outputs: bytes, errors: bytes = b"", notes: tuple[Note, ...] = ()) -> Result:

@@ -6,6 +6,7 @@ import os
 import socket as plain
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -14,29 +15,14 @@ import zmq
 
 from pipeline import sockets
 from pipeline.codec import TOPIC, decode, encode
+from pipeline.errands import Called, Foreign, Open, Opened, Shut, Unreachable
 from pipeline.errors import PipelineError
 from pipeline.listening import TURN, ControlOut, DeskIn, LanesOut, ResultsIn
-from pipeline.messages import (
-    Ack,
-    Bye,
-    Called,
-    Chunk,
-    Foreign,
-    Kill,
-    Message,
-    Open,
-    Opened,
-    Pulse,
-    Refused,
-    Shut,
-    Status,
-    Unreachable,
-    Welcome,
-    Wire,
-)
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Status, Welcome, Wire
 from pipeline.messages import Recipe as Look
+from pipeline.notices import Refused
 from pipeline.sockets import Sockets
-from pipeline.station import Caller, Edge, Lane, Port
+from pipeline.station import Caller, Edge, Lane, Message, Port
 
 WITHIN = 10_000
 PULSE = Pulse(
@@ -211,54 +197,44 @@ def test_results_are_heard_in_order_and_a_turn_is_bounded(peers: Peers) -> None:
     stranger, *words = heard(results, enough)
     assert isinstance(stranger, Refused)
     assert words == byes
-    assert max(later - sooner for sooner, later in zip(turns, turns[1:], strict=False)) <= TURN
+    assert max(later - sooner for sooner, later in pairwise(turns)) <= TURN
 
 
 # --- control
+
+
+def until(control: Edge, listener: zmq.Socket[bytes], kind: type[Wire], again: Wire | None = None) -> list[Wire]:
+    """What is heard up to a word of this kind, while the sink's loop takes subscriptions in and repeats `again`."""
+    words: list[Wire] = []
+    deadline = time.monotonic() + WITHIN / 1000
+    while not words or not isinstance(words[-1], kind):
+        assert time.monotonic() < deadline
+        assert control.receive() == []
+        if listener.poll(10):
+            words.append(decode(listener.recv_multipart()))
+        elif again:
+            control.send(Port.CONTROL, again)
+    return words
+
+
+BOTH = (TOPIC[Ack], TOPIC[Kill])
 
 
 def test_a_latecomer_is_told_the_last_ack_or_kill(peers: Peers) -> None:
     control = peers.edge(ControlOut(peers.own, f"{peers.stem}/control"))
     control.send(Port.CONTROL, ACK)
     control.send(Port.CONTROL, STATUS)
-    both = (TOPIC[Ack], TOPIC[Kill])
-    first = peers.call(zmq.SUB, "control", both)
-    assert told(control, first) == ACK
+    first = peers.call(zmq.SUB, "control", BOTH)
+    assert until(control, first, Ack) == [ACK]
     control.send(Port.CONTROL, KILL)
-    assert until_kill(first) <= {ACK}  # one welcome for each of its subscriptions
-    assert told(control, peers.call(zmq.SUB, "control", both)) == KILL
-
-
-def until_kill(listener: zmq.Socket[bytes]) -> set[Wire]:
-    """What is said before KILL."""
-    words = set()
-    while (word := said(listener)) != KILL:
-        words.add(word)
-    return words
-
-
-def told(control: Edge, listener: zmq.Socket[bytes]) -> Wire:
-    """libzmq hands the welcome message out while the sink's loop takes subscriptions in."""
-    deadline = time.monotonic() + WITHIN / 1000
-    while not listener.poll(10):
-        assert control.receive() == []
-        assert time.monotonic() < deadline
-    return said(listener)
+    assert set(until(control, first, Kill)) <= {ACK, KILL}  # a welcome for each of its subscriptions
+    assert until(control, peers.call(zmq.SUB, "control", BOTH), Kill) == [KILL]
 
 
 def test_a_listener_hears_what_it_asked_for(peers: Peers) -> None:
     control = peers.edge(ControlOut(peers.own, f"{peers.stem}/control"))
     control.send(Port.CONTROL, ACK)
-    worker = peers.call(zmq.SUB, "control", (TOPIC[Ack], TOPIC[Kill]))
-    looks_on = peers.call(zmq.SUB, "control", (TOPIC[Ack], TOPIC[Status]))
-    assert (told(control, worker), told(control, looks_on)) == (ACK, ACK)
-    deadline = time.monotonic() + WITHIN / 1000
-    while True:  # its second subscription may still be on its way
-        control.send(Port.CONTROL, STATUS)
-        control.receive()
-        if looks_on.poll(10):
-            break
-        assert time.monotonic() < deadline
-    assert isinstance(said(looks_on), Status)
-    control.send(Port.CONTROL, KILL)
-    assert until_kill(worker) <= {ACK}
+    worker, looks_on = peers.call(zmq.SUB, "control", BOTH), peers.call(zmq.SUB, "control", (TOPIC[Ack], TOPIC[Status]))
+    assert until(control, worker, Ack) == [ACK]
+    assert set(until(control, looks_on, Status, again=STATUS)) == {ACK, STATUS}
+    assert set(until(control, worker, Kill, again=KILL)) <= {ACK, KILL}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.messages import Done, Note
+from pipeline.errands import Done
+from pipeline.messages import Note
 from pipeline.outcomes import FULL, Outcome, Outcomes
 
 

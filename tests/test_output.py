@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.errands import Write, Written
 from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.messages import Message, Result, Write, Written
+from pipeline.messages import Result
 from pipeline.output import ATOMIC, GATHER, Output, Spout
-from pipeline.station import NEVER, Port
+from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -99,7 +99,7 @@ def test_what_is_no_place_is_named(settings: Settings, named: str) -> None:
 
 def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
-    with pytest.raises(UsageError, match="ipc allows 107.*shorter --name, or set XDG_RUNTIME_DIR"):
+    with pytest.raises(UsageError, match=r"ipc allows 107.*shorter --name, or set XDG_RUNTIME_DIR"):
         meeting_place(Settings())
     longest = "ipc:///" + "x" * (places.LONGEST_PATH - 1)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
@@ -141,7 +141,7 @@ def test_a_file_or_a_link_in_its_place_is_refused(runtime: Path, folder: str) ->
 
 def test_a_folder_that_cannot_be_made_is_named(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
-    with pytest.raises(UsageError, match="cannot make the folder .*missing/pipe"):
+    with pytest.raises(UsageError, match=r"cannot make the folder .*missing/pipe"):
         claim_folder(str(runtime_folder() / "here"))
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline import render
-from pipeline.messages import Began, Ended, Foreign, Lost, Member, Missing, Present, Refused, Status
+from pipeline.errands import Foreign
+from pipeline.messages import Member, Status
+from pipeline.notices import Began, Ended, Lost, Missing, Present, Refused
 from pipeline.settings import Settings
 
 STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())

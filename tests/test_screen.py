@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from pipeline.cli.screen import ERASE, Screen
-from pipeline.messages import Missing, Status
+from pipeline.messages import Status
+from pipeline.notices import Missing
 from pipeline.settings import Settings
 
 STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())

@@ -102,7 +102,7 @@ def test_a_taken_endpoint_is_named(own: Sockets, closing: Closing) -> None:
 
 
 def test_an_endpoint_of_another_machine_is_wrong_usage(own: Sockets, closing: Closing) -> None:
-    with pytest.raises(UsageError, match="cannot use tcp://192.0.2.1:5557"):
+    with pytest.raises(UsageError, match=r"cannot use tcp://192.0.2.1:5557"):
         closing(own.bind(zmq.PULL, "tcp://192.0.2.1:5557"))
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
+from pipeline.errands import End, Records, Want
 from pipeline.errors import USAGE, UsageError
-from pipeline.messages import End, Message, Recipe, Records, Want
+from pipeline.messages import Recipe
 from pipeline.source import BLOCK, Source
-from pipeline.station import NEVER, Port
+from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline import spill as module
+from pipeline.errands import Fetch, Keep, Kept, Spilled
 from pipeline.errors import StationError
-from pipeline.messages import Fetch, Keep, Kept, Note, Result, Spilled
+from pipeline.messages import Note, Result
 from pipeline.spill import GROUP, MEMORY, OVERHEAD, Spill
 from pipeline.station import NEVER, Port
 

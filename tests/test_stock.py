@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.messages import Recipe, Records
+from pipeline.errands import Records
+from pipeline.messages import Recipe
 from pipeline.ranges import RangeSet
 from pipeline.stock import Span, Stock, cut
 

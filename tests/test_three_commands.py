@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import os
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pytest
+import zmq
 from orphans import until
-from stage import Player, Stage
+
+from pipeline.codec import TOPIC, decode
+from pipeline.listening import ControlOut
+from pipeline.messages import Kill
+from pipeline.sockets import Sockets
+from pipeline.station import Port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stage import Player, Stage
 
 ROLES = ("sink", "ventilate", "work")
 TASKS = "".join(f"{number}\n" for number in range(40))
@@ -78,3 +90,23 @@ def test_several_runs_in_one_place_do_not_meet(stage: Stage) -> None:
     runs = [stage.start("run", "sh", "-c", f"sleep 0.05; echo {number} $0", tasks="x\ny\n") for number in range(3)]
     assert [run.code() for run in runs] == [0, 0, 0]
     assert [run.lines for run in runs] == [[f"{number} x", f"{number} y"] for number in range(3)]
+
+
+def test_what_is_said_between_a_welcome_and_its_subscription_is_heard(tmp_path: Path) -> None:
+    own, at = Sockets(), f"ipc://{tmp_path}/control"
+    control = ControlOut(own, at)
+    with zmq.Context() as context, context.socket(zmq.XSUB) as late:
+        late.connect(at)
+        late.send(b"\1something else")
+        control.send(Port.CONTROL, Kill("run", "soon", "said before", 0))
+        assert zmq.select(control.files(), [], [], 5)[0]  # connected, so it has had its welcome
+        control.receive()
+        said, heard = Kill("run", "now", "said then", 0), None
+        control.send(Port.CONTROL, said)
+        late.send(b"\1" + TOPIC[Kill])
+        while heard != said:
+            control.receive()
+            assert late.poll(2000)
+            heard = decode(late.recv_multipart())
+    control.close()
+    own.close()

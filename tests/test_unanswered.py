@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.messages import Again, Result
 from pipeline.ranges import RangeSet
+from pipeline.station import Port, Send
 from pipeline.unanswered import Unanswered
 
 
@@ -37,7 +38,10 @@ def test_an_asking_brings_what_it_touches_and_nothing_else() -> None:
     first, second, third = result(0, 3), result(3), result(7)
     for one in (first, second, third):
         kept.keep(one, 1, 10.0)
-    assert kept.asked(Again("ann", 2, ((2, 3), (7, 9))), 5, 20.0) == [first, third]
+    assert kept.asked(Again("ann", 2, ((2, 3), (7, 9))), 5, 20.0) == [
+        Send(Port.RESULTS, first),
+        Send(Port.RESULTS, third),
+    ]
     assert kept.oldest() == 10.0
     assert len(kept) == 3
 
@@ -47,8 +51,8 @@ def test_an_asking_older_than_the_last_sending_is_ignored() -> None:
     kept.keep(result(0), 3, 10.0)
     lost = ((0, 1),)
     assert kept.asked(Again("ann", 3, lost), 3, 11.0) == []  # that pulse left before the result
-    assert kept.asked(Again("ann", 4, lost), 6, 12.0) == [result(0)]
+    assert kept.asked(Again("ann", 4, lost), 6, 12.0) == [Send(Port.RESULTS, result(0))]
     assert kept.asked(Again("ann", 4, lost), 6, 13.0) == []
     assert kept.asked(Again("ann", 6, lost), 6, 14.0) == []
     assert kept.oldest() == 12.0
-    assert kept.asked(Again("ann", 7, lost), 8, 15.0) == [result(0)]
+    assert kept.asked(Again("ann", 7, lost), 8, 15.0) == [Send(Port.RESULTS, result(0))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.messages import Missing, Present
+from pipeline.notices import Missing, Present
 from pipeline.station import NEVER, Port, Send
 from pipeline.watch import BEAT, SOON, Watch
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import render
-from pipeline.messages import Message, Status
+from pipeline.messages import Status
 from pipeline.settings import Settings
+from pipeline.station import Message
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

@@ -37,6 +37,7 @@ def main(settings: Settings, screen: Screen) -> int:
     from pipeline.launcher import Post, launch
 
     _check(settings)
+    screen.launched = True
     posts = [
         Post("sink", guarded(lambda: sink.main(settings, screen)), restart=False),
         Post("ventilator", guarded(lambda: line.ventilate(settings, screen.told)), restart=False),

@@ -11,8 +11,9 @@ import time
 from collections import deque
 
 from pipeline import render
-from pipeline.messages import Message, Status
+from pipeline.messages import Status, Stop
 from pipeline.settings import Settings
+from pipeline.station import Message
 
 ERASE = "\r\x1b[K"
 MEMORY = 30  # statuses over which the rate is taken
@@ -23,6 +24,8 @@ class Screen:
 
     def __init__(self, settings: Settings, started: float) -> None:
         terminal = sys.stderr.isatty()
+        self.launched = False
+        """Whether the launcher has said already that a person asked to stop."""
         self._quiet = settings.quiet
         self._where = render.place(settings)
         self._erase = ERASE if terminal else ""
@@ -40,7 +43,7 @@ class Screen:
         """What a station passes on to the person. A Status is drawn; what is no word for a person is not shown."""
         if isinstance(message, Status):
             self._draw(message)
-        elif isinstance(message, render.Sentence):
+        elif isinstance(message, render.Sentence) and not (self.launched and isinstance(message, Stop)):
             self.say(render.sentence(message, self._where))
 
     def _draw(self, status: Status) -> None:

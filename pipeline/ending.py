@@ -1,0 +1,67 @@
+"""How a run ends, and with which exit code: the sink's last word, and a worker's way out.
+
+A harder end replaces a softer one, never the other way round, and a run that is done stays done. Nothing here sends.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline import errors
+from pipeline.held import Held
+from pipeline.messages import Kill, Stop
+from pipeline.ties import Ties
+
+HARDER = {"done": 0, "soon": 1, "now": 2}
+
+
+class Verdict:
+    """The sink's: KILL, once said, and what it means for the exit code."""
+
+    def __init__(self) -> None:
+        self.kill: Kill | None = None
+        self.outcome, self.reason = errors.OK, ""
+
+    def say(self, kill: Kill) -> bool:
+        """The run ends so; False if it already ends so, or harder."""
+        if self.kill and (self.kill.mode == "done" or HARDER[kill.mode] <= HARDER[self.kill.mode]):
+            return False
+        if not self.kill:
+            self.outcome = errors.outcome(kill.mode, kill.reason, kill.failed)
+        self.kill, self.reason = kill, kill.reason
+        return True
+
+
+class Departure:
+    """A worker's: it was asked to leave, or the run ends soon; it goes when it holds nothing any more."""
+
+    def __init__(self) -> None:
+        self.reason, self.outcome = "", errors.OK
+        self.begun = self.alone = False
+        """`alone`: only this worker leaves; the run goes on without it."""
+
+    def run_ends(self, kill: Kill) -> bool:
+        """The run ends soon; False if that is no news."""
+        news = not self.begun or self.alone
+        self.begun, self.alone, self.reason, self.outcome = True, False, kill.reason, errors.OK
+        return news
+
+    def asked(self, stop: Stop) -> Literal["soon", "now"]:
+        """Somebody sent a signal: what runs is finished and answered first; asked again, it is killed."""
+        again = self.begun and self.alone
+        self.reason, self.outcome = stop.reason, errors.interrupted(stop.reason)
+        self.begun = self.alone = True
+        return "now" if again else stop.mode
+
+
+def reason_to_end(departure: Departure, held: Held, ties: Ties, now: float, liveness: float) -> tuple[int, str] | None:
+    """Why a worker goes now, if it does: exit code and reason."""
+    if lost := ties.lost(now):
+        return errors.INCOMPLETE, lost
+    if not departure.begun:
+        return None
+    if held.is_empty:
+        return departure.outcome, departure.reason
+    if departure.alone and not held.unfinished.tasks and ties.sink.silent(now, liveness):
+        return errors.INCOMPLETE, "results were left that no sink answered for"
+    return None

@@ -1,0 +1,76 @@
+"""Whom the sink hears."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.audience import Audience
+from pipeline.ledger import Ledger, Restored
+from pipeline.messages import Again, Member, Pulse, Result
+from pipeline.ventilator import NAME
+
+PULSE = Pulse(
+    worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+
+
+def audience(run: str = "r") -> Audience:
+    """Of a sink that has result 2 on its way."""
+    ledger = Ledger(Restored(run))
+    ledger.accept(Result(run, "bob", 2, 1, b"", b"\0\0\0\0", b"", ()))
+    return Audience(ledger, 10.0, 0.0)
+
+
+def test_what_a_pulse_has_finished_and_never_came_is_asked_for() -> None:
+    here = audience()
+    assert not here.pulsed(PULSE, 1.0)
+    assert here.asked_again() == ()
+    assert here.pulsed(replace(PULSE, number=2, finished=((1, 4),)), 2.0)
+    assert here.asked_again() == (Again("ann", 2, ((1, 2), (3, 4))),)
+    assert here.pulsed(replace(PULSE, worker="bob", number=8, finished=((9, 10),)), 2.0)
+    assert not here.pulsed(replace(PULSE, number=3, finished=((2, 3),)), 3.0)
+    assert here.asked_again() == (Again("bob", 8, ((9, 10),)),)
+
+
+def test_what_was_finished_in_another_run_is_not() -> None:
+    assert not audience().pulsed(replace(PULSE, run="old", finished=((1, 4),)), 1.0)
+
+
+def test_who_said_goodbye_is_not_awaited_and_not_heard_again() -> None:
+    here = audience("")
+    here.pulsed(replace(PULSE, run="", finished=((1, 2),)), 1.0)
+    here.pulsed(replace(PULSE, run="", worker="bob"), 1.0)
+    assert here.awaited(2.0) == ("ann", "bob")
+    here.left("ann", over=False)
+    assert not here.pulsed(replace(PULSE, number=9), 3.0)
+    assert (here.awaited(3.0), here.asked_again()) == (("bob",), ())
+    assert [member.worker for member in here.members(3.0)] == ["bob"]
+
+
+def test_the_silent_are_not_awaited() -> None:
+    here = audience("")
+    here.pulsed(PULSE, 1.0)
+    assert here.awaited(11.0) == ("ann",)
+    assert here.awaited(11.1) == ()
+
+
+def test_a_ventilator_may_come_back_until_the_run_is_over() -> None:
+    here = audience("")
+    assert here.awaited(0.0) == ()
+    here.fed(1.0)
+    here.left(NAME, over=False)
+    assert (here.awaited(11.0), here.awaited(11.1)) == ((NAME,), ())
+    here.fed(20.0)
+    here.left(NAME, over=True)
+    assert here.awaited(20.0) == ()
+
+
+def test_a_sink_that_comes_back_awaits_the_ventilator_of_its_run() -> None:
+    assert audience().awaited(10.0) == (NAME,)
+
+
+def test_members_are_as_their_last_pulse_says() -> None:
+    here = audience()
+    here.pulsed(replace(PULSE, holding=((0, 1), (5, 9)), done=7), 1.0)
+    assert here.members(3.5) == (Member("ann", "wc", 2, 2, 7, 2.5),)

@@ -1,0 +1,91 @@
+"""What a worker holds."""
+
+from __future__ import annotations
+
+from pipeline.errands import Done, Release
+from pipeline.held import STUCK, Held
+from pipeline.messages import Chunk, Recipe, Result
+from pipeline.ranges import RangeSet
+from pipeline.station import NEVER, Port, Send
+
+
+def chunk(first: int, count: int) -> Chunk:
+    return Chunk("r", 1, 1, first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
+
+
+def done(first: int, count: int = 1) -> Done:
+    return Done(first, count, b"", b"\0\0\0\0" * count, b"", (), 0.1)
+
+
+def result(first: int, count: int = 1) -> Result:
+    return Result("r", "ann", first, count, b"", b"\0\0\0\0" * count, b"", ())
+
+
+def held(*chunks: Chunk) -> Held:
+    """With two slots, and these chunks taken at 10.0."""
+    made = Held(2, 0.0)
+    for each in chunks:
+        assert made.new(each, Recipe(), 10.0) == [each]
+    return made
+
+
+def test_what_is_held_already_is_not_new() -> None:
+    hands = held(chunk(2, 2))
+    hands.unanswered.keep(result(5), 1, 10.0)
+    assert hands.new(chunk(1, 6), Recipe(), 10.0) == [chunk(1, 1), chunk(4, 1), chunk(6, 1)]
+    assert hands.new(chunk(1, 6), Recipe(), 10.0) == []
+    assert (hands.unfinished.ranges(), hands.unanswered.tasks.ranges()) == (((1, 5), (6, 7)), ((5, 6),))
+
+
+def test_what_has_ended_is_held_no_more_and_told_once() -> None:
+    hands = held(chunk(0, 3))
+    assert (hands.idle, hands.is_empty) == (0, False)
+    assert hands.finish(done(0, 2), 11.0)
+    assert not hands.finish(done(0, 2), 11.0)
+    assert not hands.finish(done(2, 2), 11.0)  # a part of it was never held
+    assert hands.idle == 1
+    assert hands.finish(done(2), 11.0)
+    assert (hands.idle, hands.is_empty) == (2, True)
+    hands.unanswered.keep(result(0, 3), 1, 11.0)
+    assert not hands.is_empty
+
+
+def test_when_nothing_ends_for_a_while_the_unstarted_are_given_back_once() -> None:
+    hands = held(chunk(0, 3))
+    assert hands.deadline == 10.0 + STUCK
+    assert hands.tick(10.0 + STUCK / 2) == []
+    assert hands.tick(10.0 + STUCK) == [Send(Port.EXECUTOR, Release())]
+    assert (hands.stuck, hands.deadline, hands.tick(20.0)) == (True, NEVER, [])
+    hands.give_back(((2, 3),))
+    assert hands.unfinished.ranges() == ((0, 2),)
+    assert hands.finish(done(0), 21.0)
+    assert not hands.stuck
+
+
+def test_who_holds_no_more_than_can_run_is_never_stuck() -> None:
+    hands = held(chunk(0, 2))
+    assert (hands.deadline, hands.tick(1000.0)) == (NEVER, [])
+
+
+def test_each_end_is_progress() -> None:
+    hands = held(chunk(0, 4))
+    hands.finish(done(0), 10.05)
+    assert hands.deadline == 10.05 + STUCK
+    assert hands.new(chunk(7, 1), Recipe(), 10.1) == [chunk(7, 1)]  # a new task is none
+    assert hands.deadline == 10.05 + STUCK
+
+
+def test_what_others_have_settled_need_not_run_on() -> None:
+    hands = held(chunk(0, 4))
+    hands.finish(done(3), 11.0)
+    hands.unanswered.keep(result(3), 1, 11.0)
+    assert hands.settle(RangeSet(((1, 2), (3, 9)))) == ((1, 2),)
+    assert (hands.unfinished.ranges(), len(hands.unanswered)) == (((0, 1), (2, 3)), 0)
+    assert hands.settle(RangeSet(((1, 2),))) == ()
+
+
+def test_it_can_be_let_go_of() -> None:
+    hands = held(chunk(0, 4))
+    hands.unanswered.keep(result(9), 1, 11.0)
+    hands.clear()
+    assert hands.is_empty

@@ -1,0 +1,205 @@
+"""The ventilator: what it answers to each word, from its first Run to its Bye."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline import errors
+from pipeline.accord import LOST
+from pipeline.errands import Called, Connect, End, Foreign, Open, Opened, Records, Shut, Unreachable, Want
+from pipeline.feeding import BLOCK
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Recipe, Run, Stop, Welcome
+from pipeline.notices import Lost, Missing, Present, Refused
+from pipeline.station import Caller, Lane, Port, Send
+from pipeline.ventilator import NAME, Feed, Ventilator
+
+NONE = Ack("", -1, "", "one", 100, 0, (), 0, -1, full=False, again=())
+ACK = replace(NONE, run="r", heard=1, fingerprint="print", number=101)
+PULSE = Pulse(
+    worker="ann", number=1, run="", digest="d", command="wc", slots=1, lane=0, seen=0, allowed=1, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+JOINED = replace(PULSE, number=2, run="r", lane=1, ack=101)
+WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 1.0, 10.0)
+WANT = Send(Port.SOURCE, Want(BLOCK))
+
+
+def run(number: int, state: str = "feeding", total: int = -1, reason: str = "") -> Send:
+    return Send(Port.RESULTS, Run("r", number, "print", state, total, reason))  # type: ignore[arg-type]
+
+
+def called(pulse: Pulse | Bye) -> Called:
+    return Called(b"peer", pulse)
+
+
+def fresh() -> Ventilator:
+    return Ventilator(Feed("r", "print", Recipe(), "ipc://s", "ipc://c", patience=60.0), 0.0)
+
+
+def joined() -> Ventilator:
+    """At 1.0 the run is confirmed, ann is on lane 1, and it has sent task 0 of two and read all."""
+    ours = fresh()
+    ours.tick(0.0)
+    ours.receive(ACK, 0.1)
+    for word in (called(PULSE), Opened(1, "ipc://1"), Records(0, 2, b"a\nb\n"), End(2)):
+        ours.receive(word, 0.1)
+    assert Send(Lane(1), Chunk("r", 1, 1, 0, 1, b"a\n")) in ours.tick(0.2)
+    ours.tick(1.0)
+    return ours
+
+
+def test_it_offers_its_run_and_sends_nothing_before_it_is_confirmed() -> None:
+    ours = fresh()
+    assert ours.tick(0.0) == []
+    assert ours.receive(called(PULSE), 0.1) == []
+    assert ours.tick(0.1) == []
+    assert ours.receive(NONE, 0.2) == [run(1)]
+    assert ours.tick(0.2) == []
+    assert ours.receive(ACK, 0.3) == [run(2), Send(Port.LANES, Open(1))]
+    assert ours.receive(Opened(1, "ipc://1"), 0.4) == [Send(Caller(b"peer"), WELCOME)]
+    assert ours.tick(0.4) == [WANT]
+    assert ours.receive(Records(0, 2, b"a\nb\n"), 0.5) == []
+    assert ours.deadline == 0.0
+    assert ours.tick(0.5) == [Send(Lane(1), Chunk("r", 1, 1, 0, 1, b"a\n"))]
+    assert ours.receive(End(2), 0.6) == [run(3, "ended", 2)]
+
+
+def test_at_each_interval_it_says_all_that_is() -> None:
+    ours = joined()
+    assert ours.deadline == 2.0
+    assert ours.tick(2.0) == [Send(Caller(b"peer"), WELCOME), run(5, "ended", 2)]
+
+
+def test_what_a_worker_gives_back_goes_out_again() -> None:
+    ours = joined()
+    assert ours.receive(called(replace(JOINED, seen=1, allowed=1, holding=())), 1.1) == []
+    assert ours.tick(1.1) == []
+    assert ours.receive(called(replace(JOINED, seen=1, allowed=3, holding=())), 1.2) == []
+    assert ours.tick(1.2) == [
+        Send(Lane(1), Chunk("r", 1, 2, 0, 1, b"a\n")), Send(Lane(1), Chunk("r", 1, 3, 1, 1, b"b\n")),
+    ]  # fmt: skip
+
+
+def test_a_pulse_that_knows_a_newer_ack_is_not_judged() -> None:
+    ours = joined()
+    assert ours.receive(called(replace(JOINED, seen=1, allowed=2, ack=102)), 1.1) == []
+    assert ours.tick(1.1) == [Send(Lane(1), Chunk("r", 1, 2, 1, 1, b"b\n"))]  # task 0 may have been settled
+    ours.receive(replace(ACK, number=102, low=1), 1.2)
+    assert ours.receive(called(replace(JOINED, seen=2, allowed=3, ack=102)), 1.3) == []
+    assert ours.tick(1.3) == [Send(Lane(1), Chunk("r", 1, 3, 1, 1, b"b\n"))]
+
+
+def test_a_lost_worker_is_told_of_and_its_tasks_go_to_the_next() -> None:
+    ours = joined()
+    ours.receive(ACK, 9.0)
+    ours.receive(Unreachable(b"peer"), 9.0)
+    assert Send(Port.TOLD, Lost("ann", 1)) not in ours.tick(9.9)
+    assert ours.receive(called(replace(PULSE, worker="bob", allowed=2)), 10.2) == [
+        Send(Port.TOLD, Present("worker")), Send(Port.LANES, Open(2)),
+    ]  # fmt: skip
+    assert ours.receive(Opened(2, "ipc://2"), 10.3) == [
+        Send(Caller(b"peer"), replace(WELCOME, lane=2, lane_at="ipc://2"))
+    ]
+    ours.receive(ACK, 11.1)
+    sends = ours.tick(11.1)
+    assert sends[-4:] == [
+        Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 1)),
+        Send(Lane(2), Chunk("r", 2, 1, 0, 1, b"a\n")), Send(Lane(2), Chunk("r", 2, 2, 1, 1, b"b\n")),
+    ]  # fmt: skip
+
+
+def test_who_speaks_another_version_is_refused() -> None:
+    ours = joined()
+    reason = errors.foreign("pipe9")
+    assert ours.receive(Foreign(b"odd", "pipe9"), 1.1) == [
+        Send(Caller(b"odd"), replace(WELCOME, state="refused", reason=reason, lane=0, lane_at="")),
+        Send(Port.TOLD, Refused("a worker", reason)),
+    ]
+
+
+def test_a_run_of_the_same_input_is_taken_up_quietly() -> None:
+    ours = fresh()
+    ours.tick(0.0)
+    assert ours.receive(replace(ACK, run="older", low=1), 0.5) == [
+        Send(Port.RESULTS, Run("older", 1, "print", "feeding", -1, ""))
+    ]
+    holds = replace(PULSE, run="older", lane=4, holding=((1, 2),), allowed=9)
+    assert ours.receive(called(holds), 0.6) == [Send(Port.LANES, Open(5))]
+    ours.receive(Opened(5, "ipc://5"), 0.6)
+    ours.receive(Records(0, 3, b"a\nb\nc\n"), 0.7)
+    assert not [send for send in ours.tick(3.4) if isinstance(send.message, Chunk)]
+    assert [send.message for send in ours.tick(3.5) if isinstance(send.message, Chunk)] == [
+        Chunk("older", 5, 1, 2, 1, b"c\n")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ack", "outcome", "reason"),
+    [
+        (replace(ACK, run="x", fingerprint="other"), errors.USAGE, "the sink is in the middle of a run of another input"),
+        (replace(ACK, epoch="two", low=0, number=200), errors.INCOMPLETE, LOST),
+        (replace(NONE, epoch="two", number=200), errors.INCOMPLETE, LOST),
+    ],
+)  # fmt: skip
+def test_a_sink_that_cannot_be_right_ends_it(ack: Ack, outcome: int, reason: str) -> None:
+    ours = fresh()
+    goodbye = [Send(Port.RESULTS, Bye(NAME, reason))]
+    if outcome == errors.INCOMPLETE:
+        ours.receive(ACK, 0.1)
+        ours.receive(replace(ACK, low=1, number=102), 0.2)
+        goodbye.insert(0, run(1, "stopped", -1, reason))
+    assert ours.receive(ack, 0.3) == goodbye
+    assert (ours.done, ours.outcome, ours.reason) == (True, outcome, reason)
+
+
+def test_kill_ends_it_when_its_workers_are_gone() -> None:
+    ours = joined()
+    assert ours.receive(Kill("older", "now", "", 0), 1.1) == []
+    over = replace(WELCOME, state="over")
+    assert ours.receive(Kill("r", "done", "", 1), 1.2) == [Send(Caller(b"peer"), over)]
+    assert (ours.tick(1.2), ours.done) == ([], False)
+    assert ours.receive(called(Bye("ann", "")), 1.3) == [Send(Port.LANES, Shut(1))]
+    assert ours.tick(1.3) == [Send(Port.RESULTS, Bye(NAME, ""))]
+    assert (ours.done, ours.outcome) == (True, errors.TASKS_FAILED)
+
+
+def test_kill_soon_lets_workers_finish_what_they_run() -> None:
+    ours = joined()
+    assert ours.receive(Kill("r", "soon", "^C", 0), 1.1) == []
+    ours.receive(called(replace(JOINED, seen=1, allowed=9, holding=((0, 1),))), 1.2)
+    assert ours.tick(1.2) == []  # but sends nothing more
+    assert not ours.done
+    ours.receive(called(Bye("ann", "")), 1.3)
+    ours.tick(1.3)
+    assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)
+
+
+def test_a_wish_to_stop_goes_to_the_sink_and_is_repeated() -> None:
+    ours = joined()
+    assert ours.receive(Stop("soon", "^C"), 1.1) == [Send(Port.RESULTS, Stop("soon", "^C"))]
+    ours.receive(replace(ACK, number=102), 1.9)
+    assert ours.tick(2.0)[-2:] == [run(5, "ended", 2), Send(Port.RESULTS, Stop("soon", "^C"))]
+    assert ours.receive(Stop("soon", "^C"), 2.1) == [Send(Port.RESULTS, Stop("now", "^C"))]
+    assert not ours.done
+
+
+def test_without_a_sink_a_wish_to_stop_is_obeyed_alone() -> None:
+    ours = fresh()
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.1) == [Send(Port.RESULTS, Bye(NAME, "SIGTERM"))]
+    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
+
+
+def test_silence_of_the_sink_is_told_repaired_and_in_the_end_not_waited_for() -> None:
+    ours = joined()
+    assert Send(Port.TOLD, Missing("sink")) in ours.tick(3.1)
+    repaired = ours.tick(6.2)
+    assert repaired[:1] == [Send(Caller(b"peer"), WELCOME)]
+    assert [send for send in repaired if send.message == Connect()] == [
+        Send(Port.CONTROL, Connect()), Send(Port.RESULTS, Connect()),
+    ]  # fmt: skip
+    ours.receive(called(JOINED), 60.2)
+    reason = "the sink did not answer any more"
+    assert ours.tick(60.2)[-2:] == [run(7, "stopped", 2, reason), Send(Port.RESULTS, Bye(NAME, reason))][-2:]
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.INCOMPLETE, reason)

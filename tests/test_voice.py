@@ -1,0 +1,131 @@
+"""What a worker says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.errands import Connect, Done
+from pipeline.held import Held
+from pipeline.messages import Ack, Again, Chunk, Note, Pulse, Recipe, Result, Welcome
+from pipeline.station import Port, Send
+from pipeline.voice import BUDGET, Identity, Voice
+
+WELCOME = Welcome("r", "run", "", Recipe(), 3, "ipc://l", "ipc://s", "ipc://c", 2.0, 20.0)
+FIRST = Pulse(
+    worker="ann", number=1, run="", digest="d", command="wc", slots=2, lane=0, seen=0, allowed=2, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+JOINED = replace(FIRST, number=2, run="r", lane=3)
+DONE = Done(0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, ""),), 0.5)
+
+
+def chunk(sequence: int, first: int, count: int = 1) -> Chunk:
+    return Chunk("r", 3, sequence, first, count, b"x\n" * count)
+
+
+def scene() -> tuple[Voice, Held]:
+    """Ann with two slots, who has called at 10.0 and joined run r on lane 3."""
+    held = Held(2, 10.0)
+    voice = Voice(Identity("ann", "d", "wc", 2), held, 10.0)
+    assert voice.tick(10.0, asks=True) == [Send(Port.DESK, FIRST)]
+    assert voice.welcomed(WELCOME) == [Send(Port.LANES, Connect("ipc://l"))]
+    return voice, held
+
+
+def test_a_new_lane_is_said_at_once_and_later_at_each_interval_also_to_the_sink() -> None:
+    voice, _ = scene()
+    assert voice.soon
+    assert voice.tick(10.5, asks=True) == [Send(Port.DESK, JOINED)]
+    assert not voice.soon
+    assert voice.tick(10.9, asks=True) == []
+    beat = replace(JOINED, number=3)
+    assert voice.tick(11.0, asks=True) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
+    assert voice.next == 13.0
+
+
+def test_the_same_welcome_again_changes_nothing() -> None:
+    voice, _ = scene()
+    voice.saw(chunk(1, 0), 10.1)
+    assert voice.welcomed(WELCOME) == []
+    assert voice.welcomed(replace(WELCOME, lane=2)) == []
+    assert (voice.lane, voice.seen) == (3, 1)
+
+
+def test_a_newer_lane_begins_anew_and_so_does_another_run() -> None:
+    voice, _ = scene()
+    voice.saw(chunk(7, 0), 10.1)
+    assert voice.welcomed(replace(WELCOME, lane=4, lane_at="ipc://m")) == [Send(Port.LANES, Connect("ipc://m"))]
+    assert (voice.lane, voice.seen) == (4, 0)
+    assert voice.welcomed(replace(WELCOME, run="s", lane=1)) == [Send(Port.LANES, Connect("ipc://l"))]
+    assert (voice.run, voice.lane, voice.ack) == ("s", 1, 0)
+
+
+def test_chunks_of_other_runs_and_lanes_are_not_seen() -> None:
+    voice, _ = scene()
+    assert not voice.saw(replace(chunk(9, 0), run="s"), 10.1)
+    assert not voice.saw(replace(chunk(9, 0), lane=2), 10.1)
+    assert voice.saw(chunk(2, 0), 10.1)
+    assert voice.saw(chunk(1, 0), 10.1)
+    assert voice.seen == 2
+
+
+def test_a_pulse_says_all_that_is_held() -> None:
+    voice, held = scene()
+    voice.tick(10.0, asks=True)
+    for sequence, first in ((1, 0), (2, 5)):
+        voice.saw(chunk(sequence, first, 2), 10.1)
+        held.new(chunk(sequence, first, 2), Recipe(), 10.1)
+    held.finish(DONE, 10.6)
+    result = voice.result(DONE)
+    assert result == Result("r", "ann", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, ""),))
+    held.unanswered.keep(result, voice.number, 10.6)
+    voice.meant(Ack("r", 1, "print", "one", 77, 0, (), 0, -1, full=False, again=()))
+    pulse = replace(
+        JOINED, number=3, seen=2, allowed=2, holding=((1, 2), (5, 7)), finished=((0, 1),), ack=77, pace=0.5, done=1
+    )
+    assert voice.tick(11.0, asks=True) == [Send(Port.DESK, pulse), Send(Port.RESULTS, pulse)]
+
+
+def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:
+    voice, held = scene()
+    voice.tick(10.0, asks=True)
+    for number in (1, 2):
+        voice.saw(chunk(number, number), 10.1)
+        held.new(chunk(number, number), Recipe(), 10.1)
+        assert voice.tick(10.1, asks=True) == []
+    held.finish(replace(DONE, first=1), 10.6)
+    voice.result(replace(DONE, first=1))
+    assert voice.soon
+    (send,) = voice.tick(10.6, asks=True)
+    assert isinstance(send.message, Pulse)
+    assert (send.to, send.message.seen, send.message.allowed) == (Port.DESK, 2, 3)
+    assert voice.tick(10.7, asks=True) == []
+
+
+def test_who_is_stuck_asks_for_idle_slots_only() -> None:
+    voice, held = scene()
+    held.new(chunk(1, 0, 4), Recipe(), 10.1)
+    held.tick(10.3)
+    held.give_back(((1, 4),))
+    voice.saw(chunk(1, 0, 4), 10.1)
+    voice.result(replace(DONE, seconds=0.001))  # by its pace alone it would ask for more
+    (send,) = voice.tick(10.4, asks=True)
+    assert isinstance(send.message, Pulse)
+    assert (send.message.allowed, send.message.holding) == (2, ((0, 1),))
+
+
+def test_who_leaves_or_has_too_much_unanswered_asks_for_nothing() -> None:
+    voice, held = scene()
+    voice.saw(chunk(5, 0), 10.1)
+    assert [send.message.allowed for send in voice.tick(11.0, asks=False) if isinstance(send.message, Pulse)] == [5, 5]
+    held.unanswered.keep(Result("r", "ann", 9, 1, b"x" * (BUDGET + 1), b"\0\0\0\0", b"", ()), 1, 11.0)
+    assert voice.tick(12.0, asks=True) == []
+    assert [send.message.allowed for send in voice.tick(13.0, asks=True) if isinstance(send.message, Pulse)] == [5, 5]
+
+
+def test_of_an_ack_it_hears_what_is_asked_of_itself() -> None:
+    voice, _ = scene()
+    mine, other = Again("ann", 1, ((0, 1),)), Again("bob", 1, ((2, 3),))
+    ack = Ack("r", 1, "print", "one", 78, 0, (), 0, -1, full=False, again=(other, mine))
+    assert voice.meant(ack) == [mine]
+    assert voice.ack == 78
