@@ -22,7 +22,11 @@ def terminator(recipe: Recipe) -> bytes:
 
 def count(body: bytes, recipe: Recipe) -> int:
     """How many whole records `body` holds."""
-    return 1 if recipe.block else body.count(terminator(recipe))
+    if recipe.block:
+        return 1
+    mark = terminator(recipe)
+    # to find is many times faster than to count, and tells all of a single long record
+    return 1 if body and body.find(mark) == len(body) - 1 else body.count(mark)
 
 
 def end_of(body: bytes, number: int, recipe: Recipe, start: int = 0) -> int:

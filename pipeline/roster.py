@@ -173,7 +173,9 @@ class Roster:
             self._outcome = status if status >= 0 else self._fallback
         if status in PLANNED:
             self._harsher_at = min(self._harsher_at, now + LEAVE)
-            return []
+            # a worker that still lives has had its KILL, or started too late for it and would wait for another run
+            late = [life.name for life in self._lives.values() if life.living and life.restart]
+            return [PassOn(name, SIGTERM) for name in late]
         return [*_untold(self._sink.name, status), *self._harshly(now)]
 
     def _worker_ended(self, life: _Life, status: int, now: float) -> list[Decision]:

@@ -38,7 +38,7 @@ def test_a_run_asks_for_its_processes_at_once_and_only_once() -> None:
 @pytest.mark.parametrize("code", [0, 1, 141])
 def test_a_run_ends_with_its_last_process_and_the_exit_code_of_its_sink(code: int) -> None:
     roster = started()
-    assert ends(roster, 9, w1=0, ventilator=0, sink=code) == []
+    assert ends(roster, 9, w1=0, ventilator=0, sink=code) == [PassOn("worker-2", SIGTERM)]
     assert not roster.done
     assert ends(roster, 9.5, w2=0) == []
     assert (roster.done, roster.outcome) == (True, code)
@@ -90,11 +90,11 @@ def test_a_worker_that_never_can_work_stops_the_run_at_once() -> None:
     assert (roster.done, roster.outcome) == (True, 2)
 
 
-@pytest.mark.parametrize("last", ["sink", "ventilator"])
-def test_no_worker_is_replaced_after_the_end_of_the_run(last: str) -> None:
+@pytest.mark.parametrize(("last", "said"), [("sink", [PassOn("worker-2", SIGTERM)]), ("ventilator", [])])
+def test_no_worker_is_replaced_after_the_end_of_the_run(last: str, said: list[Decision]) -> None:
     roster = started()
     assert ends(roster, 0, w1=-SIGKILL) != []
-    assert ends(roster, 0, **{last: 0}) == []
+    assert ends(roster, 0, **{last: 0}) == said
     assert ends(roster, 0, w2=-SIGKILL) == []
     assert roster.tick(1) == []
 

@@ -82,3 +82,29 @@ def test_a_real_shell_reads_any_bytes_back() -> None:
     line = b"printf '%s\\0' " + b" ".join(quoted(text) for text in texts)
     told = subprocess.run(["/bin/sh", "-c", line], check=True, stdout=subprocess.PIPE).stdout
     assert told == b"".join(text + b"\0" for text in texts)
+
+
+@pytest.mark.parametrize(
+    "task", [b"a b", b"it's", b'"', b"; echo oops", b"$(echo oops)", b"`echo oops`", b"\\", b"-n", b"*"]
+)
+@pytest.mark.parametrize(
+    "line", ["printf %s '{}'", 'printf %s "{}"', "printf %s {}", """printf %s "got "'it {}'" {}" """]
+)
+def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> None:
+    import subprocess
+
+    words = Template((line,), appended=True).render(task)
+    printed = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    assert printed == (b"got it " + task + b" " + task if "got" in line else task)
+
+
+@pytest.mark.parametrize(
+    "line", [r"echo \{}", "cat <<END\n{}\nEND", 'echo "$(cat {})"', 'echo "`cat {}`"', 'echo "${x:-{}}"']
+)
+def test_a_place_where_a_task_cannot_be_quoted_is_refused(line: str) -> None:
+    with pytest.raises(UsageError, match=r"\{\}"):
+        Template((line,), appended=True)
+
+
+def test_a_substitution_without_double_quotes_can_hold_a_task() -> None:
+    assert Template(("echo $(cat {})",), appended=True).render(b"a b") == [b"sh", b"-c", b"echo $(cat 'a b')"]

@@ -1,0 +1,177 @@
+"""The worker: what it answers to each word, from its first pulse to its Bye."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline import errors
+from pipeline.errands import Broken, Cancel, Connect, Done, Foreign, Release, Returned
+from pipeline.messages import Ack, Again, Bye, Chunk, Kill, Note, Pulse, Recipe, Result, Stop, Welcome
+from pipeline.notices import Missing
+from pipeline.station import Port, Send
+from pipeline.voice import Identity
+from pipeline.worker import ALL, Worker
+
+PULSE = Pulse(
+    worker="ann", number=1, run="", digest="d", command="wc", slots=1, lane=0, seen=0, allowed=1, holding=(),
+    finished=(), ack=0, pace=0.0, done=0,
+)  # fmt: skip
+WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 1.0, 10.0)
+ACK = Ack("r", 1, "print", "one", 101, 0, (), 0, -1, full=False, again=())
+CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
+NOTE = Note(0, "exit", 1, "oh")
+DONE = Done(0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,), 0.05)
+RESULT = Result("r", "ann", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,))
+JOIN = [
+    Send(Port.EXECUTOR, Recipe()), Send(Port.RESULTS, Connect("ipc://s")), Send(Port.CONTROL, Connect("ipc://c")),
+    Send(Port.LANES, Connect("ipc://1")),
+]  # fmt: skip
+
+
+def goodbye(reason: str, *, welcomed: bool = True) -> list[Send]:
+    bye = Bye("ann", reason)
+    to_sink = [Send(Port.RESULTS, bye)] if welcomed else []
+    return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]
+
+
+def fresh() -> Worker:
+    ours = Worker(Identity("ann", "d", "wc", 1), 0.0, patience=60.0)
+    assert ours.tick(0.0) == [Send(Port.DESK, PULSE)]
+    return ours
+
+
+def joined() -> Worker:
+    """On lane 1 since 0.5, and it has been given tasks 0 and 1."""
+    ours = fresh()
+    assert ours.receive(WELCOME, 0.5) == JOIN
+    assert ours.tick(0.5) == [Send(Port.DESK, replace(PULSE, number=2, run="r", lane=1))]
+    assert ours.receive(ACK, 0.6) == []
+    assert ours.receive(CHUNK, 0.6) == [Send(Port.EXECUTOR, CHUNK)]
+    return ours
+
+
+def test_from_chunk_to_answer() -> None:
+    ours = joined()
+    assert ours.receive(DONE, 0.65) == [Send(Port.RESULTS, RESULT)]
+    assert ours.deadline == 0.0
+    assert ours.tick(0.65) == []  # one task is running, so there is nothing to ask for
+    beat = replace(
+        PULSE, number=3, run="r", lane=1, seen=1, allowed=1, holding=((1, 2),), finished=((0, 1),), ack=101, pace=0.05,
+        done=1,
+    )  # fmt: skip
+    assert ours.tick(1.0)[-2:] == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
+    assert ours.receive(replace(ACK, number=102, low=1), 1.1) == []
+    assert ours.tick(2.0)[-1] == Send(Port.RESULTS, replace(beat, number=4, finished=(), ack=102))
+
+
+def test_a_result_is_sent_again_only_when_asked_later_than_it_was_sent() -> None:
+    ours = joined()
+    ours.receive(DONE, 0.65)  # after pulse 2
+    ask = replace(ACK, again=(Again("ann", 2, ((0, 1),)), Again("bob", 9, ((0, 1),))))
+    assert ours.receive(ask, 0.7) == []
+    assert ours.receive(replace(ask, again=(Again("ann", 3, ((0, 1),)),)), 0.8) == [Send(Port.RESULTS, RESULT)]
+
+
+def test_what_was_settled_elsewhere_is_cancelled_and_what_ends_then_is_not_told() -> None:
+    ours = joined()
+    assert ours.receive(replace(ACK, ranges=((0, 1),)), 0.7) == [Send(Port.EXECUTOR, Cancel(((0, 1),)))]
+    assert ours.receive(DONE, 0.8) == []
+
+
+def test_acks_and_chunks_of_other_runs_say_nothing() -> None:
+    ours = joined()
+    assert ours.receive(replace(ACK, run="x", low=9), 0.7) == []
+    assert ours.receive(replace(CHUNK, run="x", first=5, sequence=2), 0.7) == []
+    assert ours.receive(replace(CHUNK, lane=9, first=5, sequence=2), 0.7) == []
+    assert ours.receive(DONE, 0.8) == [Send(Port.RESULTS, RESULT)]
+
+
+def test_the_same_chunk_again_runs_nothing() -> None:
+    assert joined().receive(CHUNK, 0.7) == []
+
+
+def test_what_cannot_start_soon_is_given_back() -> None:
+    ours = joined()
+    assert ours.tick(0.65) == []
+    assert ours.tick(0.7) == [Send(Port.EXECUTOR, Release())]
+    assert ours.receive(Returned(((1, 2),)), 0.71) == []
+    beat = replace(PULSE, number=3, run="r", lane=1, seen=1, allowed=1, holding=((0, 1),), ack=101)
+    assert ours.tick(1.0) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
+
+
+def test_another_run_begins_anew() -> None:
+    ours = joined()
+    ours.receive(DONE, 0.65)
+    sends = ours.receive(replace(WELCOME, run="s", lane=7), 0.7)
+    assert sends == [Send(Port.EXECUTOR, Cancel(ALL)), *JOIN]
+    assert ours.tick(0.7) == [
+        Send(Port.DESK, replace(PULSE, number=3, run="s", lane=7, pace=0.05, done=1)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["done", "now"])
+def test_kill_ends_it_at_once(mode: str) -> None:
+    ours = joined()
+    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye("why")  # type: ignore[arg-type]
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "why")
+
+
+def test_kill_of_another_run_is_not_obeyed() -> None:
+    ours = joined()
+    assert ours.receive(Kill("x", "now", "", 0), 0.7) == []
+    assert not ours.done
+
+
+def test_kill_before_any_welcome_is_obeyed_after_a_liveness_of_silence() -> None:
+    ours = fresh()
+    assert ours.receive(Kill("x", "done", "", 0), 9.9) == []
+    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye("", welcomed=False)
+
+
+def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
+    ours = joined()
+    assert ours.receive(Kill("r", "soon", "^C", 0), 0.62) == [Send(Port.EXECUTOR, Release())]
+    assert ours.receive(Kill("r", "soon", "^C", 0), 0.63) == []
+    ours.receive(Returned(((1, 2),)), 0.63)
+    assert ours.receive(replace(CHUNK, sequence=2, first=5), 0.63) == []
+    ours.receive(DONE, 0.64)
+    last = replace(PULSE, number=3, run="r", lane=1, seen=2, allowed=2, finished=((0, 1),), ack=101, pace=0.05, done=1)
+    assert ours.tick(0.64) == [Send(Port.DESK, last)]  # so what it has not taken goes to others
+    assert ours.receive(replace(ACK, low=1), 0.7) == []
+    assert ours.tick(0.7) == goodbye("^C")
+    assert (ours.done, ours.outcome) == (True, errors.OK)
+
+
+def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> None:
+    ours = joined()
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.62) == [Send(Port.EXECUTOR, Release())]
+    assert not ours.done
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.63) == goodbye("SIGTERM")
+    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome", "reason"),
+    [
+        (replace(WELCOME, state="refused", reason="other command"), errors.USAGE, "refused: other command"),
+        (replace(WELCOME, state="over", reason="pipe kill"), errors.OK, "pipe kill"),
+        (Broken("no such command", errors.USAGE), errors.USAGE, "no such command"),
+        (Foreign(b"", "pipe9"), errors.INCOMPLETE, errors.foreign("pipe9")),
+    ],
+)
+def test_there_are_other_ends(word: Welcome | Broken | Foreign, outcome: int, reason: str) -> None:
+    ours = fresh()
+    assert ours.receive(word, 0.5) == goodbye(reason, welcomed=False)
+    assert (ours.done, ours.outcome, ours.reason) == (True, outcome, reason)
+
+
+def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
+    ours = joined()
+    ours.receive(Returned(((0, 2),)), 0.6)
+    assert Send(Port.TOLD, Missing("ventilator")) in ours.tick(3.5)
+    assert Send(Port.DESK, Connect()) in ours.tick(4.6)
+    assert Send(Port.CONTROL, Connect()) in ours.tick(6.7)
+    assert ours.tick(60.6)[-3:] == goodbye("the ventilator did not answer any more")
+    assert (ours.done, ours.outcome) == (True, errors.INCOMPLETE)
