@@ -7,11 +7,9 @@ sockets are closed, the context is terminated within its lingers, and locks and 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Self
 
 from pipeline import calling, listening, places
@@ -41,7 +39,7 @@ def ventilate(settings: Settings, told: Told) -> int:
     source = Source(Recipe(zero=settings.zero), settings.files, settings.arguments, settings.block)
     raise_descriptor_limit()
     feed = Feed(
-        run=secrets.token_hex(8),
+        run=os.urandom(8).hex(),
         fingerprint=source.fingerprint,
         recipe=source.recipe,
         sink_at=place.results,
@@ -83,7 +81,7 @@ def collect(settings: Settings, told: Told) -> int:
         edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))
         edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
         edges[Port.RESULTS] = post.own(listening.ResultsIn(own, place.results))
-        sink = Sink(order, secrets.token_hex(4), time.time_ns() // 1000, time.monotonic())
+        sink = Sink(order, os.urandom(4).hex(), time.time_ns() // 1000, time.monotonic())
         code = post.run(sink, edges)
         if sink.verdict.kill and sink.verdict.kill.mode == "done":
             output.finish()
@@ -119,12 +117,14 @@ def _executor(settings: Settings, slots: int) -> Edge:
 
 
 def _identity(settings: Settings, slots: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from _blake2 import blake2b  # as hashlib's, which loads OpenSSL, too: 5 ms
+
     from pipeline.voice import Identity
 
     what = (settings.command, settings.call, settings.init, settings.stdin)
     text = settings.call or " ".join(settings.command)
     digest = blake2b(repr(what).encode(errors="backslashreplace"), digest_size=8).hexdigest()
-    name = f"{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(3)}"
+    name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(3).hex()}"
     return Identity(name, digest, text[:200], slots)
 
 

@@ -109,16 +109,17 @@ def test_an_endpoint_that_is_taken_is_named(stage: Stage, role: str, flag: str) 
         assert f"pipe: {at} is taken by another process" in player.err
 
 
-@pytest.mark.parametrize("role", ["sink", "ventilate"])
-def test_a_second_live_one_is_refused_and_names_the_first(stage: Stage, role: str) -> None:
-    first = stage.start(role, "-v", "--name", "here")
-    first.says("has a context of its own")
-    second = stage.start(role, "--name", "here")
-    assert second.code() == 3
-    full = {"ventilate": "ventilator"}.get(role, role)
-    assert f"pipe: a {full} is already at work at 'here': pid {first.pid}, " in second.err
-    first.send(signal.SIGTERM)
-    assert first.code() == 143
+def test_a_second_live_one_is_refused_and_names_the_first(stage: Stage) -> None:
+    roles = {"sink": "sink", "ventilate": "ventilator"}
+    firsts = {role: stage.start(role, "-v", "--name", "here", tasks=TASKS) for role in roles}
+    for first in firsts.values():
+        first.says("has a context of its own")
+    seconds = {role: stage.start(role, "--name", "here") for role in roles}
+    for role, second in seconds.items():
+        assert second.code() == 3
+        assert f"pipe: a {roles[role]} is already at work at 'here': pid {firsts[role].pid}, " in second.err
+    firsts["sink"].send(signal.SIGTERM)
+    assert [first.code() for first in firsts.values()] == [143, 143]
     stage.is_empty()
 
 

@@ -169,8 +169,8 @@ def test_nothing_outlives_a_killed_member_of_a_run(stage: Stage, who: str) -> No
         run.send(INT)
         run.says("stopping")
         run.send(INT)
-    if who == "ventilator":  # the sink has been told; running tasks have a grace
-        run.says("ventilator was killed by SIGKILL")
+    if who in {"sink", "ventilator"}:  # the others have been told; running tasks have a grace
+        run.says(f"{who} was killed by SIGKILL")
         run.send(INT)
     assert run.code() == {"launcher": -9, "worker-1": 130}.get(who, 3)
     until(lambda: not stage.left())

@@ -62,3 +62,6 @@ def test_before_the_end_of_the_input_it_is_feeding() -> None:
     ledger = Ledger(Restored("r", "print"))
     said = Speech(ledger, "one", 0, 0.0).status(0.0, Audience(ledger, 10.0, 0.0), None, ordered=True)
     assert said == Status("r", "feeding", 0, 0, -1, -1, (), ())
+    ledger.total = 0
+    said = Speech(ledger, "one", 0, 0.0).status(0.0, Audience(ledger, 10.0, 0.0), None, ordered=True)
+    assert said == Status("r", "ended", 0, 0, 0, -1, (), ())

@@ -138,11 +138,11 @@ def test_a_run_of_the_same_input_is_taken_up_quietly() -> None:
 @pytest.mark.parametrize(
     ("ack", "outcome", "reason"),
     [
-        (replace(ACK, run="x", fingerprint="other"), errors.USAGE, "the sink is in the middle of a run of another input"),
+        (replace(ACK, run="x", fingerprint="y"), errors.USAGE, "the sink is in the middle of a run of another input"),
         (replace(ACK, epoch="two", low=0, number=200), errors.INCOMPLETE, LOST),
         (replace(NONE, epoch="two", number=200), errors.INCOMPLETE, LOST),
     ],
-)  # fmt: skip
+)
 def test_a_sink_that_cannot_be_right_ends_it(ack: Ack, outcome: int, reason: str) -> None:
     ours = fresh()
     goodbye = [Send(Port.RESULTS, Bye(NAME, reason))]

@@ -97,6 +97,7 @@ def test_what_cannot_start_soon_is_given_back() -> None:
     assert ours.tick(0.65) == []
     assert ours.tick(0.7) == [Send(Port.EXECUTOR, Release())]
     assert ours.receive(Returned(((1, 2),)), 0.71) == []
+    assert ours.deadline == 0.0
     beat = replace(PULSE, number=3, run="r", lane=1, seen=1, allowed=1, holding=((0, 1),), ack=101)
     assert ours.tick(1.0) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
 
