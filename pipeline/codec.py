@@ -51,9 +51,14 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int or not -1 <= value < 1 << 62:
+    if type(value) is not int or not 0 <= value < 1 << 62:
         raise TypeError(value)
     return value
+
+
+def _known(value: Any) -> int:
+    """A whole number, or -1 while it is unknown."""
+    return -1 if value == -1 else _whole(value)
 
 
 def _flag(value: Any) -> bool:
@@ -94,7 +99,12 @@ def _record(kind: type, *checks: Check) -> Check:
 
 
 def _many(check_one: Check) -> Check:
-    return lambda value: tuple(check_one(item) for item in value)
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not tuple:
+            raise TypeError(value)
+        return tuple(check_one(item) for item in value)
+
+    return check
 
 
 _recipe = _record(Recipe, _flag, _flag)
@@ -139,18 +149,18 @@ FORMS = [
     _Form(
         Run,
         {"run": _text, "number": _whole, "fingerprint": _text, "state": _one_of("feeding", "ended", "stopped")}
-        | {"total": _whole, "reason": _text},
+        | {"total": _known, "reason": _text},
     ),
     _Form(
         Ack,
-        {"run": _text, "heard": _whole, "fingerprint": _text, "epoch": _text, "number": _whole, "low": _whole}
-        | {"ranges": _ranges, "failed": _whole, "total": _whole, "full": _flag, "again": _many(_again)},
+        {"run": _text, "heard": _known, "fingerprint": _text, "epoch": _text, "number": _whole, "low": _whole}
+        | {"ranges": _ranges, "failed": _whole, "total": _known, "full": _flag, "again": _many(_again)},
     ),
     _Form(Stop, {"mode": _mode, "reason": _text}),
     _Form(Kill, {"run": _text, "mode": _one_of("done", "soon", "now"), "reason": _text, "failed": _whole}),
     _Form(
         Status,
-        {"run": _text, "state": _text, "settled": _whole, "failed": _whole, "total": _whole, "turn": _whole}
+        {"run": _text, "state": _text, "settled": _whole, "failed": _whole, "total": _known, "turn": _known}
         | {"members": _many(_member), "awaited": _many(_text)},
     ),
     _Form(Bye, {"name": _text, "reason": _text}),
@@ -181,12 +191,7 @@ def _tuple(value: Any) -> Any:
 
 
 def decode(frames: Sequence[bytes]) -> Wire:
-    """The word of these frames.
-
-    Raises:
-        ForeignError: a word of another version of the protocol.
-        DecodeError: anything else that is not one of our words.
-    """
+    """The word of these frames. Raises ForeignError for another version's, DecodeError for anything else."""
     try:
         return _decode(frames)
     except DecodeError:
@@ -227,11 +232,13 @@ def _decode(frames: Sequence[bytes]) -> Wire:
 
 
 def _sound_result(result: Result) -> Result:
-    """Its parts must fit each other: the sink cuts by `ends`."""
+    """Its parts must fit each other, as far as that is told without reading every end."""
     if result.count < 1 or len(result.ends) != 4 * result.count:
         raise DecodeError("a result whose ends do not fit its count")
     if struct.unpack_from("<I", result.ends, len(result.ends) - 4)[0] != len(result.output):
         raise DecodeError("a result whose ends do not fit its output")
+    if any(not result.first <= note.task < result.first + result.count for note in result.notes):
+        raise DecodeError("a result with a note on another's task")
     return result
 
 

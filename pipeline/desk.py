@@ -1,7 +1,7 @@
 """The desk where workers check in: who is there, who is refused, who is lost, and what each is told.
 
-A worker gets a lane at its first pulse, and keeps it as long as pulses come. What a lane loses goes back to the stock,
-unless another worker turns out to hold it. One run has one command: a worker with another one is refused.
+A worker gets a lane at its first pulse, and keeps it as long as pulses come. One run has one command: a worker with
+another one is refused, by name. Knows nothing of runs but the word that a Welcome carries.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.errands import Open, Opened, Shut
-from pipeline.lanes import Lane
+from pipeline.lanes import Lane, Lanes
 from pipeline.messages import Kill, Pulse, Welcome
 from pipeline.notices import Lost, Refused
-from pipeline.ranges import RangeSet
 from pipeline.station import NEVER, Caller, Port, Send
-from pipeline.stock import Span, Stock
+from pipeline.stock import Stock
 from pipeline.watch import Watch
 
 
@@ -24,9 +23,8 @@ class Desk:
     def __init__(self, stock: Stock, word: Welcome, now: float, patience: float) -> None:
         self.watch = Watch("worker", now, patience)
         self._early: dict[bytes, Pulse] = {}
-        self.lanes: dict[str, Lane] = {}
+        self.lanes = Lanes(stock)
         self.word = word
-        self._stock = stock
         self._digest, self._command = "", ""
         self._numbers = 0
 
@@ -48,7 +46,7 @@ class Desk:
     def _answer(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
         if self._digest and pulse.digest != self._digest:
             return self.refuse(peer, pulse.worker, f"it would run {pulse.command!r}, this run is {self._command!r}")
-        lane = self.lanes.get(pulse.worker)
+        lane = self.lanes.of(pulse.worker)
         if lane is None and self.word.state == "over":
             return [Send(Caller(peer), self.word)]
         self._digest, self._command = pulse.digest, pulse.command
@@ -56,8 +54,7 @@ class Desk:
             return self._open(peer, pulse, now)
         lane.pulsed(pulse, peer, now)
         if pulse.run == self.word.run and judged:
-            self._take_back(lane, lane.judge(pulse, self.word.recipe))
-            self.adopt(lane)
+            self.lanes.judge(lane, pulse)
         knows = pulse.run == self.word.run and pulse.lane == lane.number
         return [] if knows else self._welcome(lane)
 
@@ -65,16 +62,16 @@ class Desk:
         self._numbers += 1
         number = max(self._numbers, pulse.lane + 1 if pulse.run == self.word.run else 0)
         self._numbers = number
-        lane = self.lanes[pulse.worker] = Lane(number, pulse, peer, now)
+        lane = Lane(number, pulse, peer, now)
+        self.lanes.add(lane)
         lane.pulsed(pulse, peer, now)
         if pulse.run == self.word.run:
-            lane.judge(pulse, self.word.recipe)
-            self.adopt(lane)
+            self.lanes.judge(lane, pulse)
         return [Send(Port.LANES, Open(number))]
 
     def opened(self, opened: Opened) -> list[Send]:
         """A lane is bound: its worker is told where."""
-        for lane in self.lanes.values():
+        for lane in self.lanes:
             if lane.number == opened.lane:
                 lane.at = opened.at
                 return self._welcome(lane)
@@ -82,23 +79,23 @@ class Desk:
 
     def left(self, worker: str) -> list[Send]:
         """A worker said goodbye: it holds nothing any more."""
-        lane = self.lanes.pop(worker, None)
+        lane = self.lanes.of(worker)
         if lane is None:
             return []
-        self._take_back(lane, list(lane.out.values()))
+        self.lanes.close(lane)
         return [Send(Port.LANES, Shut(lane.number))]
 
     def unreachable(self, peer: bytes, now: float) -> list[Send]:
         """No connection to this caller: it is lost sooner, unless it calls again."""
-        for lane in self.lanes.values():
+        for lane in self.lanes:
             if lane.peer == peer and lane.suspected == NEVER:
                 lane.suspected = now
         return []
 
     def expire(self, now: float) -> list[Send]:
-        """Say who is missing, lose who was silent for too long, and make lanes anew that swallow what they are given."""
+        """Say who is missing, lose who was silent too long, and make lanes anew that swallow what they are given."""
         sends = self.watch.tick(now) if self.word.run else []
-        for lane in list(self.lanes.values()):
+        for lane in self.lanes:
             if lane.is_silent(now, self.word.liveness):
                 tasks = sum(span.count for span in lane.out.values())
                 sends += [*self.left(lane.worker), Send(Port.TOLD, Lost(lane.worker, tasks))]
@@ -108,11 +105,6 @@ class Desk:
                 lane.rebind(self._numbers)
         return sends
 
-    def settle(self, settled: RangeSet) -> None:
-        """Forget the records of what is settled."""
-        for lane in self.lanes.values():
-            lane.settle(settled, self.word.recipe)
-
     def over(self, kill: Kill) -> list[Send]:
         """The run has ended: everybody is told, now and at each pulse."""
         self.word = replace(self.word, state="over", reason=kill.reason)
@@ -120,7 +112,7 @@ class Desk:
 
     def welcome_all(self) -> list[Send]:
         """Say to everybody what is."""
-        return [send for lane in self.lanes.values() for send in self._welcome(lane)]
+        return [send for lane in self.lanes for send in self._welcome(lane)]
 
     def refuse(self, peer: bytes, name: str, reason: str) -> list[Send]:
         """Turn somebody away, by name."""
@@ -128,24 +120,7 @@ class Desk:
         answer = [Send(Caller(peer), word)] if peer else []
         return [*answer, Send(Port.TOLD, Refused(name, reason))]
 
-    def claimed(self) -> RangeSet:
-        """All that any worker says it holds."""
-        return RangeSet(part for lane in self.lanes.values() for part in lane.claims)
-
-    def adopt(self, lane: Lane) -> None:
-        """What this worker says it holds is not sent to others."""
-        for span in self._stock.adopt(lane.claims):
-            lane.hold(replace(span, lane=0, sequence=0))
-
     def _welcome(self, lane: Lane) -> list[Send]:
         if not lane.at:
             return []
         return [Send(Caller(lane.peer), replace(self.word, lane=lane.number, lane_at=lane.at))]
-
-    def _take_back(self, lost_by: Lane, spans: list[Span]) -> None:
-        for span in spans:
-            self._stock.put_back(span)
-        if spans:
-            for lane in self.lanes.values():
-                if lane is not lost_by:
-                    self.adopt(lane)

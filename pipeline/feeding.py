@@ -6,9 +6,8 @@ before what was never sent. Knows tasks and lanes, and nothing of runs, acks or 
 
 from __future__ import annotations
 
-from pipeline.desk import Desk
 from pipeline.errands import Records, Want
-from pipeline.lanes import CHUNK_SIZE, Lane, share
+from pipeline.lanes import CHUNK_SIZE, Lane, Lanes, share
 from pipeline.messages import Chunk, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.station import Lane as LanePort
@@ -32,55 +31,55 @@ class Feeding:
         self._window, self._chunk = window, chunk
         self._reading = False
 
-    def read(self, records: Records, desk: Desk) -> list[Send]:
+    def read(self, records: Records, lanes: Lanes) -> list[Send]:
         """What a former life of this ventilator had settled, or a worker says it holds, is not sent."""
         self._reading = False
         span = Span(records.first, records.count, records.body)
-        known = RangeSet((*self.settled.inside(span.first, span.end), *desk.claimed().inside(span.first, span.end)))
+        known = RangeSet((*self.settled.inside(span.first, span.end), *lanes.claimed().inside(span.first, span.end)))
         if not known.tasks:
             self.stock.add(records)
             return []
         for part in cut(span, self.settled.outside(span.first, span.end), self.stock.recipe):
             self.stock.put_back(part)
-        for lane in desk.lanes.values():
-            desk.adopt(lane)
+        for lane in lanes:
+            lanes.adopt(lane)
         return []
 
     def ended(self) -> None:
         """There is nothing more to read: as if it were being read for ever."""
         self._reading = True
 
-    def settle(self, settled: RangeSet, desk: Desk) -> None:
+    def settle(self, settled: RangeSet, lanes: Lanes) -> None:
         """The sink has these for good."""
         self.settled.update(settled)
-        desk.settle(self.settled)
+        lanes.settle(self.settled)
         self.stock.settle(self.settled)
 
-    def dispatch(self, run: str, desk: Desk, now: float) -> list[Send]:
+    def dispatch(self, run: str, lanes: Lanes, now: float) -> list[Send]:
         """A chunk to each lane in turn, as long as there is room and something to send; then read on."""
         sends: list[Send] = []
-        hungry = [lane for lane in desk.lanes.values() if lane.room()]
+        hungry = [lane for lane in lanes if lane.room()]
         credit = sum(lane.room() for lane in hungry)
         while hungry:
             for lane in hungry:
                 span = self._next(lane, credit)
                 if span is None:
-                    return sends + self._want(desk)
+                    return sends + self._want(lanes)
                 sent = lane.carry(span, now)
                 credit -= 1
                 word = Chunk(run, lane.number, sent.sequence, sent.first, sent.count, sent.body)
                 sends.append(Send(LanePort(lane.number), word))
             hungry = [lane for lane in hungry if lane.room()]
-        return sends + self._want(desk)
+        return sends + self._want(lanes)
 
     def _next(self, lane: Lane, credit: int) -> Span | None:
         fresh = not self.full and len(self.settled) < MOST_RANGES
         most = share(lane, self.stock.tasks, credit, self._chunk)
         return self.stock.take(most, CHUNK_SIZE, fresh=fresh)
 
-    def _want(self, desk: Desk) -> list[Send]:
+    def _want(self, lanes: Lanes) -> list[Send]:
         """Read on when nothing fresh is left, but only within the window."""
-        unsettled = self.stock.size + sum(lane.size for lane in desk.lanes.values())
+        unsettled = self.stock.size + lanes.size
         if self._reading or self.stock.has_fresh or unsettled >= self._window:
             return []
         self._reading = True

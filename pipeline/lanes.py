@@ -6,13 +6,14 @@ name any more was given back or lost, and goes out again. Nothing here sends; th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import ceil
 
 from pipeline.messages import Pulse, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER
-from pipeline.stock import Span, cut
+from pipeline.stock import Span, Stock, cut
 
 WORK = 0.05
 """Seconds of one slot's work that a chunk should be."""
@@ -126,3 +127,62 @@ class Lane:
 def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
     """How many tasks the next chunk takes: what the worker's pace asks for, at most its share of what is at hand."""
     return fixed or max(1, min(lane.chunk, ceil(at_hand / max(1, credit))))
+
+
+class Lanes:
+    """All lanes, by their workers; what one loses goes back to the stock, unless another turns out to hold it."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+        self._lanes: dict[str, Lane] = {}
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(list(self._lanes.values()))
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all records that workers hold."""
+        return sum(lane.size for lane in self._lanes.values())
+
+    def of(self, worker: str) -> Lane | None:
+        """This worker's lane, if it has one."""
+        return self._lanes.get(worker)
+
+    def add(self, lane: Lane) -> None:
+        """A worker has a lane from now on."""
+        self._lanes[lane.worker] = lane
+
+    def close(self, lane: Lane) -> None:
+        """The worker is gone; what it held goes out again."""
+        del self._lanes[lane.worker]
+        self.take_back(lane, list(lane.out.values()))
+
+    def settle(self, settled: RangeSet) -> None:
+        """Forget the records of what is settled."""
+        for lane in self._lanes.values():
+            lane.settle(settled, self._stock.recipe)
+
+    def claimed(self) -> RangeSet:
+        """All that any worker says it holds."""
+        return RangeSet(part for lane in self._lanes.values() for part in lane.claims)
+
+    def judge(self, lane: Lane, pulse: Pulse) -> None:
+        """What a worker does not hold any more goes out again; what it does hold is not sent to others."""
+        self.take_back(lane, lane.judge(pulse, self._stock.recipe))
+        self.adopt(lane)
+
+    def adopt(self, lane: Lane) -> None:
+        """What this worker says it holds is not sent to others."""
+        for span in self._stock.adopt(lane.claims):
+            lane.hold(replace(span, lane=0, sequence=0))
+
+    def take_back(self, lost_by: Lane, spans: list[Span]) -> None:
+        """These go out again, unless another worker says that it holds them."""
+        for span in spans:
+            self._stock.put_back(span)
+        for lane in self._lanes.values() if spans else ():
+            if lane is not lost_by:
+                self.adopt(lane)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from sys import byteorder
 
 from pipeline.errands import Entry
@@ -35,6 +36,9 @@ def cut_result(result: Result, ranges: list[tuple[int, int]]) -> list[Result]:
     ends = array("I", result.ends)
     if byteorder == "big":
         ends.byteswap()
+    ends = array(
+        "I", accumulate(ends, max)
+    )  # a worker's word: it may cut its own output wrongly, but not kill the sink
     parts: list[Result] = []
     for low, high in ranges:
         start = ends[low - result.first - 1] if low > result.first else 0

@@ -1,6 +1,6 @@
 """The edges that bind: the ventilator's desk and lanes, the sink's results and control.
 
-Each owns its sockets alone, never blocks, and hands over only words that the codec accepts; what it does not is dropped,
+Each owns its sockets alone, never blocks, and hands over only words that the codec accepts; all else is dropped,
 counted and told once. Their ipc files are removed when they close.
 """
 

@@ -52,15 +52,3 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft
-
-
-def memory(pid: int) -> int:
-    """Bytes of memory that are this process's share (PSS), all that it has mapped (RSS) if that is not told, or 0."""
-    import psutil  # costs start-up time
-
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        with suppress(psutil.AccessDenied):
-            return int(process.memory_full_info().pss)
-        return int(process.memory_info().rss)
-    return 0

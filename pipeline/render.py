@@ -6,9 +6,13 @@ down to printable characters. Never prints, never asks the time or the terminal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pipeline.errands import Foreign
+from pipeline.errors import foreign
 from pipeline.messages import Member, Status, Stop
-from pipeline.notices import Began, Ended, Lost, Missing, Present, Refused
+from pipeline.notices import Began, Ended, Full, Lost, Missing, Present, Refused
 from pipeline.settings import Settings
 
 MINUTE = 60
@@ -21,7 +25,7 @@ _ROLES = {
     "sink": ("no sink has answered", "pipe sink{}", "the sink is here"),
 }
 
-Sentence = Missing | Present | Lost | Refused | Foreign | Began | Ended | Stop
+Sentence = Missing | Present | Lost | Full | Refused | Foreign | Began | Ended
 
 
 def place(settings: Settings) -> str:
@@ -36,28 +40,39 @@ def place(settings: Settings) -> str:
 
 def sentence(told: Sentence, where: str) -> str:
     """What is told, for a person; `where` is the place that stations started now must be given."""
-    match told:
-        case Missing(who):
-            lack, start, _ = _ROLES[who]
-            return f"{lack}; start one with `{start.format(where)}`"
-        case Present(who):
-            return _ROLES[who][2]
-        case Lost(worker, tasks):
-            go = "goes" if tasks == 1 else "go"
-            back = f"{counted(tasks, 'task')} of its own {go} out again" if tasks else "it held no task"
-            return f"worker {plain(worker)} fell silent; {back}"
-        case Refused(name, reason):
-            return f"{plain(name)} was turned away: {plain(reason)}"
-        case Foreign(_, version):
-            return (
-                f"somebody here speaks protocol {plain(version)!r}, not mine; run the same version of pipe everywhere"
-            )
-        case Began(role, pid, context):
-            return f"{plain(role)} {pid} has a context of its own, {plain(context)}"
-        case Ended(role, reason):
-            return f"the {plain(role)} ends: {plain(reason)}"
-        case Stop(mode):
-            return "stopping: running tasks finish, once more to kill them" if mode == "soon" else "killing what runs"
+    if isinstance(told, Missing):
+        lack, start, _ = _ROLES[told.who]
+        return f"{lack}; start one with `{start.format(where)}`"
+    return SENTENCES[type(told)](told)
+
+
+def _lost(lost: Lost) -> str:
+    go = "goes" if lost.tasks == 1 else "go"
+    back = f"{counted(lost.tasks, 'task')} of its own {go} out again" if lost.tasks else "it held no task"
+    return f"worker {plain(lost.worker)} fell silent; {back}"
+
+
+def _full(full: Full) -> str:
+    task = f"task {full.turn + 1:,}"
+    if full.full:
+        return f"--spill-limit is reached: nothing new starts until {task} has ended, whose result all others wait for"
+    return f"there is room again; {task} is next"
+
+
+SENTENCES: dict[type, Callable[[Any], str]] = {
+    Present: lambda told: _ROLES[told.who][2],
+    Lost: _lost,
+    Full: _full,
+    Refused: lambda told: f"{plain(told.name)} was turned away: {plain(told.reason)}",
+    Foreign: lambda told: plain(foreign(told.version)),
+    Began: lambda told: f"{plain(told.role)} {told.pid} has a context of its own, {plain(told.context)}",
+    Ended: lambda told: f"the {plain(told.role)} ends: {plain(told.reason)}",
+}
+
+
+def stopping(stop: Stop) -> str:
+    """What a person is told who asked this process to stop."""
+    return "stopping: running tasks finish, once more to kill them" if stop.mode == "soon" else "killing what runs"
 
 
 def progress(status: Status, rate: float) -> str:

@@ -83,6 +83,7 @@ TIME = Kind("TIME", seconds, 0.01)
 
 ALL = "run ventilate work sink kill top"
 TASKS = "run ventilate"
+BEATS = "run ventilate sink"
 WORK = "run work"
 SINK = "run sink"
 
@@ -139,8 +140,8 @@ class Settings:
 
     # patience and talk
     patience: float = option(600.0, "--patience", about="how long to wait for a lost peer", on=ALL, kind=TIME)
-    interval: float = option(1.0, "--interval", about="time between pulses", on=TASKS, kind=TIME)
-    liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=TASKS, kind=TIME)
+    interval: float = option(1.0, "--interval", about="time between pulses", on=BEATS, kind=TIME)
+    liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=BEATS, kind=TIME)
     now: bool = option(False, "--now", about="kill running tasks, too", on="kill")
     once: bool = option(False, "--once", about="print it once and end", on="top")
     verbose: int = option(0, "--verbose", "-v", about="say more", on=ALL)

@@ -43,8 +43,6 @@ class Sink:
         self.writing = Writing(self.ledger, order.spill_limit, keep_order=order.keep_order)
         self.audience = Audience(self.ledger, order.liveness, now)
         self.speech = Speech(self.ledger, epoch, birth, now)
-        self.strange = 0
-        """Results of other runs, dropped."""
         self._broken, self._next, self._soon, self._broken_input = False, now, False, ""
         self._ventilator = Watch("ventilator", now, order.patience)
         self._hears: Hearing = {
@@ -100,7 +98,6 @@ class Sink:
 
     def _result(self, result: Result, _: float) -> list[Send]:
         if result.run != self.ledger.run or self._broken:
-            self.strange += 1
             return []
         return self.writing.take(result)
 

@@ -52,7 +52,7 @@ class Ventilator:
         self._next, self._soon = now, False
         self._hears: Hearing = {
             Called: self._called,
-            Records: lambda word, _: self.feeding.read(word, self.desk),
+            Records: lambda word, _: self.feeding.read(word, self.desk.lanes),
             Ack: self._acked,
             Opened: lambda word, _: self.desk.opened(word),
             End: self._read_all,
@@ -82,13 +82,13 @@ class Ventilator:
             self._next = now + self.feed.interval
             sends += [*self.desk.welcome_all(), *self.accord.beat(now, 5 * self.feed.interval)]
         sends += self.desk.expire(now)
-        if self.kill and not self.desk.lanes:
+        if self.kill and not len(self.desk.lanes):
             self.done = True
             return [*sends, Send(Port.RESULTS, Bye(NAME, self.reason))]
         if end := self._reason_to_end(now):
             return sends + self._end(*end)
         if self.accord.confirmed and not self.kill and now >= self._quiet_until:
-            sends += self.feeding.dispatch(self.accord.run.run, self.desk, now)
+            sends += self.feeding.dispatch(self.accord.run.run, self.desk.lanes, now)
         return sends
 
     def _reason_to_end(self, now: float) -> tuple[int, str] | None:
@@ -114,7 +114,7 @@ class Ventilator:
         if not agreed:
             return sends + ([] if ack.run else self.accord.say())
         self.feeding.full = ack.full
-        self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk)
+        self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
         return sends if self.accord.confirmed else sends + self._confirm(now)
 
     def _confirm(self, now: float) -> list[Send]:

@@ -13,6 +13,7 @@ from pipeline.errands import Fetch, Keep, Kept, Spilled, Write, Written
 from pipeline.ledger import Ledger
 from pipeline.messages import Result
 from pipeline.notices import Full
+from pipeline.ranges import RangeSet
 from pipeline.station import Port, Send
 
 
@@ -107,9 +108,11 @@ class Writing:
         """Output or spill has it: now the journal."""
         spilled = isinstance(word, Spilled)
         sent = self._keeps if spilled else self._writes
-        ranges, failed = [], 0
+        ranges, failed = RangeSet(), 0
         while sent and sent[0].number <= word.number:
             piece = sent.popleft()
-            ranges.append((piece.low, piece.high))
+            ranges.add(piece.low, piece.high)
             failed += piece.failed
-        return [Send(Port.JOURNAL, self._ledger.entry(tuple(ranges), failed, spilled=spilled))] if ranges else []
+        if not ranges.tasks:
+            return []
+        return [Send(Port.JOURNAL, self._ledger.entry(ranges.ranges(), failed, spilled=spilled))]

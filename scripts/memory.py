@@ -34,7 +34,7 @@ class Watched:
             if late:
                 first, half, end = (f"{size / 1e6:6.1f}" for size in (late[0], late[len(late) // 2], late[-1]))
                 lines.append(
-                    f"pid {pid:>7}: MB after 1 s {first}, half-way {half}, at the end {end}, at most {max(late) / 1e6:.1f}"
+                    f"pid {pid:>7}: MB after 1 s {first}, midway {half}, at the end {end}, most {max(late) / 1e6:6.1f}"
                 )
         return lines
 

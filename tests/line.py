@@ -646,7 +646,7 @@ class Line:
                 raise Violation(f"out of order: {output}")
         station = self.ventilator.station
         if isinstance(station, Ventilator):
-            held = station.feeding.stock.size + sum(lane.size for lane in station.desk.lanes.values())
+            held = station.feeding.stock.size + station.desk.lanes.size
             if held > self.plan.window + ONE_READ:
                 raise Violation(f"the ventilator keeps {held} bytes, its window is {self.plan.window}")
 

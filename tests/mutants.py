@@ -17,7 +17,7 @@ from pipeline.desk import Desk
 from pipeline.errands import Connect, Written
 from pipeline.feeding import Feeding
 from pipeline.held import Held
-from pipeline.lanes import Lane
+from pipeline.lanes import Lane, Lanes
 from pipeline.ledger import Ledger
 from pipeline.messages import Kill, Recipe, Result, Run
 from pipeline.ranges import RangeSet
@@ -179,9 +179,9 @@ def _always_room(_: Method) -> Method:
 
 
 def _reads_on(method: Method) -> Method:
-    def want(self: Feeding, desk: Desk) -> Any:
+    def want(self: Feeding, lanes: Lanes) -> Any:
         self._window = 1 << 40
-        return method(self, desk)
+        return method(self, lanes)
 
     return want
 
@@ -220,7 +220,7 @@ MUTANTS = [
     Mutant("unreachability is suspicion", Desk, "unreachable", nothing([]), seconds, {"faults": {"kill worker": 0.2}}),
     Mutant(
         "what a worker says it holds is not sent to others",
-        Desk,
+        Lanes,
         "adopt",
         nothing(None),
         executions,

@@ -94,10 +94,15 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         """Kill whoever is left, and remove the folders."""
-        for pid in self.left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.kill_all()
         shutil.rmtree(self._root)
+
+    def kill_all(self) -> None:
+        """Kill all that is left, at once."""
+        while left := self.left():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """What each process here is given."""

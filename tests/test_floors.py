@@ -10,8 +10,9 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "pipeline"
 FLOORS = """
-    messages station ranges records errors settings __init__
-    ventilator desk lanes stock worker credit unanswered watch sink ledger roster render
+    messages errands notices station ranges records errors settings __init__
+    ventilator accord desk feeding lanes stock worker voice held credit unanswered ties
+        sink writing audience speech ledger ending watch roster render
         executor outcomes template pace
     codec sockets listening calling places source output journal spill processes signals machine
         commands child children calls callslot callee arena nursery hearing warm batch crew
@@ -31,7 +32,7 @@ PURE = frozenset(
 HOMES = {
     "msgpack": {"codec"},
     "zmq": {"sockets", "listening", "calling", "loop", "onlookers"},
-    "psutil": {"processes", "machine"},
+    "psutil": {"processes"},
     "typer": {"cli.app", "cli.signature"},
 }
 NEVER_USED = frozenset(

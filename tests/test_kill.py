@@ -188,8 +188,7 @@ def test_nothing_outlives_a_killed_worker_or_its_keeper(stage: Stage, who: str) 
 
 def test_what_a_killed_run_left_does_not_stand_in_the_way(stage: Stage) -> None:
     players = three(stage, LONG, "--name", "again")
-    for pid in stage.left():
-        os.kill(pid, signal.SIGKILL)
+    stage.kill_all()
     for player in players.values():
         player.code()
     assert {path.name for path in (stage.runtime / "pipe" / "again").iterdir()} >= {"sink.lock", "desk", "control"}

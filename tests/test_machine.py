@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import resource
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.machine import memory, raise_descriptor_limit, usable_cpus
+from pipeline.machine import raise_descriptor_limit, usable_cpus
 
 CPUS = len(os.sched_getaffinity(0))
 
@@ -63,18 +62,3 @@ def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_memory_counts_what_a_process_has_touched() -> None:
-    size = 64 << 20
-    before = memory(os.getpid())
-    with mmap.mmap(-1, size) as block:
-        for page in range(0, size, mmap.PAGESIZE):
-            block[page] = 1
-        assert memory(os.getpid()) - before > size * 0.9
-
-
-def test_nobody_has_no_memory() -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    assert memory(gone.pid) == 0

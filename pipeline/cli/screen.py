@@ -43,7 +43,9 @@ class Screen:
         """What a station passes on to the person. A Status is drawn; what is no word for a person is not shown."""
         if isinstance(message, Status):
             self._draw(message)
-        elif isinstance(message, render.Sentence) and not (self.launched and isinstance(message, Stop)):
+        elif isinstance(message, Stop) and not self.launched:
+            self.say(render.stopping(message))
+        elif isinstance(message, render.Sentence):
             self.say(render.sentence(message, self._where))
 
     def _draw(self, status: Status) -> None:
