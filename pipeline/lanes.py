@@ -17,6 +17,8 @@ from pipeline.stock import Span, Stock, cut
 
 WORK = 0.05
 """Seconds of one slot's work that a chunk should be."""
+FEWEST = 10
+"""A chunk is no less than this part of WORK, however many are asked for: each costs an exchange."""
 GROWTH = 4
 """A chunk grows at most so many times per measurement."""
 CHUNK_SIZE = 512 << 10
@@ -126,7 +128,7 @@ class Lane:
 
 def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
     """How many tasks the next chunk takes: what the worker's pace asks for, at most its share of what is at hand."""
-    return fixed or max(1, min(lane.chunk, ceil(at_hand / max(1, credit))))
+    return fixed or max(1, min(lane.chunk, max(lane.chunk // FEWEST, ceil(at_hand / max(1, credit)))))
 
 
 class Lanes:

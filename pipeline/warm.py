@@ -75,7 +75,7 @@ def _tasks(body: memoryview, mark: int, function: Function) -> tuple[Sequence[An
         # some record is not text: cut the bytes, so that each record fails or not by itself
         records = [bytes(body)] if mark == WHOLE else bytes(body).split(bytes([mark]))
         return records, lambda record: function(str(record, "utf-8"))
-    return [text] if mark == WHOLE else text.split(chr(mark)), function
+    return [text] if mark == WHOLE or chr(mark) not in text else text.split(chr(mark)), function
 
 
 def written(value: object) -> bytes:

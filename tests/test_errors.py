@@ -166,7 +166,7 @@ def test_a_peer_of_another_version_is_told_so(
         assert desk.poll(5000)
         assert b"speaks protocol pipe2, this is pipe1" in desk.recv()
         line["ventilate"].says("pipe2")
-        line["sink"].says("somebody here speaks protocol 'pipe2', not mine; run the same version of pipe everywhere")
+        line["sink"].says("pipe: a peer speaks protocol pipe2, this is pipe1; install the same version")
 
 
 def test_garbage_is_dropped_and_told_once(

@@ -7,7 +7,7 @@ import pytest
 from pipeline import render
 from pipeline.errands import Foreign
 from pipeline.messages import Member, Status
-from pipeline.notices import Began, Ended, Lost, Missing, Present, Refused
+from pipeline.notices import Began, Ended, Full, Lost, Missing, Present, Refused
 from pipeline.settings import Settings
 
 STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
@@ -46,8 +46,13 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
         (Ended("worker", "the sink is gone"), "the worker ends: the sink is gone"),
         (
             Foreign(b"", "pipe9"),
-            "somebody here speaks protocol 'pipe9', not mine; run the same version of pipe everywhere",
+            "a peer speaks protocol pipe9, this is pipe1; install the same version of pipe on both sides",
         ),
+        (
+            Full(41, full=True),
+            "--spill-limit is reached: nothing new starts until task 42 has ended, whose result all others wait for",
+        ),
+        (Full(1041, full=False), "there is room again; task 1,042 is next"),
     ],
 )
 def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expected: str) -> None:
