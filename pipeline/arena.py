@@ -4,7 +4,7 @@ The agent lays in a batch; the child writes each task's output and then stores t
 publishes the task: the agent can take finished neighbours at any time, without the child's help, also when the child
 is deep in a C call or dead, and the first task without an end is the one that runs, or ran. Nothing here waits.
 
-    halt (1 byte, at 0) · ends (uint32 a task, from 64 on) · body · output, up to the end of the memory
+    ends (uint32 a task) · go (a byte a task, 0: do not start it) · body · output, up to the end of the memory
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import struct
 KIB = 1 << 10
 MIB = 1 << 20
 
-ENDS = 64
 NOT_YET = 0xFFFFFFFF
 ROOM = MIB
 """Bytes of output that a batch always has room for; the task that passes it is the last of its batch."""
@@ -37,14 +36,14 @@ class Arena:
         """Look into the memory behind `descriptor`, or make a new one."""
         if descriptor < 0:
             descriptor = os.memfd_create("pipe-arena", os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, ENDS + ROOM)
+            os.ftruncate(descriptor, ROOM)
         self.descriptor = descriptor
         self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
         self._count = self._output = 0
 
     def lay(self, count: int, size: int) -> int:
         """Where things are in a batch of `count` tasks in `size` bytes, for both sides; the offset of the body."""
-        body = ENDS + 4 * count
+        body = 5 * count
         self._count, self._output = count, body + size
         return body
 
@@ -54,13 +53,12 @@ class Arena:
         """Lay in the next batch. The child must be idle."""
         at = self.lay(count, len(body))
         self._fit(self._output + ROOM)
-        self.map[0:1] = b"\0"
-        self.map[ENDS:at] = b"\xff" * (4 * count)
+        self.map[:at] = b"\xff" * at
         self.map[at : self._output] = body
 
     def halt(self) -> None:
         """The child shall start no other task of this batch."""
-        self.map[0:1] = b"\1"
+        self.map[4 * self._count : 5 * self._count] = bytes(self._count)
 
     def finished(self) -> int:
         """How many tasks have ended: all before this one, which runs, or is next."""
@@ -80,7 +78,7 @@ class Arena:
         start, stop = self._end(low - 1) if low else 0, self._end(high - 1)
         if self._output + stop > len(self.map):
             self.refresh()
-        ends = self.map[ENDS + 4 * low : ENDS + 4 * high]
+        ends = self.map[4 * low : 4 * high]
         if start:
             # no end is below `start`, so one long subtraction serves them all: no borrow leaves its uint32
             step = int.from_bytes(_END.pack(start) * (high - low), "little")
@@ -102,7 +100,7 @@ class Arena:
 
     def _end(self, index: int) -> int:
         """The end of a task's output, or NOT_YET."""
-        end: int = _END.unpack_from(self.map, ENDS + 4 * index)[0]
+        end: int = _END.unpack_from(self.map, 4 * index)[0]
         return end
 
     # --- the child's side ---
@@ -115,14 +113,18 @@ class Arena:
 
     def ends(self) -> memoryview:
         """The tasks' ends, to be stored into."""
-        return memoryview(self.map)[ENDS : ENDS + 4 * self._count].cast("I")
+        return memoryview(self.map)[: 4 * self._count].cast("I")
+
+    def go(self) -> memoryview:
+        """Which tasks may be started, to be read before each."""
+        return memoryview(self.map)[4 * self._count : 5 * self._count]
 
     def append(self, index: int, place: int, data: bytes) -> None:
         """Write and publish the output of task `index`, which starts at `place`, whatever its size."""
         self._fit(self._output + place + len(data))
         at = self._output + place
         self.map[at : at + len(data)] = data
-        _END.pack_into(self.map, ENDS + 4 * index, place + len(data))
+        _END.pack_into(self.map, 4 * index, place + len(data))
 
     # --- both ---
 

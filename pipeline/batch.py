@@ -106,7 +106,7 @@ def verdict(task: int, status: int) -> Note:
     """What a child's wait status says about the task that it ran."""
     number, code = status & 0x7F, status >> 8
     if not number:
-        return Note(task, "exit", code, f"exited with {code}")
+        return Note(task, "lost", code, f"exited with {code}")
     name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
     return Note(task, "signal", number, f"killed by {name}")
 

@@ -196,7 +196,7 @@ def decode(frames: Sequence[bytes]) -> Wire:
         return _decode(frames)
     except DecodeError:
         raise
-    except Exception as error:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise DecodeError(f"{type(error).__name__} in {frames[0][:40]!r}" if frames else "no frames") from error
 
 

@@ -26,6 +26,7 @@ class Desk:
         self.lanes = Lanes(stock)
         self.word = word
         self._digest, self._command = "", ""
+        self._refused: set[tuple[str, str]] = set()
         self._numbers = 0
 
     def pulsed(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
@@ -115,10 +116,12 @@ class Desk:
         return [send for lane in self.lanes for send in self._welcome(lane)]
 
     def refuse(self, peer: bytes, name: str, reason: str) -> list[Send]:
-        """Turn somebody away, by name."""
+        """Turn somebody away, by name; the person is told once."""
         word = replace(self.word, state="refused", reason=reason)
         answer = [Send(Caller(peer), word)] if peer else []
-        return [*answer, Send(Port.TOLD, Refused(name, reason))]
+        news = (name, reason) not in self._refused
+        self._refused.add((name, reason))
+        return [*answer, *([Send(Port.TOLD, Refused(name, reason))] if news else [])]
 
     def _welcome(self, lane: Lane) -> list[Send]:
         if not lane.at:

@@ -50,13 +50,14 @@ class Backlog:
     def take(self, most: int, size: int) -> Records | None:
         """The next records: at most `most`, in at most `size` bytes but at least one; None when nothing waits.
 
-        Neighbours are joined even if they came in separate chunks, except that a block always stands alone.
+        Neighbours are joined even if they came in separate chunks, while they fill less than half of `size`: more
+        is not worth the copy. A block always stands alone.
         """
         if not self._pieces:
             return None
         front = self._pieces[0]
         first, count, body = front.first, *self._bite(front, most, size, least=1)
-        if self.recipe.block or count == most or not self._follows(first + count):
+        if self.recipe.block or count == most or 2 * len(body) > size or not self._follows(first + count):
             return Records(first, count, body)
         parts, left = [body], size - len(body)
         while count < most and self._follows(first + count):

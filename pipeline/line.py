@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from pipeline import calling, listening, places
 from pipeline.errors import INCOMPLETE, USAGE
 from pipeline.loop import Loop
+from pipeline.machine import keep_heap
 from pipeline.messages import Recipe
 from pipeline.notices import Began, Ended
 from pipeline.places import Lock, Place, meeting_place
@@ -63,8 +64,8 @@ def ventilate(settings: Settings, told: Told) -> int:
         return post.run(Ventilator(feed, time.monotonic()), edges)
 
 
-def collect(settings: Settings, told: Told) -> int:
-    """Be the sink until all is written and everybody has gone; the exit code."""
+def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:
+    """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
     from pipeline.journal import NoJournal
     from pipeline.machine import raise_descriptor_limit
     from pipeline.output import Output
@@ -72,7 +73,7 @@ def collect(settings: Settings, told: Told) -> int:
     from pipeline.spill import Spill
 
     place = meeting_place(settings)
-    output = Output(settings.output)
+    output = Output(settings.output, errors, verbose=settings.verbose > 0)
     raise_descriptor_limit()
     order = Order(settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience)
     with _Post("sink", place, told) as post:
@@ -146,6 +147,7 @@ class _Post:
             self._stack.callback(lock.release)
             for name in binds:
                 places.sweep(self._place.folder, name)
+        keep_heap()
         own = Sockets()
         self._stack.callback(own.close)
         if verbose:

@@ -38,7 +38,7 @@ class Ears:
             return decode(frames)
         except ForeignError as error:
             self.strange += 1
-            return Foreign(peer, error.version)
+            return Foreign(peer, error.version) if peer or self.strange == 1 else None  # a caller gets an answer
         except DecodeError as error:
             self.strange += 1
             return (

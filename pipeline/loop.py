@@ -27,9 +27,6 @@ from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
 """Words remembered for the story of a bug."""
-STEADY = 4 << 20
-"""Bytes. glibc takes blocks up to the largest that was ever freed from a heap that it keeps; larger ones it maps anew
-each time, which costs a fault a page: a fifth of all CPU when chunks flow."""
 NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -72,7 +69,6 @@ class Loop:
         Raises:
             StationError: a bug of ours, with the last words that were said.
         """
-        _ = bytes(STEADY)  # and freed at once, untouched
         try:
             self._send(self._station.tick(time.monotonic()))
             while not self._station.done and not self._keeper_gone:
@@ -139,11 +135,13 @@ class Loop:
             self._hear(stop)
 
     def _hear(self, message: Message) -> None:
-        if isinstance(message, Refused | Foreign):
-            self._told(message)
         kind: Any = type(message)  # hashable, which mypy can't see of so large a union
         self._story.append(_in_brief(kind)(message))
         self._send(self._station.receive(message, time.monotonic()))
+        if isinstance(message, Refused) or (
+            isinstance(message, Foreign) and not message.peer and not self._station.done
+        ):
+            self._told(message)  # a stranger is the edge's to notice, and no station's business
 
     def _send(self, sends: list) -> None:  # type: ignore[type-arg]
         for send in sends:

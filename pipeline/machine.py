@@ -10,6 +10,9 @@ import math
 import os
 from contextlib import suppress
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""From malloc.h."""
+
 
 def usable_cpus(membership: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup") -> int:
     """CPUs that affinity and all cgroup quotas above leave to this process; a part of one counts as one."""
@@ -52,3 +55,17 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft
+
+
+def keep_heap() -> None:
+    """Let glibc keep the memory that chunks come and go in; a libc without mallopt has its own ways.
+
+    It maps blocks anew each time that are larger than a threshold, and trims its heap: a fault a page, and a fifth of
+    all CPU when chunks flow. What is kept is at most what was in use at once.
+    """
+    import ctypes  # costs start-up time
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)

@@ -106,14 +106,15 @@ class Spout:
 class Output:
     """The edge of the sink's OUTPUT port: takes Write, answers Written."""
 
-    def __init__(self, path: str = "", errors: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, path: str = "", errors: Callable[[bytes], None] | None = None, *, verbose: bool = False) -> None:
         """To the file at `path`, or to stdout if that is empty. Raises UsageError if it is plainly not writable.
 
-        `errors` shows bytes to the person where stderr is not written to directly; it may wait.
+        `errors` shows bytes to the person where stderr is not written to directly; it may wait. `verbose` names each
+        task that ended with an exit code, too, and not only those that could not say why they failed.
         """
         self.deadline = NEVER
         self._path = path
-        self._show = errors
+        self._show, self._verbose = errors, verbose
         self._file = -1
         self._out: Spout | None = None
         self._err: Spout | None = None
@@ -142,7 +143,7 @@ class Output:
                 self._fail(error)
                 return
         self._out.add(message.result.output)
-        self._coming.append((message.number, self._out.added, complaints(message.result)))
+        self._coming.append((message.number, self._out.added, complaints(message.result, verbose=self._verbose)))
         self._told, self.deadline = False, 0.0
 
     def files(self) -> list[object]:
@@ -212,9 +213,9 @@ class Output:
             self._number = self._shown.popleft()[0]
 
 
-def complaints(result: Result) -> bytes:
+def complaints(result: Result, *, verbose: bool) -> bytes:
     """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here."""
-    named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes)
+    named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes if note.kind != "exit" or verbose)
     lines = ("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in named)
     return result.errors + "".join(lines).encode(errors="replace")
 

@@ -13,7 +13,7 @@ GROWTH = 4
 """A batch has at most this many times the tasks of the largest before."""
 AIM = 0.010
 """Seconds of work in a batch."""
-LEAST = 0.0025
+LEAST = 0.005
 """Seconds of work worth an exchange, however little waits."""
 
 

@@ -77,7 +77,8 @@ def meeting_place(settings: Settings) -> Place:
         raise UsageError(
             f"{tcp[0]}: tcp has no keys yet, so any user of the network could run commands; allow it with --insecure"
         )
-    return Place(settings.name, **ends, folder=str(folder))
+    private = any(end.startswith("ipc:") for end in ends.values())
+    return Place(settings.name, **ends, folder=str(folder) if private else "")
 
 
 def _on_host(at: str, port: int) -> str:

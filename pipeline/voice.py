@@ -36,13 +36,13 @@ class Voice:
         self.run, self.lane, self.seen, self.ack, self.number, self.finished = "", 0, 0, 0, 0, 0
         self.interval, self.liveness = 1.0, 10.0
         self.soon, self.next = True, now
-        self._held, self._credit, self._told = held, Credit(identity.slots), 0
+        self._held, self._credit, self._told, self._joined = held, Credit(identity.slots), 0, False
 
     def welcomed(self, welcome: Welcome) -> list[Send]:
         """To a run, and to a lane."""
         self.interval, self.liveness = welcome.interval, welcome.liveness
         if welcome.run != self.run:
-            self.run, self.ack, self.lane = welcome.run, 0, 0
+            self.run, self.ack, self.lane, self._joined = welcome.run, 0, 0, True
         if welcome.lane <= self.lane:
             return []
         self.lane, self.seen, self._told, self.soon = welcome.lane, 0, 0, True
@@ -74,7 +74,8 @@ class Voice:
         """A pulse at each interval, to desk and sink; and one to the desk when there is something to ask for."""
         self.soon = False
         allowed = self._allowed() if asks else self.seen
-        beat = now >= self.next
+        beat = now >= self.next or self._joined
+        self._joined = False
         idle = self._held.idle
         hungry = allowed > self._told and (idle or allowed - self._told >= max(1, self._credit.ahead() // 4))
         if not beat and not hungry:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import compress
 from socket import socket
 from time import perf_counter
 from typing import Any
@@ -46,13 +47,11 @@ def live(talk: socket, arenas: Sequence[Arena], function: Function, prepare: Cal
 def _run(talk: socket, arena: Arena, at: int, mark: int, function: Function) -> None:
     """Run the batch's tasks, whose records lie at `at`, up to its end or the agent's halt."""
     tasks, function = _tasks(arena.body(at), mark, function)
-    memory, ends, write, place = arena.map, arena.ends(), arena.map.write, 0
-    for index, task in enumerate(tasks):
-        if memory[0]:
-            return
+    ends, write, place, common = arena.ends(), arena.map.write, 0, COMMON.get
+    for index, task in compress(enumerate(tasks), arena.go()):  # looks at `go` as late as it can, at no cost
         try:
             value = function(task)
-            data = (COMMON.get(value) or b"%d\n" % value) if type(value) is int else written(value)
+            data = (common(value) or b"%d\n" % value) if type(value) is int else written(value)
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, fails this task and no other
             _say(talk, FAILED, index, [summary(error), story(error)])
             data = b""

@@ -73,27 +73,27 @@ def deaf_to(who: str) -> Callable[[Method], Method]:
 
 
 def executions(line: Line) -> float:
-    return sum(line.executions.values())
+    return sum(line.log.executions.values())
 
 
 def sendings(line: Line) -> float:
-    return line.said.get("Result", 0)
+    return line.log.said.get("Result", 0)
 
 
 def seconds(line: Line) -> float:
-    return line.now
+    return line.clock.now
 
 
 def busy(line: Line) -> float:
-    return line.busy
+    return line.log.busy
 
 
 def alarms(line: Line) -> float:
-    return line.alarms
+    return line.log.alarms
 
 
 def waited(line: Line) -> float:
-    return line.waited
+    return line.log.waited
 
 
 def _judge_by_sequence(_: Method) -> Method:
@@ -114,7 +114,7 @@ def _judge_by_sequence(_: Method) -> Method:
 
 
 def _always_judged(method: Method) -> Method:
-    return lambda self, peer, pulse, judged, now: method(self, peer, pulse, True, now)
+    return lambda self, peer, pulse, _, now: method(self, peer, pulse, True, now)
 
 
 def _runs_all(_: Method) -> Method:
@@ -186,7 +186,7 @@ def _reads_on(method: Method) -> Method:
     return want
 
 
-def _keeps_silent_about_order(method: Method) -> Method:
+def _keeps_silent_about_order(_: Method) -> Method:
     def place(self: Writing, part: Any) -> Any:
         return [self._write(part, 0)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
@@ -136,6 +137,32 @@ def test_ranges_are_ascending_and_merged(ranges: object) -> None:
         decode([header(ACK, *fields[:6], ranges, *fields[7:])])
 
 
+@pytest.mark.parametrize("kind", [Ack, Result, Status], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("value", ["", "ab", {}, None, 0], ids=repr)
+def test_an_array_is_an_array(kind: type, value: object) -> None:
+    word = next(word for word in WORDS if type(word) is kind)
+    head, *bodies = encode(word)
+    *fields, _ = msgpack.unpackb(head.removeprefix(TOPIC[kind]), use_list=False)
+    assert decode([header(word, *fields, ()), *bodies])
+    with pytest.raises(DecodeError):
+        decode([header(word, *fields, value), *bodies])
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
+def test_only_what_may_be_unknown_is_minus_one(word: Wire) -> None:
+    head, *bodies = encode(word)
+    fields = msgpack.unpackb(head.removeprefix(TOPIC[type(word)]), use_list=False)
+    names = next(form.checks for form in FORMS if form.kind is type(word))
+    accepted = set()
+    for k, name in enumerate(names):
+        with suppress(DecodeError):
+            decode([header(word, *fields[:k], -1, *fields[k + 1 :]), *bodies])
+            accepted.add(name)
+        with pytest.raises(DecodeError):
+            decode([header(word, *fields[:k], -2, *fields[k + 1 :]), *bodies])
+    assert accepted == {"total", "heard", "turn"} & set(names)
+
+
 @pytest.mark.parametrize("pace", [-1.0, float("nan"), float("inf"), "1", None, True])
 def test_seconds_are_finite_and_not_negative(pace: object) -> None:
     fields = msgpack.unpackb(encode(PULSE)[0].removeprefix(TOPIC[Pulse]), use_list=False)
@@ -151,6 +178,16 @@ def test_a_result_whose_parts_do_not_fit_is_refused(output: bytes, ends: tuple[i
     packed = struct.pack(f"<{len(ends)}I", *ends)
     with pytest.raises(DecodeError):
         decode(encode(replace(RESULT, output=output, ends=packed)))
+
+
+@pytest.mark.parametrize(("task", "sound"), [(4, False), (5, True), (6, True), (7, False)])
+def test_a_note_is_on_a_task_of_its_result(task: int, *, sound: bool) -> None:
+    noted = replace(RESULT, notes=(Note(task, "exit", 1, "odd"),))
+    if sound:
+        assert decode(encode(noted)) == noted
+        return
+    with pytest.raises(DecodeError, match="note"):
+        decode(encode(noted))
 
 
 def test_another_version_is_told_by_name() -> None:
@@ -185,7 +222,7 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
 
 
 def test_twenty_thousand_mutations_are_words_or_refused() -> None:
-    rng = random.Random(5)  # noqa: S311
+    rng = random.Random(5)
     originals = [encode(word) for word in WORDS]
     refused = 0
     for _ in range(20_000):

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.desk import Desk
 from pipeline.errands import Open, Opened, Shut
+from pipeline.lanes import Lane
 from pipeline.messages import Kill, Pulse, Recipe, Welcome
 from pipeline.notices import Lost, Missing, Present, Refused
-from pipeline.ranges import RangeSet
 from pipeline.station import Caller, Port, Send
 from pipeline.stock import Span, Stock
 
@@ -45,6 +45,13 @@ def welcome(worker: str, lane: int, word: Welcome = WORD) -> Send:
     return Send(Caller(worker.encode()), replace(word, lane=lane, lane_at=f"ipc://{lane}"))
 
 
+def lane_of(desk: Desk, worker: str) -> Lane:
+    """The lane of a worker that has one."""
+    lane = desk.lanes.of(worker)
+    assert lane
+    return lane
+
+
 def back(stock: Stock) -> list[Span]:
     """All that would be sent again."""
     spans = []
@@ -66,7 +73,7 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
     for _ in range(2):
         assert desk.pulsed(b"ann", ANN, judged=True, now=1.0) == []
     assert desk.pulsed(b"bob", BOB, judged=True, now=2.0) == []
-    assert (desk.lanes, desk.expire(100.0)) == ({}, [])
+    assert (len(desk.lanes), desk.expire(100.0)) == (0, [])
     assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
     assert desk.opened(Opened(2, "ipc://2")) == [welcome("bob", 2)]
 
@@ -99,45 +106,45 @@ def test_a_worker_with_another_command_is_refused_by_name(desk: Desk) -> None:
         Send(Caller(b"eve"), replace(WORD, state="refused", reason=reason)),
         Send(Port.TOLD, Refused("eve", reason)),
     ]
-    assert "eve" not in desk.lanes
+    assert desk.lanes.of("eve") is None
 
 
 def test_what_a_worker_does_not_hold_any_more_goes_back(desk: Desk, stock: Stock) -> None:
-    desk.lanes["ann"].carry(span(0, 4), 1.0)
+    lane_of(desk, "ann").carry(span(0, 4), 1.0)
     pulse = replace(ANN, run="r", lane=1, seen=1, holding=((0, 1), (3, 4)))
     assert desk.pulsed(b"ann", pulse, judged=False, now=2.0) == []  # its Ack is newer than ours: who knows
     assert back(stock) == []
     assert desk.pulsed(b"ann", pulse, judged=True, now=2.0) == []
     assert back(stock) == [span(1, 2, 1, 1)]
-    assert desk.claimed().ranges() == ((0, 1), (3, 4))
+    assert desk.lanes.claimed().ranges() == ((0, 1), (3, 4))
 
 
 def test_what_a_worker_of_another_run_holds_says_nothing(desk: Desk, stock: Stock) -> None:
-    desk.lanes["ann"].carry(span(0, 4), 1.0)
+    lane_of(desk, "ann").carry(span(0, 4), 1.0)
     stock.put_back(span(8, 1))
     old = replace(ANN, run="old", lane=1, seen=9, holding=((8, 9),))
     assert desk.pulsed(b"ann", old, judged=True, now=2.0) == [welcome("ann", 1)]
-    assert list(desk.lanes["ann"].out.values()) == [span(0, 4, 1, 1)]
+    assert list(lane_of(desk, "ann").out.values()) == [span(0, 4, 1, 1)]
     assert back(stock) == [span(8, 1)]
 
 
 def test_who_leaves_gives_back_all_but_what_others_hold(desk: Desk, stock: Stock) -> None:
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2, holding=((1, 2),)), judged=True, now=1.0)
-    desk.lanes["ann"].carry(span(0, 4), 1.0)
+    lane_of(desk, "ann").carry(span(0, 4), 1.0)
     assert desk.left("ann") == [Send(Port.LANES, Shut(1))]
     assert desk.left("ann") == []
     assert back(stock) == [span(0, 1, 1, 1), span(2, 2, 1, 1)]
-    assert list(desk.lanes["bob"].out.values()) == [span(1, 1)]
+    assert list(lane_of(desk, "bob").out.values()) == [span(1, 1)]
 
 
 def test_silence_loses_a_worker(desk: Desk, stock: Stock) -> None:
-    desk.lanes["ann"].carry(span(0, 4), 1.0)
+    lane_of(desk, "ann").carry(span(0, 4), 1.0)
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2), judged=True, now=5.0)
     assert desk.expire(7.9) == []
     assert desk.expire(10.0) == [Send(Port.TOLD, Missing("worker"))]
     assert desk.expire(10.1) == [Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 4))]
     assert back(stock) == [span(0, 4, 1, 1)]
-    assert list(desk.lanes) == ["bob"]
+    assert [lane.worker for lane in desk.lanes] == ["bob"]
 
 
 def test_who_cannot_be_reached_is_lost_sooner_unless_it_calls_again(desk: Desk) -> None:
@@ -152,7 +159,7 @@ def test_who_cannot_be_reached_is_lost_sooner_unless_it_calls_again(desk: Desk) 
 
 
 def test_a_lane_that_swallows_chunks_is_replaced(desk: Desk, stock: Stock) -> None:
-    desk.lanes["ann"].carry(span(0, 1), 1.0)
+    lane_of(desk, "ann").carry(span(0, 1), 1.0)
     knows = replace(ANN, run="r", lane=1)
     desk.pulsed(b"ann", knows, judged=True, now=4.5)
     assert desk.expire(4.6) == [Send(Port.LANES, Shut(1)), Send(Port.LANES, Open(3))]
@@ -167,16 +174,10 @@ def test_what_a_returning_worker_holds_is_adopted_and_its_lane_is_newer(desk: De
     stock.put_back(span(5, 3))
     eve = replace(ANN, worker="eve", run="r", lane=7, seen=20, allowed=22, holding=((5, 6),), finished=((7, 8),))
     assert desk.pulsed(b"eve", eve, judged=True, now=1.0) == [Send(Port.LANES, Open(8))]
-    assert list(desk.lanes["eve"].out.values()) == [span(5, 1), span(7, 1)]
+    assert list(lane_of(desk, "eve").out.values()) == [span(5, 1), span(7, 1)]
     assert back(stock) == [span(6, 1)]
     desk.opened(Opened(8, "ipc://8"))
-    assert desk.lanes["eve"].room() == 2
-
-
-def test_settled_records_are_forgotten(desk: Desk) -> None:
-    desk.lanes["ann"].carry(span(0, 4), 1.0)
-    desk.settle(RangeSet(((0, 3),)))
-    assert list(desk.lanes["ann"].out.values()) == [span(3, 1, 1, 1)]
+    assert lane_of(desk, "eve").room() == 2
 
 
 def test_when_it_is_over_everybody_is_told_and_nobody_gets_a_lane(desk: Desk) -> None:
@@ -184,4 +185,4 @@ def test_when_it_is_over_everybody_is_told_and_nobody_gets_a_lane(desk: Desk) ->
     assert desk.over(Kill("r", "now", "pipe kill", 0)) == [welcome("ann", 1, over), welcome("bob", 2, over)]
     eve = replace(ANN, worker="eve")
     assert desk.pulsed(b"eve", eve, judged=True, now=1.0) == [Send(Caller(b"eve"), over)]
-    assert "eve" not in desk.lanes
+    assert desk.lanes.of("eve") is None

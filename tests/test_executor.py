@@ -97,7 +97,7 @@ def test_release_says_all_that_waited() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_task_leaves_exactly_once(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - the same each time is the point
+    rng = random.Random(seed)
     records = [b"%d" % number * rng.randrange(1, 9) for number in range(3000)]
     waiting, at = Backlog(), 0
     while at < len(records):

@@ -1,14 +1,14 @@
-"""One lane: what it may be sent, what it holds, whether its worker and its connection are still there."""
+"""One lane: what it may be sent, what it holds, whether its worker and its connection are still there; then all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.lanes import GROWTH, IN_FLIGHT, SUSPECT, UNSEEN, WORK, Lane, share
+from pipeline.lanes import GROWTH, IN_FLIGHT, SUSPECT, UNSEEN, WORK, Lane, Lanes, share
 from pipeline.messages import Pulse, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER
-from pipeline.stock import Span
+from pipeline.stock import Span, Stock
 
 LINES = Recipe()
 PULSE = Pulse(
@@ -155,3 +155,95 @@ def test_silence_is_loss_and_unreachability_is_suspicion() -> None:
     one.pulsed(PULSE, b"new", 3.0)
     assert (one.peer, one.suspected) == (b"new", NEVER)
     assert not one.is_silent(13.0, 10.0)
+
+
+def both() -> tuple[Stock, Lanes, Lane, Lane]:
+    """A stock, and all lanes: ann's, then bob's."""
+    stock = Stock(LINES)
+    lanes = Lanes(stock)
+    ann, bob = lane(), Lane(4, replace(PULSE, worker="bob", lane=4), b"bob", 0.0)
+    lanes.add(ann)
+    lanes.add(bob)
+    return stock, lanes, ann, bob
+
+
+def back(stock: Stock) -> list[Span]:
+    """All that would be sent again."""
+    spans = []
+    while (taken := stock.take(1000, 1 << 20, fresh=False)) is not None:
+        spans.append(taken)
+    return spans
+
+
+def test_each_worker_has_its_lane() -> None:
+    _, lanes, ann, bob = both()
+    assert (list(lanes), len(lanes)) == ([ann, bob], 2)
+    assert (lanes.of("ann"), lanes.of("bob"), lanes.of("eve")) == (ann, bob, None)
+    for one in lanes:  # they may be closed while one looks through them
+        lanes.close(one)
+    assert (list(lanes), len(lanes), lanes.of("ann")) == ([], 0, None)
+
+
+def test_their_size_is_all_that_workers_hold() -> None:
+    _, lanes, ann, bob = both()
+    assert lanes.size == 0
+    ann.carry(span(0, 2), 1.0)
+    bob.carry(span(10, 1), 1.0)
+    assert lanes.size == len(b"0\n1\n10\n")
+    lanes.settle(RangeSet(((1, 11),)))
+    assert lanes.size == len(b"0\n")
+
+
+def test_all_lanes_forget_what_is_settled() -> None:
+    _, lanes, ann, bob = both()
+    ann.carry(span(0, 4), 1.0)
+    bob.carry(span(4, 2), 1.0)
+    lanes.settle(RangeSet(((0, 3), (5, 6))))
+    assert (list(ann.out.values()), list(bob.out.values())) == ([span(3, 1, 3, 1)], [span(4, 1, 4, 1)])
+
+
+def test_claimed_is_what_any_worker_says_it_holds() -> None:
+    _, lanes, ann, bob = both()
+    assert lanes.claimed().ranges() == ()
+    lanes.judge(ann, replace(PULSE, holding=((0, 2),), finished=((7, 8),)))
+    lanes.judge(bob, replace(PULSE, lane=4, holding=((2, 3),)))
+    assert lanes.claimed().ranges() == ((0, 3), (7, 8))
+    lanes.close(ann)
+    assert lanes.claimed().ranges() == ((2, 3),)
+
+
+def test_who_goes_gives_back_all_but_what_others_hold() -> None:
+    stock, lanes, ann, bob = both()
+    ann.carry(span(0, 4), 1.0)
+    lanes.judge(bob, replace(PULSE, lane=4, holding=((1, 2),)))
+    lanes.close(ann)
+    assert list(bob.out.values()) == [span(1, 1)]
+    assert back(stock) == [span(0, 1, 3, 1), span(2, 2, 3, 1)]
+
+
+def test_what_a_pulse_does_not_hold_goes_back_and_what_it_does_is_not_sent_to_others() -> None:
+    stock, lanes, ann, _ = both()
+    ann.carry(span(0, 3), 1.0)
+    stock.put_back(span(8, 2))
+    lanes.judge(ann, replace(PULSE, seen=1, holding=((1, 2), (8, 9))))
+    assert list(ann.out.values()) == [span(1, 1, 3, 1), span(8, 1)]
+    assert back(stock) == [span(0, 1, 3, 1), span(2, 1, 3, 1), span(9, 1)]
+
+
+def test_what_is_adopted_is_of_no_lane_so_that_the_next_pulse_judges_it() -> None:
+    stock, lanes, ann, _ = both()
+    stock.put_back(span(5, 1, lane=9, sequence=70))
+    ann.claims.add(5, 6)
+    lanes.adopt(ann)
+    assert (list(ann.out.values()), back(stock)) == ([span(5, 1)], [])
+    lanes.judge(ann, PULSE)
+    assert (list(ann.out.values()), back(stock)) == ([], [span(5, 1)])
+
+
+def test_what_a_lane_loses_goes_to_another_that_holds_it_and_not_to_itself() -> None:
+    stock, lanes, ann, bob = both()
+    ann.claims.add(0, 2)
+    bob.claims.add(1, 2)
+    lanes.take_back(ann, [span(0, 3)])
+    assert (list(ann.out.values()), list(bob.out.values())) == ([], [span(1, 1)])
+    assert back(stock) == [span(0, 1), span(2, 1)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from pipeline.errands import Entry
 from pipeline.ledger import Ledger, Restored, cut_result
 from pipeline.messages import Note, Result
@@ -29,6 +31,26 @@ def test_a_result_is_cut_with_its_outputs_and_notes() -> None:
         result(7, b"seven", notes=notes[1:]),
     ]
     assert cut_result(whole, [(5, 7)]) == [result(5, b"", b"six", errors=b"oh")]
+
+
+@pytest.mark.parametrize(
+    ("ends", "outputs"),
+    [
+        ((5, 2, 6), [b"abcde", b"", b"f"]),
+        ((4, 0, 6), [b"abcd", b"", b"ef"]),
+        ((0, 6, 6), [b"", b"abcdef", b""]),
+        ((900, 3, 6), [b"abcdef", b"", b""]),
+    ],
+)
+def test_ends_that_do_not_ascend_cut_a_workers_own_output_and_nothing_else(
+    ends: tuple[int, ...], outputs: list[bytes]
+) -> None:
+    odd = Result("r", "ann", 0, 3, b"abcdef", struct.pack("<3I", *ends), b"", ())
+    assert [part.output for part in cut_result(odd, [(0, 1), (1, 2), (2, 3)])] == outputs
+    assert [part.output for part in cut_result(odd, [(0, 2)])] == [b"".join(outputs[:2])]
+    ledger = Ledger(Restored())
+    ledger.accept(result(1, b"one"))
+    assert [(part.first, part.output) for part in ledger.accept(odd)] == [(0, outputs[0]), (2, outputs[2])]
 
 
 def test_the_first_result_of_a_task_is_the_one() -> None:

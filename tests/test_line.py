@@ -33,9 +33,9 @@ def test_every_line_ends_and_every_task_is_written_once_whatever_fails() -> None
 
 def test_the_same_seed_tells_the_same_story() -> None:
     one, other = sail(23), sail(23)
-    assert one.story
-    assert one.told() == other.told()
-    assert one.said == other.said
+    assert one.log.story
+    assert one.log.told() == other.log.told()
+    assert one.log.said == other.log.said
 
 
 def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def runs(tasks: set[int]) -> tuple[tuple[int, int], ...]:
 
 
 def test_it_is_a_set_of_numbers() -> None:
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)
     for _ in range(50):
         ranges, plain = RangeSet(), set[int]()
         for _ in range(60):

@@ -37,7 +37,7 @@ def test_the_standard_library_counted_by_a_callable_in_its_order(stage: Stage, l
 
 
 def test_the_batch_of_the_guide_tells_its_elapsed_time(stage: Stage) -> None:
-    chance = random.Random(5557)  # noqa: S311
+    chance = random.Random(5557)
     costs = [chance.randint(1, 100) for _ in range(100)]
     sink, work = stage.start("sink"), [stage.start("work", "-j", "4", "sleep {}; echo {}") for _ in range(2)]
     vent = stage.start("ventilate", tasks="".join(f"{cost / 1000}\n" for cost in costs))

@@ -113,7 +113,7 @@ def test_many_small_files_come_in_few_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("zero", [False, True])
 def test_any_lengths_come_back_whole(tmp_path: Path, seed: int, *, zero: bool) -> None:
-    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    rng = random.Random(seed)
     mark = b"\0" if zero else b"\n"
     lengths = [rng.choice([0, 1, 60, 3000, 70_000]) for _ in range(400)] + [3 * BLOCK, 0, BLOCK - 1, BLOCK]
     rng.shuffle(lengths)
@@ -216,7 +216,7 @@ def test_a_socket_as_stdin() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_blocks_are_whole_records_of_about_the_size(tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    rng = random.Random(seed)
     size = rng.choice([1, 100, 5000, 3 * BLOCK])
     lengths = [rng.choice([0, 10, size // 2, size, 3 * size]) for _ in range(12 if size > BLOCK else 200)]
     text = b"".join(b"x" * length + b"\n" for length in lengths) + b"no end"

@@ -98,7 +98,7 @@ def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many results, shuffled within a window, drained now and then up to the first gap."""
-    rng = random.Random(seed)  # noqa: S311 - a seed to replay
+    rng = random.Random(seed)
     monkeypatch.setattr(module, "MEMORY", rng.choice([0, 20_000, 200_000]))
     monkeypatch.setattr(module, "SEGMENT", rng.choice([1, 50_000]))
     monkeypatch.setattr(module, "GROUP", rng.choice([1, 3000, GROUP]))

@@ -75,7 +75,7 @@ def test_quoted_is_what_shlex_says(text: str) -> None:
 
 
 def test_a_real_shell_reads_any_bytes_back() -> None:
-    rng = random.Random(7)  # noqa: S311 - the same each time is the point
+    rng = random.Random(7)
     texts = [bytes(rng.randrange(1, 256) for _ in range(rng.randrange(40))) for _ in range(50)]
     words = Template(("printf '%s\\0' {}",), appended=True).render(b"x")
     assert words[:2] == [b"sh", b"-c"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 
 from pipeline import render
 from pipeline.messages import Status, Stop
@@ -47,6 +48,16 @@ class Screen:
             self.say(render.stopping(message))
         elif isinstance(message, render.Sentence):
             self.say(render.sentence(message, self._where))
+
+    @property
+    def errors(self) -> Callable[[bytes], None] | None:
+        """Where what tasks wrote to stderr goes while a line is drawn there; None if it may go there directly."""
+        return self._show if self._drawing else None
+
+    def _show(self, text: bytes) -> None:
+        self._put(ERASE)
+        sys.stderr.buffer.write(text)
+        sys.stderr.flush()
 
     def _draw(self, status: Status) -> None:
         now = time.monotonic()

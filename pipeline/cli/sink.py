@@ -29,6 +29,6 @@ def main(settings: Settings, screen: Screen) -> int:
     from pipeline import line
 
     try:
-        return line.collect(settings, screen.told)
+        return line.collect(settings, screen.told, screen.errors)
     finally:
         screen.finish()

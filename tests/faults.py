@@ -1,0 +1,84 @@
+"""What strikes a simulated line: broken and dead connections, frozen and killed stations, restarts, workers that leave.
+
+Each kind of the plan strikes at random intervals until it is calm. What links do by themselves (drop, double, late) is
+not here. After the last fault nothing is repaired for the line: it must do that itself.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lives import Lives
+from plan import LIVENESS
+from process import Process
+from ways import Ways
+
+from pipeline.messages import Stop
+
+
+class Faults:
+    """All that goes wrong on one line."""
+
+    def __init__(self, ways: Ways, lives: Lives) -> None:
+        self._ways, self._lives, self._clock, self._log = ways, lives, ways.clock, ways.log
+        self._kinds = {
+            "break": self._break,
+            "dead": self._die,
+            "kill worker": self._kill_worker,
+            "freeze worker": self._freeze_worker,
+            "freeze all": self._freeze_all,
+            "leave": self._leave,
+            "restart ventilator": lives.restart_ventilator,
+            "restart sink": lives.restart_sink,
+        }
+        for kind, rate in self._clock.plan.faults.items():
+            if kind in self._kinds:
+                self._schedule(kind, rate)
+        self._clock.at(self._clock.plan.calm_after, self._calm)
+
+    def _schedule(self, kind: str, rate: float) -> None:
+        self._clock.at(self._clock.now + self._clock.rng.expovariate(rate), partial(self._strike, kind, rate))
+
+    def _strike(self, kind: str, rate: float) -> None:
+        if self._clock.faulty:
+            self._log.tell(self._clock.now, "FAULT", kind)
+            self._kinds[kind]()
+            self._schedule(kind, rate)
+
+    def _calm(self) -> None:
+        """The last fault is over; broken connections stay as they are until somebody repairs them."""
+        self._clock.faulty = False
+        self._log.tell(self._clock.now, "calm", "")
+        for process in self._lives.everybody():
+            process.thaw()
+        staying = [worker for worker in self._lives.running() if not worker.is_leaving]
+        if not staying and self._lives.ventilator.is_running:
+            self._lives.hire()
+
+    def _break(self) -> None:
+        if link := self._ways.links.any():
+            link.break_off()
+
+    def _die(self) -> None:
+        if link := self._ways.links.any():
+            link.break_off()
+            link.is_dead = True
+
+    def _kill_worker(self) -> None:
+        if there := self._lives.running():
+            self._lives.kill(self._clock.rng.choice(there))
+
+    def _leave(self) -> None:
+        there = self._lives.running()
+        if len(there) > 1:
+            self._clock.rng.choice(there).deliver(Stop("soon", "^C"))
+
+    def _freeze_worker(self) -> None:
+        self._freeze(self._clock.rng.choice(self._lives.workers))
+
+    def _freeze_all(self) -> None:
+        for worker in self._lives.workers:
+            self._freeze(worker)
+
+    def _freeze(self, process: Process) -> None:
+        process.freeze(self._clock.rng.choice([1.0, LIVENESS * 1.5]))

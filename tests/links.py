@@ -1,0 +1,119 @@
+"""Connections that behave as libzmq's do.
+
+Each is FIFO, and they are reordered between each other. One that breaks loses what is under way; one may look alive
+and carry nothing until a new socket is made. Every message goes through the codec, as on a wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from clock import Clock
+from log import Log
+
+from pipeline.codec import decode, encode
+from pipeline.station import Message
+
+Deliver = Callable[[Message], None]
+
+
+class Link:
+    """One direction of one connection: FIFO, and empty after a break."""
+
+    def __init__(self, clock: Clock, log: Log, deliver: Deliver) -> None:
+        self.clock, self.log, self.deliver = clock, log, deliver
+        self.generation, self.last = 0, 0.0
+        self.is_dead = False
+        self.waiting: list[Message] | None = None
+        """Kept by the sender's edge while nobody has connected yet; None once somebody has."""
+
+    def send(self, message: Message) -> None:
+        if self.waiting is not None:
+            self.waiting.append(message)
+        elif not self.is_dead:
+            self.log.say(message)
+            word = decode(encode(message))  # type: ignore[arg-type]
+            self._carry(word)
+            if self.clock.chance("double", 0.1):
+                self._carry(word)
+
+    def _carry(self, word: Message) -> None:
+        clock = self.clock
+        late = 2.0 if clock.chance("late", 0.05) else 0.0
+        self.last = max(self.last, clock.now + clock.plan.delay * clock.rng.random() + late)
+        clock.at(self.last, partial(self._arrive, self.generation, word))
+
+    def _arrive(self, generation: int, word: Message) -> None:
+        if generation == self.generation:
+            self.deliver(word)
+
+    def connect(self) -> None:
+        """A new socket: what was under way is lost, what the edge has kept is sent."""
+        self.is_dead = False
+        self.generation += 1
+        waiting, self.waiting = self.waiting or [], None
+        for message in waiting:
+            self.send(message)
+
+    def break_off(self) -> None:
+        """What is under way is lost; the next message goes through."""
+        self.generation += 1
+        self.last = 0.0
+
+
+class Links:
+    """All connections of a line: by the process that made them and their kind; lanes by where they are bound."""
+
+    def __init__(self, clock: Clock, log: Log) -> None:
+        self._clock, self._log = clock, log
+        self._links: dict[tuple[str, str], Link] = {}
+        self._lanes: dict[str, Link | None] = {}
+
+    def of(self, name: str, kind: str) -> Link:
+        """The connection of this kind that this process has made."""
+        return self._links[name, kind]
+
+    def renew(self, name: str, kind: str, deliver: Deliver) -> Link:
+        """Another connection in place of the former, which nobody uses any more."""
+        link = self._links[name, kind] = Link(self._clock, self._log, deliver)
+        return link
+
+    def once(self, name: str, kind: str, deliver: Deliver) -> Link:
+        """The connection of this kind, made if it is not there yet."""
+        return self._links.get((name, kind)) or self.renew(name, kind, deliver)
+
+    def lane(self, at: str) -> Link | None:
+        """The lane that was bound here; None if it is shut. A KeyError for one that never was."""
+        return self._lanes[at]
+
+    def bind(self, at: str) -> None:
+        """A lane that nobody has connected to yet."""
+        lane = self._lanes[at] = Link(self._clock, self._log, lambda _: None)
+        lane.waiting = []
+
+    def attach(self, at: str, deliver: Deliver) -> None:
+        """A worker connects to this lane; to one that is shut, in vain."""
+        if lane := self.lane(at):
+            lane.deliver = deliver
+            lane.connect()
+
+    def shut(self, *ats: str) -> None:
+        """These lanes, or all, are gone, with what is under way."""
+        for at in ats or self._lanes:
+            if lane := self._lanes[at]:
+                lane.break_off()
+                self._lanes[at] = None
+
+    def kind(self, *kinds: str) -> list[Link]:
+        """All of these kinds, in the order in which they were made."""
+        return [link for (_, kind), link in self._links.items() if kind in kinds]
+
+    def forget(self, name: str) -> None:
+        """A process has died: so have its connections."""
+        for key in [key for key in self._links if key[0] == name]:
+            self._links.pop(key).break_off()
+
+    def any(self) -> Link | None:
+        links = [*self._links.values(), *(lane for lane in self._lanes.values() if lane)]
+        return self._clock.rng.choice(links) if links else None

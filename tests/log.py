@@ -1,0 +1,49 @@
+"""What one simulated line has done: the last words of its story, its figures, and the error that tells of both.
+
+Only writes down. What must be so is promises.py's, what ought to be small is mutants.py's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pipeline.notices import Missing
+from pipeline.station import Message, Send
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Log:
+    """The story and the figures of one line."""
+
+    def __init__(self) -> None:
+        self.story: deque[tuple[float, str, Send | str]] = deque(maxlen=60)
+        self.said: dict[str, int] = {}
+        """How many words of each kind were said on the wire."""
+        self.executions: dict[int, int] = {}
+        """How often each task was begun."""
+        self.alarms = 0
+        """How often a person was told that somebody is missing."""
+        self.busy = 0.0
+        """Seconds that slots have worked."""
+        self.waited = 0.0
+        """Seconds until it was written, of all tasks."""
+
+    def tell(self, now: float, who: str, what: Send | str) -> None:
+        """Something happened."""
+        self.story.append((now, who, what))
+
+    def say(self, message: Message) -> None:
+        """A word went on the wire."""
+        kind = type(message).__name__
+        self.said[kind] = self.said.get(kind, 0) + 1
+
+    def notice(self, notice: Message) -> None:
+        """A person was told this."""
+        self.alarms += isinstance(notice, Missing)
+
+    def told(self) -> list[str]:
+        """The last words, to read."""
+        return [f"{when:.3f} {who} {what}" for when, who, what in self.story]

@@ -1,0 +1,100 @@
+"""A station, its inbox and its turns: what the loop is to a real one.
+
+A process receives all that has arrived, then wakes at its deadline, and hands what it says to `route`. Frozen, it does
+nothing until it thaws; killed, it is replaced by another life, and whatever still comes for it is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from clock import AT_ONCE, Clock
+from log import Log, Violation
+
+from pipeline.sink import Sink
+from pipeline.station import Message, Send
+from pipeline.ventilator import Ventilator
+from pipeline.worker import Worker
+
+
+@dataclass(eq=False)
+class Process:
+    """One life of a station."""
+
+    name: str
+    station: Ventilator | Worker | Sink
+    clock: Clock
+    log: Log
+    route: Callable[[Process, Send], None]
+    inbox: deque[Message] = field(default_factory=deque)
+    frozen_until: float = 0.0
+    alive: bool = True
+    woken_at: float = -1.0
+
+    @property
+    def is_running(self) -> bool:
+        return self.alive and not self.station.done
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is a worker that was asked to go."""
+        return isinstance(self.station, Worker) and self.station.departure.begun
+
+    def start(self) -> None:
+        """Its first turn comes at once."""
+        self.clock.at(self.clock.now, self.wake)
+
+    def soon(self, message: Message) -> None:
+        """The message comes from beside it, not over a wire."""
+        self.clock.soon(partial(self.deliver, message))
+
+    def deliver(self, message: Message) -> None:
+        if self.is_running:
+            self.inbox.append(message)
+            self.wake()
+
+    def wake(self) -> None:
+        """One turn of the loop; then what was said goes its ways, and an alarm is set."""
+        station, now = self.station, self.clock.now
+        if not self.is_running or now < self.frozen_until:
+            return
+        for send in self._turn():
+            self.log.tell(now, self.name, send)
+            self.route(self, send)
+        if station.done:
+            self.log.tell(now, self.name, f"ends with {station.outcome} {station.reason}")
+            return
+        at = max(station.deadline, now + AT_ONCE)
+        if not now < self.woken_at <= at:
+            self.woken_at = at
+            self.clock.at(at, partial(self._alarm, at))
+
+    def _turn(self) -> list[Send]:
+        """All that has arrived, then the deadline."""
+        station, now = self.station, self.clock.now
+        sends: list[Send] = []
+        while self.inbox and not station.done:
+            sends += station.receive(self.inbox.popleft(), now)
+        while not station.done and station.deadline <= now:
+            sends += station.tick(now)
+            if station.deadline <= now and not station.done:
+                raise Violation(f"{self.name} asks to be woken at {station.deadline} at {now}, again")
+        return sends
+
+    def _alarm(self, at: float) -> None:
+        if self.woken_at == at:
+            self.woken_at = -1.0
+            self.wake()
+
+    def freeze(self, seconds: float) -> None:
+        """No turn until then; what comes meanwhile is kept."""
+        self.frozen_until = self.clock.now + seconds
+        self.clock.at(self.frozen_until, self.wake)
+
+    def thaw(self) -> None:
+        """A turn now, frozen or not."""
+        self.frozen_until = min(self.frozen_until, self.clock.now)
+        self.wake()

@@ -1,0 +1,92 @@
+"""What must be so on every simulated line: after each event, with each chunk and each Ack, and at the end.
+
+A task is written once, in its turn where order is asked for; what an Ack says is on the disk; no lane carries more than
+was asked for; the ventilator keeps no more than its window. In the end all is written and the outcome told.
+Each raises Violation.
+"""
+
+from __future__ import annotations
+
+from disk import ONE_READ, Disk
+from log import Violation
+from plan import Plan, fails
+from process import Process
+
+from pipeline.messages import Ack, Chunk, Pulse
+from pipeline.ranges import settled_of
+from pipeline.station import Station
+from pipeline.ventilator import Ventilator
+
+
+class Allowances:
+    """No lane carries more than its worker has asked for."""
+
+    def __init__(self) -> None:
+        self._allowed: dict[tuple[str, int], int] = {}
+        """The highest sequence each worker has asked for, by lane; -1: on any lane that it does not know yet."""
+        self._worker: dict[tuple[str, int], str] = {}
+
+    def welcomed(self, ventilator: str, lane: int, worker: str) -> None:
+        """The lane is this worker's; empty: of one that has called again meanwhile, so that nobody hears it."""
+        self._worker[ventilator, lane] = worker
+
+    def asked(self, worker: str, pulse: Pulse) -> None:
+        """A worker asks for more."""
+        for lane, allowed in ((pulse.lane, pulse.allowed), (-1, pulse.allowed - pulse.seen)):
+            self._allowed[worker, lane] = max(allowed, self._allowed.get((worker, lane), 0))
+
+    def check(self, ventilator: str, chunk: Chunk) -> None:
+        """A chunk goes out."""
+        worker = self._worker.get((ventilator, chunk.lane))
+        if not worker:
+            return
+        allowed = self._allowed.get((worker, chunk.lane), self._allowed.get((worker, 0), 0))
+        if chunk.sequence > max(allowed, self._allowed.get((worker, -1), 0)):
+            raise Violation(f"{worker} was sent {chunk.sequence} on lane {chunk.lane}, having asked for {allowed}")
+
+
+class Promises:
+    """Each task once, in its turn if that is asked for, and acked when it is safe."""
+
+    def __init__(self, plan: Plan, disk: Disk) -> None:
+        self._plan, self._disk = plan, disk
+        self._checked = -1
+
+    def check(self) -> None:
+        """After every event."""
+        output = self._disk.output
+        if len(output) == self._checked:
+            return
+        self._checked = len(output)
+        if len(set(output)) != len(output):
+            raise Violation(f"written twice: {sorted(task for task in output if output.count(task) > 1)}")
+        if self._plan.keep_order and output != sorted(output):
+            raise Violation(f"out of order: {output}")
+
+    def check_ack(self, ack: Ack) -> None:
+        """An Ack is said."""
+        safe = self._disk.safe()
+        for low, high in settled_of(ack.low, ack.ranges):
+            if not safe.covers(low, high):
+                raise Violation(f"acked {low}-{high}, which is not on the disk")
+
+    def check_end(self) -> None:
+        """Everybody has gone."""
+        if sorted(self._disk.output) != list(range(self._plan.tasks)):
+            missing = sorted(set(range(self._plan.tasks)) - set(self._disk.output))
+            raise Violation(f"never written: {missing}")
+
+
+def check_window(plan: Plan, station: Station) -> None:
+    """After every event, of the ventilator."""
+    assert isinstance(station, Ventilator)
+    held = station.feeding.stock.size + station.desk.lanes.size
+    if held > plan.window + ONE_READ:
+        raise Violation(f"the ventilator keeps {held} bytes, its window is {plan.window}")
+
+
+def check_outcome(plan: Plan, process: Process) -> None:
+    """At the end, of sink and ventilator."""
+    failed = any(fails(task) for task in range(plan.tasks))
+    if process.station.outcome != int(failed):
+        raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")

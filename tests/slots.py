@@ -1,0 +1,72 @@
+"""A worker's executor on a simulated line: so many tasks at a time, each as long as its plan says.
+
+It looks at what chunks carry, gives back what it has not begun, and forgets what is cancelled. While its worker is
+frozen, no task ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+
+from clock import Clock
+from log import Log, Violation
+from plan import fails
+from process import Process
+
+from pipeline.errands import Cancel, Done, Release, Returned
+from pipeline.messages import Chunk, Note, Recipe
+from pipeline.ranges import RangeSet
+from pipeline.records import each
+from pipeline.station import Message
+
+
+class Slots:
+    """The slots of one worker, and the tasks that wait for them."""
+
+    def __init__(self, clock: Clock, log: Log, process: Process) -> None:
+        self._clock, self._log, self._process = clock, log, process
+        self._backlog: deque[int] = deque()
+        self._running: dict[int, float] = {}
+
+    def send(self, message: Message) -> None:
+        match message:
+            case Chunk(first=first, count=count, body=body):
+                if [int(record) for record in each(body, Recipe())] != list(range(first, first + count)):
+                    raise Violation(f"chunk {first}+{count} carries other records")
+                self._backlog.extend(range(first, first + count))
+            case Release():
+                returned, self._backlog = RangeSet((task, task + 1) for task in self._backlog), deque()
+                self._process.soon(Returned(returned.ranges()))
+            case Cancel(ranges):
+                self._cancel(RangeSet(ranges))
+            case _:
+                pass
+        self._start()
+
+    def _cancel(self, gone: RangeSet) -> None:
+        self._backlog = deque(task for task in self._backlog if task not in gone)
+        for task in [task for task in self._running if task in gone]:
+            self._stop(task)
+
+    def _start(self) -> None:
+        clock, executions = self._clock, self._log.executions
+        while self._backlog and len(self._running) < clock.plan.slots:
+            task = self._backlog.popleft()
+            self._running[task] = clock.now
+            executions[task] = executions.get(task, 0) + 1
+            seconds = clock.plan.seconds_of(task)
+            clock.at(clock.now + seconds, partial(self._end, task, seconds))
+
+    def _stop(self, task: int) -> None:
+        self._log.busy += self._clock.now - self._running.pop(task)
+
+    def _end(self, task: int, seconds: float) -> None:
+        if self._clock.now < self._process.frozen_until:
+            self._clock.at(self._process.frozen_until, partial(self._end, task, seconds))
+        elif self._process.is_running and task in self._running:
+            self._stop(task)
+            notes = (Note(task, "exit", 1, "odd"),) if fails(task) else ()
+            output = b"%d\n" % task
+            self._process.soon(Done(task, 1, output, len(output).to_bytes(4, "little"), b"", notes, seconds))
+            self._start()
