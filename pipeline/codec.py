@@ -44,10 +44,16 @@ HEADER = 8 << 20
 Check = Callable[[Any], Any]
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(value)
-    return value
+def _exactly(kind: type) -> Check:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(value)
+        return value
+
+    return check
+
+
+_text, _flag = _exactly(str), _exactly(bool)
 
 
 def _whole(value: Any) -> int:
@@ -61,12 +67,6 @@ def _known(value: Any) -> int:
     return -1 if value == -1 else _whole(value)
 
 
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError(value)
-    return value
-
-
 def _seconds(value: Any) -> float:
     if type(value) not in (float, int) or not 0 <= value < 1e12:  # noqa: PLR2004 (NaN fails, too)
         raise TypeError(value)
@@ -75,6 +75,8 @@ def _seconds(value: Any) -> float:
 
 def _ranges(value: Any) -> Ranges:
     last = -1
+    if type(value) is not tuple:
+        raise TypeError(value)
     for low, high in value:
         if type(low) is not int or type(high) is not int or not last < low < high < 1 << 62:
             raise TypeError(value)
@@ -93,6 +95,8 @@ def _one_of(*words: str) -> Check:
 
 def _record(kind: type, *checks: Check) -> Check:
     def check(value: Any) -> Any:
+        if type(value) is not tuple:
+            raise TypeError(value)
         return kind(*(own(item) for own, item in zip(checks, value, strict=True)))
 
     return check
@@ -194,8 +198,6 @@ def decode(frames: Sequence[bytes]) -> Wire:
     """The word of these frames. Raises ForeignError for another version's, DecodeError for anything else."""
     try:
         return _decode(frames)
-    except DecodeError:
-        raise
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise DecodeError(f"{type(error).__name__} in {frames[0][:40]!r}" if frames else "no frames") from error
 
@@ -217,13 +219,12 @@ def _decode(frames: Sequence[bytes]) -> Wire:
         max_bin_len=0,
         max_ext_len=0,
     )
-    if len(values) != len(checks):
+    if type(values) is not tuple or len(values) != len(checks):
         raise DecodeError(f"{len(values)} fields in {prefix!r}")
     fields = [check(value) for check, value in zip(checks, values, strict=True)]
     if form.kind is Result:
         *rest, notes = fields
-        run, worker, first, count = rest
-        output, ends, told = frames[1:]
+        (run, worker, first, count), (output, ends, told) = rest, frames[1:]
         return _sound_result(Result(run, worker, first, count, output, ends, told, notes))
     word: Wire = form.kind(*fields, *frames[1:])
     if isinstance(word, Chunk) and word.count < 1:

@@ -52,7 +52,8 @@ def merged(results: list[Result]) -> Result:
     ends: list[int] = []
     base = 0
     for result in results:
-        ends += [base + end for (end,) in struct.iter_unpack("<I", result.ends)]
+        most = len(result.output)  # a worker's word, of which only the last end was checked
+        ends += [base + min(end, most) for (end,) in struct.iter_unpack("<I", result.ends)]
         base += len(result.output)
     return Result(
         first.run,
