@@ -24,6 +24,7 @@ class _Line:
 
     def __init__(self, own: Sockets, kind: int, marks: int, topics: tuple[bytes, ...] = ()) -> None:
         self._own, self._kind, self._marks, self._topics = own, kind, marks, topics
+        self.answers = kind != zmq.PUSH
         self.at = ""
         self.socket: zmq.Socket[bytes] | None = None
 
@@ -110,7 +111,7 @@ class Out:
     def receive(self) -> list[Message]:
         """What was answered."""
         self._flush()
-        if self._line.socket is None or self._line.socket.socket_type == zmq.PUSH:
+        if self._line.socket is None or not self._line.answers:
             return []
         return [word for frames in drain(self._line.socket) if (word := self._ears.hear(frames)) is not None]
 

@@ -123,6 +123,10 @@ class Desk:
         self._refused.add((name, reason))
         return [*answer, *([Send(Port.TOLD, Refused(name, reason))] if news else [])]
 
+    def refuse_version(self, peer: bytes, reason: str) -> list[Send]:
+        """Turn a caller of another version away; elsewhere than at the desk there is nobody to answer."""
+        return self.refuse(peer, "a worker", reason) if peer else []
+
     def _welcome(self, lane: Lane) -> list[Send]:
         if not lane.at:
             return []

@@ -30,15 +30,15 @@ class Ears:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self.strange = 0
+        self.strange = self.foreign = 0
 
     def hear(self, frames: list[bytes], peer: bytes = b"") -> Message | None:
         """The word, or what is to be said of a stranger; None if that was said before."""
         try:
             return decode(frames)
         except ForeignError as error:
-            self.strange += 1
-            return Foreign(peer, error.version) if peer or self.strange == 1 else None  # a caller gets an answer
+            self.foreign += 1
+            return Foreign(peer, error.version) if peer or self.foreign == 1 else None  # a caller gets an answer
         except DecodeError as error:
             self.strange += 1
             return (

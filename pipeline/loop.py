@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -27,6 +27,8 @@ from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
 """Words remembered for the story of a bug."""
+STALLED = 0.5
+"""Seconds that a wait was too long: this process was stopped, or the machine asleep, and much may have arrived."""
 NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -64,11 +66,7 @@ class Loop:
                 self._poller.register(fd, zmq.POLLIN)
 
     def run(self) -> int:
-        """Until the station is done; its exit code.
-
-        Raises:
-            StationError: a bug of ours, with the last words that were said.
-        """
+        """Until the station is done; its exit code. Raises StationError for a bug of ours, with the last words."""
         try:
             self._send(self._station.tick(time.monotonic()))
             while not self._station.done and not self._keeper_gone:
@@ -81,24 +79,31 @@ class Loop:
         return errors.INCOMPLETE if self._keeper_gone else self._station.outcome
 
     def _turn(self) -> None:
-        station = self._station
-        for port in self._ready():
-            for message in self._edges[port].receive():
-                self._hear(message)
-                if station.done:
-                    return
-        now = time.monotonic()
-        if station.deadline <= now:
-            self._send(station.tick(now))
+        """Wait, hear all that is ready and what that leads to, then let the station have its tick."""
+        before = time.monotonic()
+        wait = self._wait(before)
+        ports = self._ready(wait)
+        stalled = time.monotonic() - before > STALLED + wait / 1000
+        while ports:
+            for port in ports:
+                for message in self._edges[port].receive():
+                    self._hear(message)
+                    if self._station.done:
+                        return
+            self._watch(ports)
+            ports = self._spoken() or (self._ready(0) if stalled else [])  # nobody is silent whose words wait
+        if self._station.deadline <= time.monotonic():
+            self._send(self._station.tick(time.monotonic()))
 
-    def _ready(self) -> list[Port]:
-        """Wait; then which edges to ask: the ready, the due, and those that were just spoken to."""
-        self._watch()
-        touched, self._touched = self._touched, set()
-        now = time.monotonic()
+    def _wait(self, now: float) -> int:
+        """Milliseconds until somebody wants to be asked."""
+        self._watch(self._touched)
         deadline = min(self._station.deadline, *(edge.deadline for edge in self._edges.values()))
-        wait = 0 if touched or deadline <= now else min(deadline - now, 3600.0) * 1000
-        ready = [file for file, _ in self._poller.poll(math.ceil(wait))]
+        return 0 if self._touched or deadline <= now else math.ceil(min(deadline - now, 3600.0) * 1000)
+
+    def _ready(self, wait: int) -> list[Port]:
+        """Which edges to ask: the ready, the due, and those that were just spoken to."""
+        ready = [file for file, _ in self._poller.poll(wait)]
         now = time.monotonic()
         due = [port for port, edge in self._edges.items() if edge.deadline <= now]
         for file in ready:
@@ -106,15 +111,18 @@ class Loop:
                 self._stop()
             elif file == self._keeper:
                 self._keeper_gone = True
-        return list(
-            {self._owner[file]: None for file in ready if file in self._owner} | dict.fromkeys((*due, *touched))
-        )
+        heard = [self._owner[file] for file in ready if file in self._owner]
+        return list(dict.fromkeys((*heard, *due, *self._spoken())))
 
-    def _watch(self) -> None:
-        """Poll what the edges want polled now."""
-        for port, edge in self._edges.items():
-            files = edge.files()
-            before = self._files.get(port, [])
+    def _spoken(self) -> list[Port]:
+        """The edges that were spoken to since the last call: they may have an answer."""
+        touched, self._touched = self._touched, set()
+        return list(touched)
+
+    def _watch(self, ports: Iterable[Port]) -> None:
+        """Poll what these edges want polled now; the others have not changed."""
+        for port in ports:
+            files, before = self._edges[port].files(), self._files.get(port, [])
             if files == before:
                 continue
             for file in before:

@@ -59,7 +59,7 @@ class Ventilator:
             Kill: lambda word, _: self._killed(word),
             Unreachable: lambda word, now: self.desk.unreachable(word.peer, now),
             Stop: lambda word, _: self._stopped(word),
-            Foreign: lambda word, _: self.desk.refuse(word.peer, "a worker", errors.foreign(word.version)),
+            Foreign: lambda word, _: self.desk.refuse_version(word.peer, errors.foreign(word.version)),
         }
 
     @property

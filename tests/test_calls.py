@@ -89,8 +89,8 @@ def test_records_end_as_the_recipe_says(start: Start) -> None:
     ("end", "kind", "code", "text"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "signal", 11, "killed by SIGSEGV"),
-        ("os._exit(7)", "exit", 7, "exited with 7"),
-        ("os._exit(0)", "exit", 0, "exited with 0"),
+        ("os._exit(7)", "lost", 7, "exited with 7"),
+        ("os._exit(0)", "lost", 0, "exited with 0"),
     ],
 )
 def test_a_death_convicts_exactly_its_task(

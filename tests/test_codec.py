@@ -12,6 +12,7 @@ from typing import get_args
 import msgpack
 import pytest
 
+from pipeline import codec
 from pipeline.codec import FORMS, HEADER, LONGEST, TOPIC, decode, encode
 from pipeline.errors import DecodeError, ForeignError
 from pipeline.messages import (
@@ -197,6 +198,17 @@ def test_another_version_is_told_by_name() -> None:
     with pytest.raises(DecodeError) as refused:
         decode([b"pipe1.sing \x90"])
     assert not isinstance(refused.value, ForeignError)
+
+
+@pytest.mark.parametrize("bug", [NameError, AttributeError, AssertionError])
+def test_a_bug_of_ours_is_no_strangers_fault(monkeypatch: pytest.MonkeyPatch, bug: type[Exception]) -> None:
+    def check(_: object) -> object:
+        raise bug
+
+    form, _ = codec._BY_PREFIX[TOPIC[Bye]]
+    monkeypatch.setitem(codec._BY_PREFIX, TOPIC[Bye], (form, [check, check]))
+    with pytest.raises(bug):
+        decode(encode(Bye("ann", "")))
 
 
 def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:

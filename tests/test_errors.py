@@ -165,8 +165,11 @@ def test_a_peer_of_another_version_is_told_so(
             peer.send(b"pipe2.pulse \x90")
         assert desk.poll(5000)
         assert b"speaks protocol pipe2, this is pipe1" in desk.recv()
+        assert desk.poll(5000)
+        assert b"speaks protocol pipe2, this is pipe1" in desk.recv()
         line["ventilate"].says("pipe2")
         line["sink"].says("pipe: a peer speaks protocol pipe2, this is pipe1; install the same version")
+    assert line["ventilate"].err.count("pipe2") == line["sink"].err.count("pipe2") == 1
 
 
 def test_garbage_is_dropped_and_told_once(

@@ -16,7 +16,7 @@ FLOORS = """
         executor outcomes template pace
     codec sockets listening calling places source output journal spill processes signals machine
         commands child children calls callslot callee arena nursery hearing warm batch crew
-    loop line onlookers launcher
+    loop assembly onlookers launcher
     cli.__init__ cli.app cli.signature cli.ends cli.screen __main__
         cli.run cli.ventilate cli.work cli.sink cli.kill cli.top
 """

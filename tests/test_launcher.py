@@ -172,6 +172,6 @@ crew()
 
 def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
     code = "launch([Post('sink', lambda: 0, False)], say)\nassert 'pipeline.roster' in sys.modules\n"
-    code += "print(sorted({'zmq', 'psutil', 'typer', 'logging', 'pathlib'} & set(sys.modules)))"
+    code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
     launcher = script(CREW + code, tmp_path)
     assert launcher.communicate(timeout=10) == ("[]\n", "")

@@ -129,6 +129,16 @@ def test_garbage_at_the_desk_is_told_once_and_other_versions_always(peers: Peers
     assert [word.version for word in words[1:] if isinstance(word, Foreign)] == ["pipe7", "pipe7"]
 
 
+def test_elsewhere_another_version_is_told_once(peers: Peers) -> None:
+    results = peers.edge(ResultsIn(peers.own, f"{peers.stem}/results"))
+    stranger = peers.call(zmq.PUSH, "results")
+    assert stranger.poll(WITHIN, zmq.POLLOUT)
+    for _ in range(2):
+        stranger.send_multipart([b"pipe7.run \x90"])
+    stranger.send_multipart(encode(Bye("last", "")))
+    assert heard(results, lambda words: Bye("last", "") in words) == [Foreign(b"", "pipe7"), Bye("last", "")]
+
+
 # --- lanes
 
 

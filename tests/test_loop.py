@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.errands import Want
+from pipeline.errands import Foreign, Want
 from pipeline.errors import INCOMPLETE, PipelineError, StationError
 from pipeline.loop import Loop
 from pipeline.messages import Bye, Stop
@@ -182,11 +182,24 @@ def test_a_signal_is_a_stop_and_a_second_one_a_harder_one(edge: Pipe, bell: Bell
     assert told == actor.heard[1:]
 
 
-def test_strangers_are_told_of(edge: Pipe, bell: Bell) -> None:
-    stranger, told = Refused("a stranger", "garbage"), list[Message]()
-    edge.ready, edge.deadline = [stranger], 0.0
-    Loop(ends_at(stranger), {Port.SOURCE: edge}, bell, told=told.append).run()
-    assert told == [stranger]
+@pytest.mark.parametrize(
+    ("stranger", "told_before_the_end", "told_at_the_end"),
+    [
+        (Refused("a stranger", "garbage"), True, True),
+        (Foreign(b"", "pipe9"), True, False),  # whose station ends by it says so itself
+        (Foreign(b"peer", "pipe9"), False, False),  # whom the desk answers, it tells of, too
+    ],
+)
+def test_strangers_are_told_of_unless_their_station_does_that(
+    edge: Pipe, bell: Bell, stranger: Message, *, told_before_the_end: bool, told_at_the_end: bool
+) -> None:
+    for end, expected in ((Bye("end", ""), told_before_the_end), (stranger, told_at_the_end)):
+        told: list[Message] = []
+        actor = ends_at(end)
+        edge.ready, edge.deadline = [stranger, Bye("end", "")], 0.0
+        Loop(actor, {Port.SOURCE: edge}, bell, told=told.append).run()
+        assert told == [stranger] * expected
+        assert actor.heard[1] == stranger
 
 
 def test_without_its_keeper_it_ends(edge: Pipe, bell: Bell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import subprocess
@@ -62,3 +63,27 @@ def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+FAULTS = """
+import resource, sys
+from pipeline import machine
+if "keep" in sys.argv:
+    machine.keep_heap()
+counts = []
+for _ in range(4):
+    chunks = [b"x" * (8 << 20) for _ in range(5)]
+    del chunks
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(counts[-1] - counts[0])
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this libc has ways of its own")
+def test_memory_that_chunks_have_left_is_used_again_without_a_fault_a_page() -> None:
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS, word], capture_output=True, check=True).stdout)
+        for word in ("keep", "leave")
+    ]
+    pages = 3 * 5 * (8 << 20) // resource.getpagesize()
+    assert faults[0] < pages // 10 < faults[1]

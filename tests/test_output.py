@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.errands import Write, Written
 from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.messages import Result
-from pipeline.output import ATOMIC, GATHER, Output, Spout
+from pipeline.messages import Note, Result
+from pipeline.output import ATOMIC, GATHER, Output, Spout, complaints
 from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
@@ -135,6 +135,27 @@ def test_stdout_gets_results_and_stderr_what_they_complained_of() -> None:
         write(output, 2, b"two\n", b"dear\n")
         assert output.receive() == [Written(2)]
         assert [read_all(fd) for fd in (out, err)] == [b"one\ntwo\n", b"oh\ndear\n"]
+
+
+NOTES = (
+    Note(0, "exit", 3, "exit 3: false"),
+    Note(1, "signal", 9, "SIGKILL: x\n\x1b[2J"),
+    Note(2, "exception", 1, "ValueError: oh"),
+    Note(9, "lost", 7, "exited with 7"),
+)
+NAMED = "pipe: task 2: SIGKILL: x??[2J\npipe: task 3: ValueError: oh\npipe: task 10: exited with 7\n"
+
+
+@pytest.mark.parametrize(("verbose", "first"), [(False, ""), (True, "pipe: task 1: exit 3: false\n")])
+def test_who_could_not_say_why_it_failed_is_named_and_exit_codes_to_who_asks(*, verbose: bool, first: str) -> None:
+    failed = Result("run", "worker", 0, 10, b"", b"", b"oh\n", NOTES)
+    said = f"oh\n{first}{NAMED}".encode()
+    assert complaints(failed, verbose=verbose) == said
+    with streams() as (out, err):
+        output = Output(verbose=verbose)
+        output.send(Port.OUTPUT, Write(1, failed))
+        assert output.receive() == [Written(1)]
+        assert [read_all(fd) for fd in (out, err)] == [b"", said]
 
 
 def test_errors_can_be_shown_by_somebody_else() -> None:

@@ -39,4 +39,9 @@ def test_a_small_backlog_is_spread() -> None:
         pace.learn(1000, 2.0)
     assert pace.size(12, 4) == 3
     assert pace.size(13, 4) == 4
-    assert pace.size(1, 4) == 1
+
+
+def test_however_little_waits_an_exchange_is_five_milliseconds() -> None:
+    pace = Pace()
+    pace.learn(1000, 0.1)
+    assert [pace.size(waiting, 4) for waiting in (1, 200, 300, 1000)] == [50, 50, 75, 100]

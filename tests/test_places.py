@@ -66,8 +66,14 @@ def test_on_several_machines_they_meet_at_the_ports_of_the_guide() -> None:
     assert (place.desk, place.results, place.control) == (
         "tcp://10.0.0.5:5557", "tcp://10.0.0.5:5558", "tcp://10.0.0.5:5559",
     )  # fmt: skip
-    assert place.is_tcp
+    assert (place.is_tcp, place.folder) == (True, "")
     assert meeting_place(Settings(at="tcp://[::1]", insecure=True)).desk == "tcp://[::1]:5557"
+
+
+@pytest.mark.parametrize("end", ["desk", "results", "control"])
+def test_one_end_on_ipc_is_enough_for_a_folder(runtime: Path, end: str) -> None:
+    settings = Settings(**{"at": "tcp://10.0.0.5", end: "ipc:///here", "insecure": True})  # type: ignore[arg-type]
+    assert meeting_place(settings).folder == f"{runtime}/pipe/default"
 
 
 def test_a_worker_needs_the_desk_alone() -> None:

@@ -13,15 +13,19 @@ from pipeline.settings import Settings
 STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())
 
 
-class Paper(io.StringIO):
-    """A stream that says whether it is a terminal."""
+class Paper(io.TextIOWrapper):
+    """A stream that says whether it is a terminal; what is on it is what was flushed."""
 
     def __init__(self, *, terminal: bool) -> None:
-        super().__init__()
+        self._bytes = io.BytesIO()
+        super().__init__(self._bytes, encoding="utf-8")
         self._terminal = terminal
 
     def isatty(self) -> bool:
         return self._terminal
+
+    def getvalue(self) -> str:
+        return self._bytes.getvalue().decode(errors="replace")
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, settings: Settings) -> tuple[Screen, Paper]:
@@ -57,6 +61,22 @@ def test_progress_is_for_a_terminal_that_shows_nothing_else(
     screen, paper = seen(monkeypatch, stderr=stderr, stdout=stdout, settings=settings)
     screen.told(STATUS)
     assert ("50 of 100 done" in paper.getvalue()) is drawn
+
+
+def test_while_a_line_is_drawn_what_tasks_complain_of_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
+    screen.told(STATUS)
+    assert screen.errors
+    screen.errors(b"oh\n\xff\n")
+    assert paper.getvalue() == f"{ERASE}50 of 100 done, 0 failed{ERASE}oh\n\ufffd\n"
+
+
+@pytest.mark.parametrize(("stderr", "settings"), [(False, Settings()), (True, Settings(quiet=True))])
+def test_where_no_line_is_drawn_complaints_need_no_screen(
+    monkeypatch: pytest.MonkeyPatch, *, stderr: bool, settings: Settings
+) -> None:
+    screen, _ = seen(monkeypatch, stderr=stderr, stdout=False, settings=settings)
+    assert screen.errors is None
 
 
 def test_the_summary_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("ventilate", {"chunk": 0}, "--chunk must be at least 1, not 0"),
         ("ventilate", {"block": 0}, "--block must be at least 1, not 0"),
         ("ventilate", {"interval": 5.0, "liveness": 5.0}, "--liveness must be longer than --interval"),
+        ("sink", {"interval": 5.0, "liveness": 5.0}, "--liveness must be longer than --interval"),
         ("work", {}, "COMMAND is missing"),
         ("run", {"command": ("x",), "call": "a:b"}, "COMMAND and --call exclude each other"),
         ("run", {"command": ("x",), "init": "a:b"}, "--init needs --call"),
@@ -125,6 +126,11 @@ def test_only_those_that_run_tasks_need_a_command(command: str) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings().jobs = 3  # type: ignore[misc]
+
+
+def test_who_repeats_itself_or_loses_others_has_its_own_times() -> None:
+    on = {each.name: each.metadata["on"] for each in fields(Settings)}
+    assert on["interval"] == on["liveness"] == {"run", "ventilate", "sink"}  # a worker is told them in its Welcome
 
 
 def test_no_flag_means_two_things_in_one_command() -> None:

@@ -117,6 +117,9 @@ def test_who_speaks_another_version_is_refused() -> None:
         Send(Caller(b"odd"), replace(WELCOME, state="refused", reason=reason, lane=0, lane_at="")),
         Send(Port.TOLD, Refused("a worker", reason)),
     ]
+    again = ours.receive(Foreign(b"other", "pipe9"), 1.2)  # each gets its answer, and the person has been told
+    assert again == [Send(Caller(b"other"), replace(WELCOME, state="refused", reason=reason, lane=0, lane_at=""))]
+    assert ours.receive(Foreign(b"", "pipe8"), 1.3) == []  # from elsewhere than the desk: nobody to answer
 
 
 def test_a_run_of_the_same_input_is_taken_up_quietly() -> None:

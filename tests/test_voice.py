@@ -32,15 +32,25 @@ def scene() -> tuple[Voice, Held]:
     return voice, held
 
 
-def test_a_new_lane_is_said_at_once_and_later_at_each_interval_also_to_the_sink() -> None:
+def test_who_has_joined_says_so_at_once_and_then_at_each_interval_also_to_the_sink() -> None:
     voice, _ = scene()
     assert voice.soon
-    assert voice.tick(10.5, asks=True) == [Send(Port.DESK, JOINED)]
-    assert not voice.soon
-    assert voice.tick(10.9, asks=True) == []
+    assert voice.tick(10.5, asks=True) == [Send(Port.DESK, JOINED), Send(Port.RESULTS, JOINED)]
+    assert (voice.soon, voice.next) == (False, 12.5)
+    assert voice.tick(12.4, asks=True) == []
     beat = replace(JOINED, number=3)
-    assert voice.tick(11.0, asks=True) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
-    assert voice.next == 13.0
+    assert voice.tick(12.5, asks=True) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
+    assert voice.next == 14.5
+
+
+def test_a_new_lane_of_the_same_run_is_said_at_once_to_the_desk_alone() -> None:
+    voice, _ = scene()
+    voice.tick(10.5, asks=True)
+    voice.welcomed(replace(WELCOME, lane=4))
+    assert voice.tick(10.6, asks=True) == [Send(Port.DESK, replace(JOINED, number=3, lane=4))]
+    voice.welcomed(replace(WELCOME, run="s", lane=1))
+    anew = replace(JOINED, number=4, run="s", lane=1)
+    assert voice.tick(10.7, asks=True) == [Send(Port.DESK, anew), Send(Port.RESULTS, anew)]
 
 
 def test_the_same_welcome_again_changes_nothing() -> None:
@@ -83,7 +93,7 @@ def test_a_pulse_says_all_that_is_held() -> None:
     pulse = replace(
         JOINED, number=3, seen=2, allowed=2, holding=((1, 2), (5, 7)), finished=((0, 1),), ack=77, pace=0.5, done=1
     )
-    assert voice.tick(11.0, asks=True) == [Send(Port.DESK, pulse), Send(Port.RESULTS, pulse)]
+    assert voice.tick(12.0, asks=True) == [Send(Port.DESK, pulse), Send(Port.RESULTS, pulse)]
 
 
 def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:
@@ -104,6 +114,7 @@ def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:
 
 def test_who_is_stuck_asks_for_idle_slots_only() -> None:
     voice, held = scene()
+    voice.tick(10.0, asks=False)
     held.new(chunk(1, 0, 4), Recipe(), 10.1)
     held.tick(10.3)
     held.give_back(((1, 4),))
@@ -117,7 +128,7 @@ def test_who_is_stuck_asks_for_idle_slots_only() -> None:
 def test_who_leaves_or_has_too_much_unanswered_asks_for_nothing() -> None:
     voice, held = scene()
     voice.saw(chunk(5, 0), 10.1)
-    assert [send.message.allowed for send in voice.tick(11.0, asks=False) if isinstance(send.message, Pulse)] == [5, 5]
+    assert [send.message.allowed for send in voice.tick(10.2, asks=False) if isinstance(send.message, Pulse)] == [5, 5]
     held.unanswered.keep(Result("r", "ann", 9, 1, b"x" * (BUDGET + 1), b"\0\0\0\0", b"", ()), 1, 11.0)
     assert voice.tick(12.0, asks=True) == []
     assert [send.message.allowed for send in voice.tick(13.0, asks=True) if isinstance(send.message, Pulse)] == [5, 5]

@@ -33,14 +33,14 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Launch the stations; the run's exit code."""
-    from pipeline import line
+    from pipeline import assembly
     from pipeline.launcher import Post, launch
 
     _check(settings)
     screen.launched = True
     posts = [
         Post("sink", guarded(lambda: sink.main(settings, screen)), restart=False),
-        Post("ventilator", guarded(lambda: line.ventilate(settings, screen.told)), restart=False),
+        Post("ventilator", guarded(lambda: assembly.ventilate(settings, screen.told)), restart=False),
     ]
     for number, jobs in enumerate(shares(settings), start=1):
         work = replace(settings, jobs=jobs)
@@ -60,9 +60,9 @@ def _check(settings: Settings) -> None:
 
 
 def _worker(settings: Settings, screen: Screen) -> Callable[[], int]:
-    from pipeline import line
+    from pipeline import assembly
 
-    return lambda: line.work(settings, screen.told)
+    return lambda: assembly.work(settings, screen.told)
 
 
 def shares(settings: Settings) -> list[int]:

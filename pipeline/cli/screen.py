@@ -56,7 +56,7 @@ class Screen:
 
     def _show(self, text: bytes) -> None:
         self._put(ERASE)
-        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.write(text if text.endswith(b"\n") else text + b"\n")  # else the line would wipe it out
         sys.stderr.flush()
 
     def _draw(self, status: Status) -> None:

@@ -26,9 +26,9 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Be the sink; the run's exit code."""
-    from pipeline import line
+    from pipeline import assembly
 
     try:
-        return line.collect(settings, screen.told, screen.errors)
+        return assembly.collect(settings, screen.told, screen.errors)
     finally:
         screen.finish()

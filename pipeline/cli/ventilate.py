@@ -24,6 +24,6 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Be the ventilator; the run's exit code."""
-    from pipeline import line
+    from pipeline import assembly
 
-    return line.ventilate(settings, screen.told)
+    return assembly.ventilate(settings, screen.told)

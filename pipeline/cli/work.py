@@ -30,9 +30,9 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Be a worker until KILL; 0 then."""
-    from pipeline import line
+    from pipeline import assembly
     from pipeline.machine import usable_cpus
     from pipeline.processes import keep
 
     work = replace(settings, jobs=settings.jobs or usable_cpus())
-    return keep(guarded(lambda: line.work(work, screen.told)))
+    return keep(guarded(lambda: assembly.work(work, screen.told)))
