@@ -22,8 +22,8 @@ LOST = "the sink was started again and has lost what it had settled"
 class Accord:
     """What the ventilator says of its run, and what the sink has confirmed."""
 
-    def __init__(self, run: str, fingerprint: str, now: float, patience: float) -> None:
-        self.sink = Watch("sink", now, patience)
+    def __init__(self, run: str, fingerprint: str, now: float, patience: float, beat: float = 1.0) -> None:
+        self.sink = Watch("sink", now, patience, beat)
         self.run = Run(run, 0, fingerprint, "feeding", -1, "")
         self.confirmed = False
         """Whether the sink has said that this is its run."""
@@ -59,7 +59,8 @@ class Accord:
         if ack.heard != self._heard:
             self._heard = ack.heard
             self._own.heard(now)
-        if ack.run and ack.run != self.run.run and ack.fingerprint == self.run.fingerprint and not self.confirmed:
+        same = ack.fingerprint == self.run.fingerprint and not 0 <= ack.total <= ack.low
+        if ack.run and ack.run != self.run.run and same and not self.confirmed:
             self.run, self.resumed = replace(self.run, run=ack.run), True
         return ack.run == self.run.run
 

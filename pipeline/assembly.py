@@ -52,7 +52,7 @@ def ventilate(settings: Settings, told: Told) -> int:
         patience=settings.patience,
     )
     with _Post("ventilator", place, told) as post:
-        own = post.begin(("desk", "lane"), verbose=settings.verbose > 0)
+        own = post.begin(verbose=settings.verbose > 0)
         first, last = (int(port) for port in settings.lane_ports.split("-"))
         stem = place.desk.rpartition(":")[0] if place.is_tcp else f"ipc://{place.folder}"
         ports = range(first, last + 1) if place.is_tcp else None
@@ -77,7 +77,7 @@ def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | No
     raise_descriptor_limit()
     order = Order(settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience)
     with _Post("sink", place, told) as post:
-        own = post.begin(("results", "control"), verbose=settings.verbose > 0)
+        own = post.begin(verbose=settings.verbose > 0)
         edges: dict[Port, Edge] = {Port.OUTPUT: post.own(output), Port.JOURNAL: post.own(NoJournal())}
         edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))
         edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
@@ -98,7 +98,7 @@ def work(settings: Settings, told: Told) -> int:
     slots = settings.jobs or usable_cpus()
     with _Post("worker", place, told) as post:
         executor = post.own(_executor(settings, slots))
-        own = post.begin((), verbose=settings.verbose > 0)
+        own = post.begin(verbose=settings.verbose > 0)
         edges = {Port.EXECUTOR: executor}
         edges[Port.LANES] = post.own(calling.lane(own))
         edges[Port.RESULTS] = post.own(calling.results(own))
@@ -140,8 +140,9 @@ class _Post:
         self._signals = self._stack.enter_context(Signals())
         return self
 
-    def begin(self, binds: tuple[str, ...], *, verbose: bool) -> Sockets:
+    def begin(self, *, verbose: bool) -> Sockets:
         """Take the lock of the place, sweep what a killed owner left there, make this process's own context."""
+        binds = places.BOUND.get(self._role, ())
         if binds and self._place.folder:
             lock = Lock(self._place.folder, self._role)
             self._stack.callback(lock.release)

@@ -55,6 +55,12 @@ class Audience:
             self._feeding = -NEVER
         return []
 
+    def forget(self, now: float) -> None:
+        """Who has been silent for three times the liveness is no member any more; its results are others' now."""
+        for name in [name for name, peer in self._peers.items() if now - peer.heard > 3 * self._liveness]:
+            del self._peers[name]
+            self._again.pop(name, None)
+
     def asked_again(self) -> tuple[Again, ...]:
         """Of each worker, what its last pulse spoke of and never came."""
         return tuple(self._again.values())

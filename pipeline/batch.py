@@ -97,7 +97,7 @@ class Batch:
         for at in failed:
             line, story = self.failures.pop(at)
             notes.append(Note(self.first + at, "exception", 1, _plain(line).decode()))
-            stories.append(_plain(story or f"{line}\n"))
+            stories.append(_plain(story))
         output, ends = self.arena.outputs(low, high)
         return Done(self.first + low, high - low, output, ends, b"".join(stories), tuple(notes), seconds)
 

@@ -43,7 +43,7 @@ def find(spec: str, flag: str) -> Callable[..., Any]:
         msg = f"{flag} {spec}: {place} has no {name}"
         raise UsageError(msg) from None
     if not callable(found):
-        msg = f"{flag} {spec}: {name} is a {type(found).__name__}, which cannot be called"
+        msg = f"{flag} {spec}: {name} cannot be called: it is of type {type(found).__name__}"
         raise UsageError(msg)
     function: Callable[..., Any] = found
     return function

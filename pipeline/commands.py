@@ -153,10 +153,8 @@ def file_of(record: bytes) -> int:
 def failed(task: int, argv: list[bytes], fault: OSError) -> Outcome:
     """The outcome of a task that could not be started, with the codes that a shell has for it."""
     code = EXIT_CODES.get(fault.errno or 0, 0)
-    if code == NOT_FOUND:
-        text = f"exit {code}: command not found: {shown(argv[:1])}"
-    else:
-        text = f"{fault.strerror}: {shown(argv)}"
-        text = f"exit {code}: {text}" if code else text
-    note = Note(task, "exit" if code else "exception", code, text)
-    return Outcome(task, b"", f"{text}\n".encode(), note, 0.0)
+    text = f"command not found: {shown(argv[:1])}" if code == NOT_FOUND else f"{fault.strerror}: {shown(argv)}"
+    if not code:
+        return Outcome(task, b"", b"", Note(task, "exception", code, text), 0.0)
+    text = f"exit {code}: {text}"  # as a shell would say it: a note of an exit code alone is not shown
+    return Outcome(task, b"", f"{text}\n".encode(), Note(task, "exit", code, text), 0.0)

@@ -21,8 +21,8 @@ class Desk:
     """The workers of one ventilator. `word` is what a Welcome says but for the lane."""
 
     def __init__(self, stock: Stock, word: Welcome, now: float, patience: float) -> None:
-        self.watch = Watch("worker", now, patience)
-        self._early: dict[bytes, Pulse] = {}
+        self.watch = Watch("worker", now, patience, word.interval)
+        self._early: dict[str, tuple[bytes, Pulse, float]] = {}
         self.lanes = Lanes(stock)
         self.word = word
         self._digest, self._command = "", ""
@@ -33,7 +33,7 @@ class Desk:
         """A worker's pulse. `judged`: the own Ack is as new as its, so what it does not hold may be sent again."""
         heard = self.watch.heard(now)
         if not self.word.run:
-            self._early[peer] = pulse
+            self._early[pulse.worker] = (peer, pulse, now)
             return heard
         return heard + self._answer(peer, pulse, judged, now)
 
@@ -42,7 +42,8 @@ class Desk:
         self.word = replace(self.word, run=run)
         self.watch.expect(now)
         early, self._early = self._early, {}
-        return [send for peer, pulse in early.items() for send in self.pulsed(peer, pulse, True, now)]
+        recent = [(peer, pulse) for peer, pulse, heard in early.values() if now - heard <= self.word.liveness]
+        return [send for peer, pulse in recent for send in self.pulsed(peer, pulse, True, now)]
 
     def _answer(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
         if self._digest and pulse.digest != self._digest:
@@ -81,6 +82,7 @@ class Desk:
     def left(self, worker: str) -> list[Send]:
         """A worker said goodbye: it holds nothing any more."""
         lane = self.lanes.of(worker)
+        self._early.pop(worker, None)
         if lane is None:
             return []
         self.lanes.close(lane)

@@ -21,14 +21,20 @@ class Verdict:
     def __init__(self) -> None:
         self.kill: Kill | None = None
         self.outcome, self.reason = errors.OK, ""
+        self._broken = False
+
+    def break_off(self, failure: str) -> None:
+        """The output can take no more: whatever is said, the run is not complete."""
+        self._broken, self.reason = True, failure
+        self.outcome = errors.STDOUT_CLOSED if failure == errors.CLOSED else errors.INCOMPLETE
 
     def say(self, kill: Kill) -> bool:
         """The run ends so; False if it already ends so, or harder."""
         if self.kill and (self.kill.mode == "done" or HARDER[kill.mode] <= HARDER[self.kill.mode]):
             return False
-        if not self.kill:
+        if not self.kill and not self._broken:
             self.outcome = errors.outcome(kill.mode, kill.reason, kill.failed)
-        self.kill, self.reason = kill, kill.reason
+        self.kill, self.reason = kill, self.reason if self._broken else kill.reason
         return True
 
 
@@ -62,6 +68,6 @@ def reason_to_end(departure: Departure, held: Held, ties: Ties, now: float, live
         return None
     if held.is_empty:
         return departure.outcome, departure.reason
-    if departure.alone and not held.unfinished.tasks and ties.sink.silent(now, liveness):
+    if not held.unfinished.tasks and ties.sink.silent(now, liveness):
         return errors.INCOMPLETE, "results were left that no sink answered for"
     return None

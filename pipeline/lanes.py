@@ -24,7 +24,9 @@ GROWTH = 4
 CHUNK_SIZE = 512 << 10
 """Bytes that a chunk should not pass; a larger record travels whole."""
 IN_FLIGHT = 8 << 20
-"""Bytes on one lane past which nothing is added."""
+"""Bytes on the way to a worker past which nothing is added; what it holds is for its credit and the window to bound."""
+MOST_SPANS = 4096
+"""Chunks in one worker's hands at most: each costs room in its pulses and time to go through."""
 SUSPECT = 2.0
 """Seconds until a worker is lost that can't be reached."""
 UNSEEN, SPEED = 3.0, 1e6
@@ -45,7 +47,9 @@ class Lane:
         self.size = 0
         self.chunk = 1
         self._done, self._lost = pulse.done, 1.0
-        self._unseen: list[tuple[int, float, int]] = []  # sequence, sent at, bytes
+        self._unseen: list[tuple[int, int]] = []  # sequence, bytes
+        self._since = now
+        """When the oldest unseen chunk began to be the next to be seen."""
 
     def pulsed(self, pulse: Pulse, peer: bytes, now: float) -> None:
         """Take in what the worker says of itself, but for what it holds."""
@@ -54,7 +58,7 @@ class Lane:
         self.allowed = pulse.allowed if here else max(0, pulse.allowed - pulse.seen)
         if here:
             if self._unseen and pulse.seen >= self._unseen[0][0]:
-                self._lost = 1.0
+                self._lost, self._since = 1.0, now
             self._unseen = [unseen for unseen in self._unseen if unseen[0] > pulse.seen]
         if pulse.done != self._done and pulse.pace:
             self.chunk = max(1, min(self.chunk * GROWTH, int(WORK / pulse.pace)))
@@ -62,14 +66,16 @@ class Lane:
 
     def room(self) -> int:
         """How many chunks may be sent now."""
-        if not self.at or self.size >= IN_FLIGHT:
+        if not self.at or sum(size for _, size in self._unseen) >= IN_FLIGHT:
             return 0
-        return max(0, self.allowed - self.sequence)
+        return max(0, min(self.allowed - self.sequence, MOST_SPANS - len(self.out)))
 
     def carry(self, span: Span, now: float) -> Span:
         """The span goes out on this lane as its next sequence."""
         self.sequence += 1
-        self._unseen.append((self.sequence, now, len(span.body)))
+        if not self._unseen:
+            self._since = now
+        self._unseen.append((self.sequence, len(span.body)))
         sent = Span(span.first, span.count, span.body, self.number, self.sequence)
         self.hold(sent)
         return sent
@@ -112,8 +118,8 @@ class Lane:
         """Whether the lane swallows what it is given while its worker's pulses come: it wants a new connection."""
         if not self._unseen or not self.at:
             return False
-        _, since, size = self._unseen[0]
-        return self.heard > since and now - since > (UNSEEN + size / SPEED) * self._lost
+        _, size = self._unseen[0]
+        return self.heard > self._since and now - self._since > (UNSEEN + size / SPEED) * self._lost
 
     def rebind(self, number: int) -> None:
         """A new connection under a new number; what the old one carried is judged by the next pulse that knows it."""

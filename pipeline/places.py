@@ -27,6 +27,8 @@ DESK, RESULTS, CONTROL = 5557, 5558, 5559
 """The ports of the ZeroMQ guide."""
 WAIT = 2.0
 """Seconds to wait for an owner that may be about to leave."""
+BOUND = {"sink": ("results", "control"), "ventilator": ("desk", "lane")}
+"""What the names of the sockets begin with that each owner of a lock binds."""
 
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
@@ -125,10 +127,11 @@ def claim_folder(folder: str) -> None:
 class Lock:
     """A place for one owner. Held as long as the object's process lives, so a kill -9 lets go of it."""
 
-    def __init__(self, folder: str, role: str) -> None:
+    def __init__(self, folder: str, role: str, wait: float = WAIT) -> None:
+        """Waits so many seconds for an owner to leave. Raises PipelineError, naming the owner, if it does not."""
         self._path = Path(folder, f"{role}.lock")
         self._file = self._open()
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + wait
         while not self._try():
             if time.monotonic() > deadline:
                 owner = os.pread(self._file, 4096, 0).decode(errors="replace").strip()
@@ -181,6 +184,20 @@ def sweep(folder: str, prefix: str) -> None:
     for path in Path(folder).glob(f"{prefix}*"):
         if stat.S_ISSOCK(path.lstat().st_mode):
             path.unlink(missing_ok=True)
+
+
+def tidy(folder: str) -> None:
+    """Remove what killed owners left in a pipeline's folder, and the folder, unless somebody else is at work there."""
+    if not folder or not os.path.isdir(folder):
+        return
+    locks = []
+    with suppress(PipelineError):
+        for role, prefixes in BOUND.items():
+            locks.append(Lock(folder, role, wait=0))
+            for prefix in prefixes:
+                sweep(folder, prefix)
+    for lock in locks:
+        lock.release()
 
 
 def live_names() -> list[str]:

@@ -87,6 +87,11 @@ class RangeSet:
         """All below this number is in."""
         return self._highs[0] if self._lows and self._lows[0] == 0 else 0
 
+    @property
+    def end(self) -> int:
+        """All from this number on is not in."""
+        return self._highs[-1] if self._highs else 0
+
     def above_low_water(self) -> Ranges:
         """The ranges that do not start at 0."""
         skip = 1 if self._lows and self._lows[0] == 0 else 0

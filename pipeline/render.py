@@ -38,11 +38,11 @@ def place(settings: Settings) -> str:
     return "".join(words) + (" --insecure" if settings.insecure else "")
 
 
-def sentence(told: Sentence, where: str) -> str:
-    """What is told, for a person; `where` is the place that stations started now must be given."""
+def sentence(told: Sentence, where: str | None) -> str:
+    """What is told, for a person; `where` is the place that stations started now must be given, None: start none."""
     if isinstance(told, Missing):
         lack, start, _ = _ROLES[told.who]
-        return f"{lack}; start one with `{start.format(where)}`"
+        return lack if where is None else f"{lack}; start one with `{start.format(where)}`"
     return SENTENCES[type(told)](told)
 
 
@@ -66,7 +66,7 @@ SENTENCES: dict[type, Callable[[Any], str]] = {
     Refused: lambda told: f"{plain(told.name)} was turned away: {plain(told.reason)}",
     Foreign: lambda told: plain(foreign(told.version)),
     Began: lambda told: f"{plain(told.role)} {told.pid} has a context of its own, {plain(told.context)}",
-    Ended: lambda told: f"the {plain(told.role)} ends: {plain(told.reason)}",
+    Ended: lambda told: f"the {plain(told.role)} ends: " + "\n".join(map(plain, told.reason.splitlines())),
 }
 
 

@@ -176,7 +176,9 @@ class Roster:
             # a worker that still lives has had its KILL, or started too late for it and would wait for another run
             late = [life.name for life in self._lives.values() if life.living and life.restart]
             return [PassOn(name, SIGTERM) for name in late]
-        return [*_untold(self._sink.name, status), *self._harshly(now)]
+        # what they hold has nowhere to go any more: a second word, that nothing be finished first
+        twice = [PassOn(name, SIGTERM) for name in self._living()]
+        return [*_untold(self._sink.name, status), *self._harshly(now), *twice]
 
     def _worker_ended(self, life: _Life, status: int, now: float) -> list[Decision]:
         """It has had its KILL, or it never can work, or it is started again, later each time."""
@@ -202,9 +204,10 @@ class Roster:
         return [PassOn(self._sink.name, SIGTERM)]
 
     def _harshly(self, now: float) -> list[Decision]:
-        """SIGTERM to all that live, and SIGKILL the next time."""
+        """SIGTERM to all that live, SIGKILL the next time. Who listens takes a bare one for an earlier one's echo."""
         signum, self._harsher, self._harsher_at = self._harsher, SIGKILL, now + GRACE
-        return [Signal(name, signum) for name in self._living()]
+        words = (Signal,) if signum == SIGKILL else (Signal, PassOn)
+        return [word(name, signum) for name in self._living() for word in words]
 
     def _close(self) -> None:
         """Nobody is started any more."""

@@ -179,6 +179,8 @@ def _wrong_tasks(settings: Settings) -> str:
     """What is wrong with the tasks and the times; empty if nothing."""
     if settings.files and settings.arguments is not None:
         return "tasks come from files or from :::, not from both"
+    if settings.block and settings.arguments is not None:
+        return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
     if settings.liveness <= settings.interval:
         return f"--liveness must be longer than --interval ({settings.interval:g} s)"
     return ""

@@ -37,14 +37,13 @@ class Sink:
 
     def __init__(self, order: Order, epoch: str, birth: int, now: float, restored: Restored | None = None) -> None:
         self.order = order
-        self.done, self.outcome, self.reason = False, errors.OK, ""
-        self.verdict = Verdict()
+        self.done, self.outcome, self.reason, self.verdict = False, errors.OK, "", Verdict()
         self.ledger = Ledger(restored or Restored())
         self.writing = Writing(self.ledger, order.spill_limit, keep_order=order.keep_order)
         self.audience = Audience(self.ledger, order.liveness, now)
         self.speech = Speech(self.ledger, epoch, birth, now)
         self._broken, self._next, self._soon, self._broken_input = False, now, False, ""
-        self._ventilator = Watch("ventilator", now, order.patience)
+        self._ventilator = Watch("ventilator", now, order.patience, order.interval)
         self._hears: Hearing = {
             Result: self._result,
             Written: self._safe,
@@ -72,7 +71,7 @@ class Sink:
         """Ack, say all that is at each interval, and go when everybody is gone."""
         self._soon = False
         sends = self._ventilator.tick(now)
-        if self.verdict.kill is None and self.ledger.run and self.ledger.is_complete:
+        if self.verdict.kill is None and self.ledger.run and self.writing.is_complete:
             sends += self._end_run("done", self._broken_input)
         if now >= self._next:
             self._next = now + self.order.interval
@@ -88,13 +87,11 @@ class Sink:
     def _durable(self, durable: Durable, now: float) -> list[Send]:
         if self.ledger.durable(durable.number):
             self.speech.hurry(now)
-            self._soon = self._soon or self.ledger.is_complete
+            self._soon = self._soon or self.writing.is_complete
         return []
 
     def _pulsed(self, pulse: Pulse, now: float) -> list[Send]:
-        if self.audience.pulsed(pulse, now):
-            self.speech.hurry(now)
-        return []
+        return self.speech.hurry(now) if self.audience.pulsed(pulse, now) else []
 
     def _result(self, result: Result, _: float) -> list[Send]:
         if result.run != self.ledger.run or self._broken:
@@ -105,37 +102,40 @@ class Sink:
         sends = self.writing.safe(word)
         if word.failure and not self._broken:
             self._broken = True
+            self.verdict.break_off(word.failure)
             sends += self._end_run("now", word.failure)
-            self.outcome = errors.STDOUT_CLOSED if word.failure == errors.CLOSED else errors.INCOMPLETE
         return sends
 
     def _fed(self, run: Run, now: float) -> list[Send]:
         """The ventilator's state; the first one names the run."""
         ledger, self.speech.heard = self.ledger, run.number
+        if run.run != ledger.run:
+            self.speech.hurry(now)
         if not ledger.run and not self.verdict.kill:
             ledger.run, ledger.fingerprint = run.run, run.fingerprint
-        self.speech.hurry(now)
         if run.run != ledger.run:
             return []
         self.audience.fed(now)
         sends = self._ventilator.heard(now)
         if run.state == "stopped" and not self.verdict.kill:
             return sends + self._end_run("soon", run.reason or "the ventilator stopped")
+        if run.state == "ended":
+            self._broken_input = run.reason
         if run.state == "ended" and ledger.total < 0:
-            ledger.total, self._broken_input = run.total, run.reason
+            ledger.total = run.total
             sends.append(Send(Port.JOURNAL, ledger.entry((), 0, spilled=False)))
         return sends
 
     def _end_run(self, mode: Literal["done", "soon", "now"], reason: str) -> list[Send]:
         """Say KILL; a later, harder one replaces it."""
         kill = Kill(self.ledger.run, mode, reason, self.ledger.failed)
-        if not self.verdict.say(kill):
-            return []
-        self.outcome, self.reason = self.verdict.outcome, reason
-        return [Send(Port.CONTROL, kill)]
+        news = self.verdict.say(kill)
+        self.outcome, self.reason = self.verdict.outcome, self.verdict.reason
+        return [Send(Port.CONTROL, kill)] if news else []
 
     def _beat(self, now: float) -> list[Send]:
         self.speech.due = now
+        self.audience.forget(now)
         status = self.status(now)
         repeated = [Send(Port.CONTROL, self.verdict.kill)] if self.verdict.kill else []
         return [*repeated, Send(Port.CONTROL, status), Send(Port.TOLD, status)]

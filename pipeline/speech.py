@@ -24,9 +24,10 @@ class Speech:
         self.due = now
         self._last = -NEVER
 
-    def hurry(self, now: float) -> None:
-        """There is news."""
+    def hurry(self, now: float) -> list[Send]:
+        """There is news, to be said soon; nothing to send yet."""
         self.due = min(self.due, max(now, self._last + COALESCED))
+        return []
 
     def ack(self, now: float, audience: Audience, *, full: bool) -> Send:
         """Say it."""

@@ -7,6 +7,7 @@ number first). A body is cut by offset, and copied once, when a chunk is made of
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errands import Records
@@ -80,24 +81,22 @@ class Stock:
 
     def settle(self, settled: RangeSet) -> None:
         """Forget what need not be sent again any more."""
-        for span in self._back:
-            if settled.inside(span.first, span.end):
-                self._replace(span, settled.outside(span.first, span.end))
+        if any(settled.inside(span.first, span.end) for span in self._back):
+            self._keep(lambda span: settled.outside(span.first, span.end))
 
     def adopt(self, claims: RangeSet) -> list[Span]:
         """What of `back` somebody turns out to hold; it is not sent again."""
-        adopted: list[Span] = []
-        for span in [span for span in self._back if claims.inside(span.first, span.end)]:
-            adopted += cut(span, claims.inside(span.first, span.end), self.recipe)
-            self._replace(span, claims.outside(span.first, span.end))
+        adopted = [part for span in self._back for part in cut(span, claims.inside(span.first, span.end), self.recipe)]
+        if adopted:
+            self._keep(lambda span: claims.outside(span.first, span.end))
         return adopted
 
-    def _replace(self, span: Span, rest: list[tuple[int, int]]) -> None:
-        self._back = [other for other in self._back if other is not span]
-        self.tasks -= span.count
-        self.size -= len(span.body)
-        for part in cut(span, rest, self.recipe):
-            self.put_back(part)
+    def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]]) -> None:
+        """Of each span that was to be sent again only these parts, all at once."""
+        before = self._back
+        self._back = [part for span in before for part in cut(span, rest_of(span), self.recipe)]
+        self.tasks += sum(span.count for span in self._back) - sum(span.count for span in before)
+        self.size += sum(len(span.body) for span in self._back) - sum(len(span.body) for span in before)
 
     def take(self, most: int, size: int, *, fresh: bool) -> Span | None:
         """The next at most `most` records of about `size` bytes, at least one; None if there is nothing to send."""

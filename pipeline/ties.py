@@ -37,6 +37,7 @@ class Ties:
 
     def join(self, welcome: Welcome, now: float) -> list[Send]:
         """Where the sink is; its silence counts from now."""
+        self.desk.beat = self.sink.beat = welcome.interval
         self.sink.expect(now)
         return [Send(Port.RESULTS, Connect(welcome.sink_at)), Send(Port.CONTROL, Connect(welcome.control_at))]
 

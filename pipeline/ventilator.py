@@ -43,7 +43,7 @@ class Ventilator:
     def __init__(self, feed: Feed, now: float) -> None:
         self.feed = feed
         self.done, self.outcome, self.reason = False, errors.OK, ""
-        self.accord = Accord(feed.run, feed.fingerprint, now, feed.patience)
+        self.accord = Accord(feed.run, feed.fingerprint, now, feed.patience, feed.interval)
         self.feeding = Feeding(feed.recipe, feed.window, feed.chunk)
         word = Welcome("", "run", "", feed.recipe, 0, "", feed.sink_at, feed.control_at, feed.interval, feed.liveness)
         self.desk = Desk(self.feeding.stock, word, now, feed.patience)
@@ -91,8 +91,13 @@ class Ventilator:
             sends += self.feeding.dispatch(self.accord.run.run, self.desk.lanes, now)
         return sends
 
+    @property
+    def _is_settled(self) -> bool:
+        """Whether there is nothing left for any worker to do."""
+        return 0 <= self.accord.run.total <= self.feeding.settled.low_water()
+
     def _reason_to_end(self, now: float) -> tuple[int, str] | None:
-        if self.desk.watch.lost(now) and self.accord.confirmed:
+        if self.desk.watch.lost(now) and self.accord.confirmed and not self._is_settled:
             return errors.INCOMPLETE, "no worker came back"
         return self.accord.lost(now, 2 * self.feed.interval)
 

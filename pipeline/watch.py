@@ -13,23 +13,25 @@ from pipeline.station import NEVER, Port, Send
 
 SOON = 2.0
 """Seconds of waiting after which a person is told."""
-BEAT = 1.0
-"""Seconds in which a peer that is there says something anyway."""
 
 
 class Watch:
     """One peer, as one station hears it."""
 
-    def __init__(self, who: Literal["ventilator", "worker", "sink"], now: float, patience: float) -> None:
+    def __init__(
+        self, who: Literal["ventilator", "worker", "sink"], now: float, patience: float, beat: float = 1.0
+    ) -> None:
         self._who: Literal["ventilator", "worker", "sink"] = who
         self._last, self._patience = now, patience
+        self.beat = beat
+        """Seconds in which a peer that is there says something anyway."""
         self.met = self._told = False
         self._repaired = now
 
     @property
     def deadline(self) -> float:
         """When silence becomes worth a word."""
-        return NEVER if self._told else self._last + (SOON + BEAT if self.met else SOON)
+        return NEVER if self._told else self._last + (SOON + self.beat if self.met else SOON)
 
     def expect(self, now: float) -> None:
         """Silence counts from now."""
@@ -54,7 +56,7 @@ class Watch:
 
     def lost(self, now: float) -> bool:
         """Whether it was there once and its patience is over."""
-        return self.met and self.silent(now, self._patience)
+        return self.met and self.silent(now, max(self._patience, 3 * self.beat))
 
     def repair_due(self, now: float, seconds: float) -> bool:
         """Whether to replace the connection now: silent so long, and not replaced within that time either."""

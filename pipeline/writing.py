@@ -48,6 +48,11 @@ class Writing:
         """Whether nothing is on its way, and nothing waits for its turn."""
         return not (self._writes or self._keeps or len(self._ledger.ahead))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tasks of the run are settled, and written."""
+        return self._ledger.is_complete and self.is_over
+
     def take(self, result: Result) -> list[Send]:
         """A result has come: what is new of it is written, or kept."""
         return [send for part in self._ledger.accept(result) for send in self.place(part)]

@@ -7,6 +7,7 @@ not here. After the last fault nothing is repaired for the line: it must do that
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from lives import Lives
 from plan import LIVENESS
@@ -35,6 +36,13 @@ class Faults:
             if kind in self._kinds:
                 self._schedule(kind, rate)
         self._clock.at(self._clock.plan.calm_after, self._calm)
+        if self._clock.plan.stop:
+            self._clock.at(self._clock.plan.stop_at, self._stop)
+
+    def _stop(self) -> None:
+        mode: Literal["soon", "now"] = "soon" if self._clock.plan.stop == "soon" else "now"
+        self._log.tell(self._clock.now, "stop", mode)
+        self._lives.sink.deliver(Stop(mode, "^C"))
 
     def _schedule(self, kind: str, rate: float) -> None:
         self._clock.at(self._clock.now + self._clock.rng.expovariate(rate), partial(self._strike, kind, rate))

@@ -47,10 +47,15 @@ class Lives:
         return [self.ventilator, self.sink, *self.workers]
 
     def is_over(self) -> bool:
-        """Whether nobody has anything left to do; a worker that came too late waits for another run."""
-        if self._ways.ventilator.is_running or self._ways.sink.is_running:
+        """Whether nobody has anything left to do; a worker or ventilator that came too late waits for another run."""
+        if self._ways.sink.is_running or (self._ways.ventilator.is_running and not self.is_ventilator_late()):
             return False
         return not any(isinstance(one.station, Worker) and one.station.voice.run for one in self.running())
+
+    def is_ventilator_late(self) -> bool:
+        """Whether it came back when all was over already: it has met no run, and waits for a sink."""
+        station = self._ways.ventilator.station
+        return isinstance(station, Ventilator) and not station.accord.confirmed and not self._ways.sink.is_running
 
     def hire(self) -> None:
         """One more worker."""

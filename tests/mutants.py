@@ -11,7 +11,7 @@ from typing import Any
 
 from line import Line
 
-from pipeline import held
+from pipeline import held, worker
 from pipeline.accord import Accord
 from pipeline.desk import Desk
 from pipeline.errands import Connect, Written
@@ -193,7 +193,44 @@ def _keeps_silent_about_order(_: Method) -> Method:
     return place
 
 
+def _fresh_below(_: Method) -> Method:
+    def read(self: Feeding, records: Any, lanes: Lanes) -> list[Any]:
+        self._reading = False
+        span = Span(records.first, records.count, records.body)
+        known = RangeSet((*self.settled.inside(span.first, span.end), *lanes.claimed().inside(span.first, span.end)))
+        if not known.tasks:
+            self.stock.add(records)
+            return []
+        for part in cut(span, self.settled.outside(span.first, span.end), self.stock.recipe):
+            self.stock.put_back(part)
+        for lane in lanes:
+            lanes.adopt(lane)
+        return []
+
+    return read
+
+
+def _waits_at_the_end(method: Method) -> Method:
+    def reason(*args: Any) -> Any:
+        end = method(*args)
+        return None if end and "left that no sink" in end[1] else end
+
+    return reason
+
+
 MUTANTS = [
+    Mutant(
+        "what lies below the settled is never fresh",
+        Feeding,
+        "read",
+        _fresh_below,
+        None,
+        {"keep_order": True, "spill_limit": 4, "tasks": 60, "long": 5.0, "window": 1 << 20, "workers": 3}
+        | {"faults": {"restart ventilator": 0.6, "kill worker": 0.2}},
+    ),
+    Mutant(
+        "a worker whose run has ended does not wait for a sink that is gone", worker, "reason_to_end", _waits_at_the_end
+    ),
     Mutant("a result is kept until it is answered", Unanswered, "keep", nothing(None)),
     Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", nothing(())),
     Mutant(
@@ -239,7 +276,7 @@ MUTANTS = [
     Mutant("repair of a lane", Lane, "overdue", nothing(answer=False)),
     Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect)),
     Mutant("repair of the ventilator's results", Accord, "beat", but_not(Port.RESULTS, Connect)),
-    Mutant("Ack is repeated", Sink, "_beat", _no_ack),
+    Mutant("Ack is repeated", Sink, "_beat", _no_ack, alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
     Mutant("Run is repeated", Accord, "beat", but_not(Port.RESULTS, Run)),
     Mutant("Kill is repeated", Sink, "_beat", but_not(Port.CONTROL, Kill)),
     Mutant("Welcome is repeated", Desk, "welcome_all", nothing([]), alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),

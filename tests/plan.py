@@ -6,7 +6,7 @@ A swarm: every seed draws its own kinds of faults and its own rates, so that som
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""
@@ -36,6 +36,9 @@ class Plan:
     faults: dict[str, float]
     calm_after: float = 12.0
     spill_limit: int = 10 << 30
+    stop: str = ""
+    """How somebody ends the run early: soon or now; empty: nobody does."""
+    stop_at: float = 0.0
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
@@ -51,7 +54,7 @@ def plan(seed: int) -> Plan:
     """What this seed draws."""
     rng = random.Random(seed)
     chosen = rng.sample(KINDS, rng.randint(0, 4))
-    return Plan(
+    drawn = Plan(
         seed=seed,
         tasks=rng.choice([0, 1, 7, 30, 60]),
         workers=rng.randint(1, 3),
@@ -65,6 +68,10 @@ def plan(seed: int) -> Plan:
         delay=rng.choice([0.001, 0.02, 0.3]),
         faults={kind: rng.choice([0.05, 0.2, 0.6]) for kind in chosen},
     )
+    # a sink that is started again does not know that its run was to end: its journal has no place for a Kill yet
+    stop = rng.choice(["soon", "now"]) if rng.random() < 0.1 and "restart sink" not in chosen else ""
+    limit = rng.choice([10 << 30, 10 << 30, 4])
+    return replace(drawn, stop=stop, stop_at=10 * rng.random(), spill_limit=limit)
 
 
 def fails(task: int) -> bool:

@@ -71,8 +71,8 @@ class Promises:
                 raise Violation(f"acked {low}-{high}, which is not on the disk")
 
     def check_end(self) -> None:
-        """Everybody has gone."""
-        if sorted(self._disk.output) != list(range(self._plan.tasks)):
+        """Everybody has gone. Of a run that was ended early only what was written counts, which is checked before."""
+        if not self._plan.stop and sorted(self._disk.output) != list(range(self._plan.tasks)):
             missing = sorted(set(range(self._plan.tasks)) - set(self._disk.output))
             raise Violation(f"never written: {missing}")
 
@@ -88,5 +88,5 @@ def check_window(plan: Plan, station: Station) -> None:
 def check_outcome(plan: Plan, process: Process) -> None:
     """At the end, of sink and ventilator."""
     failed = any(fails(task) for task in range(plan.tasks))
-    if process.station.outcome != int(failed):
+    if process.station.outcome != int(failed) and not (plan.stop and process.station.outcome in {0, 130}):
         raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -189,3 +190,29 @@ def test_where_nothing_runs_it_is_told_and_ends_with_3(
     shown = pipe(command)
     assert (shown.returncode, shown.stdout) == (3, "")
     assert "nothing runs there" in shown.stderr
+
+
+def test_what_stations_would_say_of_a_place_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
+    shown = pipe("run", "echo", ":::", "x")
+    assert shown.returncode == 2
+    assert shown.stderr.count("cannot make the folder") == 1
+
+
+def test_a_killed_sink_leaves_nothing_and_nobody_is_asked_to_start_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    words = [sys.executable, "-m", "pipeline", "run", "-v", "echo {}; sleep {}", ":::", "1000"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        told = [process.stderr.readline()]
+        while " has a context" not in told[-1] or "sink" not in told[-1]:
+            told.append(process.stderr.readline())
+        os.kill(int(told[-1].split()[2]), signal.SIGKILL)
+        told += process.stderr.readlines()
+        assert process.wait(WITHIN) == 3
+    assert "pipe: sink was killed by SIGKILL\n" in told
+    assert "start one" not in "".join(told)
+    assert list((tmp_path / "pipe").iterdir()) == []

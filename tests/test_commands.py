@@ -161,8 +161,7 @@ def test_what_cannot_be_an_argument_fails_alone() -> None:
     assert {task: note.kind for task, note in it.notes.items()} == {1: "exception", 3: "exception"}
     assert "NUL" in it.notes[1].text
     assert "Argument list too long" in it.notes[3].text
-    assert b"NUL" in it.errors
-    assert b"Argument list too long" in it.errors
+    assert it.errors == b""  # the notes are shown: said there, it would be said twice
 
 
 def test_many_that_cannot_start_are_all_told() -> None:

@@ -37,7 +37,7 @@ def test_a_callable_written_wrong_is_refused_at_once(call: str, names: str) -> N
     [
         ("no_such_module_here:f", "No module named 'no_such_module_here'"),
         ("json:no_such_name", "json has no no_such_name"),
-        ("math:pi", "pi is a float, which cannot be called"),
+        ("math:pi", "pi cannot be called: it is of type float"),
     ],
 )
 def test_a_callable_that_is_not_one_breaks_with_2(start: Start, call: str, names: str) -> None:

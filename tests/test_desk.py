@@ -74,8 +74,13 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
         assert desk.pulsed(b"ann", ANN, judged=True, now=1.0) == []
     assert desk.pulsed(b"bob", BOB, judged=True, now=2.0) == []
     assert (len(desk.lanes), desk.expire(100.0)) == (0, [])
+    assert desk.pulsed(b"cid", replace(ANN, worker="cid"), judged=True, now=100.0) == []
+    assert desk.pulsed(b"bob", BOB, judged=True, now=100.0) == []
+    assert desk.pulsed(b"dan", replace(ANN, worker="dan"), judged=True, now=100.0) == []
+    assert desk.left("dan") == []
+    # ann has been silent for longer than the liveness, and dan has left
     assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
-    assert desk.opened(Opened(2, "ipc://2")) == [welcome("bob", 2)]
+    assert desk.opened(Opened(1, "ipc://1")) == [welcome("bob", 1)]  # it was the first to call
 
 
 def test_it_says_that_no_worker_comes(stock: Stock) -> None:

@@ -108,5 +108,7 @@ def test_the_end_of_the_run_is_no_failure_of_the_worker() -> None:
     leaving.asked(Stop("soon", "^C"))
     assert leaving.run_ends(soon)
     assert not leaving.run_ends(soon)
-    assert reason_to_end(leaving, held(unanswered=True), ties(), 50.0, 10.0) is None
+    assert reason_to_end(leaving, held(unanswered=True), ties(45.0), 50.0, 10.0) is None
     assert reason_to_end(leaving, held(), ties(), 50.0, 10.0) == (errors.OK, "^C")
+    left = (errors.INCOMPLETE, "results were left that no sink answered for")
+    assert reason_to_end(leaving, held(unanswered=True), ties(5.0), 50.0, 10.0) == left

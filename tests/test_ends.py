@@ -56,3 +56,14 @@ def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str
     )
     words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
     assert subprocess.run(words, check=False, timeout=WITHIN, cwd=Path(__file__).parent.parent).returncode == 0
+
+
+def test_without_a_stderr_the_exit_code_has_to_do() -> None:
+    script = (
+        "import os\nfrom pipeline.cli.ends import ended\nfrom pipeline.errors import UsageError\n"
+        "def run(): raise UsageError('x')\nos._exit(ended(run))"
+    )
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        root = Path(__file__).parent.parent
+        shown = subprocess.run([sys.executable, "-c", script], stderr=full, check=False, timeout=WITHIN, cwd=root)
+    assert shown.returncode == 2

@@ -25,7 +25,7 @@ LONG = "echo >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
         ("run no-such-command", 2, "command not found: no-such-command"),
         ("work no-such-command", 2, "command not found: no-such-command"),
         (f"run --call {ACTS}:nobody", 2, f"--call {ACTS}:nobody: {ACTS} has no nobody"),
-        (f"work --call {ACTS}:not_callable", 2, "not_callable is a int, which cannot be called"),
+        (f"work --call {ACTS}:not_callable", 2, "not_callable cannot be called: it is of type int"),
         ("run --call no_module:x", 2, "--call no_module:x: cannot import no_module: ModuleNotFoundError"),
         ("work --call /nowhere/a.py:x", 2, "--call /nowhere/a.py:x: there is no file /nowhere/a.py"),
         ("run -o /nowhere/out echo", 2, "cannot write /nowhere/out: no such folder: /nowhere"),

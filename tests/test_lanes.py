@@ -56,8 +56,13 @@ def test_no_room_before_it_is_bound_nor_with_too_much_in_flight() -> None:
     one.at = ""
     assert one.room() == 0
     one.at = "ipc://lane"
-    one.hold(Span(0, 1, b"x" * IN_FLIGHT))
+    assert one.room() == 4
+    one.hold(Span(0, 1, b"x" * IN_FLIGHT))  # in its hands, not on the way: that is no reason to starve it
+    assert one.room() == 4
+    one.carry(Span(1, 1, b"x" * IN_FLIGHT), 1.0)
     assert one.room() == 0
+    one.pulsed(replace(PULSE, seen=1, allowed=6), b"peer", 2.0)
+    assert one.room() == 5
 
 
 def test_what_was_seen_to_pass_and_is_not_held_goes_out_again() -> None:

@@ -14,7 +14,17 @@ import pytest
 
 from pipeline import places
 from pipeline.errors import PipelineError, UsageError
-from pipeline.places import Lock, Place, claim_folder, leave_folder, live_names, meeting_place, runtime_folder, sweep
+from pipeline.places import (
+    Lock,
+    Place,
+    claim_folder,
+    leave_folder,
+    live_names,
+    meeting_place,
+    runtime_folder,
+    sweep,
+    tidy,
+)
 from pipeline.settings import Settings
 
 WITHIN = 30.0
@@ -218,3 +228,28 @@ def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
     for lock in locks:
         lock.release()
     assert live_names() == []
+
+
+def left_behind(folder: str) -> None:
+    """What a sink and a ventilator leave that were killed."""
+    claim_folder(folder)
+    for name in ("results", "control", "desk", "lane.1.1"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"{folder}/{name}")
+    Path(folder, "sink.lock").write_text("pid 1")
+
+
+def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
+    left_behind(folder)
+    tidy(folder)
+    assert not Path(folder).exists()
+    tidy(folder)  # nothing to do, and nothing made
+    assert not Path(folder).exists()
+
+
+def test_where_somebody_is_at_work_nothing_of_his_is_tidied_away(folder: str) -> None:
+    left_behind(folder)
+    with held_elsewhere(folder, "sink"):
+        tidy(folder)
+        assert Path(folder, "control").exists()
+        assert Path(folder, "sink.lock").exists()

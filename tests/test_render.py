@@ -44,6 +44,7 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
         (Refused("host-2", "another command:\n\x1b[2J gzip"), "host-2 was turned away: another command:??[2J gzip"),
         (Began("sink", 47, "context 0x7f"), "sink 47 has a context of its own, context 0x7f"),
         (Ended("worker", "the sink is gone"), "the worker ends: the sink is gone"),
+        (Ended("worker", "--init failed:\n  a trace\x1b[2J"), "the worker ends: --init failed:\n  a trace?[2J"),
         (
             Foreign(b"", "pipe9"),
             "a peer speaks protocol pipe9, this is pipe1; install the same version of pipe on both sides",
@@ -57,6 +58,10 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
 )
 def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expected: str) -> None:
     assert render.sentence(told, " --name x") == expected
+
+
+def test_who_has_a_launcher_is_not_asked_to_start_anything() -> None:
+    assert render.sentence(Missing("worker"), None) == "no worker has checked in"
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,19 @@ def test_the_death_of_the_ventilator_stops_the_run(status: int, said: list[Decis
     assert (roster.done, roster.outcome) == (True, code)
 
 
+OTHERS = ("ventilator", "worker-1", "worker-2")
+ASKED_TWICE = [
+    *(word(name, SIGTERM) for name in OTHERS for word in (Signal, PassOn)),
+    *(PassOn(name, SIGTERM) for name in OTHERS),
+]
+"""They have nowhere to go with what they hold: nothing is finished first."""
+
+
 def test_the_death_of_the_sink_ends_all_others() -> None:
     roster = started()
     assert ends(roster, 0, sink=-SIGKILL) == [
         GiveUp("sink", "was killed by SIGKILL"),
-        Signal("ventilator", SIGTERM),
-        Signal("worker-1", SIGTERM),
-        Signal("worker-2", SIGTERM),
+        *ASKED_TWICE,
     ]
     assert ends(roster, 1, ventilator=-SIGTERM, w1=0) == []
     assert roster.deadline == 5
@@ -133,7 +139,7 @@ def test_the_death_of_the_sink_ends_all_others() -> None:
 
 def test_a_sink_that_could_not_start_gives_the_run_its_exit_code() -> None:
     roster = started()
-    assert ends(roster, 0, sink=2) == [Signal(name, SIGTERM) for name in ("ventilator", "worker-1", "worker-2")]
+    assert ends(roster, 0, sink=2) == ASKED_TWICE
     ends(roster, 0, ventilator=143, w1=0, w2=0)
     assert (roster.done, roster.outcome) == (True, 2)
 
@@ -142,7 +148,11 @@ def test_who_stays_after_the_sink_is_made_to_go() -> None:
     roster = started()
     ends(roster, 0, ventilator=0, w1=0, sink=0)
     assert roster.deadline == 2
-    assert roster.tick(2) == [Say("worker-2 did not end in time: SIGTERM"), Signal("worker-2", SIGTERM)]
+    assert roster.tick(2) == [
+        Say("worker-2 did not end in time: SIGTERM"),
+        Signal("worker-2", SIGTERM),
+        PassOn("worker-2", SIGTERM),
+    ]
     assert roster.tick(7) == [Say("worker-2 did not end in time: SIGKILL"), Signal("worker-2", SIGKILL)]
     assert roster.tick(12) == [Say("worker-2 did not end in time: SIGKILL"), Signal("worker-2", SIGKILL)]
     ends(roster, 12, w2=-SIGKILL)
@@ -166,8 +176,8 @@ def test_a_second_wish_has_a_grace_and_then_harsher_words() -> None:
     assert roster.deadline == 6
     assert roster.tick(6) == [
         Say("sink, worker-2 did not end in time: SIGTERM"),
-        Signal("sink", SIGTERM),
-        Signal("worker-2", SIGTERM),
+        *(word("sink", SIGTERM) for word in (Signal, PassOn)),
+        *(word("worker-2", SIGTERM) for word in (Signal, PassOn)),
     ]
     assert roster.tick(11) == [
         Say("sink, worker-2 did not end in time: SIGKILL"),

@@ -98,3 +98,21 @@ def test_there_is_no_summary_when_quiet_or_when_nothing_ran(
     screen.finish()
     screen.say("still here")
     assert paper.getvalue() == "pipe: still here\n"
+
+
+def test_without_a_stderr_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 -- it can't be closed: it is full
+    monkeypatch.setattr(sys, "stderr", full)
+    screen = Screen(Settings(), started=0.0)
+    screen.told(STATUS)
+    screen.say("a sentence")
+    screen.finish()
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+
+
+def test_in_a_launched_run_nobody_is_asked_to_start_a_station(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(name="run-7"))
+    screen.launched = True
+    screen.told(Missing("worker"))
+    assert paper.getvalue() == "pipe: no worker has checked in\n"

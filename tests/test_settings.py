@@ -110,6 +110,7 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("work", {"call": "nothing"}, "--call wants MODULE:FUNCTION"),
         ("work", {"call": "a:b", "init": "b:"}, "--init wants MODULE:FUNCTION"),
         ("run", {"command": ("x",), "files": ("a",), "arguments": ()}, "not from both"),
+        ("ventilate", {"block": 10, "arguments": ("a",)}, "--block cuts files or stdin"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(command: str, given: dict[str, Any], named: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.notices import Missing, Present
 from pipeline.station import NEVER, Port, Send
-from pipeline.watch import BEAT, SOON, Watch
+from pipeline.watch import SOON, Watch
 
 MISSING, PRESENT = [Send(Port.TOLD, Missing("sink"))], [Send(Port.TOLD, Present("sink"))]
 
@@ -30,7 +30,7 @@ def test_who_comes_in_time_is_not_spoken_of() -> None:
 def test_a_beat_is_granted_to_one_who_was_there() -> None:
     watch = Watch("sink", 0.0, patience=10.0)
     watch.heard(1.0)
-    assert watch.deadline == 1.0 + SOON + BEAT
+    assert watch.deadline == 1.0 + SOON + 1.0
     assert watch.tick(3.9) == []
     assert watch.tick(4.0) == MISSING
     assert watch.tick(5.0) == []

@@ -76,7 +76,7 @@ class Ways:
         """A new connection to the sink's broadcast."""
         link = self.links.once(process.name, "control", process.deliver)
         link.connect()
-        if self.last:
+        if self.last and self.sink.is_running:
             link.send(self.last)
 
     def forget(self, process: Process) -> None:

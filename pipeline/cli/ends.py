@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from pipeline.errors import INTERRUPTED, OUR_BUG, STDOUT_CLOSED, PipelineError
 
@@ -20,7 +21,9 @@ def ended(run: Callable[[], int]) -> int:
         code = run()
         sys.stdout.flush()
     except PipelineError as told:
-        sys.stderr.write(f"pipe: {told}\n")
+        with suppress(OSError):  # without a stderr, the exit code has to do
+            sys.stderr.write(f"pipe: {told}\n")
+            sys.stderr.flush()
         return told.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli import sink
 from pipeline.cli.ends import guarded
 from pipeline.settings import Settings
+from pipeline.station import Message
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen
@@ -33,7 +34,7 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Launch the stations; the run's exit code."""
-    from pipeline import assembly
+    from pipeline import assembly, places
     from pipeline.launcher import Post, launch
 
     _check(settings)
@@ -45,24 +46,35 @@ def main(settings: Settings, screen: Screen) -> int:
     for number, jobs in enumerate(shares(settings), start=1):
         work = replace(settings, jobs=jobs)
         posts.append(Post(f"worker-{number}", guarded(_worker(work, screen)), restart=True))
-    return launch(posts, screen.say, verbose=settings.verbose > 0)
+    try:
+        return launch(posts, screen.say, verbose=settings.verbose > 0)
+    finally:
+        places.tidy(places.meeting_place(settings).folder)
 
 
 def _check(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
     from pipeline import output, places, source
 
-    places.meeting_place(settings)
+    folder = places.meeting_place(settings).folder
     for name in settings.files:
         source.identity(name, 0)
     if settings.output:
         output.check(settings.output)
+    if folder:
+        places.claim_folder(folder)
 
 
 def _worker(settings: Settings, screen: Screen) -> Callable[[], int]:
     from pipeline import assembly
+    from pipeline.notices import Missing, Present
 
-    return lambda: assembly.work(settings, screen.told)
+    def told(message: Message) -> None:
+        """Who is missing is for sink and ventilator to say, once, and not for each worker."""
+        if not isinstance(message, Missing | Present):
+            screen.told(message)
+
+    return lambda: assembly.work(settings, told)
 
 
 def shares(settings: Settings) -> list[int]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from pipeline import render
 from pipeline.messages import Status, Stop
@@ -26,7 +27,7 @@ class Screen:
     def __init__(self, settings: Settings, started: float) -> None:
         terminal = sys.stderr.isatty()
         self.launched = False
-        """Whether the launcher has said already that a person asked to stop."""
+        """Whether a launcher starts the stations, and says that a person asked to stop."""
         self._quiet = settings.quiet
         self._where = render.place(settings)
         self._erase = ERASE if terminal else ""
@@ -47,7 +48,7 @@ class Screen:
         elif isinstance(message, Stop) and not self.launched:
             self.say(render.stopping(message))
         elif isinstance(message, render.Sentence):
-            self.say(render.sentence(message, self._where))
+            self.say(render.sentence(message, None if self.launched else self._where))
 
     @property
     def errors(self) -> Callable[[bytes], None] | None:
@@ -56,8 +57,9 @@ class Screen:
 
     def _show(self, text: bytes) -> None:
         self._put(ERASE)
-        sys.stderr.buffer.write(text if text.endswith(b"\n") else text + b"\n")  # else the line would wipe it out
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.buffer.write(text if text.endswith(b"\n") else text + b"\n")  # else the line would wipe it out
+            sys.stderr.flush()
 
     def _draw(self, status: Status) -> None:
         now = time.monotonic()
@@ -81,6 +83,7 @@ class Screen:
         return (done - before) / (now - then) if now > then else 0.0
 
     def _put(self, text: str) -> None:
-        """Whole and at once, so that lines of several processes do not mix."""
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        """Whole and at once, so that lines of several processes do not mix. Without a stderr, nobody is told."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
