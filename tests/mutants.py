@@ -229,7 +229,12 @@ MUTANTS = [
         | {"faults": {"restart ventilator": 0.6, "kill worker": 0.2}},
     ),
     Mutant(
-        "a worker whose run has ended does not wait for a sink that is gone", worker, "reason_to_end", _waits_at_the_end
+        "a worker whose run has ended does not wait for a sink that is gone",
+        worker,
+        "reason_to_end",
+        _waits_at_the_end,
+        None,
+        {"stop": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
     ),
     Mutant("a result is kept until it is answered", Unanswered, "keep", nothing(None)),
     Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", nothing(())),

@@ -17,7 +17,7 @@ SLOW = "sleep 0.01; echo {}"
 
 def line(stage: Stage, workers: int) -> tuple[Player, Player, list[Player]]:
     """Sink, ventilator, and workers that are in the middle of it."""
-    sink = stage.start("sink")
+    sink = stage.start("sink", "--liveness", "1.5", "--interval", "0.2")
     work = [stage.start("work", "-j", "2", SLOW) for _ in range(workers)]
     until(lambda: all(worker.below() for worker in work))
     vent = stage.start("ventilate", *FEED, tasks=TASKS)

@@ -22,7 +22,7 @@ until_written() { # LINES: wait for so many
 }
 
 : >"$folder/results"
-pipe sink --quiet --name "$name" >"$folder/results" &
+pipe sink --quiet --name "$name" --interval 0.2 --liveness 2 >"$folder/results" &
 sink=$! jobs=$!
 work
 first=$! jobs="$jobs $!"

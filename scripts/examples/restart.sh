@@ -17,7 +17,7 @@ ventilate() {
 
 seq 400 >"$folder/tasks"
 : >"$folder/results"
-pipe sink --quiet --name "$name" >"$folder/results" &
+pipe sink --quiet --name "$name" --interval 0.2 --liveness 2 >"$folder/results" &
 sink=$! jobs=$!
 for _ in 1 2; do
     pipe work --quiet --name "$name" --jobs 2 'sleep 0.02; echo did {}' &
