@@ -9,8 +9,6 @@ import pytest
 from line import Violation, sail
 from mutants import MUTANTS, Mutant
 
-pytestmark = pytest.mark.no_cover  # measuring would take three times as long, and each module has tests of its own
-
 SEEDS = 2000
 PIECE = 100
 FIGURE_SEEDS = 40
