@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.ledger import Ledger
 from pipeline.messages import Again, Member, Pulse
-from pipeline.station import NEVER, Send
-from pipeline.ventilator import NAME as VENTILATOR
+from pipeline.station import NEVER, VENTILATOR, Send
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ from pipeline.messages import Wire
 from pipeline.notices import Notice
 
 NEVER = math.inf
+VENTILATOR = "ventilator"
+"""The name under which it says goodbye; workers have names of their own."""
 
 Message = Wire | Errand | Notice
 """Everything that is ever said."""

@@ -16,9 +16,7 @@ from pipeline.errands import Called, End, Foreign, Opened, Records, Unreachable
 from pipeline.feeding import Feeding
 from pipeline.messages import Ack, Bye, Kill, Recipe, Stop, Welcome
 from pipeline.ranges import settled_of
-from pipeline.station import NEVER, Hearing, Message, Port, Send
-
-NAME = "ventilator"
+from pipeline.station import NEVER, VENTILATOR, Hearing, Message, Port, Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Ventilator:
         sends += self.desk.expire(now)
         if self.kill and not len(self.desk.lanes):
             self.done = True
-            return [*sends, Send(Port.RESULTS, Bye(NAME, self.reason))]
+            return [*sends, Send(Port.RESULTS, Bye(VENTILATOR, self.reason))]
         if end := self._reason_to_end(now):
             return sends + self._end(*end)
         if self.accord.confirmed and not self.kill and now >= self._quiet_until:
@@ -151,5 +149,5 @@ class Ventilator:
         stopped = replace(self.accord.run, state="stopped", reason=reason)
         return [
             *([Send(Port.RESULTS, stopped)] if self.accord.confirmed else []),
-            Send(Port.RESULTS, Bye(NAME, reason)),
+            Send(Port.RESULTS, Bye(VENTILATOR, reason)),
         ]

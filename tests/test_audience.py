@@ -7,7 +7,7 @@ from dataclasses import replace
 from pipeline.audience import Audience
 from pipeline.ledger import Ledger, Restored
 from pipeline.messages import Again, Member, Pulse, Result
-from pipeline.ventilator import NAME
+from pipeline.station import VENTILATOR as NAME
 
 PULSE = Pulse(
     worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),

@@ -11,8 +11,8 @@ from pipeline.errands import Durable, Entry, Fetch, Keep, Kept, Spilled, Write, 
 from pipeline.messages import Ack, Again, Bye, Kill, Note, Pulse, Result, Run, Status, Stop
 from pipeline.notices import Missing
 from pipeline.sink import Order, Sink
+from pipeline.station import VENTILATOR as NAME
 from pipeline.station import Port, Send
-from pipeline.ventilator import NAME
 
 NONE = Ack("", -1, "", "one", 101, 0, (), 0, -1, full=False, again=())
 RUN = Run("r", 1, "print", "feeding", -1, "")

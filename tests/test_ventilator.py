@@ -12,8 +12,9 @@ from pipeline.errands import Called, Connect, End, Foreign, Open, Opened, Record
 from pipeline.feeding import BLOCK
 from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Recipe, Run, Stop, Welcome
 from pipeline.notices import Lost, Missing, Present, Refused
+from pipeline.station import VENTILATOR as NAME
 from pipeline.station import Caller, Lane, Port, Send
-from pipeline.ventilator import NAME, Feed, Ventilator
+from pipeline.ventilator import Feed, Ventilator
 
 NONE = Ack("", -1, "", "one", 100, 0, (), 0, -1, full=False, again=())
 ACK = replace(NONE, run="r", heard=1, fingerprint="print", number=101)
