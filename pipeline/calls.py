@@ -34,11 +34,10 @@ class Calls:
         callee.check(call, "--call")
         if init:
             callee.check(init, "--init")
-        self.deadline = NEVER
-        self._backlog, self._pace = Backlog(), Pace()
+        self._backlog, self._pace, self._broken = Backlog(), Pace(), False
         self._said: list[Message] = []
-        self._broken = False
         self._crew = Crew(call, init, slots)
+        self.deadline = self._crew.deadline
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an edge serves one port
         """Take a Recipe, Chunk, Release or Cancel."""
@@ -68,10 +67,11 @@ class Calls:
             for slot, status in deaths or ():
                 self._died(slot, status, now)
             self._fill(now)
+        self._said += self._crew.late(now)
+        said, self._said = self._said, []
         if self._crew.broken and not self._broken:
             self._broken = True
-            self._said.append(self._crew.broken)
-        said, self._said = self._said, []
+            return [*said, self._crew.broken]
         return said
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Calls:
                 records = self._backlog.take(self._pace.size(self._backlog.tasks, len(slots)), BODY)
                 if records and not slot.load(records, self._backlog.recipe, now):
                     self._put_back([records])
-        self.deadline = min((slot.batches[0].look for slot in slots if slot.batches), default=NEVER)
+        self.deadline = min(self._crew.deadline, *(slot.batches[0].look for slot in slots if slot.batches), NEVER)
 
     def _release(self) -> None:
         """Give back what waits, and what running batches have not started."""

@@ -7,12 +7,16 @@ nursery is gone. It knows nothing of the tasks that are given to the slots, and 
 from __future__ import annotations
 
 import select
+from time import monotonic
 
 from pipeline.batch import verdict
 from pipeline.callslot import CallSlot
 from pipeline.errands import Broken
 from pipeline.errors import INCOMPLETE, USAGE
+from pipeline.notices import Preparing
 from pipeline.nursery import DIED, UNFIT, Nursery
+from pipeline.station import NEVER
+from pipeline.watch import SOON
 
 STILLBORN = 3
 """Children in a row that may die before they are ready."""
@@ -25,6 +29,8 @@ class Crew:
         """Fork the nursery. The process must not have a ZeroMQ context, nor threads."""
         self.broken: Broken | None = None
         self._stillborn = 0
+        self._call, self.deadline = call, monotonic() + SOON
+        """When to say that nobody is ready yet; NEVER once somebody was, or it is said."""
         self._nursery = Nursery(call, init)
         self._poll = select.epoll()
         self._poll.register(self._nursery, select.EPOLLIN)
@@ -50,6 +56,15 @@ class Crew:
             if slot.unfit:
                 self._break(f"--init failed: {slot.unfit}", USAGE)
         return self._deaths() if self._nursery.fileno() in ready else []
+
+    def late(self, now: float) -> list[Preparing]:
+        """A word for the person if all of them take long to get ready; once."""
+        if any(slot.ready for slot in self.slots) or self.broken:
+            self.deadline = NEVER
+        if now < self.deadline:
+            return []
+        self.deadline = NEVER
+        return [Preparing(self._call)]
 
     def replace(self, slot: CallSlot, status: int) -> None:
         """The slot's child has died of `status`, and its tasks are settled: put another in its place."""

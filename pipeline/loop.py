@@ -22,7 +22,7 @@ from pipeline import errors
 from pipeline.errands import Foreign
 from pipeline.errors import PipelineError, StationError
 from pipeline.messages import Stop
-from pipeline.notices import Refused
+from pipeline.notices import Preparing, Refused
 from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
@@ -146,10 +146,10 @@ class Loop:
         kind: Any = type(message)  # hashable, which mypy can't see of so large a union
         self._story.append(_in_brief(kind)(message))
         self._send(self._station.receive(message, time.monotonic()))
-        if isinstance(message, Refused) or (
+        if isinstance(message, Refused | Preparing) or (
             isinstance(message, Foreign) and not message.peer and not self._station.done
         ):
-            self._told(message)  # a stranger is the edge's to notice, and no station's business
+            self._told(message)  # the edge's to notice, and no station's business
 
     def _send(self, sends: list) -> None:  # type: ignore[type-arg]
         for send in sends:

@@ -52,6 +52,13 @@ class Full:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """For the person: no task can run yet, since this callable is still being imported or prepared."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """For the person: this process has made a ZeroMQ context of its own."""
 
@@ -68,4 +75,4 @@ class Ended:
     reason: str
 
 
-Notice = Missing | Present | Lost | Refused | Full | Began | Ended | Foreign | Status
+Notice = Missing | Present | Lost | Refused | Full | Preparing | Began | Ended | Foreign | Status

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errands import Foreign
 from pipeline.errors import foreign
 from pipeline.messages import Member, Status, Stop
-from pipeline.notices import Began, Ended, Full, Lost, Missing, Present, Refused
+from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused
 from pipeline.settings import Settings
 
 MINUTE = 60
@@ -25,7 +25,7 @@ _ROLES = {
     "sink": ("no sink has answered", "pipe sink{}", "the sink is here"),
 }
 
-Sentence = Missing | Present | Lost | Full | Refused | Foreign | Began | Ended
+Sentence = Missing | Present | Lost | Full | Preparing | Refused | Foreign | Began | Ended
 
 
 def place(settings: Settings) -> str:
@@ -63,6 +63,7 @@ SENTENCES: dict[type, Callable[[Any], str]] = {
     Present: lambda told: _ROLES[told.who][2],
     Lost: _lost,
     Full: _full,
+    Preparing: lambda told: f"no task runs yet: --call {plain(told.call)} is still being imported",
     Refused: lambda told: f"{plain(told.name)} was turned away: {plain(told.reason)}",
     Foreign: lambda told: plain(foreign(told.version)),
     Began: lambda told: f"{plain(told.role)} {told.pid} has a context of its own, {plain(told.context)}",

@@ -14,6 +14,7 @@ from callables import PATIENCE, Start, gone
 
 from pipeline.calls import Calls
 from pipeline.errors import UsageError
+from pipeline.notices import Preparing
 
 start, module = callables.start, callables.module
 
@@ -214,3 +215,16 @@ def test_no_child_outlives_a_killed_agent(module: Callable[[str], str], tmp_path
     os.waitpid(agent, 0)
     while not all(gone(int(pid)) for pid in pids.read_text().split()[:2]):
         assert time.monotonic() < end
+
+
+def test_a_module_that_takes_long_to_import_is_no_silence(start: Start, tmp_path: Path) -> None:
+    gate, slow = tmp_path / "gate", tmp_path / "slow.py"
+    os.mkfifo(gate)
+    slow.write_text(f"open({str(gate)!r}).read()\ndef f(task): return task\n")
+    driver = start(f"{slow}:f")
+    driver.give("a")
+    driver.until(lambda: Preparing(f"{slow}:f") in driver.said)
+    assert driver.dones() == []
+    gate.write_text("open")
+    assert driver.run(1) == {0: b"a\n"}
+    assert driver.said.count(Preparing(f"{slow}:f")) == 1

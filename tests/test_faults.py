@@ -12,7 +12,8 @@ from stage import ACTS, Player, Stage
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 NUMBERS = sorted(map(str, range(200)))
 TASKS = "".join(f"{number}\n" for number in range(200))
-SLOW = "sleep 0.01; echo {}"
+SLOW = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; sleep 0.01; echo {}"
+"""The last tasks wait for the test, so that it always strikes in the middle of the run."""
 
 
 def line(stage: Stage, workers: int) -> tuple[Player, Player, list[Player]]:
@@ -29,6 +30,7 @@ def line(stage: Stage, workers: int) -> tuple[Player, Player, list[Player]]:
 def test_a_killed_worker_loses_nothing(stage: Stage, who: str) -> None:
     sink, vent, work = line(stage, 2)
     os.kill(work[0].below()[0].pid if who == "worker" else work[0].pid, signal.SIGKILL)
+    stage.note("gate").touch()
     assert work[0].code() == (3 if who == "worker" else -9)
     assert [vent.code(), sink.code(), work[1].code()] == [0, 0, 0]
     assert sink.lines == NUMBERS
@@ -42,6 +44,7 @@ def test_a_frozen_worker_is_lost_and_what_it_says_later_is_dropped(stage: Stage)
     frozen.suspend()
     vent.says("fell silent")
     frozen.resume()
+    stage.note("gate").touch()
     assert [vent.code(), sink.code(), work[0].code(), work[1].code()] == [0, 0, 0, 0]
     assert sink.lines == NUMBERS
     stage.is_empty()
@@ -55,6 +58,7 @@ def test_all_workers_frozen_at_once_go_on_where_they_were(stage: Stage) -> None:
     until(lambda: vent.err.count("fell silent") == 2)
     for each in frozen:
         each.resume()
+    stage.note("gate").touch()
     assert [vent.code(), sink.code(), *(worker.code() for worker in work)] == [0, 0, 0, 0]
     assert sink.lines == NUMBERS
 
@@ -101,6 +105,7 @@ def test_a_worker_killed_under_the_launcher_is_replaced_and_its_tasks_run_again(
     until(lambda: len(run.lines) > 20)
     os.kill(run.names()["worker-1"], signal.SIGKILL)
     run.says("pipe: worker-1 was killed by SIGKILL; starting another in 0.5 s\n")
+    stage.note("gate").touch()
     assert run.code() == 0
     assert run.lines == NUMBERS
     assert run.err.count("has a context of its own") == 4

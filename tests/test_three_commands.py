@@ -77,10 +77,12 @@ def test_a_ventilator_that_is_started_again_goes_on_with_its_run(stage: Stage) -
     tasks.write_text("".join(f"{number}\n" for number in range(200)))
     feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
     sink, first = stage.start("sink"), stage.start(*feed)
-    work = stage.start("work", "-j", "2", "sleep 0.01; echo {}")
+    waits = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that it is struck in the middle
+    work = stage.start("work", "-j", "2", waits)
     until(lambda: len(sink.lines) > 20)
     first.send(9)
     again = stage.start(*feed)
+    stage.note("gate").touch()
     assert [again.code(), sink.code(), work.code()] == [0, 0, 0]
     assert sink.lines == sorted(map(str, range(200)))
     stage.is_empty()
