@@ -142,7 +142,7 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """The same for the same tasks: 32 hex digits. What cannot be read twice has a new one in each process."""
-        from _blake2 import blake2b  # as hashlib's, which loads OpenSSL, too: 5 ms
+        from hashlib import blake2b  # 5 ms that only a ventilator spends
 
         return blake2b(repr(self._identity).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
