@@ -14,6 +14,8 @@ from pipeline.held import Held
 from pipeline.messages import Ack, Again, Chunk, Pulse, Result, Welcome
 from pipeline.station import Port, Send
 
+UNSAID = 2 << 20
+"""Bytes of chunks that have come, past which that is said: a quarter of what a lane may have under way."""
 BUDGET = 64 << 20
 """Bytes of unanswered results past which nothing new is asked for."""
 
@@ -35,7 +37,7 @@ class Voice:
         self.identity = identity
         self.run, self.lane, self.seen, self.ack, self.number, self.finished = "", 0, 0, 0, 0, 0
         self.interval, self.liveness = 1.0, 10.0
-        self.soon, self.next = True, now
+        self.soon, self.next, self._unsaid = True, now, 0
         self._held, self._credit, self._told, self._joined = held, Credit(identity.slots), 0, False
 
     def welcomed(self, welcome: Welcome) -> list[Send]:
@@ -53,6 +55,8 @@ class Voice:
         if chunk.run != self.run or chunk.lane != self.lane:
             return False
         self.seen = max(self.seen, chunk.sequence)
+        self._unsaid += len(chunk.body)
+        self.soon = self.soon or self._unsaid >= UNSAID
         self._credit.came(chunk.sequence, chunk.count, now)
         return True
 
@@ -78,8 +82,11 @@ class Voice:
         self._joined = False
         idle = self._held.idle
         hungry = allowed > self._told and (idle or allowed - self._told >= max(1, self._credit.ahead() // 4))
-        if not beat and not hungry:
+        # the ventilator counts as under way what it has not heard of as seen, and stops at so many bytes
+        arrived = self._unsaid >= UNSAID or (self._unsaid and not self._held.unfinished.tasks)
+        if not beat and not hungry and not arrived:
             return []
+        self._unsaid = 0
         if allowed > self._told:
             self._credit.told(allowed, now)
         self._told = allowed

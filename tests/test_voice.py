@@ -8,7 +8,7 @@ from pipeline.errands import Connect, Done
 from pipeline.held import Held
 from pipeline.messages import Ack, Again, Chunk, Note, Pulse, Recipe, Result, Welcome
 from pipeline.station import Port, Send
-from pipeline.voice import BUDGET, Identity, Voice
+from pipeline.voice import BUDGET, UNSAID, Identity, Voice
 
 WELCOME = Welcome("r", "run", "", Recipe(), 3, "ipc://l", "ipc://s", "ipc://c", 2.0, 20.0)
 FIRST = Pulse(
@@ -140,3 +140,30 @@ def test_of_an_ack_it_hears_what_is_asked_of_itself() -> None:
     ack = Ack("r", 1, "print", "one", 78, 0, (), 0, -1, full=False, again=(other, mine))
     assert voice.meant(ack) == [mine]
     assert voice.ack == 78
+
+
+def test_what_has_come_is_said_before_the_lane_counts_it_as_too_much_under_way() -> None:
+    voice, held = scene()
+    voice.tick(10.0, asks=True)
+    for sequence, size in ((1, UNSAID - 1), (2, 1)):
+        one = replace(chunk(sequence, sequence), body=b"x" * size)
+        assert voice.tick(10.1, asks=True) == []
+        assert voice.saw(one, 10.1)
+        held.new(one, Recipe(block=True), 10.1)
+    assert voice.soon
+    (send,) = voice.tick(10.1, asks=True)
+    assert isinstance(send.message, Pulse)
+    assert (send.to, send.message.seen) == (Port.DESK, 2)
+    assert voice.tick(10.2, asks=True) == []
+
+
+def test_who_holds_nothing_any_more_has_said_all_that_came() -> None:
+    voice, held = scene()
+    voice.tick(10.0, asks=True)
+    voice.saw(chunk(1, 0), 10.1)
+    held.new(chunk(1, 0), Recipe(), 10.1)
+    assert voice.tick(10.1, asks=True) == []
+    held.give_back(((0, 1),))
+    (send,) = voice.tick(10.2, asks=True)
+    assert isinstance(send.message, Pulse)
+    assert (send.message.seen, send.message.holding) == (1, ())
