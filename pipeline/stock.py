@@ -58,11 +58,6 @@ class Stock:
         self._offset = 0
 
     @property
-    def has_back(self) -> bool:
-        """Whether something waits to be sent again."""
-        return bool(self._back)
-
-    @property
     def has_fresh(self) -> bool:
         """Whether something waits that was never sent."""
         return self._fresh is not None
