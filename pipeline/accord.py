@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from pipeline import errors
 from pipeline.errands import Connect
-from pipeline.messages import Ack, Run, Stop
+from pipeline.inputs import same_input
+from pipeline.messages import LISTED, Ack, Run, Stop
 from pipeline.ranges import RangeSet, settled_of
 from pipeline.station import Port, Send
 from pipeline.watch import Watch
@@ -50,16 +51,25 @@ class Accord:
             repairs = [Send(Port.RESULTS, Connect())]
         return repairs + (self.say() if self.confirmed else [])
 
-    def ended(self, total: int, reason: str) -> None:
+    def ended(self, total: int, reason: str) -> list[Send]:
         """All is read; with a reason: all that could be."""
         self.run = replace(self.run, state="ended", total=total, reason=reason)
+        return self.say() if self.confirmed else []
+
+    def asked(self, stop: Stop) -> list[Send]:
+        """Somebody wants the run to end: the sink says it to all. Nothing if it is not there, or was told all that."""
+        if not self.sink.met or (self.stop and self.stop.mode == "now"):
+            return []
+        self.stop = Stop("now" if self.stop else stop.mode, stop.reason)
+        return [Send(Port.RESULTS, self.stop)]
 
     def is_agreed(self, ack: Ack, now: float) -> bool:
         """Take in an Ack: whether it is of this run. If it is the sink's first word of it, `say` that to the sink."""
         if ack.heard != self._heard:
             self._heard = ack.heard
             self._own.heard(now)
-        same = ack.fingerprint == self.run.fingerprint and not 0 <= ack.total <= ack.low
+        same = same_input(self.run.fingerprint, ack.fingerprint, verified=ack.read >= 0)
+        same = same and not 0 <= ack.total <= ack.low
         if ack.run and ack.run != self.run.run and same and not self.confirmed:
             self.run, self.resumed = replace(self.run, run=ack.run), True
         return ack.run == self.run.run
@@ -74,7 +84,8 @@ class Accord:
         """Why there can be no accord with the sink of this Ack: exit code and reason."""
         if ack.run == self.run.run:
             known = settled_of(ack.low, ack.ranges)
-            forgot = self._epoch != ack.epoch and any(known.outside(low, high) for low, high in settled)
+            told = known.end if len(ack.ranges) == LISTED else settled.end
+            forgot = self._epoch != ack.epoch and any(known.outside(low, min(high, told)) for low, high in settled)
             self.ack, self._epoch = ack.number, ack.epoch
             return (errors.INCOMPLETE, LOST) if forgot else None
         if not ack.run:

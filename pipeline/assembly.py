@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from pipeline import calling, listening, places
-from pipeline.errors import INCOMPLETE, USAGE
+from pipeline.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, outcome
 from pipeline.loop import Loop
 from pipeline.machine import keep_heap
-from pipeline.messages import Recipe
 from pipeline.notices import Began, Ended
+from pipeline.parts import Recipe
 from pipeline.places import Lock, Place, meeting_place
 from pipeline.processes import keeper_fd, kill_descendants
 from pipeline.signals import Signals
@@ -26,6 +26,9 @@ from pipeline.station import Edge, Message, Port, Station
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
+    from pipeline.sink import Order
+    from pipeline.source import Source
+    from pipeline.spool import Spool
     from pipeline.voice import Identity
 
 Told = Callable[[Message], None]
@@ -34,11 +37,11 @@ Told = Callable[[Message], None]
 def ventilate(settings: Settings, told: Told) -> int:
     """Be the ventilator until the sink has settled all tasks; the exit code."""
     from pipeline.machine import raise_descriptor_limit
-    from pipeline.source import Source
     from pipeline.ventilator import Feed, Ventilator
 
     place = meeting_place(settings)
-    source = Source(Recipe(zero=settings.zero), settings.files, settings.arguments, settings.block)
+    spool = _spool(settings)
+    source = _source(settings, spool)
     raise_descriptor_limit()
     feed = Feed(
         run=os.urandom(8).hex(),
@@ -47,6 +50,8 @@ def ventilate(settings: Settings, told: Told) -> int:
         sink_at=place.results,
         control_at=place.control,
         chunk=settings.chunk,
+        most=settings.max_task,
+        crash_limit=settings.crash_limit,
         window=settings.window,
         interval=settings.interval,
         liveness=settings.liveness,
@@ -62,32 +67,86 @@ def ventilate(settings: Settings, told: Told) -> int:
         edges[Port.CONTROL] = post.own(calling.control(own, place.control))
         edges[Port.LANES] = post.own(listening.LanesOut(own, stem, ports))
         edges[Port.DESK] = post.own(listening.DeskIn(own, place.desk))
-        return post.run(Ventilator(feed, time.monotonic()), edges)
+        ventilator = Ventilator(feed, time.monotonic())
+        code = post.run(ventilator, edges)
+        if spool and ventilator.kill and ventilator.kill.mode == "done" and not ventilator.kill.reason:
+            spool.remove()
+        return code
+
+
+def _spool(settings: Settings) -> Spool | None:
+    """Where what stdin says is kept, if it can't be read twice and a person may want to resume."""
+    from pipeline import beside
+
+    if not beside.needs_spool(settings):
+        return None
+    from pipeline.spool import Spool
+
+    return Spool(beside.spool_path(settings), disk=settings.durability == "disk")
+
+
+def _source(settings: Settings, spool: Spool | None) -> Source:
+    from pipeline.source import Source
+
+    if settings.from_failed:
+        return Source.of_letters(settings.files, spool=spool)
+    return Source(Recipe(zero=settings.zero), settings.files, settings.arguments, settings.block, spool=spool)
 
 
 def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:
     """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
-    from pipeline.journal import NoJournal
+    from pipeline.ledger import Ledger
     from pipeline.machine import raise_descriptor_limit
-    from pipeline.output import Output
-    from pipeline.sink import Order, Sink
-    from pipeline.spill import Spill
+    from pipeline.safe import Safe
+    from pipeline.sink import Sink
 
     place = meeting_place(settings)
-    output = Output(settings.output, errors, verbose=settings.verbose > 0)
     raise_descriptor_limit()
-    order = Order(settings.keep_order, settings.spill_limit, settings.interval, settings.liveness, settings.patience)
     with _Post("sink", place, told) as post:
         own = post.begin(verbose=settings.verbose > 0)
-        edges: dict[Port, Edge] = {Port.OUTPUT: post.own(output), Port.JOURNAL: post.own(NoJournal())}
-        edges[Port.SPILL] = post.own(Spill(os.path.dirname(settings.output) or None))
+        safe = Safe(settings, errors)
+        edges = {port: post.own(edge) for port, edge in safe.edges.items()}
+        ledger = Ledger(safe.journal.facts())
+        safe.restore(ledger)
         edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
         edges[Port.RESULTS] = post.own(listening.ResultsIn(own, place.results))
-        sink = Sink(order, os.urandom(4).hex(), time.time_ns() // 1000, time.monotonic())
+        birth = time.time_ns() // 1000
+        sink = Sink(_order(settings), os.urandom(4).hex(), birth, time.monotonic(), ledger, safe.spill.size)
         code = post.run(sink, edges)
-        if sink.verdict.kill and sink.verdict.kill.mode == "done":
-            output.finish()
+        if sink.closing.verdict.is_final:
+            safe.finish()
         return code
+
+
+def conclude(settings: Settings) -> int:
+    """Bring in order what a run has left that was done and could not say so; its exit code."""
+    from pipeline.ledger import Ledger
+    from pipeline.safe import Safe
+
+    safe = Safe(settings, None)
+    ledger = Ledger(safe.journal.facts())
+    safe.restore(ledger)
+    safe.finish()
+    for edge in safe.edges.values():
+        edge.close()
+    return outcome("done", "", ledger.failed)
+
+
+def _order(settings: Settings) -> Order:
+    from pipeline.attempts import Retrying
+    from pipeline.beside import journal_path
+    from pipeline.sink import Order
+
+    return Order(
+        keep_order=settings.keep_order,
+        spill_limit=settings.spill_limit,
+        interval=settings.interval,
+        liveness=settings.liveness,
+        patience=settings.patience,
+        journal=journal_path(settings) != "",
+        retrying=Retrying(settings.retries, settings.retry_delay, settings.crash_limit),
+        halt=settings.halt,
+    )
 
 
 def work(settings: Settings, told: Told) -> int:
@@ -109,13 +168,16 @@ def work(settings: Settings, told: Told) -> int:
 
 
 def _executor(settings: Settings, slots: int) -> Edge:
+    from pipeline.limits import Limits
+
+    limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
     if settings.call:
         from pipeline.calls import Calls
 
-        return Calls(settings.call, settings.init, slots)
+        return Calls(settings.call, settings.init, slots, limits)
     from pipeline.commands import Commands
 
-    return Commands(settings.command, slots, stdin=settings.stdin)
+    return Commands(settings.command, slots, limits, stdin=settings.stdin)
 
 
 def _identity(settings: Settings, slots: int) -> Identity:
@@ -162,9 +224,10 @@ class _Post:
         return edge
 
     def run(self, station: Station, edges: dict[Port, Edge]) -> int:
-        """The loop; why it ended is told, unless all went well or a person asked for it and knows."""
+        """The loop; why it ended early is told, unless a person asked for it just now, and knows."""
         code = Loop(station, edges, self._signals, keeper_fd(), self._told).run()
-        if station.reason and code in (USAGE, INCOMPLETE):
+        planned = (OK, TASKS_FAILED) if self._role == "sink" else ()  # --halt, which one of them tells of
+        if station.reason and code in (USAGE, INCOMPLETE, *planned):
             self._told(Ended(self._role, station.reason))
         return code
 

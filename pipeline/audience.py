@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.ledger import Ledger
-from pipeline.messages import Again, Member, Pulse
+from pipeline.messages import Pulse
+from pipeline.parts import Again, Member
 from pipeline.station import NEVER, VENTILATOR, Send
 
 
@@ -35,7 +36,7 @@ class Audience:
             return False
         self._peers[pulse.worker] = _Peer(pulse, now)
         self._again.pop(pulse.worker, None)
-        lost = self._ledger.missing(pulse.finished) if pulse.run == self._ledger.run else ()
+        lost = self._ledger.missing(pulse.finished, pulse.tried) if pulse.run == self._ledger.run else ()
         if lost:
             self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
         return bool(lost)

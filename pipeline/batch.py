@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import signal
 import struct
+from dataclasses import replace
+from itertools import pairwise
 
 from pipeline.arena import Arena
 from pipeline.errands import Done, Records
-from pipeline.messages import Note, Recipe
+from pipeline.outcomes import tail_of
+from pipeline.parts import Note, NoteKind, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import end_of
 from pipeline.station import NEVER
 
 NOTHING = struct.pack("<I", 0)
+MOST_NOTES = 256
+"""Notes in a Done at most, so that its header stays small."""
 
 
 class Batch:
     """One batch. `count` is its tasks without those cut off; `seconds` its run time once the child is through."""
 
-    def __init__(self, arena: Arena, records: Records) -> None:
+    def __init__(self, arena: Arena, records: Records, recipe: Recipe) -> None:
         self.arena = arena
         self.count = records.count
         self.look = NEVER
@@ -32,9 +37,11 @@ class Batch:
         self.released = False
         """What is not run of it after all is to be given back, not put back."""
         self.unwanted = RangeSet()
-        self.failures: dict[int, tuple[str, str]] = {}
-        """The exception in a line and its traceback, for each failed task that has not been told."""
-        self._records = records
+        self.failures: dict[int, tuple[NoteKind, str, str]] = {}
+        """What happened, in a line, and its traceback, for each failed task that has not been told."""
+        self._records, self._recipe = records, recipe
+        self._place = 0, 0
+        """A task's index and where its record starts in the body."""
         self._started = NEVER
         self._told = 0
         self._counted = 0.0
@@ -68,19 +75,30 @@ class Batch:
         spent = max(0.0, passed - self._counted)
         self._told, self._counted = high, passed
         wanted = self.unwanted.outside(self.first + low, self.first + high)
-        return [self._done(start - self.first, stop - self.first, spent / len(wanted)) for start, stop in wanted]
+        parts = [part for start, stop in wanted for part in self._parts(start - self.first, stop - self.first)]
+        return [self._done(start, stop, spent / len(parts)) for start, stop in parts]
 
     def convict(self, at: int, status: int) -> list[Done]:
         """The child died of wait status `status` while task `at` ran: the verdict on it, if anybody wants it."""
         task = self.first + at
         self._told = at + 1
-        return [] if task in self.unwanted else [Done(task, 1, b"", NOTHING, b"", (verdict(task, status),), 0.0)]
+        return [] if task in self.unwanted else [failure(verdict(task, status), self.record(at))]
 
-    def cut(self, at: int, recipe: Recipe) -> list[Records]:
+    def record(self, at: int) -> bytes:
+        """The record of task `at`, without its terminator. Quick when asked in the order of tasks."""
+        body, recipe = self._records.body, self._recipe
+        if recipe.block:
+            return body
+        index, start = self._place if at >= self._place[0] else (0, 0)
+        start = end_of(body, at - index, recipe, start)
+        self._place = at, start
+        return body[start : end_of(body, 1, recipe, start) - 1]
+
+    def cut(self, at: int) -> list[Records]:
         """Take the tasks from index `at` on out of the batch; the records of those that are wanted."""
         rest: list[Records] = []
         if at < self.count:
-            body = self._records.body
+            body, recipe = self._records.body, self._recipe
             number, start = self.first + at, end_of(body, at, recipe)
             for low, high in self.unwanted.outside(number, self.first + self.count):
                 start = end_of(body, low - number, recipe, start)
@@ -90,16 +108,29 @@ class Batch:
             self.count = at
         return rest
 
+    def _parts(self, low: int, high: int) -> list[tuple[int, int]]:
+        """The tasks `low` to `high`, cut where a Done would have too many notes."""
+        failed = sorted(at for at in self.failures if low <= at < high)
+        return list(pairwise([low, *failed[MOST_NOTES::MOST_NOTES], high]))
+
     def _done(self, low: int, high: int, seconds: float) -> Done:
         """The Done of the finished tasks `low` to `high`."""
-        failed = [at for at in sorted(self.failures) if low <= at < high]
-        notes, stories = [], []
-        for at in failed:
-            line, story = self.failures.pop(at)
-            notes.append(Note(self.first + at, "exception", 1, _plain(line).decode()))
-            stories.append(_plain(story))
+        notes, stories, records = [], [], []
+        for at in sorted(at for at in self.failures if low <= at < high):
+            kind, line, told = self.failures.pop(at)
+            story, record = _plain(told), self.record(at)
+            code = int(kind == "exception")
+            notes.append(Note(self.first + at, kind, code, _plain(line).decode(), tail_of(story), len(record)))
+            stories.append(story)
+            records.append(record)
         output, ends = self.arena.outputs(low, high)
-        return Done(self.first + low, high - low, output, ends, b"".join(stories), tuple(notes), seconds)
+        errors, found = b"".join(stories), b"".join(records)
+        return Done(self.first + low, high - low, output, ends, errors, tuple(notes), seconds, found)
+
+
+def failure(note: Note, record: bytes, seconds: float = 0.0) -> Done:
+    """The Done of a task that ended with its child."""
+    return Done(note.task, 1, b"", NOTHING, b"", (replace(note, size=len(record)),), seconds, record)
 
 
 def verdict(task: int, status: int) -> Note:

@@ -12,13 +12,16 @@ from pipeline import hearing
 from pipeline.arena import Arena
 from pipeline.batch import Batch
 from pipeline.errands import Done, Records
-from pipeline.messages import Recipe
-from pipeline.ranges import RangeSet
+from pipeline.limits import Watch
+from pipeline.parts import NoteKind, Recipe
+from pipeline.plate import Plate
 from pipeline.records import terminator
 from pipeline.station import NEVER
 
 LONG = 0.1
 """Seconds after which a batch is looked at: what has finished is told, and what stands behind a long task leaves."""
+KINDS: dict[int, NoteKind] = {hearing.FAILED: "exception", hearing.LARGE: "size"}
+"""What a child can say of a task."""
 DEPTH = 2
 """Batches that a child may have at a time."""
 
@@ -32,8 +35,10 @@ class CallSlot:
         self.doomed = False
         self.unfit = ""
         """Why the child could not prepare."""
-        self.batches: list[Batch] = []
+        self.plate = Plate()
+        self.batches = self.plate.batches
         """The running one first."""
+        self.watch = Watch()
         self.arenas = [Arena() for _ in range(DEPTH)]
         self.talk, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.talk.setblocking(False)
@@ -47,7 +52,7 @@ class CallSlot:
         """Give the child a batch; False when it is dead already, and has not got it."""
         busy = [batch.arena for batch in self.batches]
         which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
-        batch = Batch(self.arenas[which], records)
+        batch = Batch(self.arenas[which], records, recipe)
         mark = hearing.WHOLE if recipe.block else terminator(recipe)[0]
         try:
             self.talk.send(hearing.BATCH.pack(which, records.count, len(records.body), mark))
@@ -71,59 +76,30 @@ class CallSlot:
         self.hear()  # a failure is said before its task is published, so by now all of them are here
         return [done for batch, high in zip(self.batches, reached, strict=True) for done in batch.tell(high, now)]
 
-    def running(self) -> int:
-        """The number of the task that runs, or would be next; -1 if there is none."""
-        for batch in self.batches:
-            at = batch.reached()
-            if at < batch.count and batch.seconds is None:
-                return batch.first + at
-        return -1
-
-    def take_back(self, recipe: Recipe) -> list[Records]:
-        """Stop the child behind its present task; the records of all that it will not start."""
-        # halt, then look: the child publishes a task before it looks at the halt for the next one
-        for batch in self.batches:
-            batch.arena.halt()
-        rest, running = [], False
-        for batch in self.batches:
-            at = 0 if running else batch.reached() + 1
-            running = running or at <= batch.count
-            rest += batch.cut(at, recipe)
-        return rest
-
-    def look(self, now: float, recipe: Recipe) -> tuple[list[Done], list[Records]]:
+    def look(self, now: float) -> tuple[list[Done], list[Records]]:
         """The first batch takes long: what has finished; and what stands behind a task that ran at the last look."""
-        batch, running = self.batches[0], self.running()
+        batch, running = self.batches[0], self.plate.running()
         dones = self.tell(now)
-        rest = self.take_back(recipe) if running == batch.seen else []
+        rest = self.plate.take_back() if running == batch.seen else []
         batch.seen = running
         lonely = sum(batch.count - batch.told for batch in self.batches) <= 1
         batch.look = NEVER if lonely else now + LONG / 2
         return dones, rest
 
-    def unwant(self, ranges: RangeSet) -> bool:
-        """Nobody wants to hear of these tasks; whether it had any of them."""
-        for batch in self.batches:
-            batch.unwanted.update(ranges.inside(batch.first, batch.first + batch.count))
-        return any(len(batch.unwanted) for batch in self.batches)
-
-    def convict(self, status: int, recipe: Recipe) -> tuple[list[Done], list[Records]]:
+    def convict(self, status: int) -> tuple[list[Done], list[Records]]:
         """The child died of `status`: the verdict on its task, and the records of those behind. Tell before."""
-        task, verdicts, rest = self.running(), [], []
-        for batch in self.batches:
-            if batch.seconds is None and batch.first <= task < batch.first + batch.count:
-                verdicts = batch.convict(task - batch.first, status)
-            rest += batch.cut(batch.told, recipe)
-        self.batches.clear()
-        return verdicts, rest
+        verdicts = self.plate.convict(status)
+        if self.watch.stopped:
+            verdicts += self.plate.execute(self.watch.verdict(status), self.watch.limit)
+        return verdicts, self.plate.clear()
 
-    def finish(self, recipe: Recipe, now: float) -> list[Records]:
+    def finish(self, now: float) -> list[Records]:
         """The first batch is over; the records of what was not run of it after all. Tell before."""
         batch = self.batches.pop(0)
         batch.arena.trim()
         if self.batches:
             self.batches[0].start(now, now + LONG)
-        return batch.cut(batch.told, recipe)
+        return batch.cut(batch.told)
 
     def close(self) -> None:
         """Let go of the child."""
@@ -139,7 +115,7 @@ class CallSlot:
             self.ready = True
         elif what == hearing.UNFIT:
             self.unfit = "\n".join(hearing.texts(word)).rstrip()
-        elif batch and what == hearing.FAILED:
-            batch.failures[index] = hearing.texts(word)
+        elif batch and what in KINDS:
+            batch.failures[index] = KINDS[what], *hearing.texts(word)
         elif batch:
             batch.seconds = seconds

@@ -1,8 +1,10 @@
 """One task's process, from its spawn to its last byte.
 
 It has a session of its own, default signals, and stdin, stdout and stderr that are nobody else's. All of stdout is
-kept, and both ends of a stderr that is too long. Nothing here waits: whoever polls says when there is something to
-read. The process is reaped only by `outcome`, so its number stays its own until then and can be killed safely.
+kept as far as it is allowed, and both ends of a stderr that is too long. Nothing here waits: whoever polls says when
+there is something to read. The process is reaped only by `outcome`, so its number, and its session's, stays its own
+until then and can be killed safely. What a task leaves in the background when it ends by itself is left alone, as
+xargs and GNU parallel do.
 """
 
 from __future__ import annotations
@@ -13,16 +15,16 @@ import os
 import signal
 from collections.abc import Mapping
 
-from pipeline.messages import Note
-from pipeline.outcomes import Outcome
+from pipeline import sessions
+from pipeline.limits import MOST_OUTPUT, too_large, too_long
+from pipeline.outcomes import Outcome, tail_of
+from pipeline.parts import Note, NoteKind
 from pipeline.template import quoted
 
 PIECE = 1 << 16
 """Bytes read at once: what a pipe holds."""
 MOST_ERRORS = 1 << 20
 """Bytes of stderr kept of a task; beyond, the middle is cut."""
-MOST_OUTPUT = (1 << 32) - (4 << 20)
-"""Bytes a task may write, so that the ends in a Result can say it."""
 SHOWN = 200
 """Characters of the command in a note."""
 DEFAULTS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -32,23 +34,24 @@ CLOSED = -1
 class Child:
     """A spawned task. `out`, `err` and `process` are to be polled for reading until they are CLOSED.
 
-    `started` and `ended` (0 while it runs) are times as the caller's; `dropped` says that nobody wants its outcome.
+    `started`, `ended` and `stopped` (0: it was not) are times as the caller's; `look` is when to look again whether
+    anything of a stopped one is left; `dropped` says that nobody wants its outcome. `most` is what it may write.
     """
 
     __slots__ = (
-        "_cut", "_errors", "_fault", "_output", "_size", "argv",
-        "dropped", "ended", "err", "out", "pid", "process", "started", "task",
+        "_cut", "_errors", "_flooded", "_limit", "_output", "_size", "argv", "dropped", "ended", "err",
+        "killed", "look", "most", "out", "pid", "process", "record", "started", "stopped", "task",
     )  # fmt: skip
 
     def __init__(self, task: int, argv: list[bytes], pid: int, out: int, err: int) -> None:
         self.task, self.argv, self.pid, self.out, self.err = task, argv, pid, out, err
         self.process = os.pidfd_open(pid)
-        self.started = self.ended = 0.0
-        self.dropped = False
+        self.record, self.most = b"", MOST_OUTPUT
+        self.started = self.ended = self.stopped = self.look = self._limit = 0.0
+        self.dropped = self.killed = self._flooded = False
         self._output: list[bytes] = []
         self._errors = bytearray()
         self._size = self._cut = 0
-        self._fault = ""
 
     @property
     def over(self) -> bool:
@@ -65,13 +68,13 @@ class Child:
             self._errors += piece
             if len(self._errors) > 2 * MOST_ERRORS:
                 self._cut_errors()
-        elif not self._fault:
+        elif not self._flooded:
             self._output.append(piece)
             self._size += len(piece)
-            if self._size > MOST_OUTPUT:
-                self._fault = f"more than {MOST_OUTPUT} bytes of output"
+            if self._size > self.most:
+                self._flooded = True
                 self._output.clear()
-                self.kill()
+                kill([self])
         return not piece or (last and len(piece) < PIECE)
 
     def shut(self, fd: int) -> None:
@@ -88,10 +91,12 @@ class Child:
         """Those of `out` and `err` that are not CLOSED."""
         return [fd for fd in (self.out, self.err) if fd != CLOSED]
 
-    def kill(self) -> None:
-        """Kill what still runs of its session's first group."""
+    def stop(self, now: float, limit: float) -> None:
+        """It has run for more than `limit` seconds: ask its first group to end."""
+        self.stopped, self._limit = now, limit
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGTERM)
+            os.killpg(self.pid, signal.SIGCONT)  # who is suspended could not hear it
 
     def outcome(self) -> Outcome:
         """Reap the process, which has ended or is about to, and say how. Once."""
@@ -100,23 +105,36 @@ class Child:
             self._cut_errors()
             mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut
             self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2] = mark
-        seconds = self.ended - self.started
-        return Outcome(self.task, b"".join(self._output), bytes(self._errors), self._note(code), seconds)
+        output, errors, seconds = b"".join(self._output), bytes(self._errors), self.ended - self.started
+        if not (code or self._flooded or self.stopped):
+            return Outcome(self.task, output, errors, None, seconds)
+        kind, number, why = self._fault(code)
+        text = f"{why}: {shown(self.argv)}"
+        note = Note(self.task, kind, number, text, tail_of(errors), len(self.record))
+        return Outcome(self.task, output, errors, note, seconds, self.record)
 
-    def _note(self, code: int) -> Note | None:
-        if self._fault:
-            return Note(self.task, "exception", 0, f"{self._fault}: {shown(self.argv)}")
+    def _fault(self, code: int) -> tuple[NoteKind, int, str]:
+        """What went wrong: the kind, the number and the text of a note."""
+        if self._flooded:
+            return "size", 0, too_large(self.most)
+        if self.stopped:
+            return "timeout", signal.SIGKILL if self.killed else signal.SIGTERM, too_long(self._limit)
         if code > 0:
-            return Note(self.task, "exit", code, f"exit {code}: {shown(self.argv)}")
-        if code < 0:
-            return Note(self.task, "signal", -code, f"{name_of(-code)}: {shown(self.argv)}")
-        return None
+            return "exit", code, f"exit {code}"
+        return "signal", -code, name_of(-code)
 
     def _cut_errors(self) -> None:
         """Keep both ends of stderr."""
         extra = len(self._errors) - MOST_ERRORS
         del self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2 + extra]
         self._cut += extra
+
+
+def kill(children: list[Child]) -> None:
+    """Kill what still runs in the sessions of these, which are not reaped."""
+    sessions.kill({child.pid for child in children})
+    for child in children:
+        child.killed = True
 
 
 def shown(argv: list[bytes]) -> str:

@@ -8,32 +8,17 @@ else raises DecodeError. Nothing is ever pickled.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import msgpack
 
 from pipeline.errors import DecodeError, ForeignError
-from pipeline.messages import (
-    Ack,
-    Again,
-    Bye,
-    Chunk,
-    Kill,
-    Member,
-    Note,
-    Pulse,
-    Ranges,
-    Recipe,
-    Result,
-    Run,
-    Status,
-    Stop,
-    Welcome,
-    Wire,
-)
+from pipeline.fields import Check, flag, known, many, one_of, ranges, record, seconds, text, whole
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
+from pipeline.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
 
 VERSION = "pipe1"
 LONGEST = 1 << 16
@@ -41,81 +26,13 @@ LONGEST = 1 << 16
 HEADER = 8 << 20
 """Bytes of a header at most."""
 
-Check = Callable[[Any], Any]
-
-
-def _exactly(kind: type) -> Check:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise TypeError(value)
-        return value
-
-    return check
-
-
-_text, _flag = _exactly(str), _exactly(bool)
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise TypeError(value)
-    return value
-
-
-def _known(value: Any) -> int:
-    """A whole number, or -1 while it is unknown."""
-    return -1 if value == -1 else _whole(value)
-
-
-def _seconds(value: Any) -> float:
-    if type(value) not in (float, int) or not 0 <= value < 1e12:  # noqa: PLR2004 (NaN fails, too)
-        raise TypeError(value)
-    return float(value)
-
-
-def _ranges(value: Any) -> Ranges:
-    last = -1
-    if type(value) is not tuple:
-        raise TypeError(value)
-    for low, high in value:
-        if type(low) is not int or type(high) is not int or not last < low < high < 1 << 62:
-            raise TypeError(value)
-        last = high
-    return tuple(value)
-
-
-def _one_of(*words: str) -> Check:
-    def check(value: Any) -> str:
-        if value not in words:
-            raise TypeError(value)
-        return str(value)
-
-    return check
-
-
-def _record(kind: type, *checks: Check) -> Check:
-    def check(value: Any) -> Any:
-        if type(value) is not tuple:
-            raise TypeError(value)
-        return kind(*(own(item) for own, item in zip(checks, value, strict=True)))
-
-    return check
-
-
-def _many(check_one: Check) -> Check:
-    def check(value: Any) -> tuple[Any, ...]:
-        if type(value) is not tuple:
-            raise TypeError(value)
-        return tuple(check_one(item) for item in value)
-
-    return check
-
-
-_recipe = _record(Recipe, _flag, _flag)
-_note = _record(Note, _whole, _one_of("exit", "signal", "exception", "lost"), _whole, _text)
-_again = _record(Again, _text, _whole, _ranges)
-_member = _record(Member, _text, _text, _whole, _whole, _whole, _seconds)
-_mode = _one_of("soon", "now")
+_recipe = record(Recipe, flag, flag)
+_tries = record(Tried, whole, whole, whole)
+_retry = record(Retry, whole, whole, whole, seconds)
+_note = record(Note, whole, one_of(*get_args(NoteKind)), whole, text, text, whole)
+_again = record(Again, text, whole, ranges)
+_member = record(Member, text, text, whole, whole, whole, seconds)
+_mode = one_of("soon", "now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,40 +51,46 @@ class _Form:
 FORMS = [
     _Form(
         Pulse,
-        {"worker": _text, "number": _whole, "run": _text, "digest": _text, "command": _text, "slots": _whole}
-        | {"lane": _whole, "seen": _whole, "allowed": _whole, "holding": _ranges, "finished": _ranges}
-        | {"ack": _whole, "pace": _seconds, "done": _whole},
+        {"worker": text, "number": whole, "run": text, "digest": text, "command": text, "slots": whole}
+        | {"lane": whole, "seen": whole, "allowed": whole, "holding": ranges, "finished": ranges}
+        | {"ack": whole, "pace": seconds, "done": whole, "tried": many(_tries)},
     ),
     _Form(
         Welcome,
-        {"run": _text, "state": _one_of("run", "over", "refused"), "reason": _text, "recipe": _recipe}
-        | {"lane": _whole, "lane_at": _text, "sink_at": _text, "control_at": _text}
-        | {"interval": _seconds, "liveness": _seconds},
+        {"run": text, "state": one_of("run", "over", "refused"), "reason": text, "recipe": _recipe}
+        | {"lane": whole, "lane_at": text, "sink_at": text, "control_at": text}
+        | {"interval": seconds, "liveness": seconds},
     ),
-    _Form(Chunk, {"run": _text, "lane": _whole, "sequence": _whole, "first": _whole, "count": _whole}, ("body",)),
+    _Form(
+        Chunk,
+        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole},
+        ("body",),
+    ),
     _Form(
         Result,
-        {"run": _text, "worker": _text, "first": _whole, "count": _whole, "notes": _many(_note)},
-        ("output", "ends", "errors"),
+        {"run": text, "worker": text, "first": whole, "count": whole, "notes": many(_note)} | {"tries": whole},
+        ("output", "ends", "errors", "records"),
     ),
+    _Form(Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
     _Form(
         Run,
-        {"run": _text, "number": _whole, "fingerprint": _text, "state": _one_of("feeding", "ended", "stopped")}
-        | {"total": _known, "reason": _text},
+        {"run": text, "number": whole, "fingerprint": text, "state": one_of("feeding", "ended", "stopped")}
+        | {"total": known, "reason": text},
     ),
     _Form(
         Ack,
-        {"run": _text, "heard": _known, "fingerprint": _text, "epoch": _text, "number": _whole, "low": _whole}
-        | {"ranges": _ranges, "failed": _whole, "total": _known, "full": _flag, "again": _many(_again)},
+        {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
+        | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
+        | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text},
     ),
-    _Form(Stop, {"mode": _mode, "reason": _text}),
-    _Form(Kill, {"run": _text, "mode": _one_of("done", "soon", "now"), "reason": _text, "failed": _whole}),
+    _Form(Stop, {"mode": _mode, "reason": text}),
+    _Form(Kill, {"run": text, "mode": one_of("done", "soon", "now"), "reason": text, "code": whole}),
     _Form(
         Status,
-        {"run": _text, "state": _text, "settled": _whole, "failed": _whole, "total": _known, "turn": _known}
-        | {"members": _many(_member), "awaited": _many(_text)},
+        {"run": text, "state": text, "settled": whole, "failed": whole, "total": known, "turn": known}
+        | {"members": many(_member), "awaited": many(text), "retrying": whole},
     ),
-    _Form(Bye, {"name": _text, "reason": _text}),
+    _Form(Bye, {"name": text, "reason": text, "over": flag}),
 ]
 
 TOPIC = {form.kind: form.prefix for form in FORMS}
@@ -222,17 +145,19 @@ def _decode(frames: Sequence[bytes]) -> Wire:
     if type(values) is not tuple or len(values) != len(checks):
         raise DecodeError(f"{len(values)} fields in {prefix!r}")
     fields = [check(value) for check, value in zip(checks, values, strict=True)]
-    if form.kind is Result:
-        *rest, notes = fields
-        (run, worker, first, count), (output, ends, told) = rest, frames[1:]
-        return _sound_result(Result(run, worker, first, count, output, ends, told, notes))
-    word: Wire = form.kind(*fields, *frames[1:])
-    if isinstance(word, Chunk) and word.count < 1:
-        raise DecodeError("an empty chunk")
+    word: Wire = form.kind(**dict(zip((*form.checks, *form.bodies), (*fields, *frames[1:]), strict=True)))
+    if isinstance(word, Result):
+        _check_result(word)
+    elif isinstance(word, Chunk | Read) and word.count < 1:
+        raise DecodeError(f"an empty {type(word).__name__}")
+    elif (
+        isinstance(word, Read) and sum(number for number, _, _ in struct.iter_unpack("<III", word.marks)) != word.count
+    ):
+        raise DecodeError("a Read whose marks do not fit its count")
     return word
 
 
-def _sound_result(result: Result) -> Result:
+def _check_result(result: Result) -> None:
     """Its parts must fit each other, as far as that is told without reading every end."""
     if result.count < 1 or len(result.ends) != 4 * result.count:
         raise DecodeError("a result whose ends do not fit its count")
@@ -240,7 +165,8 @@ def _sound_result(result: Result) -> Result:
         raise DecodeError("a result whose ends do not fit its output")
     if any(not result.first <= note.task < result.first + result.count for note in result.notes):
         raise DecodeError("a result with a note on another's task")
-    return result
+    if sum(note.size for note in result.notes) != len(result.records):
+        raise DecodeError("a result whose notes do not fit its records")
 
 
 def _raise_unknown(prefix: bytes) -> None:

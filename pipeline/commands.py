@@ -16,8 +16,10 @@ from pipeline.children import Children
 from pipeline.errands import Cancel, Release, Returned
 from pipeline.errors import UsageError
 from pipeline.executor import Backlog
-from pipeline.messages import Chunk, Note, Recipe
+from pipeline.limits import Limits
+from pipeline.messages import Chunk
 from pipeline.outcomes import FULL, Outcome, Outcomes
+from pipeline.parts import Note, Recipe
 from pipeline.station import NEVER, Address, Message
 from pipeline.template import Template
 
@@ -37,14 +39,16 @@ class Commands:
     Takes Recipe, Chunk, Release and Cancel; says Done and Returned. Raises UsageError for a command not found.
     """
 
-    def __init__(self, command: tuple[str, ...], slots: int, *, stdin: bool = False) -> None:
+    def __init__(
+        self, command: tuple[str, ...], slots: int, limits: Limits | None = None, *, stdin: bool = False
+    ) -> None:
         self.deadline = NEVER
         self._template = Template(command, appended=not stdin)
         self._program = None if self._template.program is None else found(self._template.program)
         self._slots, self._stdin = slots, stdin
         self._environment = dict(os.environb)
         self._null = os.open(os.devnull, os.O_RDONLY)
-        self._children = Children()
+        self._children = Children(limits or Limits())
         self._backlog, self._outcomes = Backlog(), Outcomes()
         self._returned: list[Message] = []
         self._retry = 0.0
@@ -112,7 +116,7 @@ class Commands:
                     self._backlog.put_back(records.first, 1, records.body)
                     self._retry = time.monotonic() + RETRY
                     break
-                self._outcomes.add(failed(records.first, argv, fault), time.monotonic())
+                self._outcomes.add(failed(records.first, argv, record, fault), time.monotonic())
 
     def _start(self, task: int, record: bytes, argv: list[bytes]) -> None:
         """Spawn one. Raises as `spawn` does."""
@@ -127,6 +131,7 @@ class Commands:
         finally:
             if self._stdin:
                 os.close(stdin)
+        child.record = record
         self._children.add(child)
 
 
@@ -150,11 +155,12 @@ def file_of(record: bytes) -> int:
     return file
 
 
-def failed(task: int, argv: list[bytes], fault: OSError) -> Outcome:
+def failed(task: int, argv: list[bytes], record: bytes, fault: OSError) -> Outcome:
     """The outcome of a task that could not be started, with the codes that a shell has for it."""
     code = EXIT_CODES.get(fault.errno or 0, 0)
     text = f"command not found: {shown(argv[:1])}" if code == NOT_FOUND else f"{fault.strerror}: {shown(argv)}"
+    size = len(record)
     if not code:
-        return Outcome(task, b"", b"", Note(task, "exception", code, text), 0.0)
+        return Outcome(task, b"", b"", Note(task, "exception", code, text, "", size), 0.0, record)
     text = f"exit {code}: {text}"  # as a shell would say it: a note of an exit code alone is not shown
-    return Outcome(task, b"", f"{text}\n".encode(), Note(task, "exit", code, text), 0.0)
+    return Outcome(task, b"", f"{text}\n".encode(), Note(task, "exit", code, text, text, size), 0.0, record)

@@ -7,12 +7,14 @@ nursery is gone. It knows nothing of the tasks that are given to the slots, and 
 from __future__ import annotations
 
 import select
+import signal
 from time import monotonic
 
 from pipeline.batch import verdict
 from pipeline.callslot import CallSlot
 from pipeline.errands import Broken
 from pipeline.errors import INCOMPLETE, USAGE
+from pipeline.limits import MOST_OUTPUT
 from pipeline.notices import Preparing
 from pipeline.nursery import DIED, UNFIT, Nursery
 from pipeline.station import NEVER
@@ -25,13 +27,13 @@ STILLBORN = 3
 class Crew:
     """`slots` by their numbers; `broken` once no task can run here, and why."""
 
-    def __init__(self, call: str, init: str, slots: int) -> None:
-        """Fork the nursery. The process must not have a ZeroMQ context, nor threads."""
+    def __init__(self, call: str, init: str, slots: int, most: int = MOST_OUTPUT) -> None:
+        """Fork the nursery; `most` bytes a result may have. The process must have no ZeroMQ context, nor threads."""
         self.broken: Broken | None = None
         self._stillborn = 0
         self._call, self.deadline = call, monotonic() + SOON
         """When to say that nobody is ready yet; NEVER once somebody was, or it is said."""
-        self._nursery = Nursery(call, init)
+        self._nursery = Nursery(call, init, most)
         self._poll = select.epoll()
         self._poll.register(self._nursery, select.EPOLLIN)
         self.slots = [self._fresh(number) for number in range(slots)]
@@ -79,10 +81,10 @@ class Crew:
         if not self.broken:
             self.slots[slot.number] = self._fresh(slot.number)
 
-    def kill(self, slot: CallSlot) -> None:
-        """Kill the slot's child; its death will be heard of. It gets nothing more to do."""
+    def end(self, slot: CallSlot, signum: int = signal.SIGKILL) -> None:
+        """Kill the slot's child, or ask it to end; its death will be heard of. It gets nothing more to do."""
         slot.doomed = True
-        self._nursery.kill(slot.number)
+        self._nursery.signal(slot.number, signum)
 
     def close(self) -> None:
         """Kill all children and wait until they and the nursery are gone. May be called twice."""

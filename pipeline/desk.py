@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.admission import Admission
 from pipeline.errands import Open, Opened, Shut
+from pipeline.errors import foreign
 from pipeline.lanes import Lane, Lanes
-from pipeline.messages import Kill, Pulse, Welcome
-from pipeline.notices import Lost, Refused
+from pipeline.messages import Bye, Kill, Pulse, Welcome
+from pipeline.notices import Lost
 from pipeline.station import NEVER, Caller, Port, Send
 from pipeline.stock import Stock
 from pipeline.watch import Watch
@@ -25,8 +27,7 @@ class Desk:
         self._early: dict[str, tuple[bytes, Pulse, float]] = {}
         self.lanes = Lanes(stock)
         self.word = word
-        self._digest, self._command = "", ""
-        self._refused: set[tuple[str, str]] = set()
+        self.admission = Admission()
         self._numbers = 0
 
     def pulsed(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
@@ -46,12 +47,11 @@ class Desk:
         return [send for peer, pulse in recent for send in self.pulsed(peer, pulse, True, now)]
 
     def _answer(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
-        if self._digest and pulse.digest != self._digest:
-            return self.refuse(peer, pulse.worker, f"it would run {pulse.command!r}, this run is {self._command!r}")
         lane = self.lanes.of(pulse.worker)
         if lane is None and self.word.state == "over":
             return [Send(Caller(peer), self.word)]
-        self._digest, self._command = pulse.digest, pulse.command
+        if objection := self.admission.objection(pulse):
+            return self.refuse(peer, pulse.worker, objection)
         if lane is None:
             return self._open(peer, pulse, now)
         lane.pulsed(pulse, peer, now)
@@ -79,13 +79,16 @@ class Desk:
                 return self._welcome(lane)
         return [Send(Port.LANES, Shut(opened.lane))]
 
-    def left(self, worker: str) -> list[Send]:
-        """A worker said goodbye: it holds nothing any more."""
+    def left(self, bye: Bye, now: float) -> list[Send]:
+        """A worker said goodbye: it holds nothing any more. If the run is over, that is about to be heard here, too."""
+        self._early.pop(bye.name, None)
+        return self._close(bye.name, now + 3 * self.word.interval if bye.over else 0.0)
+
+    def _close(self, worker: str, due: float = 0.0) -> list[Send]:
         lane = self.lanes.of(worker)
-        self._early.pop(worker, None)
         if lane is None:
             return []
-        self.lanes.close(lane)
+        self.lanes.close(lane, due)
         return [Send(Port.LANES, Shut(lane.number))]
 
     def unreachable(self, peer: bytes, now: float) -> list[Send]:
@@ -100,8 +103,9 @@ class Desk:
         sends = self.watch.tick(now) if self.word.run else []
         for lane in self.lanes:
             if lane.is_silent(now, self.word.liveness):
-                tasks = sum(span.count for span in lane.out.values())
-                sends += [*self.left(lane.worker), Send(Port.TOLD, Lost(lane.worker, tasks))]
+                lost = Lost(lane.worker, sum(span.count for span in lane.out.values()))
+                self.lanes.suspect(lane)
+                sends += [*self._close(lane.worker), Send(Port.TOLD, lost)]
             elif lane.overdue(now):
                 self._numbers += 1
                 sends += [Send(Port.LANES, Shut(lane.number)), Send(Port.LANES, Open(self._numbers))]
@@ -121,13 +125,11 @@ class Desk:
         """Turn somebody away, by name; the person is told once."""
         word = replace(self.word, state="refused", reason=reason)
         answer = [Send(Caller(peer), word)] if peer else []
-        news = (name, reason) not in self._refused
-        self._refused.add((name, reason))
-        return [*answer, *([Send(Port.TOLD, Refused(name, reason))] if news else [])]
+        return [*answer, *self.admission.refuse(name, reason)]
 
-    def refuse_version(self, peer: bytes, reason: str) -> list[Send]:
+    def refuse_version(self, peer: bytes, version: str) -> list[Send]:
         """Turn a caller of another version away; elsewhere than at the desk there is nobody to answer."""
-        return self.refuse(peer, "a worker", reason) if peer else []
+        return self.refuse(peer, "a worker", foreign(version)) if peer else []
 
     def _welcome(self, lane: Lane) -> list[Send]:
         if not lane.at:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.messages import Bye, Note, Pulse, Ranges, Recipe, Result
+from pipeline.facts import Fact
+from pipeline.messages import Bye, Pulse, Result
+from pipeline.parts import Note, Ranges, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Done:
     errors: bytes
     notes: tuple[Note, ...]
     seconds: float
+    records: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +155,28 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """From the spill: a result whose turn has come; the spill has forgotten it."""
+    """From the spill: a result whose turn has come. A durable spill keeps it until it is told to Forget."""
 
     result: Result
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """To source and spill: all tasks below this number are settled and written, and need not be kept."""
+
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """From the output: all up to this number has been written.
+    """From the output: all up to this number has been written; its files are now `sizes` bytes long.
 
     `failure` is not empty when it can write no more: what happened, where.
     """
 
     number: int
     failure: str = ""
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,22 +189,29 @@ class Spilled:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """To the journal: a whole fact. `ranges` are written (or, `spilled`, kept ahead of their turn)."""
+    """To the journal: facts that become true together, as number `number` of this sink's life."""
 
     number: int
-    run: str
-    fingerprint: str
-    ranges: Ranges
-    spilled: bool
-    failed: int
-    total: int
+    facts: tuple[Fact, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """From the journal: all entries up to this number are as durable as was asked."""
+    """From the journal: all entries up to this number are as durable as was asked.
+
+    `failure` is not empty when it can take no more: what happened, where.
+    """
 
     number: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """From the journal: the input was read again, and of its records `low` to `high` some are not as they were."""
+
+    low: int
+    high: int
 
 
 Errand = (
@@ -216,9 +234,11 @@ Errand = (
     | Keep
     | Fetch
     | Kept
+    | Forget
     | Written
     | Spilled
     | Entry
     | Durable
+    | Differs
     | Recipe
 )

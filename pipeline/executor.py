@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from pipeline.errands import Records
-from pipeline.messages import Ranges, Recipe
+from pipeline.parts import Ranges, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import end_of, terminator
 

@@ -15,7 +15,7 @@ WHOLE = 255
 """Instead of a terminator: the body is one task, as it is. (0xFF never ends a record.)"""
 SAYING = struct.Struct("<BId")
 """From the child: what, the task's index in the batch, seconds; text follows where there is any."""
-READY, FAILED, FINISHED, UNFIT = range(4)
+READY, FAILED, FINISHED, UNFIT, LARGE = range(5)
 LONGEST = 4 << 10
 """Characters of a text that are told; as JSON, two of them fit the socket's buffer whatever they are."""
 HEARD = 1 << 17
@@ -40,7 +40,7 @@ def heard(talk: socket.socket, size: int) -> tuple[list[bytes], bool]:
 
 
 def texts(word: bytes) -> tuple[str, str]:
-    """The texts of a FAILED or UNFIT: the exception in a line, and its traceback (or empty)."""
+    """The texts of a FAILED, LARGE or UNFIT: what happened in a line, and the traceback (or empty)."""
     import json
 
     line, told = json.loads(word[SAYING.size :])

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.errands import Done, Release
-from pipeline.messages import Chunk, Ranges, Recipe
+from pipeline.messages import Chunk
+from pipeline.parts import Ranges, Recipe, Retry, Tried
 from pipeline.ranges import RangeSet
 from pipeline.records import split
 from pipeline.station import NEVER, Port, Send
+from pipeline.tries import Tries
 from pipeline.unanswered import Unanswered
 
 STUCK = 0.1
@@ -25,6 +27,8 @@ class Held:
     def __init__(self, slots: int, now: float) -> None:
         self.unfinished = RangeSet()
         self.unanswered = Unanswered()
+        self.tries = Tries()
+        """Of those that it holds for another try."""
         self.stuck = False
         """Nothing has ended since the unstarted were given back."""
         self._slots, self._progress = slots, now
@@ -51,14 +55,26 @@ class Held:
         self.stuck = True
         return [Send(Port.EXECUTOR, Release())]
 
+    def stale(self, chunk: Chunk) -> Ranges:
+        """What is unfinished of an earlier try than this chunk's: nobody wants it any more."""
+        end = chunk.first + chunk.count
+        older = RangeSet(self.tries.fewer(chunk.first, end, chunk.tries)) if chunk.tries else RangeSet()
+        stale = tuple(part for low, high in older for part in self.unfinished.inside(low, high))
+        self.unfinished.difference_update(stale)
+        return stale
+
     def new(self, chunk: Chunk, recipe: Recipe, now: float) -> list[Chunk]:
-        """The parts of a chunk that are not held already; they are from now on."""
+        """The parts of a chunk that are not held already in this try; they are from now on. Ask for `stale` before."""
         if not self.unfinished.tasks:
             self._progress = now
         end = chunk.first + chunk.count
         have = RangeSet((*self.unfinished.inside(chunk.first, end), *self.unanswered.tasks.inside(chunk.first, end)))
+        if chunk.tries:
+            have.difference_update(self.tries.fewer(chunk.first, end, chunk.tries))
         new = have.outside(chunk.first, end)
         self.unfinished.update(new)
+        for low, high in new:
+            self.tries.set(low, high, chunk.tries)
         if not have.tasks:
             return [chunk]
         parts = []
@@ -81,18 +97,26 @@ class Held:
         """These are not held any more."""
         self.unfinished.difference_update(ranges)
 
-    def settle(self, settled: RangeSet) -> Ranges:
+    def settle(self, settled: RangeSet, retries: tuple[Retry, ...]) -> Ranges:
         """Forget what is answered, and what others have settled: that need not run on. The latter is returned."""
-        self.unanswered.settle(settled)
+        self.unanswered.settle(settled, retries)
         elsewhere = self.elsewhere(settled)
         self.unfinished.difference_update(elsewhere)
+        self.tries.forget(settled)
         return elsewhere
 
     def elsewhere(self, settled: RangeSet) -> Ranges:
         """What is still to be run here and settled already."""
         return tuple(part for low, high in self.unfinished for part in settled.inside(low, high))
 
+    def tried(self) -> tuple[Tried, ...]:
+        """All that it holds for another try."""
+        if not len(self.tries):
+            return ()
+        return self.tries.among(RangeSet((*self.unfinished, *self.unanswered.tasks)))
+
     def clear(self) -> None:
         """Hold nothing."""
         self.unfinished = RangeSet()
         self.unanswered.clear()
+        self.tries.clear()

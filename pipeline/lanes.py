@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
+from typing import Literal
 
-from pipeline.messages import Pulse, Recipe
+from pipeline.messages import Pulse
+from pipeline.parts import Recipe, Tried
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER
 from pipeline.stock import Span, Stock, cut
+from pipeline.suspects import Suspects
+from pipeline.transit import Transit
+from pipeline.tries import Tries
 
 WORK = 0.05
 """Seconds of one slot's work that a chunk should be."""
@@ -29,8 +34,6 @@ MOST_SPANS = 4096
 """Chunks in one worker's hands at most: each costs room in its pulses and time to go through."""
 SUSPECT = 2.0
 """Seconds until a worker is lost that can't be reached."""
-UNSEEN, SPEED = 3.0, 1e6
-"""A chunk is overdue after UNSEEN seconds plus its bytes at SPEED a second."""
 
 
 class Lane:
@@ -42,14 +45,14 @@ class Lane:
         """Where it is bound; empty until it is."""
         self.sequence, self.allowed, self.slots = 0, 0, pulse.slots
         self.heard, self.suspected = now, NEVER
-        self.claims = RangeSet()
+        self.claims, self.finished = RangeSet(), RangeSet()
+        """All that its worker says it holds; and what of it has ended."""
         self.out: dict[int, Span] = {}
         self.size = 0
         self.chunk = 1
-        self._done, self._lost = pulse.done, 1.0
-        self._unseen: list[tuple[int, int]] = []  # sequence, bytes
-        self._since = now
-        """When the oldest unseen chunk began to be the next to be seen."""
+        self.solo: Literal["", "draining", "alone"] = ""
+        """Whether it waits to be given one suspect alone, or has it."""
+        self._done, self._transit = pulse.done, Transit(now)
 
     def pulsed(self, pulse: Pulse, peer: bytes, now: float) -> None:
         """Take in what the worker says of itself, but for what it holds."""
@@ -57,26 +60,28 @@ class Lane:
         here = pulse.lane == self.number
         self.allowed = pulse.allowed if here else max(0, pulse.allowed - pulse.seen)
         if here:
-            if self._unseen and pulse.seen >= self._unseen[0][0]:
-                self._lost, self._since = 1.0, now
-            self._unseen = [unseen for unseen in self._unseen if unseen[0] > pulse.seen]
+            self._transit.seen(pulse.seen, now)
         if pulse.done != self._done and pulse.pace:
             self.chunk = max(1, min(self.chunk * GROWTH, int(WORK / pulse.pace)))
             self._done = pulse.done
 
     def room(self) -> int:
         """How many chunks may be sent now."""
-        if not self.at or sum(size for _, size in self._unseen) >= IN_FLIGHT:
+        if self.solo == "alone" and not self.out:
+            self.solo = ""
+        return 0 if self.solo else self.allowance()
+
+    def allowance(self) -> int:
+        """How many its worker would take."""
+        if not self.at or self._transit.size >= IN_FLIGHT:
             return 0
         return max(0, min(self.allowed - self.sequence, MOST_SPANS - len(self.out)))
 
     def carry(self, span: Span, now: float) -> Span:
         """The span goes out on this lane as its next sequence."""
         self.sequence += 1
-        if not self._unseen:
-            self._since = now
-        self._unseen.append((self.sequence, len(span.body)))
-        sent = Span(span.first, span.count, span.body, self.number, self.sequence)
+        self._transit.sent(self.sequence, len(span.body), now)
+        sent = replace(span, lane=self.number, sequence=self.sequence, due=0.0, avoid="")
         self.hold(sent)
         return sent
 
@@ -89,9 +94,9 @@ class Lane:
         """Forget the records of what is settled."""
         self._keep(lambda span: settled.outside(span.first, span.end), recipe)
 
-    def judge(self, pulse: Pulse, recipe: Recipe) -> list[Span]:
+    def judge(self, pulse: Pulse, recipe: Recipe, tries: Tries) -> list[Span]:
         """What this worker was sent, has seen pass, and does not hold: to be sent again."""
-        self.claims = RangeSet((*pulse.holding, *pulse.finished))
+        self.claims, self.finished = claimed(pulse, tries), RangeSet(pulse.finished)
         gone: list[Span] = []
 
         def held(span: Span) -> list[tuple[int, int]]:
@@ -103,6 +108,25 @@ class Lane:
 
         self._keep(held, recipe)
         return gone
+
+    def retry(self, tried: Tried, recipe: Recipe, due: float) -> list[Span]:
+        """What this worker has of an earlier try: to be sent again, with more tries, rather to another."""
+        self.claims.remove(tried.low, tried.high)
+        taken: list[Span] = []
+
+        def rest(span: Span) -> list[tuple[int, int]]:
+            stale = RangeSet([(tried.low, tried.high)] if span.tries < tried.tries else ())
+            taken.extend(cut(span, stale.inside(span.first, span.end), recipe))
+            return stale.outside(span.first, span.end)
+
+        self._keep(rest, recipe)
+        return [replace(span, tries=tried.tries, due=due, avoid=self.worker, lane=0, sequence=0) for span in taken]
+
+    def unfinished(self) -> RangeSet:
+        """What its worker was given and is not known to have ended."""
+        held = RangeSet((span.first, span.end) for span in self.out.values())
+        held.difference_update(self.finished)
+        return held
 
     def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]], recipe: Recipe) -> None:
         for span in list(self.out.values()):
@@ -116,20 +140,25 @@ class Lane:
 
     def overdue(self, now: float) -> bool:
         """Whether the lane swallows what it is given while its worker's pulses come: it wants a new connection."""
-        if not self._unseen or not self.at:
-            return False
-        _, size = self._unseen[0]
-        return self.heard > self._since and now - self._since > (UNSEEN + size / SPEED) * self._lost
+        return self.at != "" and self._transit.is_overdue(self.heard, now)
 
     def rebind(self, number: int) -> None:
         """A new connection under a new number; what the old one carried is judged by the next pulse that knows it."""
         self.number, self.at, self.sequence, self.allowed = number, "", 0, 0
-        self._unseen.clear()
-        self._lost *= 2
+        self._transit.restart()
 
     def is_silent(self, now: float, liveness: float) -> bool:
         """Whether its worker counts as lost."""
         return now - self.heard > liveness or now - self.suspected > SUSPECT
+
+
+def claimed(pulse: Pulse, tries: Tries) -> RangeSet:
+    """What a worker says it holds, but for what it holds of an earlier try than the last that failed."""
+    claims = RangeSet((*pulse.holding, *pulse.finished))
+    theirs = Tries(pulse.tried)
+    for run in tries.among(claims):
+        claims.difference_update(theirs.fewer(run.low, run.high, run.tries))
+    return claims
 
 
 def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
@@ -143,6 +172,7 @@ class Lanes:
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
         self._lanes: dict[str, Lane] = {}
+        self.suspects = Suspects()
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
@@ -161,17 +191,29 @@ class Lanes:
 
     def add(self, lane: Lane) -> None:
         """A worker has a lane from now on."""
+        self.suspects.returned(lane.worker)
         self._lanes[lane.worker] = lane
 
-    def close(self, lane: Lane) -> None:
-        """The worker is gone; what it held goes out again."""
+    def close(self, lane: Lane, due: float) -> None:
+        """The worker is gone; what it held goes out again, but not before `due`."""
         del self._lanes[lane.worker]
-        self.take_back(lane, list(lane.out.values()))
+        self.take_back(lane, [replace(span, due=due) for span in lane.out.values()])
+
+    def suspect(self, lane: Lane) -> None:
+        """Its worker is lost: one of those that it held may be why."""
+        self.suspects.lost(lane.worker, lane.unfinished(), alone=lane.solo == "alone")
 
     def settle(self, settled: RangeSet) -> None:
         """Forget the records of what is settled."""
+        self.suspects.forget(settled)
         for lane in self._lanes.values():
             lane.settle(settled, self._stock.recipe)
+
+    def retry(self, tried: Tried, due: float) -> None:
+        """These have failed and are to be sent again."""
+        spans = [span for lane in self._lanes.values() for span in lane.retry(tried, self._stock.recipe, due)]
+        for span in (*spans, *self._stock.retry(tried, due)):
+            self._stock.put_back(span)
 
     def claimed(self) -> RangeSet:
         """All that any worker says it holds."""
@@ -179,7 +221,7 @@ class Lanes:
 
     def judge(self, lane: Lane, pulse: Pulse) -> None:
         """What a worker does not hold any more goes out again; what it does hold is not sent to others."""
-        self.take_back(lane, lane.judge(pulse, self._stock.recipe))
+        self.take_back(lane, lane.judge(pulse, self._stock.recipe, self._stock.tries))
         self.adopt(lane)
 
     def adopt(self, lane: Lane) -> None:

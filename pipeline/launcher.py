@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
 from pipeline.errors import PipelineError
 from pipeline.processes import Child, become_subreaper, fork, kill_descendants
-from pipeline.roster import Decision, GiveUp, PassOn, Roster, Say, Signal, Spawn
+from pipeline.roster import Roster
 from pipeline.signals import Signals
 from pipeline.station import NEVER
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A process of the run: what it runs, answering with an exit code, and whether it is replaced when it dies."""
+    """A process of the run: what it runs, answering with an exit code; and what the next one runs when it has died.
+
+    None: it is not replaced. Names mean what they mean to the roster: the sink, the ventilator, the herald, workers.
+    """
 
     name: str
     run: Callable[[], int]
-    restart: bool
+    restart: Callable[[], int] | None = None
 
 
 def launch(posts: Sequence[Post], say: Callable[[str], None], *, verbose: bool = False) -> int:
@@ -46,9 +50,10 @@ class _Crew:
 
     def __init__(self, posts: Sequence[Post], say: Callable[[str], None], *, verbose: bool) -> None:
         self._posts = {post.name: post for post in posts}
+        self._next = {post.name: post.run for post in posts}
         self._say = say
         self._verbose = verbose
-        self._roster = Roster({post.name: post.restart for post in posts})
+        self._roster = Roster({post.name: post.restart is not None for post in posts})
         self._children: dict[str, Child] = {}
         self._names: dict[int, str] = {}
         self._poll = select.poll()
@@ -88,7 +93,7 @@ class _Crew:
         for decision in decisions:
             match decision:
                 case Spawn(name):
-                    self._spawn(self._posts[name])
+                    self._spawn(name, self._next.pop(name))
                 case PassOn(name, signum) if name in self._children:
                     self._children[name].pass_on(signum)
                 case Signal(name, signum) if name in self._children:
@@ -98,15 +103,16 @@ class _Crew:
                 case Say(text):
                     self._say(text)
 
-    def _spawn(self, post: Post) -> None:
+    def _spawn(self, name: str, run: Callable[[], int]) -> None:
+        self._next[name] = self._posts[name].restart or run
         try:
-            child = fork(post.run)
+            child = fork(run)
         except PipelineError as error:
-            self._say(f"{post.name}: {error}")
-            self._obey(self._roster.ended(post.name, error.exit_code, time.monotonic()))
+            self._say(f"{name}: {error}")
+            self._obey(self._roster.ended(name, error.exit_code, time.monotonic()))
             return
-        self._children[post.name] = child
-        self._names[child.pidfd] = post.name
+        self._children[name] = child
+        self._names[child.pidfd] = name
         self._poll.register(child.pidfd, select.POLLIN)
         if self._verbose:
-            self._say(f"{post.name} {child.pid}")
+            self._say(f"{name} {child.pid}")

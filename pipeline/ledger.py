@@ -1,78 +1,52 @@
-"""What is settled, what is on its way to be, and whose turn it is.
+"""What is settled, what is on its way to be, and whose turn it is: the fold of the run's facts.
 
-Each task is accepted once: the first result of it that comes, of whichever worker. It is *pending* until output (or
-spill) and journal have answered, then *settled*, for good. Results ahead of their turn are counted, not held, here.
+Each task is accepted once: the first result of it that is final, of whichever worker and try. It is *pending* until
+output (or spill) and journal have answered, then *settled*, for good. A fact is applied when the journal has it,
+and so a ledger made of what a journal holds is the one that was before. Results are counted, not held, here.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from dataclasses import dataclass, replace
-from itertools import accumulate
-from sys import byteorder
+from collections.abc import Iterable
 
 from pipeline.errands import Entry
-from pipeline.messages import Ranges, Result
+from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.messages import Result
+from pipeline.parts import Ranges, Tried
 from pipeline.ranges import RangeSet
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a journal says when a sink comes back: the run so far."""
-
-    run: str = ""
-    fingerprint: str = ""
-    written: Ranges = ()
-    spilled: Ranges = ()
-    failed: int = 0
-    total: int = -1
-
-
-def cut_result(result: Result, ranges: list[tuple[int, int]]) -> list[Result]:
-    """The parts of a result that lie in `ranges`; stderr goes with the first part, being told only once."""
-    if ranges == [(result.first, result.first + result.count)]:
-        return [result]
-    ends = array("I", result.ends)
-    if byteorder == "big":
-        ends.byteswap()
-    ends = array(
-        "I", accumulate(ends, max)
-    )  # a worker's word: it may cut its own output wrongly, but not kill the sink
-    parts: list[Result] = []
-    for low, high in ranges:
-        start = ends[low - result.first - 1] if low > result.first else 0
-        own = array("I", (end - start for end in ends[low - result.first : high - result.first]))
-        if byteorder == "big":
-            own.byteswap()
-        parts.append(
-            replace(
-                result,
-                first=low,
-                count=high - low,
-                output=bytes(memoryview(result.output)[start : ends[high - result.first - 1]]),
-                ends=own.tobytes(),
-                errors=b"" if parts else result.errors,
-                notes=tuple(note for note in result.notes if low <= note.task < high),
-            )
-        )
-    return parts
+from pipeline.results import cut_result
+from pipeline.station import Port, Send
+from pipeline.tries import Tries
 
 
 class Ledger:
     """Each task once."""
 
-    def __init__(self, restored: Restored) -> None:
-        self.run, self.fingerprint = restored.run, restored.fingerprint
-        self.failed, self.total = restored.failed, restored.total
-        self.settled = RangeSet((*restored.written, *restored.spilled))
-        self.pending = RangeSet()
-        self.ahead = RangeSet(restored.spilled)
-        """In the spill: their turn has not come."""
-        self.turn = RangeSet(restored.written).low_water()
-        """The task that is written next, where order is asked for."""
-        self._entries: deque[tuple[int, Ranges]] = deque()
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self.run = self.fingerprint = self.digest = self.command = ""
+        self.failed, self.total, self.reason = 0, -1, ""
+        self.read = self.written = 0
+        """All records below `read` have been marked. Where order is asked for, all below `written` is in the output."""
+        self.settled, self.pending, self.tries = RangeSet(), RangeSet(), Tries()
+        self.ahead, self.failures = RangeSet(), RangeSet()
+        """In the spill, since their turn has not come; what had failed before this life."""
+        self.sizes: tuple[int, ...] = ()
+        self.killed: Killed | None = None
+        self._entries: deque[Entry] = deque()
         self._number = 0
+        written = RangeSet()
+        for fact in facts:
+            self.apply(fact)
+            if isinstance(fact, Settled):
+                (self.ahead if fact.spilled else written).update(fact.ranges)
+                self.failures.update(fact.failures)
+            elif isinstance(fact, Reopened):
+                self.failures.difference_update(fact.ranges)
+        if self.reason:  # an input that broke off may be whole by now
+            self.total, self.reason = -1, ""
+        self.ahead.difference_update(written)
+        self.turn = self.written = written.low_water()
 
     def accept(self, result: Result) -> list[Result]:
         """The parts of a result that are new; they are pending now."""
@@ -82,29 +56,80 @@ class Ledger:
         self.pending.update(new)
         return cut_result(result, new) if new else []
 
-    def missing(self, ranges: Ranges) -> Ranges:
-        """What of these is neither settled nor on its way."""
-        missing = RangeSet(ranges)
+    def again(self, tried: Tried) -> bool:
+        """These have failed, and will be run again; False if that was known already."""
+        self.pending.remove(tried.low, tried.high)
+        news = bool(self.tries.fewer(tried.low, tried.high, tried.tries))
+        self.tries.set(tried.low, tried.high, tried.tries)
+        return news
+
+    def missing(self, finished: Ranges, tried: Iterable[Tried] = ()) -> Ranges:
+        """What of these is neither settled nor on its way. What has failed since is not waited for."""
+        missing = RangeSet(finished)
         for known in (self.settled, self.pending):
             missing.difference_update([part for low, high in missing for part in known.inside(low, high)])
+        if len(self.tries):
+            theirs = Tries(tried)
+            for task in [task for task in self.tries.tasks() if task in missing]:
+                if theirs.of(task) < self.tries.of(task):
+                    missing.remove(task, task + 1)
         return missing.ranges()
 
-    def entry(self, ranges: Ranges, failed: int, *, spilled: bool) -> Entry:
-        """The next entry for the journal; `failed` of its tasks did not end well."""
+    def enter(self, *facts: Fact) -> Send:
+        """The next entry for the journal: all of these at once."""
         self._number += 1
-        self.failed += failed
-        self._entries.append((self._number, ranges))
-        return Entry(self._number, self.run, self.fingerprint, ranges, spilled, self.failed, self.total)
+        entry = Entry(self._number, facts)
+        self._entries.append(entry)
+        return Send(Port.JOURNAL, entry)
 
-    def durable(self, number: int) -> bool:
-        """The journal has these entries: their tasks are settled. True if that is news."""
-        news = False
-        while self._entries and self._entries[0][0] <= number:
-            _, ranges = self._entries.popleft()
-            self.settled.update(ranges)
-            self.pending.difference_update(ranges)
-            news = True
+    def awaits(self, kind: type) -> bool:
+        """Whether a fact of this kind is on its way to the journal."""
+        return any(isinstance(fact, kind) for entry in self._entries for fact in entry.facts)
+
+    def durable(self, number: int) -> list[Fact]:
+        """The journal has these entries: their facts are true from now on. All that are news."""
+        news: list[Fact] = []
+        while self._entries and self._entries[0].number <= number:
+            news += self._entries.popleft().facts
+        for fact in news:
+            self.apply(fact)
         return news
+
+    def apply(self, fact: Fact) -> None:
+        """It is true."""
+        match fact:
+            case Settled():
+                self._settle(fact)
+            case Marked(first, count):
+                self.read = max(self.read, first + count)
+            case Tried(low, high, tries):
+                self.tries.set(low, high, tries)
+            case Reopened(ranges):
+                self.settled.difference_update(ranges)
+                self.ahead.difference_update(ranges)
+                self.failed -= sum(high - low for low, high in ranges)
+            case Killed() | Left():
+                self.killed = fact if isinstance(fact, Killed) else None
+            case _:
+                self._learn(fact)
+
+    def _learn(self, fact: Began | Commanded | Ended) -> None:
+        match fact:
+            case Began(run, fingerprint):
+                self.run, self.fingerprint = run, fingerprint
+            case Commanded(digest, command):
+                self.digest, self.command = digest, command
+            case Ended(total, reason):
+                self.total, self.reason = total, reason
+
+    def _settle(self, fact: Settled) -> None:
+        self.settled.update(fact.ranges)
+        self.pending.difference_update(fact.ranges)
+        self.tries.forget(fact.ranges)
+        self.failed += sum(high - low for low, high in fact.failures)
+        self.sizes = fact.sizes
+        if not fact.spilled:
+            self.written = max(self.written, *(high for _, high in fact.ranges))
 
     @property
     def is_complete(self) -> bool:

@@ -21,8 +21,9 @@ import zmq
 from pipeline import errors
 from pipeline.errands import Foreign
 from pipeline.errors import PipelineError, StationError
+from pipeline.failpoints import armed
 from pipeline.messages import Stop
-from pipeline.notices import Preparing, Refused
+from pipeline.notices import Preparing, Refused, Stuck
 from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
@@ -53,7 +54,8 @@ class Loop:
         keeper: int | None = None,
         told: Callable[[Message], None] = lambda _: None,
     ) -> None:
-        self._station, self._edges, self._signals, self._keeper, self._told = station, edges, signals, keeper, told
+        self._station, self._edges = armed(station, edges)
+        self._signals, self._keeper, self._told = signals, keeper, told
         self._poller = zmq.Poller()
         self._files: dict[Port, list[object]] = {}
         self._owner: dict[object, Port] = {}
@@ -146,7 +148,7 @@ class Loop:
         kind: Any = type(message)  # hashable, which mypy can't see of so large a union
         self._story.append(_in_brief(kind)(message))
         self._send(self._station.receive(message, time.monotonic()))
-        if isinstance(message, Refused | Preparing) or (
+        if isinstance(message, Refused | Preparing | Stuck) or (
             isinstance(message, Foreign) and not message.peer and not self._station.done
         ):
             self._told(message)  # the edge's to notice, and no station's business

@@ -6,7 +6,7 @@ frozen and closed; nothing here does anything. Grammar of one run (V ventilator,
     line    = *ack [run] *(pulse / chunk / result / ack / run) *kill *bye
     desk    = W:pulse V:welcome / W:bye             ; pulse says all a worker holds, welcome where things are
     lane    = V:chunk                               ; its own connection, never more than the pulse allows
-    results = W:result / W:pulse / W:bye / V:run / V:bye / any:stop
+    results = W:result / W:pulse / W:bye / V:read / V:result / V:run / V:bye / any:stop
     control = S:ack / S:status / S:kill             ; broadcast; a latecomer is told the last word
 
 Task numbers start at 0; ranges are half-open, sorted and merged; times are seconds; sizes are bytes.
@@ -17,30 +17,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Ranges = tuple[tuple[int, int], ...]
+from pipeline.parts import Again, Member, Note, Ranges, Recipe, Retry, Tried
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the records of a run look. With `block`, a record is its bytes as they are, one to a chunk."""
-
-    zero: bool = False
-    block: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Why one task did not end well. `code` is the exit code or the signal's number."""
-
-    task: int
-    kind: Literal["exit", "signal", "exception", "lost"]
-    code: int
-    text: str
+LISTED = 8192
+"""Members of a list in an Ack at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`."""
+    """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`.
+
+    `tried` are those of its tasks that it holds for another try.
+    """
 
     worker: str
     number: int
@@ -56,6 +44,7 @@ class Pulse:
     ack: int
     pace: float
     done: int
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +65,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator."""
+    """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
+
+    Each of them has failed `tries` times before.
+    """
 
     run: str
     lane: int
@@ -84,14 +76,16 @@ class Chunk:
     first: int
     count: int
     body: bytes
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of `count` finished neighbours.
+    """The outcome of `count` finished neighbours, each in its try number `tries`, counted from 0.
 
     `output` joins what they wrote; `ends` holds a little-endian uint32 per task, the end of its part in
-    `output`; `errors` is what they wrote to stderr; `notes` names those that did not end well.
+    `output`; `errors` is what they wrote to stderr; `notes` names those that did not end well, and `records`
+    joins the records of these.
     """
 
     run: str
@@ -102,6 +96,24 @@ class Result:
     ends: bytes
     errors: bytes
     notes: tuple[Note, ...]
+    tries: int = 0
+    records: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
+
+    It began with number `since`. `marks` holds three little-endian uint32 for each run of them: how many, their bytes,
+    and the crc32 of these.
+    """
+
+    run: str
+    reader: str
+    since: int
+    first: int
+    count: int
+    marks: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +129,13 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A worker's results that had not arrived when its pulse of that number did."""
-
-    worker: str
-    pulse: int
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
 class Ack:
     """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
 
     `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
-    `full` asks for no task that was never sent.
+    `full` asks for no task that was never sent. `retries` are to be run again. Of what `reader` has read, all below
+    `read` is marked for good; -1: nobody wants marks. `digest` and `command` are those of the run's first worker.
+    The lists may hold only their lowest LISTED members.
     """
 
     run: str
@@ -144,6 +149,11 @@ class Ack:
     total: int
     full: bool
     again: tuple[Again, ...]
+    retries: tuple[Retry, ...] = ()
+    reader: str = ""
+    read: int = -1
+    digest: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,29 +166,23 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The run is over. done: all is written; soon: nothing new starts; now: what runs is killed."""
+    """The run is over. done: all is written; soon: nothing new starts; now: what runs is killed.
+
+    `code` is the run's exit code.
+    """
 
     run: str
     mode: Literal["done", "soon", "now"]
     reason: str
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word."""
-
-    worker: str
-    command: str
-    slots: int
-    running: int
-    done: int
-    silent: float
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for."""
+    """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
+
+    `retrying` tasks have failed and will be run again.
+    """
 
     run: str
     state: str
@@ -188,14 +192,16 @@ class Status:
     turn: int
     members: tuple[Member, ...]
     awaited: tuple[str, ...]
+    retrying: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bye:
-    """I leave, and hold nothing from now on."""
+    """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
 
     name: str
     reason: str
+    over: bool = False
 
 
-Wire = Pulse | Welcome | Chunk | Result | Run | Ack | Stop | Kill | Status | Bye
+Wire = Pulse | Welcome | Chunk | Result | Read | Run | Ack | Stop | Kill | Status | Bye

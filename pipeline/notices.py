@@ -52,6 +52,13 @@ class Full:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """For the person: an edge waits for room on its disk, where and since when; an empty reason: not any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preparing:
     """For the person: no task can run yet, since this callable is still being imported or prepared."""
 
@@ -75,4 +82,4 @@ class Ended:
     reason: str
 
 
-Notice = Missing | Present | Lost | Refused | Full | Preparing | Began | Ended | Foreign | Status
+Notice = Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Ended | Foreign | Status

@@ -2,7 +2,9 @@
 
 It is forked before the agent has a ZeroMQ context, so that the agent never forks afterwards. It is the parent of all
 children: it alone reaps and signals them, so no signal can meet a process number that is somebody else's by now.
-When the agent closes its end of the control socket, or dies, the nursery kills its children and ends. It runs no task.
+When a child dies, all that its tasks have started dies, too: what is left in its session, and the daemons, which are
+the child's by then, since it is a subreaper, as the nursery is. When the agent closes its end of the control socket,
+or dies, the nursery kills all that is below it and ends. It runs no task.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from pipeline import callee
-from pipeline.arena import Arena
+from pipeline import callee, sessions
+from pipeline.arena import LARGEST, Arena
 from pipeline.errors import UsageError
 from pipeline.hearing import heard
+from pipeline.limits import MOST_OUTPUT
+from pipeline.processes import become_subreaper, children, kill_descendants
 
 ORDER = struct.Struct("<BI")
-SPAWN, KILL = range(2)
+SPAWN = 0
+"""The order for a child; every other is the number of a signal for the one in that slot."""
 REPORT = struct.Struct("<BIi")
 UNFIT, BORN, DIED = range(3)
 LONGEST = 64 << 10
@@ -46,13 +51,13 @@ class Report(NamedTuple):
 class Nursery:
     """The agent's side: orders out, reports in. Nothing waits but `close`."""
 
-    def __init__(self, call: str, init: str) -> None:
-        """Fork it. The process must not have a ZeroMQ context, nor threads."""
+    def __init__(self, call: str, init: str, most: int = MOST_OUTPUT) -> None:
+        """Fork it; `most` bytes a result may have. The process must not have a ZeroMQ context, nor threads."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pids: dict[int, int] = {}
         self._pid = os.fork()
         if self._pid == 0:
-            _Ward(theirs, call, init).run()
+            _Ward(theirs, call, init, most).run()
         theirs.close()
 
     def fileno(self) -> int:
@@ -65,10 +70,10 @@ class Nursery:
             descriptors = [talk.fileno(), *(arena.descriptor for arena in arenas)]
             socket.send_fds(self._control, [ORDER.pack(SPAWN, slot)], descriptors)
 
-    def kill(self, slot: int) -> None:
-        """Kill the child in `slot`, and what it started in its session. Its death is reported."""
+    def signal(self, slot: int, signum: int) -> None:
+        """Send the child in `slot`, and its first group, a signal. Its death is reported."""
         with contextlib.suppress(OSError):
-            self._control.send(ORDER.pack(KILL, slot))
+            self._control.send(ORDER.pack(signum, slot))
 
     def reports(self) -> tuple[list[Report], bool]:
         """All that has come, and whether the nursery lives."""
@@ -92,7 +97,7 @@ class Nursery:
         os.close(watch)
         if not orderly or not alive:
             for pid in (self._pid, *filter(None, self._pids.values())):
-                kill(pid)
+                send(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
@@ -100,9 +105,11 @@ class Nursery:
 class _Ward:
     """The nursery from the inside: who lives, by the descriptor that tells of the death."""
 
-    def __init__(self, control: socket.socket, call: str, init: str) -> None:
-        self._control, self._call, self._init = control, call, init
+    def __init__(self, control: socket.socket, call: str, init: str, most: int) -> None:
+        self._control, self._call, self._init, self._most = control, call, init, most
         self._living: dict[int, tuple[int, int]] = {}
+        self._imported: list[int] = []
+        """The processes that the person's module has started."""
         self._poll = select.poll()
         self._function: Callable[..., Any] = len
         self._prepare: Callable[..., Any] | None = None
@@ -113,6 +120,7 @@ class _Ward:
             _alone(self._control.fileno())
             self._function = callee.find(self._call, "--call")
             self._prepare = callee.find(self._init, "--init") if self._init else None
+            self._imported = children()
             import pipeline.warm  # noqa: F401 - for the children; the agent does without
 
             gc.collect()
@@ -127,9 +135,11 @@ class _Ward:
         except Exception as error:  # noqa: BLE001 - told below
             _confess(error)
         finally:
+            sessions.kill({pid for _, pid in self._living.values()})
             for _, pid in self._living.values():
-                kill(pid)
+                send(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+            kill_descendants()
             os._exit(0)
 
     def _turn(self) -> bool:
@@ -152,7 +162,7 @@ class _Ward:
         else:
             for number, pid in self._living.values():
                 if number == slot:
-                    kill(pid)
+                    send(pid, what)
         return True
 
     def _bear(self, slot: int, talk: socket.socket, memories: list[int]) -> None:
@@ -172,32 +182,37 @@ class _Ward:
         """The child's whole life."""
         try:
             os.setsid()
+            become_subreaper()
             self._control.close()
             for watch in self._living:
                 os.close(watch)
             from pipeline import warm
 
-            warm.live(talk, [Arena(memory) for memory in memories], self._function, self._prepare)
+            work = warm.Work(self._function, self._prepare, min(self._most, LARGEST))
+            warm.live(talk, [Arena(memory) for memory in memories], work)
         except Exception as error:  # noqa: BLE001 - told below
             _confess(error)
         finally:
             os._exit(0)
 
     def _bury(self, watch: int) -> None:
-        """Reap a dead child and end what it left running in its session; tell the agent."""
+        """Reap a dead child and end what its tasks left running; tell the agent."""
         slot, pid = self._living.pop(watch)
         self._poll.unregister(watch)
         os.close(watch)
-        kill(pid)
+        sessions.kill({pid})
         _, status = os.waitpid(pid, 0)
+        kill_descendants(keep={*self._imported, *(other for _, other in self._living.values())})
         self._control.send(REPORT.pack(DIED, slot, status))
 
 
-def kill(pid: int) -> None:
-    """Kill a process, and the group that it leads, if it does by now."""
-    for send in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            send(pid, signal.SIGKILL)
+def send(pid: int, signum: int) -> None:
+    """Send a signal to the group that a process leads, or to itself if it leads none yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            os.killpg(pid, signum)
+        except ProcessLookupError:
+            os.kill(pid, signum)
 
 
 def _confess(error: Exception) -> None:
@@ -209,6 +224,7 @@ def _confess(error: Exception) -> None:
 def _alone(control: int) -> None:
     """Keep nothing of the agent's: no terminal, no signals, no descriptor but `control`; prints go to stderr."""
     os.setsid()
+    become_subreaper()
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):

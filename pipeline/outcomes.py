@@ -1,6 +1,7 @@
 """What has ended and was not told yet: outcomes of single tasks, joined to runs of neighbours.
 
-Many short tasks make one Done, so that a message carries many. Each outcome added is told once, or dropped.
+Many short tasks make one Done, so that a message carries many, and never more than its fields can say. Each outcome
+added is told once, or dropped.
 Nothing here knows when it is time to tell; it only says since when and how much there is.
 """
 
@@ -12,21 +13,30 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from pipeline.errands import Done
-from pipeline.messages import Note, Ranges
+from pipeline.parts import Note, Ranges
 from pipeline.ranges import RangeSet
 
 FULL = 1 << 20
-"""Bytes of output after which a Done takes no more."""
+"""Bytes after which a Done takes no more."""
+TAIL = 2048
+"""Bytes of a failed task's stderr that its note keeps."""
 
 
 class Outcome(NamedTuple):
-    """How one task ended; without a note, well."""
+    """How one task ended; without a note, well. With one, `record` is the task itself."""
 
     task: int
     output: bytes
     errors: bytes
     note: Note | None
     seconds: float
+    record: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it fills in a Done, about."""
+        told = len(self.note.text) + len(self.note.tail) if self.note else 0
+        return len(self.output) + len(self.errors) + len(self.record) + told
 
 
 class Outcomes:
@@ -45,13 +55,13 @@ class Outcomes:
         if not self._ended:
             self.since = now
         self._ended.append(outcome)
-        self.size += len(outcome.output) + len(outcome.errors)
+        self.size += outcome.size
 
     def drop(self, ranges: Ranges) -> None:
         """Forget the outcomes of these tasks."""
         gone = RangeSet(ranges)
         self._ended = [outcome for outcome in self._ended if outcome.task not in gone]
-        self.size = sum(len(outcome.output) + len(outcome.errors) for outcome in self._ended)
+        self.size = sum(outcome.size for outcome in self._ended)
 
     def take(self) -> list[Done]:
         """All of them, neighbours joined, in the order of tasks; then there are none."""
@@ -64,7 +74,7 @@ class Outcomes:
                 runs.append([])
                 size = 0
             runs[-1].append(outcome)
-            size += len(outcome.output)
+            size += outcome.size
         return [_joined(run) for run in runs]
 
 
@@ -78,4 +88,10 @@ def _joined(run: list[Outcome]) -> Done:
         errors=b"".join([outcome.errors for outcome in run]),
         notes=tuple(outcome.note for outcome in run if outcome.note is not None),
         seconds=sum(outcome.seconds for outcome in run),
+        records=b"".join([outcome.record for outcome in run]),
     )
+
+
+def tail_of(errors: bytes) -> str:
+    """The end of what a failed task wrote to stderr, as text."""
+    return errors[-TAIL:].decode(errors="replace")

@@ -30,6 +30,9 @@ WAIT = 2.0
 BOUND = {"sink": ("results", "control"), "ventilator": ("desk", "lane")}
 """What the names of the sockets begin with that each owner of a lock binds."""
 
+PRIVATE = "run-"
+"""What the name of a run's own place begins with; the launcher's pid follows."""
+
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
@@ -187,9 +190,25 @@ def sweep(folder: str, prefix: str) -> None:
 
 
 def tidy(folder: str) -> None:
-    """Remove what killed owners left in a pipeline's folder, and the folder, unless somebody else is at work there."""
-    if not folder or not os.path.isdir(folder):
+    """Remove what killed owners left in a pipeline's folder, and the folder, unless somebody else is at work there.
+
+    The same for the private folders of other runs that are dead.
+    """
+    if not folder:
         return
+    for path in (Path(folder), *_abandoned(Path(folder).parent)):
+        if path.is_dir():
+            _tidy_one(str(path))
+
+
+def _abandoned(base: Path) -> list[Path]:
+    """The private folders of runs whose launcher is gone, and nobody has its number now."""
+    numbers = {path: path.name.removeprefix(PRIVATE) for path in base.glob(f"{PRIVATE}*")}
+    return [path for path, number in numbers.items() if number.isdigit() and not os.path.exists(f"/proc/{number}")]
+
+
+def _tidy_one(folder: str) -> None:
+    """Only what can be locked is nobody's: whose launcher is gone may still have a sink."""
     locks = []
     with suppress(PipelineError):
         for role, prefixes in BOUND.items():

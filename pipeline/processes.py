@@ -127,15 +127,24 @@ def become_subreaper() -> None:
         raise PipelineError(f"can't become a subreaper: {os.strerror(ctypes.get_errno())}")
 
 
+def children() -> list[int]:
+    """The pids of this process's children, zombies too."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # spares the import
+        return []
+    import psutil  # costs start-up time
+
+    return [child.pid for child in psutil.Process().children()]
+
+
 def kill_descendants(keep: Collection[int] = (), within: float = 2.0) -> list[int]:
     """Kill and reap all descendants of this subreaper but those in and below the children `keep`.
 
     Wave by wave: killed children leave us theirs, however they daemonise or fork meanwhile, and a parent never
     outlives its child to start the next one. Answers with the pids that are left after `within` seconds.
     """
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # no children, no descendants: spares the import
+    if not children():
         return []
     import psutil  # costs start-up time
 
@@ -149,6 +158,21 @@ def kill_descendants(keep: Collection[int] = (), within: float = 2.0) -> list[in
                 stray.kill()
         psutil.wait_procs(strays, timeout=left)
     return [stray.pid for stray in strays]
+
+
+def reap_strays(own: Collection[int]) -> None:
+    """Reap what this process has inherited and what has ended since, up to the first of its `own` children.
+
+    A task may leave processes in the background, and each is a zombie below us when it ends: they would become as
+    many as there are numbers. Only for a forked child, all of whose own children are known to the caller.
+    """
+    if _kin.keeper is None:
+        return
+    with suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in own:
+                return
+            os.waitpid(ended.si_pid, 0)
 
 
 def keep(run: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-from pipeline.messages import Ranges
+from pipeline.parts import Ranges
 
 
 class RangeSet:

@@ -11,8 +11,9 @@ from typing import Any
 
 from pipeline.errands import Foreign
 from pipeline.errors import foreign
-from pipeline.messages import Member, Status, Stop
-from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused
+from pipeline.messages import Status, Stop
+from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
+from pipeline.parts import Member
 from pipeline.settings import Settings
 
 MINUTE = 60
@@ -25,7 +26,7 @@ _ROLES = {
     "sink": ("no sink has answered", "pipe sink{}", "the sink is here"),
 }
 
-Sentence = Missing | Present | Lost | Full | Preparing | Refused | Foreign | Began | Ended
+Sentence = Missing | Present | Lost | Full | Stuck | Preparing | Refused | Foreign | Began | Ended
 
 
 def place(settings: Settings) -> str:
@@ -59,10 +60,17 @@ def _full(full: Full) -> str:
     return f"there is room again; {task} is next"
 
 
+def _stuck(stuck: Stuck) -> str:
+    if stuck.reason:
+        return f"{plain(stuck.reason)}: waiting for room, and going on by itself when there is some"
+    return "there is room on the disk again"
+
+
 SENTENCES: dict[type, Callable[[Any], str]] = {
     Present: lambda told: _ROLES[told.who][2],
     Lost: _lost,
     Full: _full,
+    Stuck: _stuck,
     Preparing: lambda told: f"no task runs yet: --call {plain(told.call)} is still being imported",
     Refused: lambda told: f"{plain(told.name)} was turned away: {plain(told.reason)}",
     Foreign: lambda told: plain(foreign(told.version)),

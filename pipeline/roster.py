@@ -1,28 +1,26 @@
 """The roster: which processes of a run should live. Pure: told who ended and what time it is, it says what to do.
 
-The sink speaks for the run: a person's wish to stop goes to it alone, and its exit code is the run's. Workers
-that die are started again, later and later, and given up in the end. Sink and ventilator are not: the run ends
-with them. Whoever does not leave in time is sent SIGTERM, then SIGKILL. Starts nothing, and asks no clock, itself.
+The sink speaks for the run: a person's wish to stop goes to it alone, and its exit code is the run's. Workers that
+die are started again, and so are a sink and a ventilator that can go on where they were and were killed or fell over a
+bug of ours; any other end of these two is the run's. Whoever does not leave in time is sent SIGTERM, then SIGKILL.
+Starts nothing, and asks no clock, itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
-from pipeline.errors import INCOMPLETE, INTERRUPTED, OK, STDOUT_CLOSED, TASKS_FAILED, TERMINATED, USAGE
-from pipeline.station import NEVER
+from pipeline.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
+from pipeline.errors import INCOMPLETE, INTERRUPTED, OK, OUR_BUG, STDOUT_CLOSED, TASKS_FAILED, TERMINATED, USAGE
+from pipeline.life import TRIES, Life, Lives
+from pipeline.station import NEVER, VENTILATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BACK_OFF = 0.5
-"""Seconds before the first new start; doubled at each death in a row."""
-TRIES = 5
-"""Deaths in a row after which a worker is given up."""
-LONG_LIFE = 30.0
-"""Seconds of life after which a death is no longer in a row with the one before."""
+SINK, HERALD = "sink", "herald"
+"""The herald is started when the ventilator has died for good, to say so to the sink and goodbye in its place."""
 GRACE = 5.0
 """Seconds to end after each word before a harsher one."""
 LEAVE = 2.0
@@ -33,47 +31,8 @@ STOPPING: dict[int, str] = {
     SIGINT: "stopping: running tasks finish, ^C again to kill them",
     SIGTERM: "stopping: running tasks finish",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start this one. It counts as living from now on."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PassOn:
-    """Let this one know that a person asked to stop, with SIGINT or SIGTERM."""
-
-    name: str
-    signum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send this one a signal."""
-
-    name: str
-    signum: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """For the person: this one is not started again, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """For the person."""
-
-    text: str
-
-
-Decision = Spawn | PassOn | Signal | GiveUp | Say
+LOST = {SINK: "there is no journal to go on from", VENTILATOR: "its input can't be read again"}
+"""Why the run ends with one that is not started again."""
 
 
 def fate(status: int) -> str:
@@ -81,43 +40,49 @@ def fate(status: int) -> str:
     return f"was killed by {Signals(-status).name}" if status < 0 else f"ended with exit code {status}"
 
 
-def _untold(name: str, status: int) -> list[Decision]:
-    """Who ended by itself has said why."""
-    return [GiveUp(name, fate(status))] if status < 0 else []
+class _Urge:
+    """Words to those who should leave, each harsher than the one before. `at` is when the next is due."""
 
+    def __init__(self) -> None:
+        self.at = NEVER
+        self._signum = SIGTERM
 
-@dataclass(slots=True)
-class _Life:
-    """One post. `due` is when to start it (NEVER: not planned), `deaths` how many there were in a row."""
+    def within(self, seconds: float, now: float) -> None:
+        """They have so long, if not less already."""
+        self.at = min(self.at, now + seconds)
 
-    name: str
-    restart: bool
-    due: float = -NEVER
-    living: bool = False
-    since: float = 0.0
-    deaths: int = 0
+    def late(self, names: list[str], now: float) -> list[Decision]:
+        """They did not end in time, if it is that late."""
+        if now < self.at:
+            return []
+        return [Say(f"{', '.join(names)} did not end in time: {self._signum.name}"), *self.harshly(names, now)]
+
+    def harshly(self, names: list[str], now: float) -> list[Decision]:
+        """SIGTERM, SIGKILL the next time. Who listens takes a bare one for an earlier one's echo."""
+        signum, self._signum, self.at = self._signum, SIGKILL, now + GRACE
+        words = (Signal,) if signum == SIGKILL else (Signal, PassOn)
+        return [word(name, signum) for name in names for word in words]
 
 
 class Roster:
-    """Who should live. `restart` names all posts in their starting order, the sink first, and who is replaced.
+    """Who should live. `restart` names all posts in their starting order, and says who is replaced.
 
-    After `done`, `outcome` is the run's exit code.
+    One is the sink; a ventilator and a herald may be there; all others are workers. After `done`, `outcome` is the
+    run's exit code.
     """
 
     def __init__(self, restart: Mapping[str, bool]) -> None:
-        self._lives = {name: _Life(name, again) for name, again in restart.items()}
-        self._sink = next(iter(self._lives.values()))
+        self._lives, self._urge = Lives(restart, HERALD), _Urge()
+        self._sink = self._lives.by_name[SINK]
         self._over = False
         self._asked = 0
         self._outcome: int | None = None
         self._fallback = INCOMPLETE
-        self._harsher_at = NEVER
-        self._harsher = SIGTERM
 
     @property
     def done(self) -> bool:
         """Nobody lives, and nobody will."""
-        return not any(life.living or life.due < NEVER for life in self._lives.values())
+        return not self._lives.go_on
 
     @property
     def outcome(self) -> int:
@@ -127,93 +92,117 @@ class Roster:
     @property
     def deadline(self) -> float:
         """When `tick` wants to be called next; before the first call, at once."""
-        return min(self._harsher_at, *(life.due for life in self._lives.values()))
+        return min(self._urge.at, self._lives.due)
 
     def tick(self, now: float) -> list[Decision]:
         """Time has passed: who is to start, and who must hear a harsher word."""
-        due = [life for life in self._lives.values() if life.due <= now]
-        for life in due:
-            life.due, life.living, life.since = NEVER, True, now
-        said: list[Decision] = [Spawn(life.name) for life in due]
-        if now >= self._harsher_at:
-            names = ", ".join(self._living())
-            said += [Say(f"{names} did not end in time: {self._harsher.name}"), *self._harshly(now)]
-        return said
+        said: list[Decision] = [Spawn(name) for name in self._lives.begin(now)]
+        return [*said, *self._urge.late(self._lives.living(), now)]
 
     def stop(self, signum: int, now: float) -> list[Decision]:
         """A person asked to stop, with SIGINT or SIGTERM: first soon, then now."""
         self._asked += 1
         self._close()
         self._fallback = 128 + signum
-        told = [self._sink.name] if self._sink.living else self._living()
-        if self._asked > 1:
-            self._harsher_at = min(self._harsher_at, now + GRACE)
         said: list[Decision] = [Say(STOPPING[signum])] if self._asked == 1 else []
+        if self._sink.deaths and not self._sink.living:  # it was to be replaced
+            return [*said, *self._end_all(now)]
+        if self._asked > 1:
+            self._urge.within(GRACE, now)
+        told = [SINK] if self._sink.living else self._lives.living()
         return [*said, *(PassOn(name, signum) for name in told)]
 
     def ended(self, name: str, status: int, now: float) -> list[Decision]:
         """A process has ended; `status` is its exit code, or minus the signal's number."""
-        life = self._lives[name]
+        life = self._lives.by_name[name]
         life.living = False
         if life is self._sink:
             return self._sink_ended(status, now)
-        if self._over:
+        if self._over or name == HERALD:
             return []
-        if life.restart:
-            return self._worker_ended(life, status, now)
-        if status in PLANNED:
-            self._close()
-            return []
-        return [*_untold(name, status), *self._abort(status, now)]
+        decide = self._ventilator_ended if name == VENTILATOR else self._worker_ended
+        return decide(life, status, now)
 
     def _sink_ended(self, status: int, now: float) -> list[Decision]:
-        """With the sink the run is over; the others know, unless it died."""
+        """With the sink the run is over, unless another one goes on; the others know, unless it died."""
+        if pause := _pause(self._sink, status, now):
+            return [_replaced(self._sink, status, pause)]
+        lost = _lost(self._sink, status, over=self._over)
         self._close()
         if self._outcome is None:
             self._outcome = status if status >= 0 else self._fallback
-        if status in PLANNED:
-            self._harsher_at = min(self._harsher_at, now + LEAVE)
-            # a worker that still lives has had its KILL, or started too late for it and would wait for another run
-            late = [life.name for life in self._lives.values() if life.living and life.restart]
-            return [PassOn(name, SIGTERM) for name in late]
-        # what they hold has nowhere to go any more: a second word, that nothing be finished first
-        twice = [PassOn(name, SIGTERM) for name in self._living()]
-        return [*_untold(self._sink.name, status), *self._harshly(now), *twice]
+        if status not in PLANNED:
+            return [*lost, *self._end_all(now)]
+        self._urge.within(LEAVE, now)
+        # a worker that still lives has had its KILL, or started too late for it and would wait for another run
+        return [PassOn(life.name, SIGTERM) for life in self._workers() if life.living]
 
-    def _worker_ended(self, life: _Life, status: int, now: float) -> list[Decision]:
-        """It has had its KILL, or it never can work, or it is started again, later each time."""
+    def _ventilator_ended(self, life: Life, status: int, now: float) -> list[Decision]:
+        """Its work is done, or another one goes on with it, or the run can't be completed."""
+        if status in PLANNED:
+            # the sink is replaced even now: what is left to do is its own
+            self._close(self._sink)
+            return []
+        if pause := _pause(life, status, now):
+            return [_replaced(life, status, pause)]
+        return [*_lost(life, status), *self._abort(status, now, unsaid=_is_crash(status) or status == USAGE)]
+
+    def _worker_ended(self, life: Life, status: int, now: float) -> list[Decision]:
+        """It has had its KILL, or it never can work, or it is started again."""
         if status == OK:
             return []
         if status == USAGE:
             return self._abort(status, now)
-        life.deaths = 1 if now - life.since > LONG_LIFE else life.deaths + 1
-        if life.deaths < TRIES:
-            pause = BACK_OFF * 2 ** (life.deaths - 1)
-            life.due = now + pause
-            return [Say(f"{life.name} {fate(status)}; starting another in {pause:g} s")]
-        said: list[Decision] = [GiveUp(life.name, f"{fate(status)}, {TRIES} times in a row")]
-        if any(other.restart and (other.living or other.due < NEVER) for other in self._lives.values()):
-            return said
-        return [*said, *self._abort(status, now)]
+        if pause := life.again(now):
+            return [_replaced(life, status, pause)]
+        given_up = GiveUp(life.name, f"{fate(status)}, {TRIES} times in a row")
+        if any(other.goes_on for other in self._workers()):
+            return [given_up]
+        return [given_up, *self._abort(status, now)]
 
-    def _abort(self, status: int, now: float) -> list[Decision]:
-        """The run can't be completed. Running tasks have a grace."""
+    def _abort(self, status: int, now: float, *, unsaid: bool = False) -> list[Decision]:
+        """The run can't be completed. Running tasks have a grace, unless the ventilator's goodbye is `unsaid`."""
         self._close()
         self._outcome = status if status > 0 else INCOMPLETE
-        self._harsher_at = now + GRACE
-        return [PassOn(self._sink.name, SIGTERM)]
+        if not self._sink.living:
+            return self._end_all(now)
+        self._urge.within(GRACE, now)
+        if unsaid and HERALD in self._lives.by_name:
+            self._lives.by_name[HERALD].due = now
+            return []
+        return [PassOn(SINK, SIGTERM)]
 
-    def _harshly(self, now: float) -> list[Decision]:
-        """SIGTERM to all that live, SIGKILL the next time. Who listens takes a bare one for an earlier one's echo."""
-        signum, self._harsher, self._harsher_at = self._harsher, SIGKILL, now + GRACE
-        words = (Signal,) if signum == SIGKILL else (Signal, PassOn)
-        return [word(name, signum) for name in self._living() for word in words]
+    def _end_all(self, now: float) -> list[Decision]:
+        """What they hold has nowhere to go any more: a second word, that nothing be finished first."""
+        names = self._lives.living()
+        return [*self._urge.harshly(names, now), *(PassOn(name, SIGTERM) for name in names)]
 
-    def _close(self) -> None:
+    def _close(self, but: Life | None = None) -> None:
         """Nobody is started any more."""
         self._over = True
-        for life in self._lives.values():
-            life.due = NEVER
+        self._lives.close(but)
 
-    def _living(self) -> list[str]:
-        return [life.name for life in self._lives.values() if life.living]
+    def _workers(self) -> list[Life]:
+        return [life for name, life in self._lives.by_name.items() if name not in {SINK, VENTILATOR, HERALD}]
+
+
+def _is_crash(status: int) -> bool:
+    """Whether it was killed or fell over a bug of ours; any other end was its own decision."""
+    return status < 0 or status == OUR_BUG
+
+
+def _pause(life: Life, status: int, now: float) -> float:
+    """Seconds until a sink or ventilator that ended so is replaced; 0 if it is not."""
+    return life.again(now) if life.restart and _is_crash(status) else 0.0
+
+
+def _replaced(life: Life, status: int, pause: float) -> Decision:
+    return Say(f"{life.name} {fate(status)}; starting another in {pause:g} s")
+
+
+def _lost(life: Life, status: int, *, over: bool = False) -> list[Decision]:
+    """A sink or ventilator is not replaced. Who ended by itself has said why."""
+    if life.deaths >= TRIES:
+        return [GiveUp(life.name, f"{fate(status)}, {TRIES} times in a row")]
+    why = "" if over else f"; {LOST[life.name]}"
+    return [GiveUp(life.name, fate(status) + why)] if status < 0 else []

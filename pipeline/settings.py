@@ -7,79 +7,35 @@ below the door, nobody takes more of it than it needs.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pipeline.errors import UsageError
-
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
-LAST_PORT = 65535
-
-_SIZES = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": KIB * GIB}
-_TIMES = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def whole(text: str) -> int:
-    """A whole number. Raises ValueError."""
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def size(text: str) -> int:
-    """Bytes of `512`, `64k`, `1M`, `1.5G`: powers of 1024. Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.lower())
-    if not found:
-        raise ValueError(f"{text!r} is not a size like 512, 64k, 1M or 10G")
-    return int(float(found[1]) * _SIZES[found[2]])
-
-
-def seconds(text: str) -> float:
-    """Seconds of `2`, `0.5`, `300ms`, `10m`, `1h`. Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)(ms|min|[smhd]?)", text.lower())
-    if not found:
-        raise ValueError(f"{text!r} is not a time like 2, 0.5, 300ms, 10m or 1h")
-    return float(found[1]) * _TIMES[found[2]]
-
-
-def port_range(text: str) -> tuple[int, int]:
-    """First and last port of `20000-29999`. Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
-    low, high = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 0 < low <= high <= LAST_PORT:
-        raise ValueError(f"{text!r} is not a range of ports like 20000-29999")
-    return low, high
-
-
-def ports(text: str) -> str:
-    """The text itself, when it is a port range. Raises ValueError."""
-    port_range(text)
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a value is written: its name in the help, how it is read, the least one allowed."""
-
-    metavar: str = ""
-    read: Callable[[str], object] = str
-    least: float | None = None
-
-
-FLAG = Kind()
-NAME = Kind("NAME")
-FILE = Kind("FILE")
-COMMAND = Kind("COMMAND")
-ENDPOINT = Kind("ENDPOINT")
-CALLABLE = Kind("CALLABLE")
-PORTS = Kind("LOW-HIGH", ports)
-COUNT = Kind("N", whole, 1)
-SIZE = Kind("SIZE", size, 1)
-TIME = Kind("TIME", seconds, 0.01)
+from pipeline.halt import Halt
+from pipeline.kinds import (
+    CALLABLE,
+    COMMAND,
+    COUNT,
+    DURABILITY,
+    ENDPOINT,
+    FILE,
+    FLAG,
+    FOLDER,
+    GIB,
+    HALT,
+    MIB,
+    NAME,
+    PAUSE,
+    PORTS,
+    SIZE,
+    TIME,
+    TIMEOUT,
+    TRIES,
+    UNLIMITED,
+    Kind,
+    Timeout,
+)
 
 ALL = "run ventilate work sink kill top"
 TASKS = "run ventilate"
@@ -110,6 +66,18 @@ class Settings:
     jobs: int | None = option(None, "--jobs", "-j", about="tasks at a time [one a CPU]", on=WORK, kind=COUNT)
     workers: int = option(1, "--workers", "-w", about="worker processes", on="run", kind=COUNT)
 
+    timeout: Timeout = option(
+        UNLIMITED,
+        "--timeout",
+        about="kill a task that runs longer, or longer than N% of the median",
+        on=WORK,
+        kind=TIMEOUT,
+    )
+    term_grace: float = option(5.0, "--term-grace", about="time between SIGTERM and SIGKILL", on=WORK, kind=PAUSE)
+    max_output: int | None = option(
+        None, "--max-output-bytes", about="a task that writes more fails", on=WORK, kind=SIZE
+    )
+
     # the tasks
     files: tuple[str, ...] = option(
         (), "--arg-file", "-a", about="read tasks from FILE, not stdin", on=TASKS, kind=FILE, words="ventilate"
@@ -120,12 +88,36 @@ class Settings:
     chunk: int | None = option(None, "--chunk", about="tasks in a message [sizes itself]", on=TASKS, kind=COUNT)
     window: int = option(64 * MIB, "--window", about="tasks on the way, in bytes", on=TASKS, kind=SIZE)
 
+    from_failed: bool = option(False, "--from-failed", about="the files were written by --failed", on=TASKS)
+    spool: str = option("", "--spool", about="keep what stdin said in DIR, to resume", on=TASKS, kind=FOLDER)
+    no_spool: bool = option(False, "--no-spool", about="keep nothing of stdin: not resumable", on=TASKS)
+    max_task: int | None = option(None, "--max-task-bytes", about="a task that is larger fails", on=TASKS, kind=SIZE)
+    crash_limit: int = option(
+        3, "--crash-limit", about="give up a task that has taken N workers along", on="run ventilate sink", kind=COUNT
+    )
+
     # the results
     output: str = option("", "--output", "-o", about="write results to FILE, not stdout", on=SINK, kind=FILE)
     keep_order: bool = option(False, "--keep-order", "-k", about="results in the order of tasks", on=SINK)
     spill_limit: int = option(
         10 * GIB, "--spill-limit", about="disk for results ahead of their turn", on=SINK, kind=SIZE
     )
+
+    failed: str = option("", "--failed", about="write the tasks that failed to FILE", on=SINK, kind=FILE)
+    retries: int = option(0, "--retries", about="tries after the first", on=SINK, kind=TRIES)
+    retry_delay: float = option(
+        0.0, "--retry-delay", about="wait before another try, doubled each time", on=SINK, kind=PAUSE
+    )
+    halt: Halt | None = option(None, "--halt", about="end early, like now,fail=1 or soon,done=10%", on=SINK, kind=HALT)
+    journal: str = option(
+        "", "--journal", about="keep the journal in FILE [beside -o]", on=SINK, kind=FILE, words="journal"
+    )
+    durability: str = option(
+        "process", "--durability", about="what is done outlives any kill, or a power cut, too", on=SINK, kind=DURABILITY
+    )
+    resume: bool = option(False, "--resume", about="go on with an unfinished run", on="run")
+    resume_failed: bool = option(False, "--resume-failed", about="the same, and do what failed once more", on=SINK)
+    restart: bool = option(False, "--restart", about="forget an unfinished run and begin anew", on=SINK)
 
     # where the stations meet
     name: str = option(
@@ -153,8 +145,11 @@ class Settings:
             least, value = each.metadata["kind"].least, getattr(self, each.name)
             if least is not None and value is not None and value < least:
                 raise UsageError(f"{each.metadata['flags'][0]} must be at least {least:g}, not {value:g}")
-        wrong = _wrong_tasks(self) or (_wrong_work(self) if command in WORK.split() else "")
-        if wrong:
+        checks = [_wrong_tasks, _wrong_results]
+        checks += [_wrong_work] if command in WORK.split() else []
+        if command == "journal" and not self.journal:
+            raise UsageError("FILE is missing: give a journal, like results.txt.journal")
+        for wrong in filter(None, (check(self) for check in checks)):
             raise UsageError(wrong)
         return self
 
@@ -181,8 +176,28 @@ def _wrong_tasks(settings: Settings) -> str:
         return "tasks come from files or from :::, not from both"
     if settings.block and settings.arguments is not None:
         return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
+    if settings.from_failed and (settings.arguments is not None or settings.block or settings.zero):
+        return "--from-failed reads what --failed wrote, from files or stdin: leave out :::, --block and -0"
+    if settings.spool and settings.no_spool:
+        return "--spool and --no-spool exclude each other: give one"
     if settings.liveness <= settings.interval:
         return f"--liveness must be longer than --interval ({settings.interval:g} s)"
+    return ""
+
+
+def _wrong_results(settings: Settings) -> str:
+    """What is wrong with where results and journal go; empty if nothing."""
+    resuming = "--resume" if settings.resume else "--resume-failed" if settings.resume_failed else ""
+    if resuming and settings.restart:
+        return f"{resuming} goes on with an unfinished run, --restart forgets it: give one"
+    if not (settings.output or settings.journal):
+        for flag in filter(None, (resuming, "--durability disk" if settings.durability == "disk" else "")):
+            return f"{flag} needs a journal: give -o FILE, or --journal FILE"
+    written: dict[str, str] = {}
+    for flag, path in (("-o", settings.output), ("--failed", settings.failed), ("--journal", settings.journal)):
+        if path and path in written:
+            return f"{written[path]} and {flag} both write {path}: give each a file of its own"
+        written[path] = flag
     return ""
 
 

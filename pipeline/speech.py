@@ -5,9 +5,11 @@ An Ack says what is, never what changed; so any of them may be lost, doubled or 
 
 from __future__ import annotations
 
+from pipeline.attempts import Attempts
 from pipeline.audience import Audience
+from pipeline.intake import Intake
 from pipeline.ledger import Ledger
-from pipeline.messages import Ack, Kill, Status
+from pipeline.messages import LISTED, Ack, Kill, Status
 from pipeline.station import NEVER, Port, Send
 
 COALESCED = 0.004
@@ -29,7 +31,7 @@ class Speech:
         self.due = min(self.due, max(now, self._last + COALESCED))
         return []
 
-    def ack(self, now: float, audience: Audience, *, full: bool) -> Send:
+    def ack(self, now: float, audience: Audience, intake: Intake, attempts: Attempts, *, full: bool) -> Send:
         """Say it."""
         self.due, self._last = NEVER, now
         self._number += 1
@@ -41,11 +43,16 @@ class Speech:
             epoch=self._epoch,
             number=self._number,
             low=ledger.settled.low_water(),
-            ranges=ledger.settled.above_low_water(),
+            ranges=ledger.settled.above_low_water()[:LISTED],
             failed=ledger.failed,
             total=ledger.total,
             full=full,
             again=audience.asked_again(),
+            retries=attempts.retries(ledger.tries, now, LISTED),
+            reader=intake.reader,
+            read=intake.read,
+            digest=ledger.digest,
+            command=ledger.command,
         )
         return Send(Port.CONTROL, ack)
 
@@ -62,4 +69,5 @@ class Speech:
             turn=ledger.turn if ordered and len(ledger.ahead) else -1,
             members=audience.members(now),
             awaited=audience.awaited(now) if kill else (),
+            retrying=len(ledger.tries),
         )

@@ -1,30 +1,38 @@
 """The records of every task that is not settled, and of no other.
 
 Records are *fresh* (read, never sent), *out* (in a lane's hands, see lanes.py) or *back* (to be sent again, lowest
-number first). A body is cut by offset, and copied once, when a chunk is made of it.
+number first, once they are due). A body is cut by offset, and copied once, when a chunk is made of it.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errands import Records
-from pipeline.messages import Ranges, Recipe
+from pipeline.parts import Ranges, Recipe, Tried
 from pipeline.ranges import RangeSet
 from pipeline.records import count, end_of, split, terminator
+from pipeline.station import NEVER
+from pipeline.tries import Tries
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """Consecutive records; when out, with the lane and the sequence that carried them last."""
+    """Consecutive records; when out, with the lane and the sequence that carried them last.
+
+    They have failed `tries` times; when back, they are not sent before `due`, and rather not to the worker `avoid`.
+    """
 
     first: int
     count: int
     body: bytes
     lane: int = 0
     sequence: int = 0
+    tries: int = 0
+    due: float = 0.0
+    avoid: str = ""
 
     @property
     def end(self) -> int:
@@ -41,7 +49,7 @@ def cut(span: Span, ranges: Ranges | list[tuple[int, int]], recipe: Recipe) -> l
             return [span]
         start = end_of(span.body, low - at, recipe, start)
         end = end_of(span.body, high - low, recipe, start)
-        parts.append(Span(low, high - low, span.body[start:end], span.lane, span.sequence))
+        parts.append(replace(span, first=low, count=high - low, body=span.body[start:end]))
         at, start = high, end
     return parts
 
@@ -51,6 +59,7 @@ class Stock:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.tries = Tries()
         self.tasks = 0
         self.size = 0
         self._back: list[Span] = []
@@ -86,6 +95,25 @@ class Stock:
             self._keep(lambda span: claims.outside(span.first, span.end))
         return adopted
 
+    def retry(self, tried: Tried, due: float) -> list[Span]:
+        """Take out what of `back` has failed less often; to be put back with more tries."""
+
+        def stale(span: Span) -> list[tuple[int, int]]:
+            low, high = max(span.first, tried.low), min(span.end, tried.high)
+            return [(low, high)] if low < high and span.tries < tried.tries else []
+
+        def rest(span: Span) -> list[tuple[int, int]]:
+            return RangeSet(stale(span)).outside(span.first, span.end)
+
+        found = [part for span in self._back for part in cut(span, stale(span), self.recipe)]
+        if found:
+            self._keep(rest)
+        return [replace(part, tries=tried.tries, due=due) for part in found]
+
+    def next_due(self, now: float) -> float:
+        """When the next of those that are not due yet will be."""
+        return min((span.due for span in self._back if span.due > now), default=NEVER)
+
     def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]]) -> None:
         """Of each span that was to be sent again only these parts, all at once."""
         before = self._back
@@ -93,22 +121,26 @@ class Stock:
         self.tasks += sum(span.count for span in self._back) - sum(span.count for span in before)
         self.size += sum(len(span.body) for span in self._back) - sum(len(span.body) for span in before)
 
-    def take(self, most: int, size: int, *, fresh: bool) -> Span | None:
-        """The next at most `most` records of about `size` bytes, at least one; None if there is nothing to send."""
-        if self._back:
-            span = self._back.pop(0)
-            self.tasks -= span.count
-            self.size -= len(span.body)
-            if span.count > most:
-                body, rest = split(span.body, most, self.recipe)
-                self.put_back(Span(span.first + most, span.count - most, rest))
-                span = Span(span.first, most, body)
-            return span
-        return self._take_fresh(most, size) if fresh and self._fresh else None
+    def next_back(self, fits: Callable[[Span], bool]) -> Span | None:
+        """The lowest of `back` that fits; it stays there."""
+        return next((span for span in self._back if fits(span)), None)
 
-    def _take_fresh(self, most: int, size: int) -> Span:
+    def take_back(self, span: Span, most: int) -> Span:
+        """The first `most` records of this span of `back`."""
+        self._back.remove(span)
+        self.tasks -= span.count
+        self.size -= len(span.body)
+        if span.count > most:
+            body, rest = split(span.body, most, self.recipe)
+            self.put_back(replace(span, first=span.first + most, count=span.count - most, body=rest))
+            span = replace(span, count=most, body=body)
+        return span
+
+    def take_fresh(self, most: int, size: int) -> Span | None:
+        """The next at most `most` of the fresh records, about `size` bytes, at least one; None if there are none."""
         records, start = self._fresh, self._offset
-        assert records is not None
+        if records is None:
+            return None
         number, end = self._measure(records, start, most, size)
         if number == records.count:
             self._fresh = None

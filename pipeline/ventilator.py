@@ -14,7 +14,9 @@ from pipeline.accord import Accord
 from pipeline.desk import Desk
 from pipeline.errands import Called, End, Foreign, Opened, Records, Unreachable
 from pipeline.feeding import Feeding
-from pipeline.messages import Ack, Bye, Kill, Recipe, Stop, Welcome
+from pipeline.marking import Marking
+from pipeline.messages import Ack, Bye, Kill, Stop, Welcome
+from pipeline.parts import Recipe
 from pipeline.ranges import settled_of
 from pipeline.station import NEVER, VENTILATOR, Hearing, Message, Port, Send
 
@@ -29,6 +31,8 @@ class Feed:
     sink_at: str = ""
     control_at: str = ""
     chunk: int | None = None
+    most: int | None = None
+    crash_limit: int = 3
     window: int = 64 << 20
     interval: float = 1.0
     liveness: float = 10.0
@@ -42,29 +46,30 @@ class Ventilator:
         self.feed = feed
         self.done, self.outcome, self.reason = False, errors.OK, ""
         self.accord = Accord(feed.run, feed.fingerprint, now, feed.patience, feed.interval)
-        self.feeding = Feeding(feed.recipe, feed.window, feed.chunk)
+        self.feeding = Feeding(feed.recipe, feed.window, feed.chunk, feed.most, feed.crash_limit)
+        self.marking = Marking(feed.run, feed.recipe)
         word = Welcome("", "run", "", feed.recipe, 0, "", feed.sink_at, feed.control_at, feed.interval, feed.liveness)
         self.desk = Desk(self.feeding.stock, word, now, feed.patience)
         self.kill: Kill | None = None
-        self._quiet_until = now
+        self._quiet_until, self._due = now, NEVER
         self._next, self._soon = now, False
         self._hears: Hearing = {
             Called: self._called,
-            Records: lambda word, _: self.feeding.read(word, self.desk.lanes),
+            Records: self._read,
             Ack: self._acked,
             Opened: lambda word, _: self.desk.opened(word),
             End: self._read_all,
             Kill: lambda word, _: self._killed(word),
             Unreachable: lambda word, now: self.desk.unreachable(word.peer, now),
             Stop: lambda word, _: self._stopped(word),
-            Foreign: lambda word, _: self.desk.refuse_version(word.peer, errors.foreign(word.version)),
+            Foreign: lambda word, _: self.desk.refuse_version(word.peer, word.version),
         }
 
     @property
     def deadline(self) -> float:
         """At once when there is something to send; else the next word to everybody."""
         workers = self.desk.watch.deadline if self.accord.confirmed else NEVER
-        return 0.0 if self._soon else min(self._next, self.accord.sink.deadline, workers)
+        return 0.0 if self._soon else min(self._next, self.accord.sink.deadline, workers, self._due)
 
     def receive(self, message: Message, now: float) -> list[Send]:
         """Take in one word; chunks leave at the next tick, at once, when all that had arrived is known."""
@@ -74,11 +79,10 @@ class Ventilator:
 
     def tick(self, now: float) -> list[Send]:
         """Send what can be sent; at each interval also say all that is, and look who is still there."""
-        self._soon = False
-        sends = self.accord.sink.tick(now)
+        self._soon, sends = False, self.accord.sink.tick(now)
         if now >= self._next:
             self._next = now + self.feed.interval
-            sends += [*self.desk.welcome_all(), *self.accord.beat(now, 5 * self.feed.interval)]
+            sends += [*self.desk.welcome_all(), *self.accord.beat(now, 5 * self.feed.interval), *self._beat(now)]
         sends += self.desk.expire(now)
         if self.kill and not len(self.desk.lanes):
             self.done = True
@@ -87,27 +91,32 @@ class Ventilator:
             return sends + self._end(*end)
         if self.accord.confirmed and not self.kill and now >= self._quiet_until:
             sends += self.feeding.dispatch(self.accord.run.run, self.desk.lanes, now)
+        self._due = self.feeding.stock.next_due(now)
         return sends
 
-    @property
-    def _is_settled(self) -> bool:
-        """Whether there is nothing left for any worker to do."""
-        return 0 <= self.accord.run.total <= self.feeding.settled.low_water()
+    def _beat(self, now: float) -> list[Send]:
+        """What the sink has not answered, again; and what need not be kept, to the source."""
+        if not self.accord.confirmed or self.accord.sink.silent(now, 3 * self.feed.interval):
+            return []
+        return [*self.marking.say(self.accord.run.run), *self.feeding.repeat(self.accord.run.run)]
+
+    def _read(self, records: Records, _: float) -> list[Send]:
+        return [*self.marking.add(records, self.accord.run.run), *self.feeding.read(records, self.desk.lanes)]
 
     def _reason_to_end(self, now: float) -> tuple[int, str] | None:
-        if self.desk.watch.lost(now) and self.accord.confirmed and not self._is_settled:
+        is_settled = 0 <= self.accord.run.total <= self.feeding.settled.low_water()
+        if self.desk.watch.lost(now) and self.accord.confirmed and not is_settled:
             return errors.INCOMPLETE, "no worker came back"
         return self.accord.lost(now, 2 * self.feed.interval)
 
     def _called(self, called: Called, now: float) -> list[Send]:
         if isinstance(called.word, Bye):
-            return self.desk.left(called.word.name)
+            return self.desk.left(called.word, now)
         return self.desk.pulsed(called.peer, called.word, self.accord.ack >= called.word.ack, now)
 
     def _read_all(self, end: End, _: float) -> list[Send]:
         self.feeding.ended()
-        self.accord.ended(end.total, end.reason)
-        return self.accord.say() if self.accord.confirmed else []
+        return self.accord.ended(end.total, end.reason)
 
     def _acked(self, ack: Ack, now: float) -> list[Send]:
         sends = self.accord.sink.heard(now)
@@ -118,6 +127,9 @@ class Ventilator:
             return sends + ([] if ack.run else self.accord.say())
         self.feeding.full = ack.full
         self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
+        self.feeding.retry(ack.retries, self.desk.lanes, now)
+        self.marking.answered(ack)
+        self.desk.admission.know(ack.digest, ack.command)
         return sends if self.accord.confirmed else sends + self._confirm(now)
 
     def _confirm(self, now: float) -> list[Send]:
@@ -132,16 +144,12 @@ class Ventilator:
             return []
         if self.kill is None:
             self.kill, self.reason = kill, kill.reason
-            self.outcome = errors.outcome(kill.mode, kill.reason, kill.failed)
+            self.outcome = kill.code
         return self.desk.over(kill) if kill.mode != "soon" else []
 
     def _stopped(self, stop: Stop) -> list[Send]:
         """The person wants an end: the sink says it to all; where there is none, it is this station's alone."""
-        again = self.accord.stop is not None
-        if not self.accord.sink.met or (self.accord.stop and self.accord.stop.mode == "now"):
-            return self._end(errors.interrupted(stop.reason), stop.reason)
-        self.accord.stop = Stop("now" if again else stop.mode, stop.reason)
-        return [Send(Port.RESULTS, self.accord.stop)]
+        return self.accord.asked(stop) or self._end(errors.interrupted(stop.reason), stop.reason)
 
     def _end(self, outcome: int, reason: str) -> list[Send]:
         """Give up: the sink is told why, so that it can end the run."""

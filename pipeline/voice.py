@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pipeline.credit import Credit
 from pipeline.errands import Connect, Done
 from pipeline.held import Held
-from pipeline.messages import Ack, Again, Chunk, Pulse, Result, Welcome
+from pipeline.messages import Ack, Chunk, Pulse, Result, Welcome
+from pipeline.parts import Again
 from pipeline.station import Port, Send
 
 UNSAID = 2 << 20
@@ -71,7 +72,15 @@ class Voice:
         self.finished += done.count
         self.soon = True
         return Result(
-            self.run, self.identity.name, done.first, done.count, done.output, done.ends, done.errors, done.notes
+            run=self.run,
+            worker=self.identity.name,
+            first=done.first,
+            count=done.count,
+            output=done.output,
+            ends=done.ends,
+            errors=done.errors,
+            notes=done.notes,
+            records=done.records,
         )
 
     def tick(self, now: float, *, asks: bool) -> list[Send]:
@@ -118,4 +127,5 @@ class Voice:
             ack=self.ack,
             pace=self._credit.pace,
             done=self.finished,
+            tried=self._held.tried(),
         )

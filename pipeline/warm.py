@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from itertools import compress
 from socket import socket
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.arena import LARGEST, Arena
 from pipeline.callee import story, summary
-from pipeline.hearing import BATCH, FAILED, FINISHED, LONGEST, READY, SAYING, UNFIT, WHOLE
+from pipeline.hearing import BATCH, FAILED, FINISHED, LARGE, LONGEST, READY, SAYING, UNFIT, WHOLE
+from pipeline.limits import too_large
 
 COMMON = {number: b"%d\n" % number for number in range(1000)}
 """Small numbers as they are written; looking them up takes a third of the time."""
@@ -25,8 +26,21 @@ COMMON = {number: b"%d\n" % number for number in range(1000)}
 Function = Callable[[str], Any]
 
 
-def live(talk: socket, arenas: Sequence[Arena], function: Function, prepare: Callable[[], Any] | None) -> None:
+class TooLargeError(Exception):
+    """A task has returned more bytes than it may."""
+
+
+class Work(NamedTuple):
+    """What a warm child does: call `function` with each task, after `prepare`; `most` bytes a result may have."""
+
+    function: Function
+    prepare: Callable[[], Any] | None
+    most: int
+
+
+def live(talk: socket, arenas: Sequence[Arena], work: Work) -> None:
     """Prepare once, then run batches until the agent closes its end."""
+    prepare = work.prepare
     if prepare:
         try:
             prepare()
@@ -38,20 +52,24 @@ def live(talk: socket, arenas: Sequence[Arena], function: Function, prepare: Cal
         which, count, size, mark = BATCH.unpack(message)
         arena = arenas[which]
         start = perf_counter()
-        _run(talk, arena, arena.lay(count, size), mark, function)
+        _run(talk, arena, arena.lay(count, size), mark, work)
         sys.stdout.flush()
         sys.stderr.flush()
         talk.send(SAYING.pack(FINISHED, 0, perf_counter() - start))
 
 
-def _run(talk: socket, arena: Arena, at: int, mark: int, function: Function) -> None:
+def _run(talk: socket, arena: Arena, at: int, mark: int, work: Work) -> None:
     """Run the batch's tasks, whose records lie at `at`, up to its end or the agent's halt."""
-    tasks, function = _tasks(arena.body(at), mark, function)
+    tasks, function = _tasks(arena.body(at), mark, work.function)
+    most, free = work.most, work.most >= LARGEST  # then a number need not be measured
     ends, write, place, common = arena.ends(), arena.map.write, 0, COMMON.get
     for index, task in compress(enumerate(tasks), arena.go()):  # looks at `go` as late as it can, at no cost
         try:
             value = function(task)
-            data = (common(value) or b"%d\n" % value) if type(value) is int else written(value)
+            data = (common(value) or b"%d\n" % value) if free and type(value) is int else written(value, most)
+        except TooLargeError as error:
+            _say(talk, LARGE, index, [str(error), ""])
+            data = b""
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, fails this task and no other
             _say(talk, FAILED, index, [summary(error), story(error)])
             data = b""
@@ -77,10 +95,10 @@ def _tasks(body: memoryview, mark: int, function: Function) -> tuple[Sequence[An
     return [text] if mark == WHOLE or chr(mark) not in text else text.split(chr(mark)), function
 
 
-def written(value: object) -> bytes:
-    """A result's bytes: text and bytes as they are, None nothing, all else JSON; a newline behind.
+def written(value: object, most: int) -> bytes:
+    """A result's bytes, `most` at most: text and bytes as they are, None nothing, all else JSON; a newline behind.
 
-    Raises ValueError or TypeError for what can't be written so.
+    Raises ValueError or TypeError for what can't be written so, TooLargeError for what is larger.
     """
     if value is None:
         return b""
@@ -90,9 +108,8 @@ def written(value: object) -> bytes:
         data = bytes(value) + b"\n"
     else:
         data = f"{json.dumps(value, ensure_ascii=False)}\n".encode()
-    if len(data) > LARGEST:
-        msg = f"a result of {len(data)} bytes is too large; {LARGEST} is the most"
-        raise ValueError(msg)
+    if len(data) > most:
+        raise TooLargeError(too_large(most))
     return data
 
 

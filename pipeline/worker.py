@@ -7,12 +7,16 @@ what a task's outcome means, and never sends more than it was asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline import errors
 from pipeline.ending import Departure, reason_to_end
 from pipeline.errands import Broken, Cancel, Done, Foreign, Release, Returned
 from pipeline.held import Held
-from pipeline.messages import Ack, Bye, Chunk, Kill, Recipe, Stop, Welcome
+from pipeline.messages import Ack, Bye, Chunk, Kill, Stop, Welcome
+from pipeline.parts import Recipe
 from pipeline.ranges import settled_of
+from pipeline.results import cut_result
 from pipeline.station import Hearing, Message, Port, Send
 from pipeline.ties import Ties
 from pipeline.voice import Identity, Voice
@@ -70,6 +74,7 @@ class Worker:
         if welcome.state == "refused":
             return sends + self._end(errors.USAGE, f"refused: {welcome.reason}")
         if welcome.state == "over":
+            self.departure.over = True
             return sends if self.departure.begun else sends + self._end(errors.OK, welcome.reason)
         if welcome.run != self.voice.run:
             sends += self._join(welcome, now)
@@ -83,11 +88,11 @@ class Worker:
         return [*dropped, Send(Port.EXECUTOR, welcome.recipe), *self.ties.join(welcome, now)]
 
     def _take(self, chunk: Chunk, now: float) -> list[Send]:
-        if not self.voice.saw(chunk, now):
+        if not self.voice.saw(chunk, now) or self.departure.begun:
             return []
-        if self.departure.begun:
-            return []
-        return [Send(Port.EXECUTOR, part) for part in self.held.new(chunk, self.recipe, now)]
+        stale = self.held.stale(chunk)
+        cancelled = [Send(Port.EXECUTOR, Cancel(stale))] if stale else []
+        return [*cancelled, *(Send(Port.EXECUTOR, part) for part in self.held.new(chunk, self.recipe, now))]
 
     def _gave_back(self, returned: Returned, _: float) -> list[Send]:
         self.held.give_back(returned.ranges)
@@ -98,14 +103,19 @@ class Worker:
         if not self.held.finish(done, now):
             return []
         result = self.voice.result(done)
-        self.held.unanswered.keep(result, self.voice.number, now)
-        return [Send(Port.RESULTS, result)]
+        sends = []
+        for run in self.held.tries.runs(done.first, done.first + done.count):
+            (part,) = cut_result(result, [(run.low, run.high)])
+            part = replace(part, tries=run.tries) if run.tries else part
+            self.held.unanswered.keep(part, self.voice.number, now)
+            sends.append(Send(Port.RESULTS, part))
+        return sends
 
     def _answered(self, ack: Ack, now: float) -> list[Send]:
         if ack.run != self.voice.run:
             return []
         sends = self.ties.sink.heard(now)
-        elsewhere = self.held.settle(settled_of(ack.low, ack.ranges))
+        elsewhere = self.held.settle(settled_of(ack.low, ack.ranges), ack.retries)
         if elsewhere:
             sends.append(Send(Port.EXECUTOR, Cancel(elsewhere)))
         for again in self.voice.meant(ack):
@@ -116,6 +126,7 @@ class Worker:
     def _killed(self, kill: Kill, now: float) -> list[Send]:
         if kill.run != self.voice.run and (self.voice.run or not self.ties.desk.silent(now, self.voice.liveness)):
             return []  # another run's; or not welcomed yet, and the desk may still answer
+        self.departure.over = True
         if kill.mode != "soon":
             return self._end(errors.OK, kill.reason)
         return self._depart("soon") if self.departure.run_ends(kill) else []
@@ -129,6 +140,6 @@ class Worker:
 
     def _end(self, outcome: int, reason: str) -> list[Send]:
         self.done, self.outcome, self.reason = True, outcome, reason
-        bye = Bye(self.voice.identity.name, reason)
+        bye = Bye(self.voice.identity.name, reason, self.departure.over)
         to_sink = [Send(Port.RESULTS, bye)] if self.voice.run else []
         return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pipeline.errands import Fetch, Keep, Kept, Spilled, Write, Written
+from pipeline.attempts import Attempts
+from pipeline.errands import Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.facts import Settled
 from pipeline.ledger import Ledger
 from pipeline.messages import Result
 from pipeline.notices import Full
 from pipeline.ranges import RangeSet
+from pipeline.results import cut_result
 from pipeline.station import Port, Send
 
 
@@ -22,31 +25,36 @@ class _Sent:
     number: int
     low: int
     high: int
-    failed: int
+    failures: tuple[int, ...]
 
 
-def failures(result: Result) -> int:
-    """How many of its tasks did not end well."""
-    return len({note.task for note in result.notes})
+def failures(result: Result) -> tuple[int, ...]:
+    """Which of its tasks did not end well."""
+    return tuple(note.task for note in result.notes)
 
 
 class Writing:
     """What is on its way to output, spill and journal."""
 
-    def __init__(self, ledger: Ledger, limit: int, *, keep_order: bool) -> None:
-        self._ledger, self._limit, self._keep_order = ledger, limit, keep_order
+    def __init__(self, ledger: Ledger, attempts: Attempts, limit: int, kept: int = 0, *, keep_order: bool) -> None:
+        self._ledger, self._attempts, self._limit, self._keep_order = ledger, attempts, limit, keep_order
         self._writes: deque[_Sent] = deque()
         self._keeps: deque[_Sent] = deque()
         self._number = 0
         self._fetching = self._flushing = False
-        self._kept = 0
+        self._kept, self._sizes, self._forgotten = kept, ledger.sizes, ledger.written
         self.full = False
         """More than `limit` bytes are in the spill: nothing should be sent that was never sent."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is on its way, and nothing waits for its turn."""
-        return not (self._writes or self._keeps or len(self._ledger.ahead))
+        return self.is_still and not len(self._ledger.ahead)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing is on its way."""
+        return not (self._writes or self._keeps or self._fetching)
 
     @property
     def is_complete(self) -> bool:
@@ -54,13 +62,24 @@ class Writing:
         return self._ledger.is_complete and self.is_over
 
     def take(self, result: Result) -> list[Send]:
-        """A result has come: what is new of it is written, or kept."""
-        return [send for part in self._ledger.accept(result) for send in self.place(part)]
+        """A result has come: what is new of it is written or kept, unless it failed and is tried again."""
+        return [send for part in self._ledger.accept(result) for send in self._take(part)]
+
+    def _take(self, part: Result) -> list[Send]:
+        tried = self._attempts.again(part)
+        if not tried:
+            return self.place(part)
+        final = RangeSet([(part.first, part.first + part.count)])
+        final.difference_update((each.low, each.high) for each in tried)
+        placed = [send for piece in cut_result(part, list(final)) for send in self.place(piece)]
+        news = [each for each in tried if self._ledger.again(each)]
+        return [*([self._ledger.enter(*news)] if news else []), *placed]
 
     def place(self, part: Result) -> list[Send]:
         """In its turn a result is written, ahead of it kept."""
-        if not self._keep_order or (part.first == self._ledger.turn and not self._fetching):
-            return [self._write(part, failures(part)), *self._advance()]
+        turn = self._ledger.turn  # below it, there are only those that had failed and are done once more
+        if not self._keep_order or part.first < turn or (part.first == turn and not self._fetching):
+            return [self._write(part, failures(part)), *self.advance()]
         end = part.first + part.count
         self._number += 1
         self._keeps.append(_Sent(self._number, part.first, end, failures(part)))
@@ -68,15 +87,15 @@ class Writing:
         self._ledger.ahead.add(part.first, end)
         return [Send(Port.SPILL, Keep(self._number, part)), *self._fullness()]
 
-    def _write(self, part: Result, failed: int) -> Send:
+    def _write(self, part: Result, failed: tuple[int, ...]) -> Send:
         self._number += 1
         end = part.first + part.count
         self._writes.append(_Sent(self._number, part.first, end, failed))
         if self._keep_order:
-            self._ledger.turn = end
+            self._ledger.turn = max(self._ledger.turn, end)
         return Send(Port.OUTPUT, Write(self._number, part))
 
-    def _advance(self) -> list[Send]:
+    def advance(self) -> list[Send]:
         """Fetch what was ahead and whose turn has come; at an early end, also what stands behind a gap."""
         ahead = self._ledger.ahead
         if self._fetching or not len(ahead):
@@ -94,7 +113,7 @@ class Writing:
         self._fetching = False
         self._kept -= len(result.output) + len(result.errors)
         self._ledger.ahead.remove(result.first, result.first + result.count)
-        return [self._write(result, 0), *self._advance(), *self._fullness()]
+        return [self._write(result, ()), *self.advance(), *self._fullness()]
 
     def _fullness(self) -> list[Send]:
         """The person is told, when it begins and when it is over, and what is waited for."""
@@ -107,17 +126,26 @@ class Writing:
     def flush(self) -> list[Send]:
         """The run has ended early: what waits for a turn that never comes is written in the order of what is there."""
         self._flushing = True
-        return self._advance()
+        return self.advance()
 
     def safe(self, word: Written | Spilled) -> list[Send]:
         """Output or spill has it: now the journal."""
         spilled = isinstance(word, Spilled)
+        if isinstance(word, Written):
+            self._sizes = word.sizes
         sent = self._keeps if spilled else self._writes
-        ranges, failed = RangeSet(), 0
+        ranges, failed = RangeSet(), RangeSet()
         while sent and sent[0].number <= word.number:
             piece = sent.popleft()
             ranges.add(piece.low, piece.high)
-            failed += piece.failed
+            failed.update((task, task + 1) for task in piece.failures)
         if not ranges.tasks:
             return []
-        return [Send(Port.JOURNAL, self._ledger.entry(ranges.ranges(), failed, spilled=spilled))]
+        return [self._ledger.enter(Settled(ranges.ranges(), failed.ranges(), spilled, self._sizes))]
+
+    def forget(self) -> list[Send]:
+        """What was fetched and is in the output for good need not be kept any more."""
+        if not self._keep_order or self._forgotten >= self._ledger.written:
+            return []
+        self._forgotten = self._ledger.written
+        return [Send(Port.SPILL, Forget(self._forgotten))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import time
 
 
@@ -45,15 +46,18 @@ def die(task: str) -> str:
 not_callable = 5
 
 
-def daemon() -> None:
-    """Become a daemon that sleeps: out of its parent's session, and nobody's child."""
+def daemon(note: str = "") -> None:
+    """Start a daemon that sleeps: out of its parent's session, and nobody's child; its pid in the file `note`."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
+            if note:
+                with open(note, "w") as file:
+                    file.write(str(os.getpid()))
             os.execvp("sleep", ["sleep", "1000"])  # noqa: S606 - there is nothing for a shell to do
         os._exit(0)
     os.wait()
 
 
 if __name__ == "__main__":
-    daemon()
+    daemon(*sys.argv[2:])

@@ -13,7 +13,9 @@ import pytest
 
 from pipeline.calls import Calls
 from pipeline.errands import Broken, Done
-from pipeline.messages import Chunk, Note, Recipe
+from pipeline.limits import Limits
+from pipeline.messages import Chunk
+from pipeline.parts import Note, Recipe
 from pipeline.station import Message, Port
 
 PATIENCE = 20.0
@@ -22,8 +24,8 @@ PATIENCE = 20.0
 class Driver:
     """An edge in a loop, and all that it has said."""
 
-    def __init__(self, call: str, init: str = "", slots: int = 2) -> None:
-        self.edge = Calls(call, init, slots)
+    def __init__(self, call: str, init: str = "", slots: int = 2, limits: Limits | None = None) -> None:
+        self.edge = Calls(call, init, slots, limits)
         self.said: list[Message] = []
         self.edge.send(Port.EXECUTOR, Recipe())
 
@@ -64,6 +66,17 @@ class Driver:
     def notes(self) -> list[Note]:
         return sorted((note for done in self.dones() for note in done.notes), key=lambda note: note.task)
 
+    def records(self) -> dict[int, bytes]:
+        """The records of the failed, by their numbers."""
+        found: dict[int, bytes] = {}
+        for done in self.dones():
+            at = 0
+            for note in done.notes:
+                found[note.task] = done.records[at : at + note.size]
+                at += note.size
+            assert at == len(done.records)
+        return found
+
     def errors(self) -> str:
         return b"".join(done.errors for done in self.dones()).decode()
 
@@ -82,8 +95,8 @@ def start() -> Iterator[Start]:
     """Drivers, closed at the end."""
     drivers: list[Driver] = []
 
-    def make(call: str, init: str = "", slots: int = 2) -> Driver:
-        drivers.append(Driver(call, init, slots))
+    def make(call: str, init: str = "", slots: int = 2, limits: Limits | None = None) -> Driver:
+        drivers.append(Driver(call, init, slots, limits))
         return drivers[-1]
 
     yield make

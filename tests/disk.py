@@ -9,13 +9,15 @@ from __future__ import annotations
 from functools import partial
 
 from clock import AT_ONCE, Clock
-from log import Log
+from log import Log, Violation
 from process import Process
 
-from pipeline.errands import Durable, End, Entry, Fetch, Keep, Kept, Records, Spilled, Write, Written
-from pipeline.ledger import Restored
+from pipeline.errands import Durable, End, Entry, Fetch, Forget, Keep, Kept, Records, Spilled, Write, Written
+from pipeline.facts import Fact, Left
+from pipeline.ledger import Ledger
 from pipeline.messages import Result
 from pipeline.ranges import RangeSet
+from pipeline.results import cut_result
 from pipeline.station import Message
 
 ONE_READ = 3 * 20
@@ -33,15 +35,19 @@ class Input:
         """Another ventilator reads it from its beginning."""
         self._cursor = 0
 
-    def send(self, process: Process, _: Message) -> None:
+    def send(self, process: Process, message: Message) -> None:
         """It is asked for more."""
+        if isinstance(message, Forget):
+            return
         plan, rng, start = self._clock.plan, self._clock.rng, self._cursor
         if start >= plan.tasks:
             process.soon(End(plan.tasks))
             return
         count = min(rng.randint(1, 20), plan.tasks - start)
+        if plan.large:
+            count = 1
         self._cursor += count
-        body = b"".join(b"%d\n" % task for task in range(start, start + count))
+        body = b"".join(b"%d%*s\n" % (task, plan.large, b"") for task in range(start, start + count))
         wait = rng.random() * 2 if plan.slow_input else AT_ONCE
         self._clock.at(self._clock.now + wait, partial(process.deliver, Records(start, count, body)))
 
@@ -51,11 +57,12 @@ class Disk:
 
     def __init__(self, clock: Clock, log: Log) -> None:
         self._clock, self._log = clock, log
-        self.output: list[int] = []
+        self.output: list[tuple[int, str]] = []
+        """Each task that was written, and how it ended."""
         self.spill: dict[int, Result] = {}
-        self.journal: list[tuple[Entry, int]] = []
-        """Each entry with the length of the output it answers for."""
-        self.synced, self.written = 0, 0
+        self.journal: list[Entry] = []
+        self.synced = 0
+        self._last = 0.0
 
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
@@ -67,47 +74,58 @@ class Disk:
                 process.soon(Spilled(number))
             case Fetch(first):
                 process.soon(Kept(self.spill[first]))
+            case Forget(below):
+                self.spill = {first: kept for first, kept in self.spill.items() if first + kept.count > below}
             case Entry():
-                self.journal.append((message, self.written))
-                self._clock.at(self._clock.now + 0.02, partial(self._sync, process, message.number))
+                self.journal.append(message)
+                self._clock.at(self._clock.now + 0.02, partial(self._sync, process, message))
             case _:
                 pass
 
     def _write(self, process: Process, number: int, result: Result) -> None:
-        self.output.extend(int(line) for line in result.output.split())
+        kinds = {note.task: note.kind for note in result.notes}
+        fates = [(task, kinds.get(task, "ok")) for task in range(result.first, result.first + result.count)]
+        if [int(line) for line in result.output.split()] != [task for task, fate in fates if fate != "poison"]:
+            raise Violation(f"{result} is not what its tasks wrote")
+        self.output += fates
         now, length = self._clock.now, len(self.output)
         self._log.waited += now * result.count
-        self._clock.at(now + 0.01 * self._clock.rng.random(), partial(self._written, process, number, length))
+        self._last = max(self._last, now + 0.01 * self._clock.rng.random())
+        self._clock.at(self._last, partial(self._written, process, number, length))
 
     def _written(self, process: Process, number: int, length: int) -> None:
         if process.is_running:
-            self.written = max(self.written, length)
-            process.deliver(Written(number))
+            process.deliver(Written(number, sizes=(length,)))
 
-    def _sync(self, process: Process, number: int) -> None:
+    def _sync(self, process: Process, entry: Entry) -> None:
         if process.is_running:
-            last = max(index for index, (entry, _) in enumerate(self.journal) if entry.number == number)
-            self.synced = max(self.synced, last + 1)
-            process.deliver(Durable(number))
+            at = next(at for at, each in enumerate(self.journal) if each is entry)
+            self.synced = max(self.synced, at + 1)
+            process.deliver(Durable(entry.number))
 
-    def safe(self) -> RangeSet:
+    def safe(self) -> Ledger:
         """What a loss of power would leave."""
-        safe = RangeSet()
-        for entry, _ in self.journal[: self.synced]:
-            safe.update(entry.ranges)
-        return safe
+        return Ledger(fact for entry in self.journal[: self.synced] for fact in entry.facts)
 
-    def crash(self) -> Restored:
-        """The power fails: what the next sink finds."""
-        del self.journal[self.synced :]
-        del self.output[(self.journal[-1][1] if self.journal else 0) :]
-        self.written = len(self.output)
-        written, spilled = RangeSet(), RangeSet()
-        for entry, _ in self.journal:
-            (spilled if entry.spilled else written).update(entry.ranges)
-        spilled.difference_update(written.ranges())
-        self.spill = {first: kept for first, kept in self.spill.items() if first in spilled}
-        if not self.journal:
-            return Restored()
-        last = self.journal[-1][0]
-        return Restored(last.run, last.fingerprint, written.ranges(), spilled.ranges(), last.failed, last.total)
+    def crash(self) -> list[Fact]:
+        """The power fails: what the next sink finds. Of what was not synced, any first part may be there."""
+        del self.journal[self._clock.rng.randint(self.synced, len(self.journal)) :]
+        self.synced = len(self.journal)
+        facts = [fact for entry in self.journal for fact in entry.facts]
+        ledger = Ledger(facts)
+        del self.output[(ledger.sizes[0] if ledger.sizes else 0) :]
+        kept = [part for result in self.spill.values() for part in self._inside(result, ledger.ahead)]
+        self.spill = {result.first: result for result in kept}
+        return facts
+
+    def _inside(self, result: Result, ahead: RangeSet) -> list[Result]:
+        inside = ahead.inside(result.first, result.first + result.count)
+        return cut_result(result, inside) if inside else []
+
+    def is_left(self) -> bool:
+        """Whether the last that was written is a goodbye."""
+        return bool(self.journal) and self.journal[-1].facts == (Left(),)
+
+    def kept(self) -> int:
+        """Bytes in the spill."""
+        return sum(len(result.output) + len(result.errors) for result in self.spill.values())

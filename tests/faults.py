@@ -29,6 +29,10 @@ class Faults:
             "freeze worker": self._freeze_worker,
             "freeze all": self._freeze_all,
             "leave": self._leave,
+            "partition": self._partition,
+            "suspend": self._suspend,
+            "freeze ventilator": lambda: self._freeze(lives.ventilator),
+            "freeze sink": lambda: self._freeze(lives.sink),
             "restart ventilator": lives.restart_ventilator,
             "restart sink": lives.restart_sink,
         }
@@ -87,6 +91,20 @@ class Faults:
     def _freeze_all(self) -> None:
         for worker in self._lives.workers:
             self._freeze(worker)
+
+    def _partition(self) -> None:
+        """Nothing comes through to or from one of them, or both, for a while: it is late, or lost."""
+        rng, name = self._clock.rng, self._clock.rng.choice(self._lives.everybody()).name
+        ways = rng.choice([("to",), ("from",), ("to", "from")])
+        until, lost = self._clock.now + rng.choice([1.0, LIVENESS * 1.5]), rng.random() < 0.5
+        for link in self._ways.links.of_one(name, ways):
+            link.cut_off(until, lost=lost)
+
+    def _suspend(self) -> None:
+        """The machine sleeps."""
+        seconds = self._clock.rng.choice([1.0, LIVENESS * 1.5])
+        for process in self._lives.everybody():
+            process.freeze(seconds)
 
     def _freeze(self, process: Process) -> None:
         process.freeze(self._clock.rng.choice([1.0, LIVENESS * 1.5]))

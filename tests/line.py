@@ -13,7 +13,7 @@ from clock import Clock
 from faults import Faults
 from lives import Lives
 from log import Log, Violation
-from plan import Plan, plan
+from plan import LIVENESS, Plan, plan
 from promises import check_outcome, check_window
 from ways import Ways
 
@@ -25,23 +25,28 @@ class Line:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.clock, self.log = plan, Clock(plan), Log()
-        self._ways = Ways(self.clock, self.log)
-        self._lives = Lives(self._ways)
-        Faults(self._ways, self._lives)
+        self.ways = Ways(self.clock, self.log)
+        self._lives = Lives(self.ways)
+        Faults(self.ways, self._lives)
 
     def run(self) -> Line:
         """To the end, which all promises have been kept at."""
-        ways, lives, latest = self._ways, self._lives, self.plan.latest
+        ways, lives, latest = self.ways, self._lives, self.plan.latest
         while self.clock.step():
             ways.promises.check()
             check_window(self.plan, ways.ventilator.station)
             if lives.is_over():
                 break
-            if self.clock.now > latest:
+            if self.clock.now > latest + (0.0 if ways.sink.is_running else self.plan.patience):
                 raise Violation("hangs")
         ways.promises.check_end()
         for process in (ways.sink,) if self._lives.is_ventilator_late() else (ways.sink, ways.ventilator):
-            check_outcome(self.plan, process)
+            check_outcome(
+                self.plan,
+                process,
+                {fate for _, fate in ways.disk.output},
+                cut_off=process.ended - ways.sink.ended > LIVENESS,
+            )
         return self
 
     def who(self) -> str:

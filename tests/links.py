@@ -13,8 +13,11 @@ from clock import Clock
 from log import Log
 
 from pipeline.codec import decode, encode
+from pipeline.messages import Chunk
 from pipeline.station import Message
 
+BANDWIDTH = 100e6
+"""Bytes a second that a lane carries."""
 Deliver = Callable[[Message], None]
 
 
@@ -25,13 +28,14 @@ class Link:
         self.clock, self.log, self.deliver = clock, log, deliver
         self.generation, self.last = 0, 0.0
         self.is_dead = False
+        self._lost_until = 0.0
         self.waiting: list[Message] | None = None
         """Kept by the sender's edge while nobody has connected yet; None once somebody has."""
 
     def send(self, message: Message) -> None:
         if self.waiting is not None:
             self.waiting.append(message)
-        elif not self.is_dead:
+        elif not self.is_dead and self.clock.now >= self._lost_until:
             self.log.say(message)
             word = decode(encode(message))  # type: ignore[arg-type]
             self._carry(word)
@@ -41,7 +45,8 @@ class Link:
     def _carry(self, word: Message) -> None:
         clock = self.clock
         late = 2.0 if clock.chance("late", 0.05) else 0.0
-        self.last = max(self.last, clock.now + clock.plan.delay * clock.rng.random() + late)
+        size = len(word.body) if isinstance(word, Chunk) else 0
+        self.last = max(self.last, clock.now + clock.plan.delay * clock.rng.random() + late) + size / BANDWIDTH
         clock.at(self.last, partial(self._arrive, self.generation, word))
 
     def _arrive(self, generation: int, word: Message) -> None:
@@ -55,6 +60,13 @@ class Link:
         waiting, self.waiting = self.waiting or [], None
         for message in waiting:
             self.send(message)
+
+    def cut_off(self, until: float, *, lost: bool) -> None:
+        """What is sent before then is lost, or late."""
+        if lost:
+            self._lost_until = until
+        else:
+            self.last = max(self.last, until)
 
     def break_off(self) -> None:
         """What is under way is lost; the next message goes through."""
@@ -104,6 +116,18 @@ class Links:
             if lane := self._lanes[at]:
                 lane.break_off()
                 self._lanes[at] = None
+
+    def of_one(self, name: str, ways: tuple[str, ...]) -> list[Link]:
+        """All connections that lead to this process, or from it, or both."""
+        lead = {"to": ("desk back", "control"), "from": ("desk", "results")}
+        own = [link for (who, kind), link in self._links.items() for way in ways if who == name and kind in lead[way]]
+        if name.startswith("ventilator"):
+            theirs = {"to": self.kind("desk"), "from": [*self.kind("desk back"), *filter(None, self._lanes.values())]}
+        elif name.startswith("sink"):
+            theirs = {"to": self.kind("results"), "from": self.kind("control")}
+        else:
+            theirs = {"to": [], "from": []}
+        return own + [link for way in ways for link in theirs[way]]
 
     def kind(self, *kinds: str) -> list[Link]:
         """All of these kinds, in the order in which they were made."""

@@ -6,13 +6,17 @@ synced. Their connections die with them.
 
 from __future__ import annotations
 
+from functools import partial
+
 from plan import INTERVAL, LIVENESS, PATIENCE
 from process import Process
 from slots import Slots
 from ways import Ways
 
-from pipeline.ledger import Restored
-from pipeline.messages import Recipe
+from pipeline.attempts import Retrying
+from pipeline.facts import Fact
+from pipeline.ledger import Ledger
+from pipeline.parts import Recipe
 from pipeline.sink import Order, Sink
 from pipeline.ventilator import Feed, Ventilator
 from pipeline.voice import Identity
@@ -26,7 +30,7 @@ class Lives:
         self._ways, self._clock, self._log = ways, ways.clock, ways.log
         self.workers: list[Process] = []
         """All that ever were."""
-        self._sink(Restored())
+        self._sink([])
         self._ventilator()
         for _ in range(self._clock.plan.workers):
             self.hire()
@@ -63,7 +67,7 @@ class Lives:
         identity = Identity(name, "d", "c", self._clock.plan.slots)
         process = self._process(name, Worker(identity, self._clock.now, PATIENCE))
         self.workers.append(process)
-        self._ways.slots[name] = Slots(self._clock, self._log, process)
+        self._ways.slots[name] = Slots(self._clock, self._log, process, partial(self.kill, process))
         self._ways.call(process)
         self._ways.subscribe(process)
         process.start()
@@ -88,8 +92,8 @@ class Lives:
             ways.call(worker)
 
     def restart_sink(self) -> None:
-        """The machine under it was switched off and on."""
-        if not self.sink.is_running:
+        """The machine under it was switched off and on; unless all it had to do was to go."""
+        if not self.sink.is_running or self._ways.disk.is_left():
             return
         self._ways.forget(self.sink)
         for link in self._ways.links.kind("results", "control"):
@@ -97,10 +101,20 @@ class Lives:
         self._sink(self._ways.disk.crash())
         self._ways.last = None
 
-    def _sink(self, restored: Restored) -> None:
+    def _sink(self, facts: list[Fact]) -> None:
         number, plan, now = self._clock.number(), self._clock.plan, self._clock.now
-        order = Order(plan.keep_order, plan.spill_limit, INTERVAL, LIVENESS, PATIENCE)
-        sink = Sink(order, f"epoch{number}", int(now * 1e6), now, restored)
+        retrying = Retrying(plan.retries, plan.retry_delay)
+        order = Order(
+            plan.keep_order,
+            plan.spill_limit,
+            INTERVAL,
+            LIVENESS,
+            PATIENCE,
+            True,
+            retrying,
+            plan.halt,
+        )
+        sink = Sink(order, f"epoch{number}", int(now * 1e6), now, Ledger(facts), self._ways.disk.kept())
         self._ways.sink = self._process(f"sink{number}", sink)
         self.sink.start()
 
@@ -108,7 +122,7 @@ class Lives:
         number, plan = self._clock.number(), self._clock.plan
         feed = Feed(
             f"run{number}",
-            "the input",
+            "the input:1",
             Recipe(),
             chunk=plan.chunk,
             window=plan.window,

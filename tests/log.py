@@ -46,4 +46,4 @@ class Log:
 
     def told(self) -> list[str]:
         """The last words, to read."""
-        return [f"{when:.3f} {who} {what}" for when, who, what in self.story]
+        return [f"{when:.3f} {who} {what}"[:1000] for when, who, what in self.story]

@@ -11,20 +11,28 @@ from typing import Any
 
 from line import Line
 
-from pipeline import held, worker
+from pipeline import held, lanes, worker
 from pipeline.accord import Accord
+from pipeline.attempts import Attempts
+from pipeline.closing import Closing
 from pipeline.desk import Desk
-from pipeline.errands import Connect, Written
+from pipeline.errands import Connect, Fetch, Written
 from pipeline.feeding import Feeding
 from pipeline.held import Held
+from pipeline.intake import Intake
+from pipeline.judged import Judged
 from pipeline.lanes import Lane, Lanes
 from pipeline.ledger import Ledger
-from pipeline.messages import Kill, Recipe, Result, Run
+from pipeline.marking import Marking
+from pipeline.messages import Kill, Result, Run
+from pipeline.parts import Recipe, Tried
 from pipeline.ranges import RangeSet
 from pipeline.sink import Sink
-from pipeline.station import NEVER, Port
+from pipeline.station import NEVER, Port, Send
 from pipeline.stock import Span, cut
+from pipeline.suspects import Suspects
 from pipeline.ties import Ties
+from pipeline.tries import Tries
 from pipeline.unanswered import Unanswered
 from pipeline.ventilator import Ventilator
 from pipeline.watch import Watch
@@ -44,6 +52,11 @@ class Mutant:
     figure: Callable[[Line], float] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     """To the plan of every seed, so that the rule is asked for."""
+
+
+DEAD: dict[str, Any] = {"faults": {"dead": 0.6}}
+BROKEN: dict[str, Any] = {"faults": {"break": 0.6}}
+ENDED: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop": "soon", "stop_at": 3.0, "tasks": 60}
 
 
 def nothing(answer: Any) -> Callable[[Method], Method]:
@@ -188,7 +201,7 @@ def _reads_on(method: Method) -> Method:
 
 def _keeps_silent_about_order(_: Method) -> Method:
     def place(self: Writing, part: Any) -> Any:
-        return [self._write(part, 0)]
+        return [self._write(part, ())]
 
     return place
 
@@ -218,7 +231,122 @@ def _waits_at_the_end(method: Method) -> Method:
     return reason
 
 
+def _tells_of_retries_at_once(method: Method) -> Method:
+    def again(self: Attempts, result: Result) -> list[Tried]:
+        tried: list[Tried] = method(self, result)
+        for each in tried:
+            self.wait(each, 0.0)
+        return tried
+
+    return again
+
+
+def _one_try(_: Method) -> Method:
+    def fewer(*_args: Any) -> list[Any]:
+        return []
+
+    return fewer
+
+
+def _always_alone(method: Method) -> Method:
+    def lost(self: Suspects, worker: str, held: RangeSet, *, alone: bool) -> None:
+        del alone
+        method(self, worker, held, alone=True)
+        for low, high in held:
+            for task in range(low, high):
+                self._alone.setdefault(task, set()).add(worker)
+
+    return lost
+
+
+def _says_before_the_journal(method: Method) -> Method:
+    def wish(self: Closing, mode: Any, reason: str, now: float, code: int | None = None) -> list[Send]:
+        sends: list[Send] = method(self, mode, reason, now, code)
+        kills = [self._say(Kill(self._ledger.run, mode, reason, 130))] if sends else []
+        return [*sends, *(send for said in kills for send in said)]
+
+    return wish
+
+
+def _forgets_the_end(method: Method) -> Method:
+    def tick(self: Closing, now: float) -> Any:
+        killed, self._ledger.killed = self._ledger.killed, None
+        if self.verdict._asked is None:
+            return method(self, now)
+        self._ledger.killed = killed
+        return method(self, now)
+
+    return tick
+
+
+def _no_advance(method: Method) -> Method:
+    def beat(self: Sink, now: float) -> Any:
+        return [send for send in method(self, now) if not isinstance(send.message, Fetch)]
+
+    return beat
+
+
 MUTANTS = [
+    Mutant("a failed task is tried again", Attempts, "again", nothing([])),
+    Mutant("a retry is told when the journal has it", Attempts, "again", _tells_of_retries_at_once),
+    Mutant("a later try is not the same task again", Tries, "fewer", _one_try),
+    Mutant(
+        "a result whose task is tried again is answered",
+        Unanswered,
+        "settle",
+        lambda method: lambda self, settled, *_: method(self, settled),
+        sendings,
+        {"retries": 3, "retry_delay": 2.0, "faults": {"break": 0.6}},
+    ),
+    Mutant(
+        "what has failed since is not asked for again",
+        Ledger,
+        "missing",
+        lambda method: lambda self, finished, _=(): method(self, finished, (Tried(0, 99, 99),)),
+        sendings,
+        {"retries": 3, "faults": {"late": 1, "drop": 1}},
+    ),
+    Mutant(
+        "a claim of an earlier try is none",
+        lanes,
+        "claimed",
+        lambda _: lambda pulse, _: RangeSet((*pulse.holding, *pulse.finished)),
+        waited,
+        {"retries": 3, "retry_delay": 0.0, "faults": {}},
+    ),
+    Mutant("who takes workers along is convicted", Suspects, "convicted", nothing([]), None, {"poison": True}),
+    Mutant("only losses while alone convict", Suspects, "lost", _always_alone, None, {"poison": True, "faults": {}}),
+    Mutant(
+        "suspects go singly, then alone",
+        Suspects,
+        "level",
+        nothing(0),
+        None,
+        {"poison": True, "faults": {}},
+    ),
+    Mutant(
+        "a verdict of the ventilator is repeated",
+        Judged,
+        "say",
+        nothing([]),
+        None,
+        {"poison": True, "calm_after": 150.0} | DEAD,
+    ),
+    Mutant(
+        "no result is taken of a task that nobody has told of", Intake, "told_of", nothing(answer=True), None, BROKEN
+    ),
+    Mutant("Read is repeated", Marking, "say", nothing([]), None, DEAD),
+    Mutant("an early end is in the journal before it is said", Closing, "wish", _says_before_the_journal, None, ENDED),
+    Mutant("a sink that comes back knows that the run was to end", Closing, "tick", _forgets_the_end, None, ENDED),
+    Mutant(
+        "a sink that comes back looks whose turn it is",
+        Sink,
+        "_beat",
+        _no_advance,
+        None,
+        {"keep_order": True, "tasks": 60, "seconds": 0.03, "delay": 0.001, "faults": {"restart sink": 3.0}},
+    ),
+    Mutant("the spill forgets what is written", Writing, "forget", nothing([]), None, {"keep_order": True}),
     Mutant(
         "what lies below the settled is never fresh",
         Feeding,
@@ -279,10 +407,18 @@ MUTANTS = [
     Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
     Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
     Mutant("repair of a lane", Lane, "overdue", nothing(answer=False)),
-    Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect)),
+    Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect), None, DEAD),
     Mutant("repair of the ventilator's results", Accord, "beat", but_not(Port.RESULTS, Connect)),
     Mutant("Ack is repeated", Sink, "_beat", _no_ack, alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
     Mutant("Run is repeated", Accord, "beat", but_not(Port.RESULTS, Run)),
+    Mutant(
+        "who leaves because the run is over leaves nothing to be done",
+        Desk,
+        "left",
+        lambda method: lambda self, bye, now: method(self, replace(bye, over=False), now),
+        executions,
+        {"faults": {"late": 1}, "workers": 3, "slots": 3, "tasks": 7, "seconds": 0.03, "delay": 0.02, "retries": 0},
+    ),
     Mutant("Kill is repeated", Sink, "_beat", but_not(Port.CONTROL, Kill)),
     Mutant("Welcome is repeated", Desk, "welcome_all", nothing([]), alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
     Mutant(
@@ -291,7 +427,7 @@ MUTANTS = [
         "over",
         nothing([]),
         None,
-        {"faults": {"dead": 0.6, "freeze worker": 0.6, "drop": 1}},
+        {"faults": {"dead": 0.6, "freeze worker": 0.6, "freeze sink": 0.2, "drop": 1}},
     ),
     Mutant(
         "what is settled elsewhere is not run on",

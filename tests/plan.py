@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.halt import Halt
 
 INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""
 KINDS = (
     *("break", "dead", "drop", "double", "late", "kill worker", "freeze worker", "freeze all"),
-    *("restart ventilator", "restart sink", "leave"),
+    *("restart ventilator", "restart sink", "leave", "partition", "suspend", "freeze ventilator", "freeze sink"),
 )
 """Of faults. Those that a link does by itself are asked for at each message, the others strike."""
 
@@ -39,6 +42,15 @@ class Plan:
     stop: str = ""
     """How somebody ends the run early: soon or now; empty: nobody does."""
     stop_at: float = 0.0
+    retries: int = 0
+    retry_delay: float = 0.0
+    poison: bool = False
+    """Whether some tasks take their worker along."""
+    halt: Halt | None = None
+    joined: bool = False
+    """Whether an executor tells of several tasks at once."""
+    large: int = 0
+    """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
@@ -47,7 +59,34 @@ class Plan:
     @property
     def latest(self) -> float:
         """When the line must be at its end."""
-        return self.calm_after + 150 + 4 * self.tasks * max(self.seconds, self.delay)
+        sick = 60 * self.retries * self.retry_delay + (self.tasks // 17 + 1) * 120 * self.poison
+        return self.calm_after + 150 + sick + 4 * self.tasks * (1 + self.retries) * max(self.seconds, self.delay)
+
+    @property
+    def patience(self) -> float:
+        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody."""
+        missed = {"partition", "freeze ventilator", "suspend"}.intersection(self.faults)
+        return 2 * PATIENCE if missed else 0.0
+
+    @property
+    def loses_workers(self) -> bool:
+        """Whether workers are lost that no task has taken along: innocents may then be convicted, by bad luck."""
+        kinds = {"kill worker", "freeze worker", "freeze all", "dead", "partition", "suspend", "restart ventilator"}
+        return not kinds.isdisjoint(self.faults)
+
+    def fate(self, task: int) -> str:
+        """How it ends at last: ok, exit or poison."""
+        if self.poison and task % 17 == 8:
+            return "poison"
+        return "exit" if self.fails(task, self.retries) else "ok"
+
+    def fails(self, task: int, tries: int) -> bool:
+        """Whether it ends badly after so many tries before, whoever runs it."""
+        return task % 7 == 6 or (task % 11 == 3 and tries == 0)
+
+    def kills(self, task: int) -> bool:
+        """Whether it takes its worker along."""
+        return self.fate(task) == "poison"
 
 
 def plan(seed: int) -> Plan:
@@ -68,12 +107,15 @@ def plan(seed: int) -> Plan:
         delay=rng.choice([0.001, 0.02, 0.3]),
         faults={kind: rng.choice([0.05, 0.2, 0.6]) for kind in chosen},
     )
-    # a sink that is started again does not know that its run was to end: its journal has no place for a Kill yet
-    stop = rng.choice(["soon", "now"]) if rng.random() < 0.1 and "restart sink" not in chosen else ""
-    limit = rng.choice([10 << 30, 10 << 30, 4])
-    return replace(drawn, stop=stop, stop_at=10 * rng.random(), spill_limit=limit)
-
-
-def fails(task: int) -> bool:
-    """Whether this task ends badly, whoever runs it."""
-    return task % 7 == 6
+    drawn = replace(
+        drawn,
+        stop=rng.choice(["soon", "now"]) if rng.random() < 0.1 else "",
+        spill_limit=rng.choice([10 << 30, 10 << 30, 4]),
+        stop_at=10 * rng.random(),
+        retries=rng.choice([0, 0, 1, 3]),
+        retry_delay=rng.choice([0.0, 0.5]),
+    )
+    mode: Literal["soon", "now"] = rng.choice(["soon", "now"])
+    halt = Halt(mode, rng.choice(["fail", "success", "done"]), rng.choice([1, 5])) if rng.random() < 0.1 else None
+    large = 3 << 20 if rng.random() < 0.01 and drawn.tasks <= 30 else 0
+    return replace(drawn, halt=halt, poison=rng.random() < 0.1, joined=rng.random() < 0.3, large=large)

@@ -33,6 +33,8 @@ class Process:
     frozen_until: float = 0.0
     alive: bool = True
     woken_at: float = -1.0
+    ended: float = 0.0
+    """When it was done."""
 
     @property
     def is_running(self) -> bool:
@@ -65,6 +67,7 @@ class Process:
             self.log.tell(now, self.name, send)
             self.route(self, send)
         if station.done:
+            self.ended = now
             self.log.tell(now, self.name, f"ends with {station.outcome} {station.reason}")
             return
         at = max(station.deadline, now + AT_ONCE)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from disk import ONE_READ, Disk
 from log import Violation
-from plan import Plan, fails
+from plan import Plan
 from process import Process
 
+from pipeline import errors
 from pipeline.messages import Ack, Chunk, Pulse
 from pipeline.ranges import settled_of
 from pipeline.station import Station
@@ -58,35 +59,48 @@ class Promises:
         if len(output) == self._checked:
             return
         self._checked = len(output)
-        if len(set(output)) != len(output):
-            raise Violation(f"written twice: {sorted(task for task in output if output.count(task) > 1)}")
-        if self._plan.keep_order and output != sorted(output):
-            raise Violation(f"out of order: {output}")
+        tasks = [task for task, _ in output]
+        if len(set(tasks)) != len(tasks):
+            raise Violation(f"written twice: {sorted(task for task in tasks if tasks.count(task) > 1)}")
+        if self._plan.keep_order and tasks != sorted(tasks):
+            raise Violation(f"out of order: {tasks}")
 
     def check_ack(self, ack: Ack) -> None:
         """An Ack is said."""
         safe = self._disk.safe()
         for low, high in settled_of(ack.low, ack.ranges):
-            if not safe.covers(low, high):
+            if not safe.settled.covers(low, high):
                 raise Violation(f"acked {low}-{high}, which is not on the disk")
+            if safe.read < high:
+                raise Violation(f"acked {low}-{high}, but only what is below {safe.read} can be known again")
+        for retry in ack.retries:
+            if safe.tries.fewer(retry.low, retry.high, retry.tries):
+                raise Violation(f"{retry} is not on the disk")
 
     def check_end(self) -> None:
         """Everybody has gone. Of a run that was ended early only what was written counts, which is checked before."""
-        if not self._plan.stop and sorted(self._disk.output) != list(range(self._plan.tasks)):
-            missing = sorted(set(range(self._plan.tasks)) - set(self._disk.output))
-            raise Violation(f"never written: {missing}")
+        plan, fates = self._plan, dict(self._disk.output)
+        if not (plan.stop or plan.halt) and sorted(fates) != list(range(plan.tasks)):
+            raise Violation(f"never written: {sorted(set(range(plan.tasks)) - set(fates))}")
+        if not (plan.stop or plan.halt) and self._disk.spill:
+            raise Violation(f"still kept: {sorted(self._disk.spill)}")
+        for task, fate in fates.items():
+            innocent = fate == "poison" and not plan.loses_workers
+            if fate != plan.fate(task) and (innocent or fate != "poison"):
+                raise Violation(f"task {task} ended with {fate}, it should with {plan.fate(task)}")
 
 
 def check_window(plan: Plan, station: Station) -> None:
     """After every event, of the ventilator."""
     assert isinstance(station, Ventilator)
     held = station.feeding.stock.size + station.desk.lanes.size
-    if held > plan.window + ONE_READ:
+    if held > plan.window + ONE_READ + plan.large:
         raise Violation(f"the ventilator keeps {held} bytes, its window is {plan.window}")
 
 
-def check_outcome(plan: Plan, process: Process) -> None:
-    """At the end, of sink and ventilator."""
-    failed = any(fails(task) for task in range(plan.tasks))
-    if process.station.outcome != int(failed) and not (plan.stop and process.station.outcome in {0, 130}):
+def check_outcome(plan: Plan, process: Process, fates: set[str], *, cut_off: bool) -> None:
+    """At the end, of sink and ventilator; `cut_off`: it was out of reach until the sink had gone."""
+    early = {*((0, 130) if plan.stop else ()), *((errors.INCOMPLETE,) if cut_off else ())}
+    failed = any(fate != "ok" for fate in fates)
+    if process.station.outcome not in early | ({0, 1} if plan.halt else {int(failed)}):
         raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")

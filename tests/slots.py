@@ -7,15 +7,17 @@ frozen, no task ends.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from clock import Clock
 from log import Log, Violation
-from plan import fails
 from process import Process
 
-from pipeline.errands import Cancel, Done, Release, Returned
-from pipeline.messages import Chunk, Note, Recipe
+from pipeline.errands import Cancel, Release, Returned
+from pipeline.messages import Chunk
+from pipeline.outcomes import Outcome, Outcomes
+from pipeline.parts import Note, Recipe
 from pipeline.ranges import RangeSet
 from pipeline.records import each
 from pipeline.station import Message
@@ -24,17 +26,20 @@ from pipeline.station import Message
 class Slots:
     """The slots of one worker, and the tasks that wait for them."""
 
-    def __init__(self, clock: Clock, log: Log, process: Process) -> None:
-        self._clock, self._log, self._process = clock, log, process
+    def __init__(self, clock: Clock, log: Log, process: Process, die: Callable[[], None]) -> None:
+        self._clock, self._log, self._process, self._die = clock, log, process, die
         self._backlog: deque[int] = deque()
+        self._tries: dict[int, int] = {}
         self._running: dict[int, float] = {}
+        self._ended = Outcomes()
 
     def send(self, message: Message) -> None:
         match message:
-            case Chunk(first=first, count=count, body=body):
+            case Chunk(first=first, count=count, body=body, tries=tries):
                 if [int(record) for record in each(body, Recipe())] != list(range(first, first + count)):
                     raise Violation(f"chunk {first}+{count} carries other records")
                 self._backlog.extend(range(first, first + count))
+                self._tries.update(dict.fromkeys(range(first, first + count), tries))
             case Release():
                 returned, self._backlog = RangeSet((task, task + 1) for task in self._backlog), deque()
                 self._process.soon(Returned(returned.ranges()))
@@ -46,6 +51,7 @@ class Slots:
 
     def _cancel(self, gone: RangeSet) -> None:
         self._backlog = deque(task for task in self._backlog if task not in gone)
+        self._ended.drop(gone.ranges())
         for task in [task for task in self._running if task in gone]:
             self._stop(task)
 
@@ -66,7 +72,20 @@ class Slots:
             self._clock.at(self._process.frozen_until, partial(self._end, task, seconds))
         elif self._process.is_running and task in self._running:
             self._stop(task)
-            notes = (Note(task, "exit", 1, "odd"),) if fails(task) else ()
-            output = b"%d\n" % task
-            self._process.soon(Done(task, 1, output, len(output).to_bytes(4, "little"), b"", notes, seconds))
+            record = output = b"%d\n" % task
+            if self._clock.plan.kills(task):
+                self._die()
+                return
+            failed = self._clock.plan.fails(task, self._tries[task])
+            note = Note(task, "exit", 1, "odd", "", len(record)) if failed else None
+            self._ended.add(Outcome(task, output, b"", note, seconds, record if failed else b""), self._clock.now)
+            if self._clock.plan.joined:
+                self._clock.at(self._clock.now + 0.05, self._tell)
+            else:
+                self._tell()
             self._start()
+
+    def _tell(self) -> None:
+        """What has ended and was not told."""
+        for done in self._ended.take():
+            self._process.soon(done)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pipeline import errors
 from pipeline.accord import LOST, Accord
 from pipeline.errands import Connect
-from pipeline.messages import Ack, Run, Stop
+from pipeline.messages import LISTED, Ack, Run, Stop
 from pipeline.ranges import RangeSet
 from pipeline.station import Port, Send
 
@@ -47,6 +47,21 @@ def test_the_same_inputs_run_is_taken_up() -> None:
     assert (ours.run.run, ours.resumed) == ("older", True)
 
 
+def test_a_finished_run_of_the_same_input_is_not_taken_up() -> None:
+    ours = accord()
+    over = replace(OURS, run="older", low=3, total=3)
+    assert not ours.is_agreed(over, 1.0)
+    assert (ours.run.run, ours.breach(over, NOTHING)) == ("r", None)
+
+
+def test_where_records_are_compared_the_name_of_the_input_is_enough() -> None:
+    later = replace(OURS, run="older", fingerprint="name:then")
+    for read, agreed in ((-1, False), (0, True)):
+        ours = Accord("r", "name:now", 0.0, patience=100.0)
+        assert ours.is_agreed(replace(later, read=read), 1.0) == agreed
+    assert not Accord("r", "other:then", 0.0, patience=100.0).is_agreed(replace(later, read=0), 1.0)
+
+
 def test_a_run_that_was_confirmed_is_never_another() -> None:
     ours = accord(confirmed=True)
     other = replace(OURS, run="older")
@@ -71,6 +86,16 @@ def test_a_sink_that_lost_what_it_had_settled_ends_the_run() -> None:
     assert ours.breach(replace(reborn, low=4), SOME) is None
     assert ours.breach(replace(reborn, epoch="three", low=3), SOME) == (errors.INCOMPLETE, LOST)
     assert ours.breach(replace(NONE, epoch="four"), SOME) == (errors.INCOMPLETE, LOST)
+
+
+def test_an_ack_that_lists_only_the_lowest_has_not_lost_the_others() -> None:
+    ours = accord(confirmed=True)
+    ranges = tuple((at, at + 1) for at in range(2, 2 + 2 * LISTED, 2))
+    settled = RangeSet([*ranges, (9 * LISTED, 9 * LISTED + 1)])
+    assert ours.breach(replace(OURS, epoch="two", ranges=ranges), settled) is None
+    assert ours.breach(replace(OURS, epoch="three", ranges=ranges[:-1]), settled) == (errors.INCOMPLETE, LOST)
+    gap = RangeSet([*settled, (1, 2)])  # below what is listed: lost
+    assert ours.breach(replace(OURS, epoch="four", ranges=ranges), gap) == (errors.INCOMPLETE, LOST)
 
 
 def test_a_silent_sink_gets_new_sockets() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline import places
 from pipeline.cli.app import choose
-from pipeline.cli.run import shares
+from pipeline.cli.run import posts, shares
+from pipeline.cli.screen import Screen
 from pipeline.errors import UsageError
 from pipeline.places import Lock
 from pipeline.settings import Settings
@@ -58,6 +60,13 @@ def test_values_are_read() -> None:
     assert got == expected
 
 
+def test_a_journal_is_named_by_a_word_or_by_an_option() -> None:
+    assert choose(["journal", "out.journal"]).settings.journal == "out.journal"
+    assert choose(["sink", "--journal", "out.journal"]).settings.journal == "out.journal"
+    with pytest.raises(UsageError, match="too many words: b"):
+        choose(["journal", "a", "b"])
+
+
 def test_a_run_has_a_name_of_its_own_unless_one_is_given() -> None:
     assert choose(["run", "x"]).settings.name == f"run-{os.getpid()}"
     assert choose(["run", "--name", "default", "x"]).settings.name == "default"
@@ -87,7 +96,30 @@ def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int
     assert got == expected if expected else len(got) == 1 <= got[0]
 
 
-@pytest.mark.parametrize(("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", [])])
+@pytest.mark.parametrize(
+    ("settings", "sink", "ventilator"),
+    [
+        (Settings(arguments=("a",)), False, True),
+        (Settings(arguments=("a",), output="out"), True, True),
+        (Settings(arguments=("a",), journal="j"), True, True),
+        (Settings(files=("/dev/null",), output="/dev/null"), False, False),
+        (Settings(files=(__file__,), output="/dev/null"), False, True),
+    ],
+)
+def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: bool) -> None:  # noqa: FBT001
+    crew = posts(replace(settings, workers=2), Screen(settings, 0.0))
+    assert {post.name: post.restart is not None for post in crew} == {
+        "sink": sink,
+        "ventilator": ventilator,
+        "herald": False,
+        "worker-1": True,
+        "worker-2": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", []), ("journal", ["x"])]
+)
 def test_the_door_imports_no_more_than_it_needs(command: str, rest: list[str]) -> None:
     script = f"""
 import sys

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.audience import Audience
-from pipeline.ledger import Ledger, Restored
-from pipeline.messages import Again, Member, Pulse, Result
+from pipeline.facts import Began
+from pipeline.ledger import Ledger
+from pipeline.messages import Pulse, Result
+from pipeline.parts import Again, Member, Tried
 from pipeline.station import VENTILATOR as NAME
 
 PULSE = Pulse(
@@ -16,9 +18,10 @@ PULSE = Pulse(
 
 
 def audience(run: str = "r") -> Audience:
-    """Of a sink that has result 2 on its way."""
-    ledger = Ledger(Restored(run))
+    """Of a sink that has result 2 on its way, and knows that task 6 has failed once."""
+    ledger = Ledger([Began(run, "print")] if run else [])
     ledger.accept(Result(run, "bob", 2, 1, b"", b"\0\0\0\0", b"", ()))
+    ledger.again(Tried(6, 7, 1))
     return Audience(ledger, 10.0, 0.0)
 
 
@@ -31,6 +34,13 @@ def test_what_a_pulse_has_finished_and_never_came_is_asked_for() -> None:
     assert here.pulsed(replace(PULSE, worker="bob", number=8, finished=((9, 10),)), 2.0)
     assert not here.pulsed(replace(PULSE, number=3, finished=((2, 3),)), 3.0)
     assert here.asked_again() == (Again("bob", 8, ((9, 10),)),)
+
+
+def test_a_try_that_has_failed_is_not_asked_for_and_the_next_is() -> None:
+    here = audience()
+    assert not here.pulsed(replace(PULSE, finished=((6, 7),)), 1.0)
+    assert here.pulsed(replace(PULSE, number=2, finished=((6, 7),), tried=(Tried(6, 7, 1),)), 2.0)
+    assert here.asked_again() == (Again("ann", 2, ((6, 7),)),)
 
 
 def test_what_was_finished_in_another_run_is_not() -> None:
@@ -53,6 +63,17 @@ def test_the_silent_are_not_awaited() -> None:
     here.pulsed(PULSE, 1.0)
     assert here.awaited(11.0) == ("ann",)
     assert here.awaited(11.1) == ()
+
+
+def test_who_is_silent_for_three_times_the_liveness_is_forgotten_and_its_results_not_asked_for() -> None:
+    here = audience()
+    here.pulsed(replace(PULSE, finished=((1, 2),)), 1.0)
+    here.pulsed(replace(PULSE, worker="bob", finished=((3, 4),)), 2.0)
+    here.forget(31.0)
+    assert [member.worker for member in here.members(31.0)] == ["ann", "bob"]
+    here.forget(31.5)
+    assert [member.worker for member in here.members(31.5)] == ["bob"]
+    assert here.asked_again() == (Again("bob", 1, ((3, 4),)),)
 
 
 def test_a_ventilator_may_come_back_until_the_run_is_over() -> None:

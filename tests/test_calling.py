@@ -13,8 +13,9 @@ from pipeline import calling, sockets
 from pipeline.codec import decode, encode
 from pipeline.errands import Connect
 from pipeline.listening import ControlOut
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Recipe, Run, Status, Welcome, Wire
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Run, Status, Welcome, Wire
 from pipeline.notices import Refused
+from pipeline.parts import Recipe
 from pipeline.sockets import Sockets
 from pipeline.station import Edge, Message, Port
 

@@ -10,8 +10,12 @@ import callables
 import pytest
 from callables import PATIENCE, Start, gone
 
+from pipeline.batch import MOST_NOTES
 from pipeline.errands import Cancel, Release, Returned
-from pipeline.messages import Chunk, Recipe
+from pipeline.kinds import Timeout
+from pipeline.limits import Limits
+from pipeline.messages import Chunk
+from pipeline.parts import Note, Recipe
 from pipeline.station import Port
 
 start, module = callables.start, callables.module
@@ -66,6 +70,9 @@ def test_an_exception_fails_its_task_alone(start: Start, module: Callable[[str],
     assert "Traceback" in driver.errors()
     assert "in value" in driver.errors()
     assert "warm.py" not in driver.errors()
+    assert driver.records() == {1: b"0", 2: b"x", 3: b"exit", 4: b"stop"}
+    assert driver.notes()[0].tail.startswith("Traceback")
+    assert driver.notes()[0].tail.endswith("by zero\n")
 
 
 def test_a_record_that_is_no_text_fails_alone(start: Start) -> None:
@@ -73,6 +80,7 @@ def test_a_record_that_is_no_text_fails_alone(start: Start) -> None:
     driver.give("abc", b"\xff\xfe", "\u00e4\r\x0b\u2028", "")
     assert driver.run(4) == {0: b"3\n", 1: b"", 2: b"4\n", 3: b"0\n"}
     assert [(note.task, note.text.split(":")[0]) for note in driver.notes()] == [(1, "UnicodeDecodeError")]
+    assert driver.records() == {1: b"\xff\xfe"}
 
 
 def test_records_end_as_the_recipe_says(start: Start) -> None:
@@ -114,6 +122,91 @@ def test_a_death_convicts_exactly_its_task(
         (101, "exception", 1, "ValueError: worse"),
         (300, kind, code, text),
     ]
+    assert driver.records() == {99: b"worse", 100: b"bad", 101: b"worse", 300: b"bad"}
+
+
+def test_many_failures_come_in_parts_with_their_records(start: Start) -> None:
+    driver = start("builtins:int")
+    driver.give(*(f"x{n}" for n in range(6000)))
+    driver.run(6000)
+    assert driver.records() == {n: b"x%d" % n for n in range(6000)}
+    assert max(len(done.notes) for done in driver.dones()) == MOST_NOTES
+
+
+def test_a_block_that_fails_brings_all_its_bytes(start: Start) -> None:
+    driver = start("builtins:int", slots=1)
+    driver.edge.send(Port.EXECUTOR, Recipe(block=True))
+    driver.edge.send(Port.EXECUTOR, Chunk("r", 0, 0, 2, 1, b"a\nb\n"))
+    driver.run(1)
+    assert driver.records() == {2: b"a\nb\n"}
+
+
+def test_who_returns_too_much_fails_alone(start: Start, module: Callable[[str], str]) -> None:
+    path = module("""
+        def value(task): return "x" * int(task) if task != "7" else 10 ** 40
+    """)
+    driver = start(path + ":value", limits=Limits(output=21))
+    driver.give("20", "21", "7", "1")
+    assert driver.run(4) == {0: b"x" * 20 + b"\n", 1: b"", 2: b"", 3: b"x\n"}
+    assert driver.notes() == [
+        Note(task, "size", 0, "wrote more than 21 bytes", size=size) for task, size in ((1, 2), (2, 1))
+    ]
+    assert driver.records() == {1: b"21", 2: b"7"}
+
+
+def test_who_runs_too_long_is_killed_and_the_others_go_on(
+    start: Start, module: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = module(f"""
+        def value(task):
+            if task == "plain": time.sleep(1000)
+            if task == "stubborn":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                os.system("sleep 1000 & echo $! > {tmp_path}/pid")
+                time.sleep(1000)
+            return task
+    """)
+    driver = start(path + ":value", slots=1, limits=Limits(Timeout(seconds=0.5), grace=0.1))
+    records = [str(n) for n in range(300)]
+    records[100], records[200] = "plain", "stubborn"
+    driver.give(*records)
+    outputs = driver.run(300)
+    assert [n for n in range(300) if outputs[n] != f"{n}\n".encode()] == [100, 200]
+    said = "timed out after 0.5 s"
+    assert driver.notes() == [Note(100, "timeout", 15, said, size=5), Note(200, "timeout", 9, said, size=8)]
+    assert driver.records() == {100: b"plain", 200: b"stubborn"}
+    driver.until(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+def test_who_ends_in_the_grace_has_run_too_long_nevertheless(start: Start, module: Callable[[str], str]) -> None:
+    path = module("""
+        def asked(*_): raise InterruptedError
+        signal.signal(signal.SIGTERM, asked)
+        def value(task):
+            signal.signal(signal.SIGTERM, asked)
+            if task == "wait":
+                try: time.sleep(1000)
+                except InterruptedError: return "late"
+            return task
+    """)
+    driver = start(path + ":value", slots=1, limits=Limits(Timeout(seconds=0.3), grace=1000.0))
+    driver.give("a", "wait", "b", "wait")
+    assert driver.run(4) == {0: b"a\n", 1: b"", 2: b"b\n", 3: b""}
+    assert [(note.task, note.kind) for note in driver.notes()] == [(1, "timeout"), (3, "timeout")]
+
+
+def test_a_limit_in_percent_is_learned(start: Start, module: Callable[[str], str], tmp_path: Path) -> None:
+    path = module(f"""
+        def value(task):
+            while task == "wait" and not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
+            return task
+    """)
+    driver = start(path + ":value", slots=2, limits=Limits(Timeout(times=3.0)))
+    driver.give("wait")
+    driver.until(lambda: driver.edge._crew.slots[0].watch.task == 0 or driver.edge._crew.slots[1].watch.task == 0)
+    driver.give("a", first=1)
+    assert driver.run(2) == {0: b"", 1: b"a\n"}
+    assert [(note.task, note.kind) for note in driver.notes()] == [(0, "timeout")]
 
 
 def test_large_outputs_pass_and_their_memory_is_given_back(start: Start, module: Callable[[str], str]) -> None:
@@ -187,3 +280,25 @@ def test_cancel_kills_the_running_and_nobody_else(start: Start, module: Callable
     assert sorted(outputs) == [n for n in range(60) if n not in (40, 41, 50)]
     assert driver.notes() == []
     assert gone(int(pid.read_text()))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_cancelled_task_may_come_again_and_runs_anew(
+    start: Start, module: Callable[[str], str], tmp_path: Path, seconds: float
+) -> None:
+    """Also when it was cancelled in its grace."""
+    asked, began = tmp_path / "asked", tmp_path / "began"
+    path = module(f"""
+        def value(task):
+            if task == "new": return task
+            signal.signal(signal.SIGTERM, lambda *_: pathlib.Path({str(asked)!r}).touch())
+            pathlib.Path({str(began)!r}).touch()
+            while True: time.sleep(0.01)
+    """)
+    driver = start(path + ":value", slots=1, limits=Limits(Timeout(seconds=seconds), grace=1000.0))
+    driver.give("old")
+    driver.until((asked if seconds else began).exists)
+    driver.edge.send(Port.EXECUTOR, Cancel(((0, 1),)))
+    driver.give("new")
+    assert driver.run(1) == {0: b"new\n"}
+    assert driver.notes() == []

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from orphans import until
 
 from pipeline import __version__
 from pipeline.cli.app import COMMANDS
+from pipeline.errands import Entry
+from pipeline.facts import Began, Settled
+from pipeline.journal import Journal
+from pipeline.roster import LOST
 from pipeline.settings import Settings
+from pipeline.station import Port
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 
@@ -80,6 +89,15 @@ def test_help_teaches_by_example(command: str) -> None:
         (["run", "--window", "huge", "wc"], "--window: 'huge' is not a size"),
         (["run", "-a", "x", "wc", ":::", "y"], "tasks come from files or from :::, not from both"),
         (["sink", "extra"], "too many words: extra"),
+        (["journal"], "FILE is missing: give a journal, like results.txt.journal"),
+        (["journal", "a", "b"], "too many words: b"),
+        (["run", "--resume", "wc"], "--resume needs a journal: give -o FILE, or --journal FILE"),
+        (["run", "--resume", "--restart", "-o", "x", "wc"], "--resume goes on with an unfinished run, --restart forg"),
+        (["run", "--halt", "fail=1", "wc"], "--halt: 'fail=1' is not like now,fail=1 or soon,done=10%"),
+        (["run", "--timeout", "0", "wc"], "--timeout: it must be more than 0"),
+        (["run", "--from-failed", "wc", ":::", "x"], "--from-failed reads what --failed wrote"),
+        (["run", "--spool", "d", "--no-spool", "wc"], "--spool and --no-spool exclude each other"),
+        (["sink", "-o", "x", "--failed", "x"], "-o and --failed both write x"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(words: list[str], named: str) -> None:
@@ -98,6 +116,9 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(words: list[str], named: st
         (["run", "-a", "missing.txt", "cat"], "no such file: missing.txt"),
         (["ventilate", "missing.txt"], "no such file: missing.txt"),
         (["run", "-o", "missing/out", "cat"], "cannot write missing/out: no such folder: missing"),
+        (["run", "--failed", "missing/f", "cat"], "cannot write missing/f: no such folder: missing"),
+        (["run", "--journal", "missing/j", "cat"], "cannot write missing/j: no such folder: missing"),
+        (["journal", "missing.journal"], "missing.journal"),
         (["run", "--at", "tcp://127.0.0.1", "cat", ":::", "x"], "--insecure"),
         (["sink", "--results-at", "tcp://127.0.0.1:5558"], "--insecure"),
         (["sink", "--at", "nonsense"], "nonsense"),
@@ -127,6 +148,39 @@ def test_a_callable_over_arguments_in_order_to_a_file(tmp_path: Path) -> None:
     )
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", "")
     assert (tmp_path / "out").read_text() == "1\n0\n3\n"
+
+
+def test_a_journal_is_shown_as_json_lines_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    held = Journal(str(tmp_path / "out.journal"), disk=False)
+    held.send(Port.JOURNAL, Entry(1, (Began("ab12", "f"), Settled(((0, 7),), (), spilled=False, sizes=(21,)))))
+    assert held.receive()
+    shown = pipe("journal", "out.journal", cwd=tmp_path)  # the sink still writes it
+    held.close()
+    facts = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [fact["fact"] for fact in facts] == ["journal", "began", "settled"]
+    assert (facts[1]["run"], facts[2]["ranges"]) == ("ab12", [[1, 7]])
+    (tmp_path / "notes.txt").write_text("precious, and longer than any magic\n")
+    for words in (["journal", "notes.txt"], ["run", "--journal", "notes.txt", "--restart", "cat", ":::", "x"]):
+        shown = pipe(*words, cwd=tmp_path)
+        assert (shown.returncode, shown.stdout) == (2, "")
+        assert "notes.txt" in shown.stderr
+    assert (tmp_path / "notes.txt").read_text().startswith("precious")
+
+
+def test_an_unfinished_run_is_in_the_way_until_the_person_has_chosen(tmp_path: Path) -> None:
+    held = Journal(str(tmp_path / "out.journal"), disk=False)
+    held.send(Port.JOURNAL, Entry(1, (Began("ab12", "f"), Settled(((0, 7),), (), spilled=False, sizes=(0,)))))
+    assert held.receive()
+    held.close()
+    words = ["run", "-o", "out", "echo", ":::", "x"]
+    shown = pipe(*words, cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith("pipe: an unfinished run of ")
+    assert "7 tasks done, is in out.journal; go on with --resume, or begin anew with --restart\n" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+    shown = pipe("run", "--restart", *words[1:], cwd=tmp_path)
+    assert (shown.returncode, (tmp_path / "out").read_text()) == (0, "x\n"), shown.stderr
 
 
 def test_failed_tasks_are_counted_and_end_with_1() -> None:
@@ -199,20 +253,84 @@ def test_what_stations_would_say_of_a_place_is_said_once(tmp_path: Path, monkeyp
     assert shown.stderr.count("cannot make the folder") == 1
 
 
-def test_a_killed_sink_leaves_nothing_and_nobody_is_asked_to_start_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    words = [sys.executable, "-m", "pipeline", "run", "-v", "echo {}; sleep {}", ":::", "1000"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        told = [process.stderr.readline()]
-        while " has a context" not in told[-1] or "sink" not in told[-1]:
-            told.append(process.stderr.readline())
-        os.kill(int(told[-1].split()[2]), signal.SIGKILL)
-        told += process.stderr.readlines()
-        assert process.wait(WITHIN) == 3
-    assert "pipe: sink was killed by SIGKILL\n" in told
-    assert "start one" not in "".join(told)
-    assert list((tmp_path / "pipe").iterdir()) == []
+class Running:
+    """A `pipe run -v` whose stations can be killed by name; stdin is that file, else a pipe that stays open."""
+
+    def __init__(self, *words: str, stdin: BinaryIO | None = None) -> None:
+        argv = [sys.executable, "-m", "pipeline", "run", "-v", *words]
+        pipes = {"stdin": stdin or subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(argv, text=True, **pipes)  # type: ignore[call-overload]
+        self.told: list[str] = []
+        if not stdin:
+            self.process.stdin.write("1\n" * 10)
+            self.process.stdin.flush()
+
+    def kill(self, name: str) -> None:
+        """Kill it once it is at work."""
+        self.hear(f"pipe: {name} ", " has a context")
+        os.kill(int(self.told[-1].split()[2]), signal.SIGKILL)
+
+    def hear(self, *parts: str) -> None:
+        """Read on until a line has all these parts."""
+        while not self.told or not all(part in self.told[-1] for part in parts):
+            self.told.append(self.process.stderr.readline())
+            assert self.told[-1]
+
+    def end(self) -> tuple[int, str]:
+        """Its exit code, and all that it said."""
+        self.told += self.process.stderr.readlines()
+        return self.process.wait(WITHIN), "".join(self.told)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder of this test's own; pytest's paths are too long for ipc."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_who_cannot_go_on_ends_the_run_with_one_sentence_and_3(runtime: Path, name: str) -> None:
+    run = Running("sleep 1000")
+    run.kill(name)
+    code, told = run.end()
+    run.process.communicate()
+    assert code == 3
+    assert told.count(f"pipe: {name} was killed by SIGKILL; {LOST[name]}\n") == 1
+    assert "start one" not in told  # there is nobody to be started by hand
+    assert "did not end in time" not in told
+    assert "SIGTERM" not in told
+    assert list((runtime / "pipe").iterdir()) == []
+
+
+def replaced(run: Running, started: Path, go: Path) -> list[int]:
+    """What the run wrote whose ventilator was killed after a task had started."""
+    until(started.exists)
+    run.kill("ventilator")
+    run.hear("starting another in 0.5 s")
+    go.touch()
+    out, told = run.process.communicate(timeout=WITHIN)
+    assert run.process.returncode == 0, told
+    return sorted(map(int, out.split()))
+
+
+def test_a_ventilator_that_finds_its_input_again_is_replaced(runtime: Path, tmp_path: Path) -> None:
+    go, started = tmp_path / "go", tmp_path / "started"
+    task = f"echo {{}} >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
+    run = Running("-j", "2", "--interval", "0.2", task, ":::", *map(str, range(30)))
+    assert replaced(run, started, go) == list(range(30))
+    assert sorted(map(int, started.read_text().split())) == list(range(30))  # and none has run twice
+    assert list((runtime / "pipe").iterdir()) == []
+
+
+def test_a_ventilator_reads_a_file_on_stdin_from_where_it_was_given(runtime: Path, tmp_path: Path) -> None:
+    go, started = tmp_path / "go", tmp_path / "started"
+    (tmp_path / "in").write_text("".join(f"{number}\n" for number in range(30)))
+    task = f"echo >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
+    with (tmp_path / "in").open("rb", buffering=0) as stdin:
+        stdin.seek(4)  # behind the first two
+        run = Running("-j", "2", "--interval", "0.2", task, stdin=stdin)
+    assert replaced(run, started, go) == list(range(2, 30))
+    assert list((runtime / "pipe").iterdir()) == []

@@ -15,41 +15,33 @@ import pytest
 from pipeline import codec
 from pipeline.codec import FORMS, HEADER, LONGEST, TOPIC, decode, encode
 from pipeline.errors import DecodeError, ForeignError
-from pipeline.messages import (
-    Ack,
-    Again,
-    Bye,
-    Chunk,
-    Kill,
-    Member,
-    Note,
-    Pulse,
-    Recipe,
-    Result,
-    Run,
-    Status,
-    Stop,
-    Welcome,
-    Wire,
-)
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
+from pipeline.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
 
 PULSE = Pulse(
     worker="host.1.ab", number=7, run="r", digest="d", command="wc {} ü", slots=2, lane=3, seen=4, allowed=9,
     holding=((0, 1), (5, 9)), finished=((2, 3),), ack=10**15, pace=0.25, done=11,
+    tried=(Tried(2, 3, 1), Tried(5, 7, 2)),
 )  # fmt: skip
-RESULT = Result("r", "host.1.ab", 5, 2, b"ab", struct.pack("<2I", 1, 2), b"oh\n", (Note(6, "signal", 9, "killed"),))
-ACK = Ack("r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), 1, -1, False, (Again("host.1.ab", 7, ((2, 3),)),))
-CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n")
+NOTE = Note(6, "signal", 9, "killed", "the end of stderr", 3)
+RESULT = Result("r", "host.1.ab", 5, 2, b"ab", struct.pack("<2I", 1, 2), b"oh\n", (NOTE,), 2, b"six")
+ACK = Ack(
+    "r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), 1, -1, False, (Again("host.1.ab", 7, ((2, 3),)),),
+    (Retry(5, 6, 1, 0.5),), "v", 8, "d", "wc {} ü",
+)  # fmt: skip
+CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2)
+READ = Read("r", "v", 0, 5, 2, struct.pack("<6I", 1, 5, 7, 1, 4, 8))
 WORDS: list[Wire] = [
     PULSE,
     Welcome("r", "refused", "why", Recipe(zero=True), 3, "ipc:///l", "ipc:///s", "ipc:///c", 1.0, 10.0),
     CHUNK,
     RESULT,
+    READ,
     Run("r", 2, "print", "ended", 40, ""),
     ACK,
     Stop("soon", "pipe kill"),
     Kill("", "done", "", 0),
-    Status("r", "feeding", 3, 1, -1, 4, (Member("w", "wc", 2, 1, 9, 0.5),), ("ventilator",)),
+    Status("r", "feeding", 3, 1, -1, 4, (Member("w", "wc", 2, 1, 9, 0.5),), ("ventilator",), 5),
     Bye("host.1.ab", "^C"),
 ]
 
@@ -58,6 +50,18 @@ def header(word: Wire, *fields: object) -> bytes:
     """A header of that kind with other fields."""
     packed: bytes = msgpack.packb(fields)
     return TOPIC[type(word)] + packed
+
+
+def form_of(word: Wire) -> list[str]:
+    """The names of its small fields, in their order."""
+    return list(next(form.checks for form in FORMS if form.kind is type(word)))
+
+
+def instead(word: Wire, name: str, value: object) -> bytes:
+    """The header of this word with one field that says something else."""
+    fields = list(msgpack.unpackb(encode(word)[0].removeprefix(TOPIC[type(word)]), use_list=False))
+    fields[form_of(word).index(name)] = value
+    return header(word, *fields)
 
 
 @pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
@@ -80,12 +84,19 @@ def test_a_topic_is_no_other_ones_beginning() -> None:
 
 def test_bodies_are_frames_of_their_own_and_never_in_the_header() -> None:
     assert encode(CHUNK)[1:] == [CHUNK.body]
-    assert encode(RESULT)[1:] == [RESULT.output, RESULT.ends, RESULT.errors]
+    assert encode(RESULT)[1:] == [RESULT.output, RESULT.ends, RESULT.errors, RESULT.records]
+    assert encode(READ)[1:] == [READ.marks]
     assert len(encode(replace(CHUNK, body=b"x" * 10**6))[0]) == len(encode(CHUNK)[0])
 
 
 def test_a_small_chunk_costs_little() -> None:
     assert sum(map(len, encode(CHUNK))) - len(CHUNK.body) < 30
+
+
+def test_all_kinds_of_notes_may_be_said() -> None:
+    for kind in get_args(NoteKind):
+        noted = replace(RESULT, notes=(replace(NOTE, kind=kind),))
+        assert decode(encode(noted)) == noted
 
 
 def test_text_that_is_no_unicode_is_sent_anyway() -> None:
@@ -112,12 +123,14 @@ def test_text_that_is_no_unicode_is_sent_anyway() -> None:
         [encode(WORDS[-1])[0] + b"\0"],
         [encode(WORDS[-1])[0][:-1]],
         [encode(CHUNK)[0]],
-        [header(CHUNK, "r", 3, 4, 5, 0), b""],
-        [header(CHUNK, "r", 3, 4, -2, 1), b""],
-        [header(CHUNK, "r", 3, 4, True, 1), b""],
-        [header(CHUNK, "r", 3, 4, 1 << 62, 1), b""],
-        [header(CHUNK, "r", 3, 4, 5.0, 1), b""],
-        [header(WORDS[6], "later", "reason")],
+        [header(CHUNK, "r", 3, 4, 5, 0, 0), b""],
+        [header(CHUNK, "r", 3, 4, -2, 1, 0), b""],
+        [header(CHUNK, "r", 3, 4, True, 1, 0), b""],
+        [header(CHUNK, "r", 3, 4, 1 << 62, 1, 0), b""],
+        [header(CHUNK, "r", 3, 4, 5.0, 1, 0), b""],
+        [header(CHUNK, "r", 3, 4, 5, 1), b""],
+        [header(READ, "r", "v", 5, 0), b""],
+        [header(Stop("soon", ""), "later", "reason")],
         [TOPIC[Bye] + b"\x91" * 2000],
         [TOPIC[Bye] + b"x" * HEADER],
     ],
@@ -132,43 +145,57 @@ def test_what_is_not_ours_is_refused(frames: list[bytes]) -> None:
     "ranges", [((3, 3),), ((3, 2),), ((-1, 2),), ((0, 2), (2, 3)), ((5, 6), (0, 1)), ((0, 1, 2),), "ab"]
 )
 def test_ranges_are_ascending_and_merged(ranges: object) -> None:
-    fields = msgpack.unpackb(encode(ACK)[0].removeprefix(TOPIC[Ack]), use_list=False)
-    assert decode([header(ACK, *fields)]) == ACK
+    assert decode([instead(ACK, "ranges", ((6, 7), (9, 12)))]) == ACK
     with pytest.raises(DecodeError):
-        decode([header(ACK, *fields[:6], ranges, *fields[7:])])
+        decode([instead(ACK, "ranges", ranges)])
 
 
-@pytest.mark.parametrize("kind", [Ack, Result, Status], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("value", ["", "ab", {}, None, 0], ids=repr)
-def test_an_array_is_an_array(kind: type, value: object) -> None:
-    word = next(word for word in WORDS if type(word) is kind)
-    head, *bodies = encode(word)
-    *fields, _ = msgpack.unpackb(head.removeprefix(TOPIC[kind]), use_list=False)
-    assert decode([header(word, *fields, ()), *bodies])
+@pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [
+        (PULSE, "tried", ((2, 3),)), (PULSE, "tried", ((2, 3, -1),)), (PULSE, "tried", ((2, 3, 1, 0.5),)),
+        (ACK, "retries", ((5, 6, 1),)), (ACK, "retries", ((5, 6, 1, -0.5),)), (ACK, "retries", ((5, 6, "1", 0.5),)),
+        (ACK, "again", (("ann", 7),)), (ACK, "again", (("ann", 7, ((3, 2),)),)),
+        (RESULT, "notes", ((6, "signal", 9, "killed"),)), (RESULT, "notes", ((6, "odd", 9, "killed", "", 3),)),
+        (RESULT, "notes", ((6, "signal", 9, "killed", b"", 3),)), (RESULT, "notes", ((6, "signal", 9, "", "", -3),)),
+        (RESULT, "tries", -1), (CHUNK, "tries", None), (READ, "reader", 7),
+    ],
+)  # fmt: skip
+def test_what_stands_inside_of_a_word_is_checked_too(word: Wire, name: str, value: object) -> None:
     with pytest.raises(DecodeError):
-        decode([header(word, *fields, value), *bodies])
+        decode([instead(word, name, value), *encode(word)[1:]])
+
+
+ARRAYS = [(word, name) for word in (PULSE, RESULT, ACK, WORDS[-2]) for name in form_of(word)]
+ARRAYS = [(word, name) for word, name in ARRAYS if isinstance(getattr(word, name), tuple)]
+
+
+@pytest.mark.parametrize(("word", "name"), ARRAYS, ids=lambda each: each if type(each) is str else type(each).__name__)
+@pytest.mark.parametrize("value", ["", "ab", {}, None, 0, [3]], ids=repr)
+def test_an_array_is_an_array_of_its_own(word: Wire, name: str, value: object) -> None:
+    bodies = [b"", b"\0" * 8, b"", b""] if isinstance(word, Result) else []
+    assert decode([instead(word, name, ()), *bodies])
+    with pytest.raises(DecodeError):
+        decode([instead(word, name, value), *bodies])
 
 
 @pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
 def test_only_what_may_be_unknown_is_minus_one(word: Wire) -> None:
-    head, *bodies = encode(word)
-    fields = msgpack.unpackb(head.removeprefix(TOPIC[type(word)]), use_list=False)
-    names = next(form.checks for form in FORMS if form.kind is type(word))
+    _, *bodies = encode(word)
     accepted = set()
-    for k, name in enumerate(names):
+    for name in form_of(word):
         with suppress(DecodeError):
-            decode([header(word, *fields[:k], -1, *fields[k + 1 :]), *bodies])
+            decode([instead(word, name, -1), *bodies])
             accepted.add(name)
         with pytest.raises(DecodeError):
-            decode([header(word, *fields[:k], -2, *fields[k + 1 :]), *bodies])
-    assert accepted == {"total", "heard", "turn"} & set(names)
+            decode([instead(word, name, -2), *bodies])
+    assert accepted == {"total", "heard", "turn", "read"} & set(form_of(word))
 
 
 @pytest.mark.parametrize("pace", [-1.0, float("nan"), float("inf"), "1", None, True])
 def test_seconds_are_finite_and_not_negative(pace: object) -> None:
-    fields = msgpack.unpackb(encode(PULSE)[0].removeprefix(TOPIC[Pulse]), use_list=False)
     with pytest.raises(DecodeError):
-        decode([header(PULSE, *fields[:12], pace, fields[13])])
+        decode([instead(PULSE, "pace", pace)])
 
 
 @pytest.mark.parametrize(
@@ -183,12 +210,32 @@ def test_a_result_whose_parts_do_not_fit_is_refused(output: bytes, ends: tuple[i
 
 @pytest.mark.parametrize(("task", "sound"), [(4, False), (5, True), (6, True), (7, False)])
 def test_a_note_is_on_a_task_of_its_result(task: int, *, sound: bool) -> None:
-    noted = replace(RESULT, notes=(Note(task, "exit", 1, "odd"),))
+    noted = replace(RESULT, notes=(Note(task, "exit", 1, "odd", size=3),))
     if sound:
         assert decode(encode(noted)) == noted
         return
     with pytest.raises(DecodeError, match="note"):
         decode(encode(noted))
+
+
+@pytest.mark.parametrize(("sizes", "sound"), [((3, 0), True), ((1, 2), True), ((2, 2), False), ((0, 0), False)])
+def test_the_records_of_a_result_are_as_long_as_its_notes_say(sizes: tuple[int, int], *, sound: bool) -> None:
+    noted = replace(RESULT, notes=tuple(Note(5 + k, "exit", 1, "", size=size) for k, size in enumerate(sizes)))
+    if sound:
+        assert decode(encode(noted)) == noted
+        return
+    with pytest.raises(DecodeError, match="records"):
+        decode(encode(noted))
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [b"", b"12345", struct.pack("<3I", 1, 5, 7), struct.pack("<3I", 3, 5, 7)],
+)
+def test_marks_are_three_numbers_a_stretch_and_of_as_many_records_as_were_read(marks: bytes) -> None:
+    assert decode(encode(replace(READ, marks=struct.pack("<3I", 2, 9, 7))))
+    with pytest.raises(DecodeError):
+        decode(encode(replace(READ, marks=marks)))
 
 
 def test_another_version_is_told_by_name() -> None:
@@ -206,7 +253,7 @@ def test_a_bug_of_ours_is_no_strangers_fault(monkeypatch: pytest.MonkeyPatch, bu
         raise bug
 
     form, _ = codec._BY_PREFIX[TOPIC[Bye]]
-    monkeypatch.setitem(codec._BY_PREFIX, TOPIC[Bye], (form, [check, check]))
+    monkeypatch.setitem(codec._BY_PREFIX, TOPIC[Bye], (form, [check, check, check]))
     with pytest.raises(bug):
         decode(encode(Bye("ann", "")))
 

@@ -2,99 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import select
 import signal
-import struct
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from commanded import PATIENCE, alive, line, pid_in
 
 from pipeline import child
 from pipeline.commands import Commands
-from pipeline.errands import Cancel, Done, Release, Returned
+from pipeline.errands import Cancel, Release, Returned
 from pipeline.errors import UsageError
-from pipeline.messages import Chunk, Note, Recipe
-from pipeline.station import NEVER, Message, Port
+from pipeline.limits import Limits
+from pipeline.parts import Note, Recipe
+from pipeline.station import NEVER, Port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-PATIENCE = 20.0
-
-
-class Line:
-    """A Commands edge and the smallest loop around it."""
-
-    def __init__(self, commands: Commands) -> None:
-        self.commands = commands
-        self.heard: list[Message] = []
-        self.outputs: dict[int, bytes] = {}
-        self.notes: dict[int, Note] = {}
-        self.errors = b""
-
-    def give(self, *records: bytes, first: int = 0, end: bytes = b"\n") -> None:
-        body = b"".join(record + end for record in records)
-        self.commands.send(Port.EXECUTOR, Chunk("run", 1, 1, first, len(records), body))
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        limit = time.monotonic() + PATIENCE
-        poller = select.poll()
-        for file in self.commands.files():
-            assert isinstance(file, int)
-            poller.register(file, select.POLLIN)
-        while not condition():
-            now = time.monotonic()
-            assert now < limit, f"not in time; heard {self.heard}"
-            poller.poll(1000 * max(0.0, min(self.commands.deadline, now + 0.02) - now))
-            for message in self.commands.receive():
-                self.hear(message)
-
-    def hear(self, message: Message) -> None:
-        self.heard.append(message)
-        if isinstance(message, Done):
-            ends = (0, *struct.unpack(f"<{message.count}I", message.ends))
-            for index in range(message.count):
-                assert message.first + index not in self.outputs
-                self.outputs[message.first + index] = message.output[ends[index] : ends[index + 1]]
-            assert ends[-1] == len(message.output)
-            self.notes |= {note.task: note for note in message.notes}
-            self.errors += message.errors
-
-    def all_of(self, *records: bytes, end: bytes = b"\n") -> list[bytes]:
-        self.give(*records, end=end)
-        self.until(lambda: len(self.outputs) == len(records))
-        return [self.outputs[task] for task in range(len(records))]
-
-    def dones(self) -> list[Done]:
-        return [message for message in self.heard if isinstance(message, Done)]
-
-
-@contextlib.contextmanager
-def line(*command: str, slots: int = 2, stdin: bool = False, recipe: Recipe | None = None) -> Iterator[Line]:
-    made = Line(Commands(command, slots, stdin=stdin))
-    made.commands.send(Port.EXECUTOR, recipe or Recipe())
-    try:
-        yield made
-    finally:
-        made.commands.close()
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def pid_in(path: Path) -> int:
-    return int(path.read_text()) if path.exists() and path.read_text().endswith("\n") else 0
 
 
 @pytest.mark.parametrize("command", [("printf", "<%s>", "{}"), ("printf '<%s>' {}",), ("printf '<%s>'",)])
@@ -134,7 +60,8 @@ def test_failures_are_noted_and_neighbours_are_fine() -> None:
     with line("echo {}; echo e{} >&2; exit {}", slots=1) as it:
         assert it.all_of(b"0", b"3", b"0") == [b"0\n", b"3\n", b"0\n"]
     assert it.errors == b"e0\ne3\ne0\n"
-    assert it.notes == {1: Note(1, "exit", 3, "exit 3: sh -c 'echo 3; echo e3 >&2; exit 3'")}
+    assert it.notes == {1: Note(1, "exit", 3, "exit 3: sh -c 'echo 3; echo e3 >&2; exit 3'", "e3\n", 1)}
+    assert it.records == {1: b"3"}
 
 
 def test_signals_are_named() -> None:
@@ -162,6 +89,7 @@ def test_what_cannot_be_an_argument_fails_alone() -> None:
     assert "NUL" in it.notes[1].text
     assert "Argument list too long" in it.notes[3].text
     assert it.errors == b""  # the notes are shown: said there, it would be said twice
+    assert it.records == {1: b"nul\0inside", 3: b"x" * (1 << 18)}
 
 
 def test_many_that_cannot_start_are_all_told() -> None:
@@ -253,12 +181,31 @@ def test_both_ends_of_a_long_stderr_are_kept() -> None:
     assert len(it.errors) == child.MOST_ERRORS + len(mark)
 
 
-def test_too_much_output_is_a_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MOST_OUTPUT", 100_000)
-    with line("head -c {} /dev/zero") as it:
-        assert [len(text) for text in it.all_of(b"100000", b"1000000000", b"5")] == [100_000, 0, 5]
-    assert it.notes[1].kind == "exception"
-    assert "more than 100000 bytes of output" in it.notes[1].text
+def test_who_writes_too_much_is_killed_with_all_its_session_and_its_output_dropped(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    command = f"case {{}} in flood) set -m; sleep 1000 & echo $! > {pid}; yes;; *) head -c {{}} /dev/zero;; esac"
+    with line(command, limits=Limits(output=100_000)) as it:
+        assert [len(text) for text in it.all_of(b"100000", b"100001", b"flood", b"5")] == [100_000, 0, 0, 5]
+        it.until(lambda: not alive(pid_in(pid)))
+    assert {task: (note.kind, note.code) for task, note in it.notes.items()} == {1: ("size", 0), 2: ("size", 0)}
+    assert it.notes[1].text.startswith("wrote more than 100000 bytes: sh -c ")
+    assert it.records == {1: b"100001", 2: b"flood"}
+
+
+def test_a_failed_task_brings_its_record_and_the_end_of_its_stderr() -> None:
+    command = "head -c 5000 /dev/zero | tr '\\0' x >&2; printf 'the \\377 end' >&2; exit {}"
+    with line(command, slots=1) as it:
+        it.all_of(b"1", b"0", b"2")
+    for task, record in ((0, b"1"), (2, b"2")):
+        assert it.notes[task].tail == "x" * 2039 + "the \ufffd end"
+        assert it.records[task] == record
+    assert sorted(it.notes) == [0, 2]
+
+
+def test_a_block_that_fails_brings_all_its_bytes() -> None:
+    with line("false", stdin=True, recipe=Recipe(block=True)) as it:
+        it.all_of(b"a\nb\n", end=b"")
+    assert it.records == {0: b"a\nb\n"}
 
 
 def test_a_grandchild_that_holds_the_pipe_holds_back_nobody(tmp_path: Path) -> None:
@@ -303,6 +250,18 @@ def test_cancelled_tasks_are_killed_and_never_told(tmp_path: Path) -> None:
         it.until(lambda: 1 in it.outputs)
     assert sorted(it.outputs) == [1, 3]
     assert it.notes == {}
+
+
+def test_a_cancelled_task_may_come_again_and_runs_anew(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    with line(f"if mkdir {once}; then echo $$ > {once}/pid; echo old; sleep 1000; fi; echo new {{}}", slots=1) as it:
+        it.give(b"a")
+        it.until(lambda: bool(pid_in(once / "pid")))
+        it.commands.send(Port.EXECUTOR, Cancel(((0, 1),)))
+        it.give(b"b")
+        it.until(lambda: 0 in it.outputs)
+    assert it.outputs == {0: b"new b\n"}
+    assert not alive(pid_in(once / "pid"))
 
 
 def test_cancelled_outcomes_are_not_told() -> None:

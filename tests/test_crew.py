@@ -11,6 +11,7 @@ from pathlib import Path
 import callables
 import pytest
 from callables import PATIENCE, Start, gone
+from orphans import until
 
 from pipeline.calls import Calls
 from pipeline.errors import UsageError
@@ -155,6 +156,39 @@ def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: Start, modul
     end = time.monotonic() + PATIENCE
     while not gone(child):
         assert time.monotonic() < end
+
+
+def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_others(
+    start: Start, module: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = module(f"""
+        import subprocess
+        from acts import daemon
+        before = subprocess.Popen(["sleep", "1000"])
+        def note(name, pid): pathlib.Path({str(tmp_path)!r}, name).write_text(str(pid))
+        def value(task):
+            note("nursery", os.getppid()); note("imported", before.pid)
+            note(task, os.getpid())
+            os.system(f"trap '' TERM HUP; sleep 1000 & echo $! > {tmp_path}/{{task}}-sh")
+            note(task + "-session", subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)
+            fork = os.fork()
+            if fork == 0: time.sleep(1000)
+            note(task + "-fork", fork)
+            daemon(f"{tmp_path}/{{task}}-daemon")
+            time.sleep(1000)
+    """)
+    driver = start(path + ":value")
+    kinds = ("", "-sh", "-session", "-fork", "-daemon")
+    names = ["nursery", "imported", *(name + kind for name in ("one", "two") for kind in kinds)]
+    driver.give("one", "two")
+    driver.until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names))
+    pids = {name: int((tmp_path / name).read_text()) for name in names}
+    os.kill(pids["one"], signal.SIGKILL)
+    driver.until(lambda: all(gone(pids["one" + kind]) for kind in kinds))
+    driver.run(1)
+    assert [name for name in names if gone(pids[name])] == ["one" + kind for kind in kinds]
+    driver.edge.close()
+    until(lambda: all(map(gone, pids.values())))
 
 
 def test_an_idle_child_killed_is_replaced(start: Start, module: Callable[[str], str]) -> None:

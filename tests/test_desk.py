@@ -9,8 +9,9 @@ import pytest
 from pipeline.desk import Desk
 from pipeline.errands import Open, Opened, Shut
 from pipeline.lanes import Lane
-from pipeline.messages import Kill, Pulse, Recipe, Welcome
+from pipeline.messages import Bye, Kill, Pulse, Welcome
 from pipeline.notices import Lost, Missing, Present, Refused
+from pipeline.parts import Recipe
 from pipeline.station import Caller, Port, Send
 from pipeline.stock import Span, Stock
 
@@ -55,8 +56,8 @@ def lane_of(desk: Desk, worker: str) -> Lane:
 def back(stock: Stock) -> list[Span]:
     """All that would be sent again."""
     spans = []
-    while (taken := stock.take(1000, 1 << 20, fresh=False)) is not None:
-        spans.append(taken)
+    while (taken := stock.next_back(lambda _: True)) is not None:
+        spans.append(stock.take_back(taken, taken.count))
     return spans
 
 
@@ -77,7 +78,7 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
     assert desk.pulsed(b"cid", replace(ANN, worker="cid"), judged=True, now=100.0) == []
     assert desk.pulsed(b"bob", BOB, judged=True, now=100.0) == []
     assert desk.pulsed(b"dan", replace(ANN, worker="dan"), judged=True, now=100.0) == []
-    assert desk.left("dan") == []
+    assert desk.left(Bye("dan", ""), 1.0) == []
     # ann has been silent for longer than the liveness, and dan has left
     assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
     assert desk.opened(Opened(1, "ipc://1")) == [welcome("bob", 1)]  # it was the first to call
@@ -114,6 +115,16 @@ def test_a_worker_with_another_command_is_refused_by_name(desk: Desk) -> None:
     assert desk.lanes.of("eve") is None
 
 
+def test_the_command_of_a_run_that_goes_on_is_the_one_it_began_with(stock: Stock) -> None:
+    desk = Desk(stock, WORD, 0.0, patience=600.0)
+    desk.admission.know("", "")
+    desk.admission.know("d", "wc")
+    eve = replace(ANN, worker="eve", digest="e", command="rm")
+    reason = "it would run 'rm', this run is 'wc'"
+    assert Send(Port.TOLD, Refused("eve", reason)) in desk.pulsed(b"eve", eve, judged=True, now=1.0)
+    assert Send(Port.LANES, Open(1)) in desk.pulsed(b"ann", ANN, judged=True, now=1.0)
+
+
 def test_what_a_worker_does_not_hold_any_more_goes_back(desk: Desk, stock: Stock) -> None:
     lane_of(desk, "ann").carry(span(0, 4), 1.0)
     pulse = replace(ANN, run="r", lane=1, seen=1, holding=((0, 1), (3, 4)))
@@ -136,8 +147,8 @@ def test_what_a_worker_of_another_run_holds_says_nothing(desk: Desk, stock: Stoc
 def test_who_leaves_gives_back_all_but_what_others_hold(desk: Desk, stock: Stock) -> None:
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2, holding=((1, 2),)), judged=True, now=1.0)
     lane_of(desk, "ann").carry(span(0, 4), 1.0)
-    assert desk.left("ann") == [Send(Port.LANES, Shut(1))]
-    assert desk.left("ann") == []
+    assert desk.left(Bye("ann", ""), 1.0) == [Send(Port.LANES, Shut(1))]
+    assert desk.left(Bye("ann", ""), 1.0) == []
     assert back(stock) == [span(0, 1, 1, 1), span(2, 2, 1, 1)]
     assert list(lane_of(desk, "bob").out.values()) == [span(1, 1)]
 
@@ -150,6 +161,16 @@ def test_silence_loses_a_worker(desk: Desk, stock: Stock) -> None:
     assert desk.expire(10.1) == [Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 4))]
     assert back(stock) == [span(0, 4, 1, 1)]
     assert [lane.worker for lane in desk.lanes] == ["bob"]
+
+
+def test_only_who_is_lost_makes_suspects_of_what_it_held(desk: Desk) -> None:
+    lane_of(desk, "ann").carry(span(0, 2), 1.0)
+    lane_of(desk, "bob").carry(span(4, 2), 1.0)
+    desk.left(Bye("bob", ""), 1.0)
+    desk.expire(10.1)
+    assert [desk.lanes.suspects.level(task) for task in range(6)] == [1, 1, 0, 0, 0, 0]
+    desk.pulsed(b"ann", replace(ANN, run="r", lane=1), judged=True, now=11.0)
+    assert len(desk.lanes.suspects) == 0
 
 
 def test_who_cannot_be_reached_is_lost_sooner_unless_it_calls_again(desk: Desk) -> None:

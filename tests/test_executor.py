@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errands import Records
 from pipeline.executor import Backlog
-from pipeline.messages import Recipe
+from pipeline.parts import Recipe
 from pipeline.records import count, each
 
 

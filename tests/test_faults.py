@@ -112,11 +112,12 @@ def test_a_worker_killed_under_the_launcher_is_replaced_and_its_tasks_run_again(
     stage.is_empty()
 
 
-def test_a_worker_that_dies_each_time_is_given_up_with_the_reason(stage: Stage) -> None:
-    run = stage.start("run", "-j", "1", *FEED, "kill -9 $PPID; echo {}", tasks="1\n2\n")
-    assert run.code() == 3
-    assert "pipe: worker-1 was killed by SIGKILL, 5 times in a row\n" in run.err
+def test_a_worker_that_a_task_takes_along_is_replaced_until_the_task_is_convicted(stage: Stage) -> None:
+    run = stage.start("run", "-j", "1", "--crash-limit", "1", *FEED, "kill -9 $PPID; echo {}", tasks="1\n")
+    assert run.code() == 1
+    assert run.err.count("worker-1 was killed by SIGKILL; starting another in") >= 2
     assert run.lines == []
+    assert "1 task, 1 failed" in run.err.splitlines()[-1]
     stage.is_empty()
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errands import Records, Want
-from pipeline.feeding import BLOCK, MOST_RANGES, Feeding
+from pipeline.feeding import BLOCK, MOST_RANGES, PREFERRED, Feeding
 from pipeline.lanes import Lane, Lanes
-from pipeline.messages import Chunk, Pulse, Recipe
+from pipeline.messages import Chunk, Pulse, Result
+from pipeline.parts import Note, NoteKind, Recipe, Retry
 from pipeline.ranges import RangeSet
+from pipeline.station import VENTILATOR, Port, Send
 from pipeline.station import Lane as LanePort
-from pipeline.station import Port, Send
 from pipeline.stock import Span
 
 WANT = [Send(Port.SOURCE, Want(BLOCK))]
@@ -26,21 +27,35 @@ def body(first: int, count: int) -> bytes:
     return b"".join(b"%d\n" % task for task in range(first, first + count))
 
 
-def chunk(lane: int, sequence: int, first: int, count: int = 1) -> Send:
-    return Send(LanePort(lane), Chunk("r", lane, sequence, first, count, body(first, count)))
+def chunk(lane: int, sequence: int, first: int, count: int = 1, tries: int = 0) -> Send:
+    return Send(LanePort(lane), Chunk("r", lane, sequence, first, count, body(first, count), tries))
 
 
-def scene(chunk: int | None = None, window: int = 1 << 20) -> tuple[Feeding, Lanes]:
-    """With ann on lane 1 and bob on lane 2, each of whom may be sent two chunks."""
-    feeding = Feeding(Recipe(), window, chunk)
+def scene(chunk: int | None = None, window: int = 1 << 20, most: int | None = None) -> tuple[Feeding, Lanes]:
+    """With ann on lane 1 and bob on lane 2, each of whom may be sent two chunks; two losses alone convict."""
+    feeding = Feeding(Recipe(), window, chunk, most, crash_limit=2)
     lanes = Lanes(feeding.stock)
     for number, name in enumerate(("ann", "bob"), start=1):
-        pulse = replace(PULSE, worker=name)
-        lane = Lane(number, pulse, b"peer", 0.0)
-        lane.at = f"ipc://{number}"
-        lane.pulsed(pulse, b"peer", 0.0)
-        lanes.add(lane)
+        join(lanes, number, name)
     return feeding, lanes
+
+
+def join(lanes: Lanes, number: int, name: str) -> Lane:
+    """A worker comes, and its lane is bound."""
+    pulse = replace(PULSE, worker=name)
+    lane = Lane(number, pulse, b"peer", 0.0)
+    lane.at = f"ipc://{number}"
+    lane.pulsed(pulse, b"peer", 0.0)
+    lanes.add(lane)
+    return lane
+
+
+def lose(lanes: Lanes, name: str) -> None:
+    """It falls silent."""
+    lane = lanes.of(name)
+    assert lane
+    lanes.suspect(lane)
+    lanes.close(lane, 0.0)
 
 
 def pulsed(lanes: Lanes, pulse: Pulse) -> None:
@@ -117,6 +132,195 @@ def test_what_is_settled_is_not_sent_again() -> None:
     feeding.read(Records(0, 2, body(0, 2)), lanes)
     feeding.dispatch("r", lanes, 0.0)
     for lane in lanes:
-        lanes.close(lane)
+        lanes.close(lane, 0.0)
     feeding.settle(RangeSet(((0, 1),)), lanes)
     assert (feeding.stock.tasks, feeding.stock.size) == (1, 2)
+
+
+# --- another try
+
+
+def test_what_failed_goes_out_again_when_it_is_due_and_to_another_worker() -> None:
+    feeding, lanes = scene()
+    feeding.read(Records(0, 1, body(0, 1)), lanes)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), *WANT]
+    feeding.retry((Retry(0, 1, 1, 5.0),), lanes, 1.0)
+    assert feeding.dispatch("r", lanes, 5.9) == []
+    assert feeding.stock.next_due(5.9) == 6.0
+    assert feeding.dispatch("r", lanes, 6.0) == [chunk(2, 1, 0, tries=1)]
+
+
+def test_the_same_wish_again_changes_nothing_and_a_later_try_counts_anew() -> None:
+    feeding, lanes = scene()
+    feeding.read(Records(0, 1, body(0, 1)), lanes)
+    feeding.dispatch("r", lanes, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        feeding.retry((Retry(0, 1, 1, 0.0),), lanes, now)
+        assert feeding.dispatch("r", lanes, now) == ([chunk(2, 1, 0, tries=1)] if now == 1.0 else [])
+    feeding.retry((Retry(0, 1, 2, 0.0),), lanes, 4.0)
+    assert feeding.dispatch("r", lanes, 4.0) == [chunk(1, 2, 0, tries=2)]  # it is bob who is avoided now
+
+
+def test_the_worker_where_it_failed_gets_it_when_there_is_no_other_or_none_has_had_room_for_a_while() -> None:
+    for others, wait in ((0, 0.0), (1, PREFERRED)):
+        feeding, lanes = scene()
+        feeding.read(Records(0, 1, body(0, 1)), lanes)
+        feeding.dispatch("r", lanes, 0.0)
+        if others:
+            pulsed(lanes, replace(PULSE, worker="bob", lane=2, allowed=0))
+        else:
+            lose(lanes, "bob")
+        feeding.retry((Retry(0, 1, 1, 0.0),), lanes, 1.0)
+        assert [feeding.dispatch("r", lanes, 1.0 + wait - 0.1)] * others == [[]] * others
+        assert feeding.dispatch("r", lanes, 1.0 + wait) == [chunk(1, 2, 0, tries=1)]
+
+
+def test_what_is_read_again_goes_out_with_the_tries_it_has_had() -> None:
+    feeding, lanes = scene(chunk=9)
+    feeding.retry((Retry(1, 2, 2, 7.0),), lanes, 0.0)  # this life has not read it yet
+    feeding.read(Records(0, 3, body(0, 3)), lanes)
+    sends = feeding.dispatch("r", lanes, 1.0)
+    assert sends == [chunk(1, 1, 0), chunk(2, 1, 1, tries=2), chunk(1, 2, 2), *WANT]
+
+
+def test_too_many_retries_are_a_reason_to_send_nothing_new_until_they_are_settled() -> None:
+    feeding, lanes = scene()
+    feeding.read(Records(0, 1, body(0, 1)), lanes)
+    feeding.retry((Retry(100, 100 + MOST_RANGES, 1, 0.0),), lanes, 0.0)
+    assert feeding.dispatch("r", lanes, 0.0) == []
+    feeding.settle(RangeSet([(100, 100 + MOST_RANGES)]), lanes)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), *WANT]
+
+
+# --- suspects
+
+
+def tried_by(workers: int) -> tuple[Feeding, Lanes]:
+    """So many workers were lost with tasks 0 to 3; ann, on the next lane, is there."""
+    feeding, lanes = scene(chunk=4)
+    for name in ("ann", "bob"):
+        lose(lanes, name)
+    feeding.read(Records(0, 4, body(0, 4)), lanes)
+    feeding.ended()
+    for number in range(workers):
+        join(lanes, 3 + number, f"w{number}")
+        for send in feeding.dispatch("r", lanes, 0.0):
+            assert isinstance(send.message, Chunk)
+        lose(lanes, f"w{number}")
+    join(lanes, 9, "ann")
+    return feeding, lanes
+
+
+def test_who_was_lost_with_one_worker_goes_out_again_as_before_and_with_two_singly() -> None:
+    feeding, lanes = tried_by(1)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(9, 1, 0, 4)]
+    feeding, lanes = tried_by(2)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(9, 1, 0), chunk(9, 2, 1)]
+
+
+def test_a_chunk_does_not_mix_suspects_with_others() -> None:
+    feeding, lanes = scene(chunk=9)
+    feeding.stock.put_back(Span(0, 5, body(0, 5)))
+    feeding.ended()
+    lanes.suspects.lost("eve", RangeSet([(2, 4)]), alone=False)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0, 2), chunk(2, 1, 2, 2), chunk(1, 2, 4)]
+
+
+def alone(*tasks: int) -> tuple[Feeding, Lanes]:
+    """These have taken three workers along; two more wait to be sent again."""
+    feeding, lanes = scene()
+    feeding.ended()
+    for task in (*tasks, 7, 8):
+        feeding.stock.put_back(Span(task, 1, body(task, 1)))
+    for name in ("x", "y", "z"):
+        lanes.suspects.lost(name, RangeSet((task, task + 1) for task in tasks), alone=False)
+    return feeding, lanes
+
+
+def test_who_was_lost_with_three_goes_alone_to_a_worker_that_has_nothing_else() -> None:
+    feeding, lanes = alone(0, 1)
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), chunk(2, 1, 7), chunk(2, 2, 8)]
+    assert feeding.dispatch("r", lanes, 0.1) == []  # one at a time
+    feeding.settle(RangeSet([(0, 1), (7, 9)]), lanes)
+    assert feeding.dispatch("r", lanes, 0.2) == [chunk(1, 2, 1)]
+
+
+def test_a_worker_that_has_something_is_given_nothing_more_until_it_can_have_one_alone() -> None:
+    feeding, lanes = alone(0)
+    for name, first in (("ann", 20), ("bob", 30)):
+        lane = lanes.of(name)
+        assert lane
+        for task in range(first, first + (1 if name == "bob" else 2)):
+            lane.hold(Span(task, 1, body(task, 1)))
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 7), chunk(1, 2, 8)]  # bob has the least, and waits
+    feeding.settle(RangeSet([(30, 31)]), lanes)
+    assert feeding.dispatch("r", lanes, 0.1) == [chunk(2, 1, 0)]
+
+
+def test_who_waited_to_be_alone_works_on_when_the_suspect_is_settled() -> None:
+    feeding, lanes = alone(0)
+    for lane in lanes:
+        lane.hold(Span(20 + lane.number, 1, body(20 + lane.number, 1)))
+    feeding.dispatch("r", lanes, 0.0)
+    ann = lanes.of("ann")
+    assert ann
+    assert (ann.solo, ann.room()) == ("draining", 0)
+    feeding.settle(RangeSet([(0, 1)]), lanes)
+    feeding.stock.put_back(Span(9, 1, body(9, 1)))
+    lanes.suspects.lost("eve", RangeSet([(50, 51)]), alone=False)
+    feeding.dispatch("r", lanes, 0.1)
+    assert ann.solo == ""
+
+
+def judged(task: int, kind: NoteKind, text: str, record: bytes, tries: int = 0) -> Send:
+    note = Note(task, kind, 0, text, size=len(record))
+    return Send(Port.RESULTS, Result("r", VENTILATOR, task, 1, b"", bytes(4), b"", (note,), tries, record))
+
+
+def test_who_takes_so_many_workers_along_alone_is_sent_to_none_any_more() -> None:
+    feeding, lanes = alone(0)
+    assert feeding.dispatch("r", lanes, 0.0)[0] == chunk(1, 1, 0)
+    lose(lanes, "ann")
+    feeding.settle(RangeSet([(7, 9)]), lanes)
+    pulsed(lanes, replace(PULSE, worker="bob", lane=2, seen=2, allowed=4))
+    assert feeding.dispatch("r", lanes, 0.5) == [chunk(2, 3, 0)]
+    lose(lanes, "bob")
+    join(lanes, 3, "cid")
+    text = "2 workers were lost while it ran there alone"
+    assert feeding.dispatch("r", lanes, 1.0) == [judged(0, "poison", text, b"0")]
+    assert feeding.dispatch("r", lanes, 2.0) == []
+    assert feeding.judged.say("r") == [judged(0, "poison", text, b"0")]
+
+
+def test_its_neighbours_are_not_convicted_with_it() -> None:
+    feeding, lanes = scene(chunk=9)
+    feeding.ended()
+    feeding.stock.put_back(Span(0, 3, body(0, 3)))
+    for name in ("x", "y"):
+        lanes.suspects.lost(name, RangeSet([(1, 2)]), alone=True)
+    sends = feeding.dispatch("r", lanes, 0.0)
+    assert sends[0] == judged(1, "poison", "2 workers were lost while it ran there alone", b"1")
+    assert sends[1:] == [chunk(1, 1, 0), chunk(2, 1, 2)]
+
+
+# --- too large
+
+
+def test_what_is_too_large_is_sent_to_nobody() -> None:
+    feeding, lanes = scene(most=2)
+    feeding.read(Records(98, 4, body(98, 4)), lanes)
+    text = "a task of 3 bytes is more than --max-task-bytes"
+    assert feeding.dispatch("r", lanes, 0.0) == [
+        judged(100, "size", text, b"100"), judged(101, "size", text, b"101"), chunk(1, 1, 98), chunk(2, 1, 99), *WANT,
+    ]  # fmt: skip
+    feeding.settle(RangeSet([(100, 101)]), lanes)
+    assert feeding.judged.say("r") == [judged(101, "size", text, b"101")]
+
+
+def test_what_is_too_large_and_settled_is_judged_no_more() -> None:
+    feeding, lanes = scene(most=2)
+    feeding.settle(RangeSet([(0, 101)]), lanes)
+    feeding.read(Records(98, 4, body(98, 4)), lanes)
+    assert [send.message.first for send in feeding.dispatch("r", lanes, 0.0) if isinstance(send.message, Result)] == [
+        101
+    ]

@@ -10,15 +10,19 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "pipeline"
 FLOORS = """
-    messages errands notices station ranges records errors settings __init__
+    messages parts fields facts errands notices station ranges tries records inputs errors settings kinds halt __init__
     ventilator accord desk feeding lanes stock worker voice held credit unanswered ties
-        sink writing audience speech ledger ending watch roster render
-        executor outcomes template pace
+        marking suspects judged admission quarantine transit
+        sink writing intake attempts results audience speech ledger ending closing watch roster decisions life render
+        executor outcomes template pace limits
     codec sockets listening calling places source output journal spill processes signals machine
-        commands child children calls callslot callee arena nursery hearing warm batch crew
-    loop assembly onlookers launcher
+        kernel book entries marks past recheck sheet spout letters hoard shelf segment
+        infiles cutter spool spoolfolder inlet tape
+        beside safe sessions overtime commands child children bench plate calls callslot callee arena nursery hearing
+        warm batch crew
+    loop failpoints assembly onlookers herald launcher
     cli.__init__ cli.app cli.signature cli.ends cli.screen __main__
-        cli.run cli.ventilate cli.work cli.sink cli.kill cli.top
+        cli.run cli.ventilate cli.work cli.sink cli.kill cli.top cli.journal cli.unfinished
 """
 FLOOR = {
     module: floor for floor, modules in enumerate(re.split(r"\n    (?=\w)", FLOORS)[1:]) for module in modules.split()
@@ -26,11 +30,11 @@ FLOOR = {
 PURE = frozenset(
     """
     __future__ array bisect collections dataclasses enum functools heapq itertools math operator re signal struct sys
-    typing
+    typing zlib
     """.split()
 )
 HOMES = {
-    "msgpack": {"codec"},
+    "msgpack": {"codec", "entries"},
     "zmq": {"sockets", "listening", "calling", "loop", "onlookers"},
     "psutil": {"processes"},
     "typer": {"cli.app", "cli.signature"},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pipeline.errands import Done, Release
 from pipeline.held import STUCK, Held
-from pipeline.messages import Chunk, Recipe, Result
+from pipeline.messages import Chunk, Result
+from pipeline.parts import Recipe, Retry, Tried
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER, Port, Send
 
 
-def chunk(first: int, count: int) -> Chunk:
-    return Chunk("r", 1, 1, first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
+def chunk(first: int, count: int, tries: int = 0) -> Chunk:
+    return Chunk("r", 1, 1, first, count, b"".join(b"%d\n" % task for task in range(first, first + count)), tries)
 
 
 def done(first: int, count: int = 1) -> Done:
@@ -79,13 +80,54 @@ def test_what_others_have_settled_need_not_run_on() -> None:
     hands = held(chunk(0, 4))
     hands.finish(done(3), 11.0)
     hands.unanswered.keep(result(3), 1, 11.0)
-    assert hands.settle(RangeSet(((1, 2), (3, 9)))) == ((1, 2),)
+    assert hands.settle(RangeSet(((1, 2), (3, 9))), ()) == ((1, 2),)
     assert (hands.unfinished.ranges(), len(hands.unanswered)) == (((0, 1), (2, 3)), 0)
-    assert hands.settle(RangeSet(((1, 2),))) == ()
+    assert hands.settle(RangeSet(((1, 2),)), ()) == ()
+
+
+def test_a_task_in_its_next_try_is_new_and_the_earlier_one_stale() -> None:
+    hands = held(chunk(0, 3))
+    hands.finish(done(2), 11.0)
+    hands.unanswered.keep(result(2), 1, 11.0)
+    again = chunk(1, 3, tries=1)
+    assert hands.stale(again) == ((1, 2),)
+    assert hands.unfinished.ranges() == ((0, 1),)
+    assert hands.new(again, Recipe(), 12.0) == [again]
+    assert (hands.stale(again), hands.new(again, Recipe(), 12.0)) == ((), [])
+    assert hands.tries.among([(0, 9)]) == (Tried(1, 4, 1),)
+
+
+def test_an_earlier_try_that_comes_late_is_nothing_new() -> None:
+    hands = held(chunk(1, 2, tries=1))
+    assert hands.stale(chunk(0, 3)) == ()
+    assert hands.new(chunk(0, 3), Recipe(), 12.0) == [chunk(0, 1)]
+    assert hands.tries.among([(0, 9)]) == (Tried(1, 3, 1),)
+
+
+def test_of_an_earlier_try_only_what_runs_is_stale_and_what_has_ended_is_answered_on_its_own() -> None:
+    hands = held(chunk(4, 1))
+    hands.finish(done(4), 11.0)
+    hands.unanswered.keep(result(4), 1, 11.0)
+    assert hands.stale(chunk(4, 1, tries=1)) == ()
+    assert hands.new(chunk(4, 1, tries=1), Recipe(), 12.0) == [chunk(4, 1, tries=1)]
+    assert (hands.unfinished.ranges(), hands.unanswered.tasks.ranges()) == (((4, 5),), ((4, 5),))
+
+
+def test_what_failed_elsewhere_in_the_same_try_runs_on_since_it_may_end_well_here() -> None:
+    hands = held(chunk(0, 2))
+    assert hands.settle(RangeSet(), (Retry(1, 2, 1, 0.0),)) == ()
+    assert hands.unfinished.ranges() == ((0, 2),)
+
+
+def test_what_is_settled_has_no_tries_any_more() -> None:
+    hands = held(chunk(4, 2, tries=1))
+    hands.settle(RangeSet([(0, 5)]), ())
+    assert hands.tries.among([(0, 9)]) == (Tried(5, 6, 1),)
 
 
 def test_it_can_be_let_go_of() -> None:
-    hands = held(chunk(0, 4))
+    hands = held(chunk(0, 4, tries=1))
     hands.unanswered.keep(result(9), 1, 11.0)
     hands.clear()
     assert hands.is_empty
+    assert len(hands.tries) == 0

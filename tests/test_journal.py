@@ -1,20 +1,483 @@
-"""The journal of a run that asked for none."""
+"""The journal: what was durable comes back, whatever was torn, flipped, full or failed; what was not was never said."""
 
 from __future__ import annotations
 
-from pipeline.errands import Durable, Entry
-from pipeline.journal import NoJournal
-from pipeline.station import NEVER, Port
+import errno
+import json
+import os
+import struct
+import time
+import zlib
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from kernels import Faulty
+
+from pipeline import kernel as kernels
+from pipeline.errands import Differs, Durable, Entry
+from pipeline.errors import PipelineError, UsageError
+from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.journal import Journal, NoJournal
+from pipeline.notices import Stuck
+from pipeline.parts import Tried
+from pipeline.past import Summary, lines, peek
+from pipeline.station import NEVER, Message, Port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 5.0
+LINES = [b"task %d is a line\n" % number for number in range(60)]
 
 
-def test_every_entry_is_at_once_as_durable_as_asked() -> None:
+def marks(first: int, sizes: list[int], texts: list[bytes] = LINES) -> Marked:
+    """That these records were read, in stretches of so many."""
+    packed, low = b"", first
+    for size in sizes:
+        body = b"".join(texts[low : low + size])
+        packed += struct.pack("<III", size, len(body), zlib.crc32(body))
+        low += size
+    return Marked(first, low - first, packed)
+
+
+ENTRIES: list[tuple[Fact, ...]] = [
+    (Began("run", "lines.txt 99"), Commanded("d1gest", "odd \udcff ümlaut")),
+    (marks(0, [10, 20]),),
+    (Settled(((0, 3), (5, 9)), ((1, 2),), spilled=False, sizes=(70, 12)), Tried(3, 4, 2)),
+    (Settled(((12, 14),), (), spilled=True, sizes=()),),
+    (Reopened(((1, 2),)), Ended(30, "")),
+    (Killed("soon", "^C", 130), Left()),
+]
+FACTS = [fact for entry in ENTRIES for fact in entry]
+
+
+def receive_all(journal: Journal, number: int) -> list[Message]:
+    """What it says, as the loop asks it, until it has answered for entry `number` or failed."""
+    said: list[Message] = []
+    limit = time.monotonic() + PATIENCE
+    while not any(isinstance(word, Durable) and (word.number >= number or word.failure) for word in said):
+        assert time.monotonic() < limit, said
+        said += journal.receive()
+    return said
+
+
+def keep(journal: Journal, number: int, *facts: Fact) -> list[Message]:
+    """One more entry."""
+    journal.send(Port.JOURNAL, Entry(number, facts))
+    return receive_all(journal, number)
+
+
+def written(path: Path, entries: list[tuple[Fact, ...]] | None = None) -> list[int]:
+    """A journal at `path` with these entries, a leaf each; the offsets where it is whole."""
+    journal = Journal(str(path), disk=False)
+    ends = []
+    for number, facts in enumerate(ENTRIES if entries is None else entries):
+        assert keep(journal, number, *facts) == [Durable(number)]
+        ends.append(path.stat().st_size)
+    journal.close()
+    return ends
+
+
+def facts_at(path: Path) -> list[Fact]:
+    """What a journal that is opened there knows."""
+    journal = Journal(str(path), disk=False)
+    try:
+        return list(journal.facts())
+    finally:
+        journal.close()
+
+
+def test_without_a_journal_every_entry_is_at_once_as_durable_as_asked() -> None:
     journal = NoJournal()
     assert journal.receive() == []
     for number in (1, 2):
-        journal.send(Port.JOURNAL, Entry(number, "run", "print", ((0, 1),), spilled=False, failed=0, total=-1))
+        journal.send(Port.JOURNAL, Entry(number, (Began("run", "print"),)))
     assert journal.deadline == 0.0
     assert journal.receive() == [Durable(2)]
     assert journal.receive() == []
     assert journal.deadline == NEVER
     assert journal.files() == []
     journal.close()
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_was_durable_comes_back(tmp_path: Path, *, disk: bool) -> None:
+    path = tmp_path / "journal"
+    before = time.time()
+    journal = Journal(str(path), disk=disk)
+    assert journal.receive() == []
+    assert list(journal.facts()) == []
+    for number, facts in enumerate(ENTRIES):
+        assert keep(journal, number, *facts) == [Durable(number)]
+        assert journal.deadline == NEVER
+    begun = journal.begun
+    assert before <= begun <= time.time()
+    assert list(journal.facts()) == FACTS
+    journal.close()
+    journal.close()
+    again = Journal(str(path), disk=disk)
+    assert (list(again.facts()), again.begun, again.sizes) == (FACTS, begun, (70, 12))
+    assert keep(again, 9, Ended(31, "x")) == [Durable(9)]
+    again.close()
+    assert facts_at(path) == [*FACTS, Ended(31, "x")]
+
+
+def test_entries_of_one_turn_are_one_leaf_and_one_write(tmp_path: Path) -> None:
+    kernel = Faulty()
+    journal = Journal(str(tmp_path / "journal"), disk=False, kernel=kernel)
+    keep(journal, 0, *ENTRIES[0])
+    writes = kernel.calls.count("write")
+    for number, facts in enumerate(ENTRIES[1:], 1):
+        journal.send(Port.JOURNAL, Entry(number, facts))
+    assert receive_all(journal, 5) == [Durable(5)]
+    in_one = kernel.calls.count("write") - writes
+    assert keep(journal, 6, Left()) == [Durable(6)]
+    assert in_one <= 2 * (kernel.calls.count("write") - writes - in_one)  # each is written short, and gone on with
+
+
+def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), disk=True)
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_removes_its_journal(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), disk=False)
+    keep(journal, 1, *FACTS)
+    journal.remove()
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_anywhere_it_goes_on_behind_the_last_whole_leaf(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    ends = written(path)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        known = [fact for end, facts in zip(ends, ENTRIES, strict=True) for fact in facts if end <= size]
+        journal = Journal(str(path), disk=False)
+        assert list(journal.facts()) == known
+        assert keep(journal, 1, Left()) == [Durable(1)]
+        journal.close()
+        assert facts_at(path) == [*known, Left()]
+
+
+def test_each_byte_flipped_is_refused_with_its_place_or_cut_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    ends = written(path)
+    whole = path.read_bytes()
+    first = json.loads(next(lines(str(path))))["at"]
+    starts = [first, json.loads(list(lines(str(path)))[1])["at"], *ends[:-1]]
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        if at >= starts[-1]:
+            assert facts_at(path) == [fact for facts in ENTRIES[:-1] for fact in facts]
+        elif at < first:
+            with pytest.raises(UsageError, match=r"is not a pipe journal|of version"):
+                facts_at(path)
+        else:
+            damaged = max(start for start in starts if start <= at)
+            with pytest.raises(UsageError, match=f"{path} is damaged at byte {damaged}:"):
+                facts_at(path)
+            assert path.stat().st_size == len(whole)
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 5000, b"\xc1\x9eLf" * 9, os.urandom(3000)])
+def test_what_a_power_cut_left_behind_the_end_is_cut(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + tail)
+    assert peek(str(path)) is not None
+    assert path.stat().st_size == size + len(tail)  # who looks, writes nothing
+    assert facts_at(path) == FACTS
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"precious\n", "is not a pipe journal"), (b"pipe journal\x02more", "version 2, not 1")],
+)
+def test_what_is_no_journal_is_left_alone(tmp_path: Path, text: bytes, said: str) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(text)
+    with pytest.raises(UsageError, match=said):
+        Journal(str(path), disk=False)
+    assert path.read_bytes() == text
+
+
+def test_what_cannot_be_a_journal_is_refused(tmp_path: Path) -> None:
+    for path, said in [(tmp_path, "Is a directory"), (tmp_path / "no" / "x", "No such file"), ("/dev/null", "no file")]:
+        with pytest.raises(UsageError, match=said):
+            Journal(str(path), disk=False)
+
+
+def test_a_journal_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.journal.WAIT", 0.1)
+    path = str(tmp_path / "journal")
+    first = Journal(path, disk=False)
+    with pytest.raises(PipelineError, match=f"{path} is in use by process {os.getpid()}"):
+        Journal(path, disk=False)
+    keep(first, 1, *FACTS)
+    assert peek(path) is not None
+    first.close()
+    Journal(path, disk=False).close()
+
+
+def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path: Path) -> None:
+    kernel = Faulty()
+    path = tmp_path / "journal"
+    sizes: list[int] = []
+
+    def sync() -> None:
+        sizes.append(path.stat().st_size)
+        kernel.calls.append("out")
+
+    journal = Journal(str(path), disk=True, kernel=kernel, sync=sync)
+    keep(journal, 1, *ENTRIES[0])
+    kernel.calls.clear()
+    keep(journal, 2, *ENTRIES[1])
+    assert kernel.calls[0] == "out"
+    assert kernel.calls[-1] == "sync"
+    assert set(kernel.calls[1:-1]) == {"write"}
+    assert sizes[0] == 0
+    assert 0 < sizes[1] < path.stat().st_size
+
+
+def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.journal.GROUP", PATIENCE / 10)
+    kernel = Faulty()
+    journal = Journal(str(tmp_path / "journal"), disk=True, kernel=kernel)
+    assert keep(journal, 0, *ENTRIES[0]) == [Durable(0)]
+    before, synced = kernel.calls.count("sync"), time.monotonic()
+    for number, facts in enumerate(ENTRIES[1:], 1):
+        journal.send(Port.JOURNAL, Entry(number, facts))
+        assert synced < journal.deadline <= synced + PATIENCE / 10
+        if time.monotonic() < journal.deadline:
+            assert journal.receive() == []
+    assert receive_all(journal, 5)[-1] == Durable(5)
+    assert kernel.calls.count("sync") <= before + 2
+
+
+def test_a_full_disk_is_waited_for_and_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "AGAIN", 0.01)
+    kernel = Faulty()
+    path = tmp_path / "journal"
+    journal = Journal(str(path), disk=True, kernel=kernel)
+    keep(journal, 0, *ENTRIES[0])
+    size = path.stat().st_size
+    kernel.full = True
+    said: list[Message] = []
+    for number, facts in enumerate(ENTRIES[1:], 1):
+        tries = len(kernel.calls)
+        journal.send(Port.JOURNAL, Entry(number, facts))
+        limit = time.monotonic() + PATIENCE
+        while len(kernel.calls) == tries and time.monotonic() < limit:
+            said += journal.receive()
+    assert said == [Stuck(f"{path}: No space left on device at byte {size}")]
+    assert time.monotonic() - 1 < journal.deadline < NEVER
+    assert path.stat().st_size == size
+    kernel.full = False
+    assert receive_all(journal, 5) == [Stuck(""), Durable(5)]
+    journal.close()
+    assert facts_at(path) == FACTS
+
+
+def play(path: Path, kernel: Faulty) -> list[Message]:
+    """All entries through a journal whose kernel may fail; what it said."""
+    try:
+        journal = Journal(str(path), disk=True, kernel=kernel)
+    except UsageError:
+        return []
+    said: list[Message] = []
+    for number, facts in enumerate(ENTRIES):
+        journal.send(Port.JOURNAL, Entry(number, facts))
+        if not any(isinstance(word, Durable) and word.failure for word in said):
+            said += receive_all(journal, number)
+    calls = len(kernel.calls)
+    said += journal.receive()
+    assert len(kernel.calls) == calls
+    journal.close()
+    return said
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_whichever_call_fails_what_was_said_is_there(
+    tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SQLite way: fail the first call, the second, and so on until none is left to fail."""
+    monkeypatch.setattr(kernels, "AGAIN", 0.001)
+    monkeypatch.setattr("pipeline.journal.GROUP", 0.0)
+    for kth in count(1):
+        path = tmp_path / f"{kth}"
+        kernel = Faulty(kth, error)
+        said = play(path, kernel)
+        durable = max((word.number for word in said if isinstance(word, Durable)), default=-1)
+        failures = [word.failure for word in said if isinstance(word, Durable) and word.failure]
+        known = facts_at(path) if path.exists() else []
+        assert known == FACTS[: len(known)]
+        assert len(known) >= sum(map(len, ENTRIES[: durable + 1]))
+        failed = kernel.calls[kth - 1] if kernel.has_failed else ""
+        waits = error == errno.ENOSPC and failed == "write"
+        assert len(failures) == (failed in {"write", "sync"} and not waits)
+        if failures:
+            assert failures[0].startswith(f"{path}: {os.strerror(error)} at byte ")
+            assert "sync" not in kernel.calls[kth:]
+            assert isinstance(said[-1], Durable)
+            assert said[-1].failure
+        elif failed != "truncate":
+            assert known == FACTS
+        if not kernel.has_failed:
+            assert kth > 10
+            return
+
+
+def test_a_fault_of_the_output_is_told_by_its_name(tmp_path: Path) -> None:
+    def fault() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/there/out")
+
+    journal = Journal(str(tmp_path / "journal"), disk=True, sync=fault)
+    assert keep(journal, 1, *FACTS) == [Durable(-1, "/there/out: Input/output error")]
+    assert facts_at_none(journal)
+
+
+def facts_at_none(journal: Journal) -> bool:
+    """Whether it has kept nothing, and takes nothing more."""
+    journal.send(Port.JOURNAL, Entry(2, (Left(),)))
+    return journal.receive() == [] and list(journal.facts()) == []
+
+
+CHANGED = [line.upper() if number in {7, 40} else line for number, line in enumerate(LINES)]
+SETTLED = Settled(((4, 9),), (), spilled=False, sizes=(1,))
+READ: list[tuple[Fact, ...]] = [(marks(0, [5, 5, 10]),), (SETTLED,), (marks(20, [13, 7]),)]
+
+
+def reread(path: Path, *facts: Marked) -> tuple[list[Message], list[Fact]]:
+    """A sink that comes back is told of a reading; what the journal says, and what it notes."""
+    journal = Journal(str(path), disk=False)
+    before = len(list(journal.facts()))
+    said = [word for number, fact in enumerate(facts) for word in keep(journal, number, fact)]
+    noted = list(journal.facts())[before:]
+    journal.close()
+    return [word for word in said if not isinstance(word, Durable)], noted
+
+
+@pytest.mark.parametrize(
+    "sizes", [[5, 5, 10, 13, 7], [40], [1] * 40, [3, 30, 7], [10, 10, 20], [39, 1]], ids=lambda sizes: str(len(sizes))
+)
+def test_the_same_input_read_again_is_the_same_however_it_is_cut(tmp_path: Path, sizes: list[int]) -> None:
+    path = tmp_path / "journal"
+    written(path, READ)
+    assert reread(path, marks(0, sizes)) == ([], [])
+    cut, low = [], 0
+    for size in sizes:
+        cut.append(marks(low, [size]))
+        low += size
+    assert reread(path, *cut, marks(low, [20])) == ([], [marks(40, [20])])
+    assert reread(path, *cut, marks(low, [9, 11])) == ([], [])
+
+
+def test_a_settled_task_that_has_changed_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path, READ)
+    assert reread(path, marks(0, [5, 5, 10, 13, 7], CHANGED)) == ([Differs(5, 10)], [])
+    assert reread(path, marks(0, [2, 3], CHANGED), marks(5, [5, 30], CHANGED)) == ([Differs(5, 10)], [])
+    assert reread(path, marks(0, [20], CHANGED), marks(20, [20], CHANGED)) == ([Differs(0, 20)], [])
+
+
+def test_what_is_not_settled_may_change_and_is_then_as_it_was_read_last(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path, READ)
+    later = [line.upper() if number in {25, 36} else line for number, line in enumerate(LINES)]
+    assert reread(path, marks(0, [5, 5, 10, 13, 7], later)) == ([], [marks(20, [13], later), marks(33, [7], later)])
+    assert reread(path, marks(0, [5, 5, 10, 13, 7], later)) == ([], [])
+    written_more = Journal(str(path), disk=False)
+    keep(written_more, 1, Settled(((24, 26),), (), spilled=False, sizes=()))
+    written_more.close()
+    assert reread(path, marks(0, [20, 20], later)) == ([], [])
+    assert reread(path, marks(0, [20, 13])) == ([Differs(20, 33)], [])
+
+
+def test_within_one_life_it_may_be_read_many_times(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), disk=False)
+    keep(journal, 0, marks(0, [5, 5]), SETTLED)
+    for number in range(1, 4):
+        assert keep(journal, number, marks(0, [5])) == [Durable(number)]
+    assert keep(journal, 9, marks(0, [10], CHANGED)) == [Differs(0, 10), Durable(9)]
+
+
+def test_marks_that_are_not_on_disk_yet_count_too(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), disk=False)
+    facts: list[Fact] = [marks(0, [5, 5]), SETTLED, marks(0, [5, 5, 3], CHANGED), marks(13, [2])]
+    for number, fact in enumerate(facts):
+        journal.send(Port.JOURNAL, Entry(number, (fact,)))
+    assert receive_all(journal, 3) == [Differs(5, 10), Durable(3)]
+    assert list(journal.facts()) == [marks(0, [5, 5]), SETTLED, marks(10, [3], CHANGED), marks(13, [2])]
+
+
+def test_a_stretch_past_the_end_is_noted_from_there_on(tmp_path: Path) -> None:
+    """Where the record ends within a stretch, nothing can be compared; what follows from it can, the next time."""
+    path = tmp_path / "journal"
+    written(path, READ)
+    assert reread(path, marks(0, [35, 15])) == ([], [marks(40, [10])])
+    assert reread(path, marks(0, [40, 10])) == ([], [])
+
+
+def test_a_change_over_a_change_and_a_start_in_between(tmp_path: Path) -> None:
+    """The last reading counts, however it was cut; where no common start is, nothing is compared."""
+    path = tmp_path / "journal"
+    written(path, READ)
+    once, twice = (
+        [line.upper() if number in tasks else line for number, line in enumerate(LINES)] for tasks in ({25}, {25, 36})
+    )
+    assert reread(path, marks(0, [20, 13, 7], once)) == ([], [marks(20, [13], once)])
+    assert reread(path, marks(0, [20, 20], twice)) == ([], [marks(20, [20], twice)])
+    assert reread(path, marks(0, [5, 5, 10, 20], twice)) == ([], [])
+    assert reread(path, marks(0, [20, 20])) == ([], [marks(20, [20])])
+    said, noted = reread(path, marks(37, [9]))
+    assert said == []
+    assert noted == [Marked(40, 6, struct.pack("<III", 6, 0, 0))]
+    assert reread(path, marks(3, [2], CHANGED), marks(5, [5], CHANGED)) == ([Differs(5, 10)], [])
+
+
+def test_a_summary_for_who_looks(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    assert peek(str(path)) is None
+    path.touch()
+    assert peek(str(path)) is None
+    written(path, ENTRIES[:5])
+    begun = Journal(str(path), disk=False)
+    begun.close()
+    assert peek(str(path)) == Summary("run", begun.begun, 8, 0, 30, left_in_order=False, ahead=2)
+    journal = Journal(str(path), disk=False)
+    keep(journal, 1, Settled(((1, 2),), ((1, 2),), spilled=False, sizes=()), Left())
+    journal.close()
+    assert peek(str(path)) == Summary("run", begun.begun, 9, 1, 30, left_in_order=True, ahead=2)
+    with pytest.raises(UsageError, match="Is a directory"):
+        peek(str(tmp_path))
+
+
+def test_a_person_reads_lines_with_tasks_from_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    told = [json.loads(line) for line in lines(str(path))]
+    assert [line["fact"] for line in told] == ["journal", *(type(fact).__name__.lower() for fact in FACTS)]
+    assert told[4]["ranges"] == [[1, 3], [6, 9]]
+    assert told[4]["failures"] == [[2, 2]]
+    assert (told[5]["low"], told[5]["high"], told[5]["tries"]) == (4, 4, 2)
+    assert told[3]["first"] == 1
+    assert [stretch[0] for stretch in told[3]["marks"]] == [10, 20]
+    with pytest.raises(UsageError, match="No such file"):
+        list(lines(str(tmp_path / "none")))
+
+
+def test_what_another_version_wrote_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(str(path), disk=False)
+    keep(journal, 1, Left())
+    journal._book.append(b"\x91\x91\xa5Never")
+    journal.close()
+    with pytest.raises(UsageError, match="was not written by this version of pipe, at byte"):
+        facts_at(path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.lanes import GROWTH, IN_FLIGHT, SUSPECT, UNSEEN, WORK, Lane, Lanes, share
-from pipeline.messages import Pulse, Recipe
+from pipeline.lanes import GROWTH, IN_FLIGHT, MOST_SPANS, SUSPECT, WORK, Lane, Lanes, claimed, share
+from pipeline.messages import Pulse
+from pipeline.parts import Recipe, Tried
 from pipeline.ranges import RangeSet
 from pipeline.station import NEVER
 from pipeline.stock import Span, Stock
+from pipeline.transit import UNSEEN
+from pipeline.tries import Tries
 
 LINES = Recipe()
 PULSE = Pulse(
@@ -65,16 +68,24 @@ def test_no_room_before_it_is_bound_nor_with_too_much_in_flight() -> None:
     assert one.room() == 5
 
 
+def test_no_room_for_more_chunks_than_a_pulse_can_name() -> None:
+    one = lane()
+    one.pulsed(replace(PULSE, allowed=2 * MOST_SPANS), b"peer", 0.0)
+    for task in range(0, 2 * MOST_SPANS - 2, 2):
+        one.hold(span(task, 1))
+    assert one.room() == 1
+
+
 def test_what_was_seen_to_pass_and_is_not_held_goes_out_again() -> None:
     one = lane()
     for first in (0, 10, 20):
         one.carry(span(first, 4), 1.0)
     pulse = replace(PULSE, seen=2, holding=((1, 2), (10, 12)), finished=((12, 14),))
-    assert one.judge(pulse, LINES) == [span(0, 1, 3, 1), span(2, 2, 3, 1)]
+    assert one.judge(pulse, LINES, Tries()) == [span(0, 1, 3, 1), span(2, 2, 3, 1)]
     assert list(one.out.values()) == [span(10, 4, 3, 2), span(20, 4, 3, 3), span(1, 1, 3, 1)]
-    assert one.claims.ranges() == ((1, 2), (10, 14))
+    assert (one.claims.ranges(), one.finished.ranges()) == (((1, 2), (10, 14)), ((12, 14),))
     assert one.size == len(span(10, 4).body + span(20, 4).body + span(1, 1).body)
-    assert one.judge(pulse, LINES) == []
+    assert one.judge(pulse, LINES, Tries()) == []
 
 
 def test_what_a_former_lane_carried_is_judged_by_a_pulse_that_knows_the_newer_one() -> None:
@@ -83,9 +94,55 @@ def test_what_a_former_lane_carried_is_judged_by_a_pulse_that_knows_the_newer_on
     one.rebind(5)
     one.at = "ipc://again"
     one.carry(span(1, 1), 2.0)
-    assert one.judge(replace(PULSE, lane=3, seen=0), LINES) == []
-    assert one.judge(replace(PULSE, lane=5, seen=0), LINES) == [span(0, 1, 3, 1)]
-    assert one.judge(replace(PULSE, lane=5, seen=1), LINES) == [span(1, 1, 5, 1)]
+    assert one.judge(replace(PULSE, lane=3, seen=0), LINES, Tries()) == []
+    assert one.judge(replace(PULSE, lane=5, seen=0), LINES, Tries()) == [span(0, 1, 3, 1)]
+    assert one.judge(replace(PULSE, lane=5, seen=1), LINES, Tries()) == [span(1, 1, 5, 1)]
+
+
+def test_what_its_worker_holds_of_an_earlier_try_it_does_not_hold() -> None:
+    one, tries = lane(), Tries([Tried(1, 3, 1)])
+    pulse = replace(PULSE, holding=((0, 2),), finished=((2, 4),))
+    assert claimed(pulse, Tries()).ranges() == ((0, 4),)
+    assert claimed(pulse, tries).ranges() == ((0, 1), (3, 4))
+    assert claimed(replace(pulse, tried=(Tried(2, 3, 1),)), tries).ranges() == ((0, 1), (2, 4))
+    one.carry(replace(span(1, 1), tries=1), 1.0)
+    assert one.judge(replace(pulse, seen=1), LINES, tries) == [replace(span(1, 1, 3, 1), tries=1)]
+
+
+def test_what_failed_goes_out_again_with_more_tries_and_rather_to_another() -> None:
+    one = lane()
+    one.carry(span(0, 4), 1.0)
+    one.carry(replace(span(7, 1), tries=2), 1.0)
+    one.judge(replace(PULSE, seen=2, holding=((0, 4), (7, 8))), LINES, Tries())
+    assert one.retry(Tried(1, 8, 2), LINES, due=5.0) == [replace(span(1, 3), tries=2, due=5.0, avoid="ann")]
+    assert list(one.out.values()) == [replace(span(7, 1, 3, 2), tries=2), span(0, 1, 3, 1)]
+    assert one.claims.ranges() == ((0, 1),)  # until a pulse says that it holds the next try
+    assert one.size == len(b"7\n0\n")
+
+
+def test_what_goes_out_is_of_its_lane_and_waits_for_nobody_any_more() -> None:
+    back = replace(span(5, 1, lane=1, sequence=9), tries=2, due=7.0, avoid="bob")
+    assert lane().carry(back, 8.0) == replace(span(5, 1, lane=3, sequence=1), tries=2)
+
+
+def test_unfinished_is_what_it_was_given_and_is_not_known_to_have_ended() -> None:
+    one = lane()
+    one.carry(span(0, 4), 1.0)
+    assert one.unfinished().ranges() == ((0, 4),)
+    one.judge(replace(PULSE, seen=1, holding=((2, 4),), finished=((0, 2),)), LINES, Tries())
+    one.carry(span(8, 1), 2.0)
+    assert one.unfinished().ranges() == ((2, 4), (8, 9))
+
+
+def test_who_has_one_suspect_alone_gets_nothing_else_until_that_has_gone() -> None:
+    one = lane()
+    one.solo = "draining"
+    assert (one.room(), one.allowance()) == (0, 4)
+    one.carry(span(0, 1), 1.0)
+    one.solo = "alone"
+    assert (one.room(), one.allowance()) == (0, 3)
+    one.settle(RangeSet([(0, 1)]), LINES)
+    assert (one.room(), one.solo) == (3, "")
 
 
 def test_what_is_settled_is_forgotten() -> None:
@@ -175,8 +232,8 @@ def both() -> tuple[Stock, Lanes, Lane, Lane]:
 def back(stock: Stock) -> list[Span]:
     """All that would be sent again."""
     spans = []
-    while (taken := stock.take(1000, 1 << 20, fresh=False)) is not None:
-        spans.append(taken)
+    while (taken := stock.next_back(lambda _: True)) is not None:
+        spans.append(stock.take_back(taken, taken.count))
     return spans
 
 
@@ -185,7 +242,7 @@ def test_each_worker_has_its_lane() -> None:
     assert (list(lanes), len(lanes)) == ([ann, bob], 2)
     assert (lanes.of("ann"), lanes.of("bob"), lanes.of("eve")) == (ann, bob, None)
     for one in lanes:  # they may be closed while one looks through them
-        lanes.close(one)
+        lanes.close(one, 0.0)
     assert (list(lanes), len(lanes), lanes.of("ann")) == ([], 0, None)
 
 
@@ -213,7 +270,7 @@ def test_claimed_is_what_any_worker_says_it_holds() -> None:
     lanes.judge(ann, replace(PULSE, holding=((0, 2),), finished=((7, 8),)))
     lanes.judge(bob, replace(PULSE, lane=4, holding=((2, 3),)))
     assert lanes.claimed().ranges() == ((0, 3), (7, 8))
-    lanes.close(ann)
+    lanes.close(ann, 0.0)
     assert lanes.claimed().ranges() == ((2, 3),)
 
 
@@ -221,7 +278,7 @@ def test_who_goes_gives_back_all_but_what_others_hold() -> None:
     stock, lanes, ann, bob = both()
     ann.carry(span(0, 4), 1.0)
     lanes.judge(bob, replace(PULSE, lane=4, holding=((1, 2),)))
-    lanes.close(ann)
+    lanes.close(ann, 0.0)
     assert list(bob.out.values()) == [span(1, 1)]
     assert back(stock) == [span(0, 1, 3, 1), span(2, 2, 3, 1)]
 
@@ -252,3 +309,43 @@ def test_what_a_lane_loses_goes_to_another_that_holds_it_and_not_to_itself() -> 
     lanes.take_back(ann, [span(0, 3)])
     assert (list(ann.out.values()), list(bob.out.values())) == ([], [span(1, 1)])
     assert back(stock) == [span(0, 1), span(2, 1)]
+
+
+def test_all_that_anybody_has_of_an_earlier_try_goes_back() -> None:
+    stock, lanes, ann, bob = both()
+    ann.carry(span(0, 2), 1.0)
+    bob.carry(span(4, 2), 1.0)
+    stock.put_back(span(8, 2))
+    lanes.retry(Tried(1, 5, 1), 5.0)
+    lanes.retry(Tried(8, 9, 1), 6.0)
+    assert (list(ann.out.values()), list(bob.out.values())) == ([span(0, 1, 3, 1)], [span(5, 1, 4, 1)])
+    assert back(stock) == [
+        replace(span(1, 1), tries=1, due=5.0, avoid="ann"), replace(span(4, 1), tries=1, due=5.0, avoid="bob"),
+        replace(span(8, 1), tries=1, due=6.0), span(9, 1),
+    ]  # fmt: skip
+
+
+def test_what_is_adopted_keeps_its_tries() -> None:
+    stock, lanes, ann, _ = both()
+    stock.tries.set(5, 6, 1)
+    stock.put_back(replace(span(5, 1), tries=1))
+    lanes.judge(ann, replace(PULSE, holding=((5, 6),)))  # of the try before: nobody's
+    assert (list(ann.out.values()), lanes.claimed().ranges()) == ([], ())
+    lanes.judge(ann, replace(PULSE, holding=((5, 6),), tried=(Tried(5, 6, 1),)))
+    assert (list(ann.out.values()), back(stock)) == ([replace(span(5, 1), tries=1)], [])
+
+
+def test_who_is_lost_makes_suspects_of_what_it_had_not_finished_until_it_comes_back() -> None:
+    _, lanes, ann, bob = both()
+    ann.carry(span(0, 3), 1.0)
+    lanes.judge(ann, replace(PULSE, seen=1, holding=((1, 3),), finished=((0, 1),)))
+    lanes.suspect(ann)
+    assert [lanes.suspects.level(task) for task in range(4)] == [0, 1, 1, 0]
+    lanes.settle(RangeSet([(2, 3)]))
+    assert [lanes.suspects.level(task) for task in range(4)] == [0, 1, 0, 0]
+    bob.carry(span(1, 1), 2.0)
+    bob.solo = "alone"
+    lanes.suspect(bob)
+    assert (lanes.suspects.level(1), lanes.suspects.convicted(1)) == (2, [1])
+    lanes.add(Lane(7, replace(PULSE, worker="bob"), b"bob", 3.0))
+    assert (lanes.suspects.level(1), lanes.suspects.convicted(1)) == (1, [])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from orphans import line, lives, none_lives, pids, script, until
 
+from pipeline.roster import LOST
+
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 CREW = """
@@ -40,9 +42,9 @@ def station(name, ends=1):
         return 128 + asked[-1] if asked else int(open(f"{folder}/{name}.ends").read())
     return run
 
-def crew(sink_ends=1, verbose=False):
-    posts = [Post("sink", station("sink", sink_ends), False), Post("ventilator", station("ventilator"), False)]
-    posts += [Post(name, station(name), True) for name in ("worker-1", "worker-2")]
+def crew(sink_ends=1, verbose=False, again=None, herald=()):
+    posts = [Post("sink", station("sink", sink_ends), again), Post("ventilator", station("ventilator"), again), *herald]
+    posts += [Post(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
     sys.exit(launch(posts, say, verbose=verbose))
 """
 NAMES = ("sink", "ventilator", "worker-1", "worker-2")
@@ -66,7 +68,7 @@ def test_a_crew_that_ends_by_itself_ends_with_the_sinks_exit_code(tmp_path: Path
 
 
 def test_posts_that_left_a_daemon_and_said_0_leave_it_no_longer_than_the_run(tmp_path: Path) -> None:
-    code = "sys.exit(launch([Post('sink', lambda: family(folder, 'sink') or 0, False)], say))"
+    code = "sys.exit(launch([Post('sink', lambda: family(folder, 'sink') or 0)], say))"
     launcher = script(CREW + code, tmp_path)
     assert launcher.communicate(timeout=10) == ("", "")
     assert launcher.returncode == 0
@@ -91,6 +93,37 @@ def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Pa
     none_lives(members)
 
 
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_who_can_go_on_is_replaced_by_what_goes_on(tmp_path: Path, name: str) -> None:
+    launcher = script(CREW + "crew(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    os.kill(members[name], KILL)
+    assert line(launcher) == f"{name} was killed by SIGKILL; starting another in 0.5 s\n"
+    until((tmp_path / "again").exists)
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
+    assert launcher.communicate(timeout=10) == ("", "")
+    assert launcher.returncode == 0
+    none_lives(members)
+
+
+def test_a_herald_speaks_when_the_ventilator_has_died_for_good(tmp_path: Path) -> None:
+    says = "lambda: note(folder, 'herald', 1) or let_all_end() or 0"
+    code = """
+def let_all_end():
+    for name in ("sink", "worker-1", "worker-2"):
+        with open(f"{folder}/.code", "w") as file:
+            file.write("0")
+        os.rename(f"{folder}/.code", f"{folder}/{name}.ends")
+"""
+    launcher = script(CREW + code + f"crew(herald=[Post('herald', {says})])", tmp_path)
+    members = pids(tmp_path, *NAMES)
+    os.kill(members["ventilator"], KILL)
+    assert launcher.communicate(timeout=4) == (f"ventilator was killed by SIGKILL; {LOST['ventilator']}\n", "")
+    assert launcher.returncode == 3
+    assert (tmp_path / "herald").exists()
+    none_lives(members)
+
+
 def test_a_killed_launcher_leaves_nobody(tmp_path: Path) -> None:
     launcher = script(CREW + "crew()", tmp_path)
     members = pids(tmp_path, *NAMES)
@@ -105,7 +138,7 @@ def test_a_killed_end_of_the_line_ends_the_run_with_3(tmp_path: Path, name: str)
     members = pids(tmp_path, *NAMES)
     let_end(tmp_path, w1=0, w2=0)
     os.kill(members[name], KILL)
-    assert launcher.communicate(timeout=10) == (f"{name} was killed by SIGKILL\n", "")
+    assert launcher.communicate(timeout=10) == (f"{name} was killed by SIGKILL; {LOST[name]}\n", "")
     assert launcher.returncode == 3
     none_lives(members)
 
@@ -114,7 +147,7 @@ def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) 
     launcher = script(CREW + "crew()", tmp_path)
     members = pids(tmp_path, *NAMES)
     os.kill(members["sink"], KILL)
-    assert launcher.communicate(timeout=4) == ("sink was killed by SIGKILL\n", "")
+    assert launcher.communicate(timeout=4) == (f"sink was killed by SIGKILL; {LOST['sink']}\n", "")
     assert launcher.returncode == 3
     none_lives(members)
 
@@ -171,7 +204,7 @@ crew()
 
 
 def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
-    code = "launch([Post('sink', lambda: 0, False)], say)\nassert 'pipeline.roster' in sys.modules\n"
+    code = "launch([Post('sink', lambda: 0)], say)\nassert 'pipeline.roster' in sys.modules\n"
     code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
     launcher = script(CREW + code, tmp_path)
     assert launcher.communicate(timeout=10) == ("[]\n", "")

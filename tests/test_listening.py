@@ -19,8 +19,8 @@ from pipeline.errands import Called, Foreign, Open, Opened, Shut, Unreachable
 from pipeline.errors import PipelineError
 from pipeline.listening import TURN, ControlOut, DeskIn, LanesOut, ResultsIn
 from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Status, Welcome, Wire
-from pipeline.messages import Recipe as Look
 from pipeline.notices import Refused
+from pipeline.parts import Recipe as Look
 from pipeline.sockets import Sockets
 from pipeline.station import Caller, Edge, Lane, Message, Port
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import resource
@@ -12,11 +13,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from kernels import Faulty
 
+from pipeline import kernel as kernels
 from pipeline.errands import Write, Written
 from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.messages import Note, Result
-from pipeline.output import ATOMIC, GATHER, Output, Spout, complaints
+from pipeline.letters import complaints, letter
+from pipeline.messages import Result
+from pipeline.notices import Stuck
+from pipeline.output import Output
+from pipeline.parts import Note
+from pipeline.spout import ATOMIC, GATHER, Spout
 from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
@@ -88,9 +95,9 @@ def test_results_of_one_turn_go_out_together_and_in_order(tmp_path: Path) -> Non
     for number in range(3 * GATHER):
         expected.append(b"%d\n" % number if number % 7 else b"")
         write(output, number, expected[-1])
-    assert path.read_bytes() == b""
+    assert not path.exists()
     assert output.deadline == 0.0
-    assert output.receive() == [Written(3 * GATHER - 1)]
+    assert output.receive() == [Written(3 * GATHER - 1, sizes=(sum(map(len, expected)),))]
     assert path.read_bytes() == b"".join(expected)
     assert output.receive() == []
     assert output.deadline == NEVER
@@ -102,7 +109,7 @@ def test_results_of_one_turn_go_out_together_and_in_order(tmp_path: Path) -> Non
 def test_a_result_without_output_is_written_too(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
     write(output, 1, b"")
-    assert output.receive() == [Written(1)]
+    assert output.receive() == [Written(1, sizes=(0,))]
 
 
 def test_an_existing_file_is_replaced_by_the_first_result_only(tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_an_existing_file_is_replaced_by_the_first_result_only(tmp_path: Path) -
     assert path.read_text() == "precious"
     output = Output(str(path))
     write(output, 1, b"new\n")
-    assert output.receive() == [Written(1)]
+    assert output.receive() == [Written(1, sizes=(4,))]
     output.finish()
     assert path.read_text() == "new\n"
 
@@ -133,7 +140,7 @@ def test_stdout_gets_results_and_stderr_what_they_complained_of() -> None:
         output = Output()
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n", b"dear\n")
-        assert output.receive() == [Written(2)]
+        assert output.receive() == [Written(2, sizes=(8,))]
         assert [read_all(fd) for fd in (out, err)] == [b"one\ntwo\n", b"oh\ndear\n"]
 
 
@@ -154,7 +161,7 @@ def test_who_could_not_say_why_it_failed_is_named_and_exit_codes_to_who_asks(*, 
     with streams() as (out, err):
         output = Output(verbose=verbose)
         output.send(Port.OUTPUT, Write(1, failed))
-        assert output.receive() == [Written(1)]
+        assert output.receive() == [Written(1, sizes=(0,))]
         assert [read_all(fd) for fd in (out, err)] == [b"", said]
 
 
@@ -164,7 +171,7 @@ def test_errors_can_be_shown_by_somebody_else() -> None:
         output = Output(errors=shown.append)
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n")
-        assert output.receive() == [Written(2)]
+        assert output.receive() == [Written(2, sizes=(8,))]
         assert shown == [b"oh\n"]
         assert read_all(err) == b""
 
@@ -196,7 +203,7 @@ def test_a_result_is_written_once_its_errors_are_out() -> None:
         write(output, 1, b"one\n", MUCH * 200)
         assert output.receive() == []
         assert read_all(out) == b"one\n"
-        assert drain(output, err, 200 * len(MUCH)) == (MUCH * 200, [Written(1)])
+        assert drain(output, err, 200 * len(MUCH)) == (MUCH * 200, [Written(1, sizes=(4,))])
 
 
 def test_a_stderr_that_is_gone_stops_nothing() -> None:
@@ -205,7 +212,7 @@ def test_a_stderr_that_is_gone_stops_nothing() -> None:
         shut(err)
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n", b"oh\n")
-        assert output.receive() == [Written(2)]
+        assert output.receive() == [Written(2, sizes=(8,))]
         assert read_all(out) == b"one\ntwo\n"
 
 
@@ -213,21 +220,14 @@ def test_a_stdout_closed_early_is_told_once() -> None:
     with streams() as (out, _):
         output = Output()
         write(output, 1, b"one\n")
-        assert output.receive() == [Written(1)]
+        assert output.receive() == [Written(1, sizes=(4,))]
         shut(out)
         write(output, 2, b"two\n")
-        assert output.receive() == [Written(1, CLOSED)]
+        assert output.receive() == [Written(1, CLOSED, (4,))]
         write(output, 3, b"three\n")
         assert output.receive() == []
         assert output.files() == []
         assert output.deadline == NEVER
-
-
-def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
-    del tmp_path
-    output = Output("/dev/full")
-    write(output, 1, b"one\n")
-    assert output.receive() == [Written(-1, "/dev/full: No space left on device after 0 bytes")]
 
 
 def test_what_was_whole_before_a_failure_counts(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_what_was_whole_before_a_failure_counts(tmp_path: Path) -> None:
     try:
         for number in range(10):
             write(output, number, MUCH)
-        assert output.receive() == [Written(5, f"{path}: File too large after 6000 bytes")]
+        assert output.receive() == [Written(5, f"{path}: File too large after 6000 bytes", (6000,))]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == MUCH * 6
@@ -310,3 +310,180 @@ def test_a_terminal_that_does_not_read_blocks_nobody() -> None:
     spout.close()
     os.close(controller)
     os.close(terminal)
+
+
+def receive_all(output: Output, number: int) -> list[Message]:
+    """What it says until it has written result `number`, or failed."""
+    said: list[Message] = []
+    limit = time.monotonic() + PATIENCE
+    while not any(isinstance(word, Written) and (word.number >= number or word.failure) for word in said):
+        assert time.monotonic() < limit, said
+        said += output.receive()
+    return said
+
+
+def test_who_failed_has_a_letter(tmp_path: Path) -> None:
+    path, failed = tmp_path / "out", tmp_path / "failed"
+    failed.write_text("of the last run")
+    output = Output(str(path), failed=str(failed))
+    assert failed.read_text() == "of the last run"
+    notes = (Note(4, "exit", 3, "exit 3", "tail", 2), Note(6, "lost", 9, "SIGKILL", "", 3))
+    both = Result("run", "worker", 4, 3, b"five\n", b"", b"", notes, 2, b"fisix")
+    write(output, 0, b"zero\n")
+    output.send(Port.OUTPUT, Write(1, both))
+    write(output, 2, b"two\n")
+    expected = letter(both, notes[0], b"fi") + letter(both, notes[1], b"six")
+    assert output.receive() == [Written(2, sizes=(14, len(expected)))]
+    assert (path.read_bytes(), failed.read_bytes()) == (b"zero\nfive\ntwo\n", expected)
+    output.sync()
+    output.close()
+
+
+def test_without_a_file_for_them_there_are_no_letters(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"))
+    output.send(Port.OUTPUT, Write(1, Result("run", "worker", 0, 1, b"", b"", b"", (Note(0, "exit", 1, "x"),))))
+    assert output.receive() == [Written(1, sizes=(0,))]
+
+
+def test_where_nothing_failed_the_file_for_letters_is_empty(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"), failed=str(tmp_path / "failed"))
+    output.finish()
+    assert (tmp_path / "failed").read_bytes() == b""
+
+
+def test_the_sizes_are_those_of_what_is_written_and_no_more() -> None:
+    """A reader is slow: what is out behind the last whole result is not counted."""
+    with streams() as (out, _):
+        output = Output()
+        for number in range(200):
+            write(output, number, MUCH)
+        said = output.receive()
+        found, more = drain(output, out, 200 * len(MUCH))
+        assert len(found) == 200 * len(MUCH)
+        words = [word for word in [*said, *more] if isinstance(word, Written)]
+        assert [word.sizes for word in words] == [((word.number + 1) * len(MUCH),) for word in words]
+
+
+def test_a_run_goes_on_behind_what_is_committed(tmp_path: Path) -> None:
+    path, failed = tmp_path / "out", tmp_path / "failed"
+    path.write_bytes(b"one\ntwo\nha")
+    failed.write_bytes(b"{}\n{")
+    output = Output(str(path), failed=str(failed), sizes=(8, 3))
+    assert (path.read_bytes(), failed.read_bytes()) == (b"one\ntwo\n", b"{}\n")
+    write(output, 1, b"three\n")
+    assert output.receive() == [Written(1, sizes=(14, 3))]
+    output.finish()
+    output.close()
+    assert (path.read_bytes(), failed.read_bytes()) == (b"one\ntwo\nthree\n", b"{}\n")
+
+
+def test_a_file_for_letters_that_is_new_to_a_run_begins_empty(tmp_path: Path) -> None:
+    path, failed = tmp_path / "out", tmp_path / "failed"
+    path.write_bytes(b"one\n")
+    failed.write_bytes(b"old\n")
+    output = Output(str(path), failed=str(failed), sizes=(4,))
+    write(output, 1, b"two\n")
+    assert output.receive() == [Written(1, sizes=(8, 0))]
+    assert failed.read_bytes() == b""
+
+
+@pytest.mark.parametrize("there", [b"one\ntw", None])
+def test_a_file_shorter_than_what_was_committed_is_refused(tmp_path: Path, there: bytes | None) -> None:
+    path = tmp_path / "out"
+    if there is not None:
+        path.write_bytes(there)
+    with pytest.raises(UsageError, match=f"{path} has {len(there or b'')} bytes where 8 were written"):
+        Output(str(path), sizes=(8,))
+    assert there is None or path.read_bytes() == there
+
+
+def test_what_is_no_plain_file_is_just_gone_on_with() -> None:
+    output = Output("/dev/null", sizes=(8,))
+    write(output, 1, b"one\n")
+    assert output.receive() == [Written(1, sizes=(12,))]
+    output.sync()
+
+
+def test_a_full_disk_is_told_once_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "AGAIN", 0.01)
+    kernel = Faulty()
+    path = tmp_path / "out"
+    output = Output(str(path), kernel=kernel)
+    write(output, 0, b"zero\n")
+    assert receive_all(output, 0) == [Written(0, sizes=(5,))]
+    kernel.full = True
+    said = []
+    for number in range(1, 5):
+        tries, limit = len(kernel.calls), time.monotonic() + PATIENCE
+        write(output, number, MUCH)
+        while len(kernel.calls) == tries and time.monotonic() < limit:
+            said += output.receive()
+    assert said == [Stuck(f"{path}: No space left on device after 5 bytes")]
+    assert output.deadline < NEVER
+    kernel.full = False
+    assert receive_all(output, 4) == [Stuck(""), Written(4, sizes=(5 + 4 * len(MUCH),))]
+    assert path.read_bytes() == b"zero\n" + 4 * MUCH
+
+
+def test_a_disk_that_is_really_full_is_waited_for() -> None:
+    output = Output("/dev/full")
+    write(output, 1, b"one\n")
+    assert output.receive() == [Stuck("/dev/full: No space left on device after 0 bytes")]
+    assert output.receive() == []
+    assert time.monotonic() < output.deadline < NEVER
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_whichever_call_fails_what_was_written_is_there(
+    tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "AGAIN", 0.001)
+    kth = 1
+    while True:
+        path = tmp_path / f"{kth}"
+        kernel = Faulty(kth, error)
+        output = Output(str(path), kernel=kernel)
+        failure = ""
+        for number in range(4):
+            write(output, number, MUCH)
+            if failure:
+                assert output.receive() == []
+                continue
+            word = receive_all(output, number)[-1]
+            assert isinstance(word, Written)
+            failure = word.failure
+            assert path.read_bytes()[: sum(word.sizes)] == MUCH * (word.number + 1)
+        assert bool(failure) == (kernel.has_failed and error == errno.EIO)
+        if not kernel.has_failed:
+            assert kth > 4
+            break
+        kth += 1
+
+
+def test_a_sync_that_fails_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    kernel = Faulty()
+    output = Output(str(path), kernel=kernel)
+    output.sync()
+    assert kernel.calls == []
+    write(output, 1, b"one\n")
+    receive_all(output, 1)
+    output.sync()
+    output.sync()
+    assert kernel.calls.count("sync") == 3
+    failing = Output(str(path), kernel=Faulty(1), failed="")
+    write(failing, 1, b"")
+    receive_all(failing, 1)
+    with pytest.raises(OSError, match="Input/output error") as told:
+        failing.sync()
+    assert told.value.filename == str(path)
+
+
+def test_a_full_disk_is_asked_once_in_a_while_only(tmp_path: Path) -> None:
+    kernel = Faulty()
+    output = Output(str(tmp_path / "out"), kernel=kernel)
+    kernel.full = True
+    for number in range(20):
+        write(output, number, b"x")
+        output.receive()
+    assert kernel.calls.count("write") < 10

@@ -54,6 +54,13 @@ def held_elsewhere(folder: str, role: str) -> subprocess.Popen[str]:
     return process
 
 
+def ended() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait(WITHIN)
+    return process.pid
+
+
 # --- endpoints
 
 
@@ -245,6 +252,25 @@ def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
     assert not Path(folder).exists()
     tidy(folder)  # nothing to do, and nothing made
     assert not Path(folder).exists()
+
+
+def test_the_private_folders_of_dead_runs_are_tidied_away_too(runtime: Path, folder: str) -> None:
+    dead, mine = (str(runtime / "pipe" / f"run-{pid}") for pid in (ended(), os.getpid()))
+    others = [str(runtime / "pipe" / name) for name in ("default", "run-", "run-x")]
+    for left in (folder, dead, mine, *others):
+        left_behind(left)
+    tidy(folder)
+    assert [Path(left).exists() for left in (folder, dead, mine, *others)] == [False, False, True, True, True, True]
+
+
+def test_a_dead_run_whose_sink_still_lives_is_left_for_later(runtime: Path, folder: str) -> None:
+    dead = str(runtime / "pipe" / f"run-{ended()}")
+    left_behind(dead)
+    with held_elsewhere(dead, "sink"):
+        tidy(folder)
+        assert Path(dead, "control").exists()
+    tidy(folder)
+    assert not Path(dead).exists()
 
 
 def test_where_somebody_is_at_work_nothing_of_his_is_tidied_away(folder: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from orphans import line, lives, none_lives, pids, script, until
 
-from pipeline.processes import fork, keeper_fd
+from pipeline.processes import fork, keeper_fd, reap_strays
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
@@ -156,6 +156,35 @@ assert kill_descendants() == []
     until((tmp_path / "second").exists)
     none_lives(kept)
     assert (above.wait(10), above.communicate()[1]) == (0, "")
+
+
+def test_strays_that_have_ended_are_reaped_and_own_children_are_not(tmp_path: Path) -> None:
+    code = """
+from pipeline.processes import children, reap_strays
+def agent():
+    own = subprocess.Popen(["sleep", "1000"])
+    for seconds in ("0.01", "0.02", "1000"):
+        subprocess.run(["sh", "-c", f"sleep {seconds} & :"])
+    deadline = time.monotonic() + 9
+    while len(children()) > 2:
+        assert time.monotonic() < deadline
+        reap_strays([own.pid])
+    own.kill()
+    os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
+    reap_strays([own.pid])
+    return -own.wait()
+sys.exit(keep(agent))
+"""
+    keeper = script(AGENT + code, tmp_path)
+    assert keeper.communicate(timeout=20) == ("", "")
+    assert keeper.returncode == KILL
+
+
+def test_who_has_no_keeper_reaps_no_strays() -> None:
+    child = fork(lambda: 7)
+    select.select([child.pidfd], [], [], 10)
+    reap_strays([])
+    assert child.reap() == 7
 
 
 def test_when_the_child_has_ended_its_keeper_takes_its_exit_code_and_its_family(tmp_path: Path) -> None:

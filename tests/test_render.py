@@ -6,8 +6,9 @@ import pytest
 
 from pipeline import render
 from pipeline.errands import Foreign
-from pipeline.messages import Member, Status
-from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused
+from pipeline.messages import Status
+from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
+from pipeline.parts import Member
 from pipeline.settings import Settings
 
 STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
@@ -53,6 +54,11 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
             Full(41, full=True),
             "--spill-limit is reached: nothing new starts until task 42 has ended, whose result all others wait for",
         ),
+        (
+            Stuck("out: No space left on device after 5 bytes"),
+            "out: No space left on device after 5 bytes: waiting for room, and going on by itself when there is some",
+        ),
+        (Stuck(""), "there is room on the disk again"),
         (Preparing("m:f"), "no task runs yet: --call m:f is still being imported"),
         (Full(1041, full=False), "there is room again; task 1,042 is next"),
     ],

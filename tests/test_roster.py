@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
-from pipeline.roster import Decision, GiveUp, PassOn, Roster, Say, Signal, Spawn, fate
+from pipeline.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
+from pipeline.roster import Roster, fate
 from pipeline.station import NEVER
 
 ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
+SAFE = dict.fromkeys(ALL, True)
+"""The same with a journal, and an input that can be read again."""
+HERALDED = {**ALL, "herald": False}
 SOON = Say("stopping: running tasks finish, ^C again to kill them")
 
 
-def started() -> Roster:
+def started(restart: dict[str, bool] = ALL) -> Roster:
     """A run whose four processes live since time 0."""
-    roster = Roster(ALL)
+    roster = Roster(restart)
     assert roster.tick(0) == [Spawn("sink"), Spawn("ventilator"), Spawn("worker-1"), Spawn("worker-2")]
     assert (roster.deadline, roster.done) == (NEVER, False)
     return roster
@@ -44,18 +49,22 @@ def test_a_run_ends_with_its_last_process_and_the_exit_code_of_its_sink(code: in
     assert (roster.done, roster.outcome) == (True, code)
 
 
-def test_a_dead_worker_is_replaced_later_and_later_and_given_up() -> None:
-    roster = started()
+def dies_often(roster: Roster, name: str, status: int, last: Sequence[Decision]) -> float:
+    """It dies 20 times in a row: later and later replaced, in the end not any more. The time then."""
     now = 0.0
-    for pause in (0.5, 1, 2, 4):
-        assert ends(roster, now, w1=-SIGKILL) == [
-            Say(f"worker-1 was killed by SIGKILL; starting another in {pause:g} s")
-        ]
+    for pause in (0.5, 1, *[2] * 17):
+        assert roster.ended(name, status, now) == [Say(f"{name} {fate(status)}; starting another in {pause:g} s")]
         now += pause
         assert roster.deadline == now
         assert roster.tick(now - 0.1) == []
-        assert roster.tick(now) == [Spawn("worker-1")]
-    assert ends(roster, now, w1=70) == [GiveUp("worker-1", "ended with exit code 70, 5 times in a row")]
+        assert roster.tick(now) == [Spawn(name)]
+    assert roster.ended(name, status, now) == [GiveUp(name, f"{fate(status)}, 20 times in a row"), *last]
+    return now
+
+
+def test_a_dead_worker_is_replaced_later_and_later_and_given_up() -> None:
+    roster = started()
+    dies_often(roster, "worker-1", 70, [])
     assert (roster.deadline, roster.done) == (NEVER, False)
 
 
@@ -72,14 +81,8 @@ def test_a_long_life_forgives_the_deaths_before() -> None:
 def test_the_run_stops_when_the_last_worker_is_given_up(status: int, code: int) -> None:
     roster = started()
     ends(roster, 0, w2=0)
-    for now in range(0, 40, 10):
-        ends(roster, now, w1=status)
-        assert roster.tick(now + 5) == [Spawn("worker-1")]
-    assert ends(roster, 40, w1=status) == [
-        GiveUp("worker-1", f"{fate(status)}, 5 times in a row"),
-        PassOn("sink", SIGTERM),
-    ]
-    assert ends(roster, 41, sink=143, ventilator=143) == []
+    now = dies_often(roster, "worker-1", status, [PassOn("sink", SIGTERM)])
+    assert ends(roster, now + 1, sink=143, ventilator=143) == []
     assert (roster.done, roster.outcome) == (True, code)
 
 
@@ -102,7 +105,7 @@ def test_no_worker_is_replaced_after_the_end_of_the_run(last: str, said: list[De
 @pytest.mark.parametrize(
     ("status", "said", "code"),
     [
-        (-SIGKILL, [GiveUp("ventilator", "was killed by SIGKILL")], 3),
+        (-SIGKILL, [GiveUp("ventilator", "was killed by SIGKILL; its input can't be read again")], 3),
         (2, [], 2),
         (3, [], 3),
         (70, [], 70),
@@ -127,7 +130,7 @@ ASKED_TWICE = [
 def test_the_death_of_the_sink_ends_all_others() -> None:
     roster = started()
     assert ends(roster, 0, sink=-SIGKILL) == [
-        GiveUp("sink", "was killed by SIGKILL"),
+        GiveUp("sink", "was killed by SIGKILL; there is no journal to go on from"),
         *ASKED_TWICE,
     ]
     assert ends(roster, 1, ventilator=-SIGTERM, w1=0) == []
@@ -208,3 +211,112 @@ def test_a_wish_before_the_start_is_obeyed() -> None:
     roster = Roster(ALL)
     assert roster.stop(SIGINT, 0) == [SOON]
     assert (roster.done, roster.outcome, roster.tick(0)) == (True, 130, [])
+
+
+# --- a journal, and an input that can be read again --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+@pytest.mark.parametrize("status", [-SIGKILL, 70])
+def test_a_sink_or_ventilator_that_can_go_on_is_replaced_and_the_others_stay(name: str, status: int) -> None:
+    roster = started(SAFE)
+    assert ends(roster, 3, **{name: status}) == [Say(f"{name} {fate(status)}; starting another in 0.5 s")]
+    assert roster.tick(3.5) == [Spawn(name)]
+    assert ends(roster, 9, ventilator=1, w1=0, w2=0, sink=1) == []
+    assert (roster.done, roster.outcome) == (True, 1)
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_sink_that_ends_by_its_own_decision_is_not_replaced(code: int) -> None:
+    roster = started(SAFE)
+    assert ends(roster, 3, sink=code) == ASKED_TWICE
+    ends(roster, 3, ventilator=143, w1=0, w2=0)
+    assert (roster.done, roster.outcome) == (True, code)
+
+
+def test_a_ventilator_that_ends_by_its_own_decision_is_not_replaced() -> None:
+    roster = started({**SAFE, "herald": False})
+    assert ends(roster, 3, ventilator=3) == [PassOn("sink", SIGTERM)]  # it has said goodbye itself
+    ends(roster, 3, sink=143, w1=0, w2=0)
+    assert (roster.done, roster.outcome) == (True, 3)
+
+
+def test_a_sink_that_dies_again_and_again_ends_the_run() -> None:
+    dies_often(started(SAFE), "sink", -SIGKILL, ASKED_TWICE)
+
+
+def test_a_ventilator_that_dies_again_and_again_ends_the_run() -> None:
+    dies_often(started(SAFE), "ventilator", -SIGKILL, [PassOn("sink", SIGTERM)])
+
+
+def test_a_sink_is_replaced_even_when_the_ventilator_has_done_its_work() -> None:
+    roster = started(SAFE)
+    assert ends(roster, 3, ventilator=0, w1=-SIGKILL) == []
+    assert ends(roster, 3, sink=-SIGKILL) == [Say("sink was killed by SIGKILL; starting another in 0.5 s")]
+    assert roster.tick(3.5) == [Spawn("sink")]
+    assert ends(roster, 4, w2=0, sink=0) == []
+    assert (roster.done, roster.outcome) == (True, 0)
+
+
+def test_who_asked_for_an_end_gets_no_other_sink() -> None:
+    roster = started(SAFE)
+    roster.stop(SIGINT, 1)
+    assert ends(roster, 2, sink=-SIGKILL) == [GiveUp("sink", "was killed by SIGKILL"), *ASKED_TWICE]
+    ends(roster, 3, ventilator=143, w1=0, w2=0)
+    assert (roster.done, roster.outcome) == (True, 130)
+
+
+def test_a_wish_while_there_is_no_sink_ends_all_others() -> None:
+    roster = started(SAFE)
+    ends(roster, 1, sink=-SIGKILL)
+    assert roster.stop(SIGINT, 1.1) == [SOON, *ASKED_TWICE]
+    assert ends(roster, 2, ventilator=143, w1=0, w2=0) == []
+    assert (roster.done, roster.outcome) == (True, 130)
+
+
+def test_a_worker_that_never_can_work_ends_the_run_also_while_there_is_no_sink() -> None:
+    roster = started(SAFE)
+    ends(roster, 1, sink=-SIGKILL, w1=0)
+    assert ends(roster, 1, w2=2) == [
+        *(word("ventilator", SIGTERM) for word in (Signal, PassOn)),
+        PassOn("ventilator", SIGTERM),
+    ]
+    ends(roster, 1, ventilator=143)
+    assert (roster.done, roster.outcome) == (True, 2)
+
+
+# --- the herald -------------------------------------------------------------------------------------
+
+
+def test_a_herald_speaks_for_a_ventilator_that_has_died_for_good() -> None:
+    roster = started(HERALDED)
+    assert ends(roster, 7, ventilator=-SIGKILL) == [
+        GiveUp("ventilator", "was killed by SIGKILL; its input can't be read again")
+    ]
+    assert roster.deadline == 7
+    assert roster.tick(7) == [Spawn("herald")]
+    assert roster.deadline == 12
+    assert ends(roster, 8, w1=0, w2=0, herald=0, sink=143) == []
+    assert (roster.done, roster.outcome) == (True, 3)
+
+
+def test_a_herald_speaks_for_a_ventilator_that_could_not_begin() -> None:
+    roster = started(HERALDED)
+    assert ends(roster, 7, ventilator=2) == []
+    assert roster.tick(7) == [Spawn("herald")]
+    assert ends(roster, 8, w1=0, w2=0, herald=0, sink=143) == []
+    assert (roster.done, roster.outcome) == (True, 2)
+
+
+def test_no_herald_is_needed_where_all_goes_well() -> None:
+    roster = started(HERALDED)
+    assert ends(roster, 7, ventilator=0, w1=0, w2=0, sink=0) == []
+    assert (roster.done, roster.outcome) == (True, 0)
+
+
+def test_a_run_does_not_wait_for_a_herald_whom_nobody_hears() -> None:
+    roster = started(HERALDED)
+    ends(roster, 7, ventilator=-SIGKILL)
+    roster.tick(7)
+    assert ends(roster, 8, herald=3) == []
+    assert roster.tick(12)[0] == Say("sink, worker-1, worker-2 did not end in time: SIGTERM")

@@ -6,49 +6,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.settings import GIB, KIB, MIB, Settings, port_range, seconds, settings_from, size
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("512", 512),
-        ("64k", 64 * KIB),
-        ("1M", MIB),
-        ("1.5m", 3 * MIB // 2),
-        ("10G", 10 * GIB),
-        ("2KiB", 2048),
-        ("7b", 7),
-    ],
-)
-def test_sizes_are_powers_of_1024(text: str, expected: int) -> None:
-    assert size(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "M", "1X", "-1M", "1 M", "0x10", "1e9", "nan", "٣"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size like"):
-        size(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("2", 2), ("0.5", 0.5), ("300ms", 0.3), ("10m", 600), ("1h", 3600), ("1d", 86400)]
-)
-def test_times_are_seconds(text: str, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("text", ["", "soon", "inf", "nan", "-1", "1y"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a time like"):
-        seconds(text)
-
-
-def test_port_ranges_are_checked() -> None:
-    assert port_range("20000-29999") == (20000, 29999)
-    for wrong in ("20000", "0-5", "30-20", "1-65536", "a-b"):
-        with pytest.raises(ValueError, match=wrong):
-            port_range(wrong)
+from pipeline.halt import Halt
+from pipeline.kinds import MIB, Timeout
+from pipeline.settings import Settings, settings_from
 
 
 def test_what_was_typed_becomes_typed_values() -> None:
@@ -62,6 +22,10 @@ def test_what_was_typed_becomes_typed_values() -> None:
             "files": ["a", "b"],
             "zero": True,
             "verbose": 2,
+            "timeout": "150%",
+            "halt": "soon,fail=3",
+            "durability": "disk",
+            "retries": "0",
         }
     )
     assert settings == Settings(
@@ -73,6 +37,10 @@ def test_what_was_typed_becomes_typed_values() -> None:
         files=("a", "b"),
         zero=True,
         verbose=2,
+        timeout=Timeout(times=1.5),
+        halt=Halt("soon", "fail", 3),
+        durability="disk",
+        retries=0,
     )
 
 
@@ -87,6 +55,9 @@ def test_what_was_not_typed_keeps_its_default() -> None:
         ({"window": "big"}, "--window: 'big' is not a size"),
         ({"liveness": "long"}, "--liveness: 'long' is not a time"),
         ({"lane_ports": "5-1"}, "--lane-ports: '5-1' is not a range of ports"),
+        ({"timeout": "0"}, "--timeout: it must be more than 0"),
+        ({"halt": "later"}, "--halt: 'later' is not like now,fail=1"),
+        ({"durability": "ram"}, "--durability: 'ram' is neither process nor disk"),
     ],
 )
 def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], named: str) -> None:
@@ -111,11 +82,42 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("work", {"call": "a:b", "init": "b:"}, "--init wants MODULE:FUNCTION"),
         ("run", {"command": ("x",), "files": ("a",), "arguments": ()}, "not from both"),
         ("ventilate", {"block": 10, "arguments": ("a",)}, "--block cuts files or stdin"),
+        ("ventilate", {"from_failed": True, "arguments": ("a",)}, "from files or stdin: leave out :::, --block and -0"),
+        ("ventilate", {"from_failed": True, "block": 10}, "--from-failed reads what --failed wrote"),
+        ("ventilate", {"from_failed": True, "zero": True}, "--from-failed reads what --failed wrote"),
+        ("ventilate", {"spool": "d", "no_spool": True}, "--spool and --no-spool exclude each other"),
+        ("ventilate", {"max_task": 0}, "--max-task-bytes must be at least 1, not 0"),
+        ("work", {"command": ("x",), "term_grace": -1.0}, "--term-grace must be at least 0, not -1"),
+        ("sink", {"retries": -1}, "--retries must be at least 0, not -1"),
+        ("sink", {"crash_limit": 0}, "--crash-limit must be at least 1, not 0"),
+        ("run", {"command": ("x",), "resume": True, "restart": True}, "--resume goes on .* --restart forgets it"),
+        ("sink", {"output": "o", "resume_failed": True, "restart": True}, "--resume-failed goes on .* give one"),
+        ("run", {"command": ("x",), "resume": True}, "--resume needs a journal: give -o FILE, or --journal FILE"),
+        ("sink", {"resume_failed": True}, "--resume-failed needs a journal"),
+        ("sink", {"durability": "disk"}, "--durability disk needs a journal"),
+        ("sink", {"output": "o", "failed": "o"}, "-o and --failed both write o: give each a file of its own"),
+        ("sink", {"failed": "o", "journal": "o"}, "--failed and --journal both write o"),
+        ("journal", {}, "FILE is missing: give a journal, like results.txt.journal"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(command: str, given: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         Settings(**given).validate(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("run", {"command": ("x",), "output": "o", "resume": True, "resume_failed": True, "durability": "disk"}),
+        ("run", {"command": ("x",), "journal": "j", "resume": True}),
+        ("run", {"command": ("x",), "restart": True}),
+        ("sink", {"output": "o", "failed": "f", "journal": "j"}),
+        ("ventilate", {"from_failed": True, "files": ("f",)}),
+        ("journal", {"journal": "o.journal"}),
+    ],
+)
+def test_what_makes_sense_together_is_taken(command: str, given: dict[str, Any]) -> None:
+    Settings(**given).validate(command)
 
 
 @pytest.mark.parametrize("command", ["ventilate", "sink", "kill", "top"])

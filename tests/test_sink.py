@@ -7,9 +7,14 @@ from dataclasses import replace
 import pytest
 
 from pipeline import errors
-from pipeline.errands import Durable, Entry, Fetch, Keep, Kept, Spilled, Write, Written
-from pipeline.messages import Ack, Again, Bye, Kill, Note, Pulse, Result, Run, Status, Stop
+from pipeline.attempts import Retrying
+from pipeline.errands import Differs, Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
+from pipeline.halt import halt_of
+from pipeline.ledger import Ledger
+from pipeline.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
 from pipeline.notices import Missing
+from pipeline.parts import Again, Note, Retry, Tried
 from pipeline.sink import Order, Sink
 from pipeline.station import VENTILATOR as NAME
 from pipeline.station import Port, Send
@@ -22,10 +27,20 @@ PULSE = Pulse(
     worker="ann", number=3, run="r", digest="d", command="wc", slots=1, lane=1, seen=0, allowed=1, holding=(),
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
+COMMANDED = Commanded("d", "wc")
 
 
-def result(first: int, *, failed: bool = False) -> Result:
-    return Result("r", "ann", first, 1, b"x", b"\1\0\0\0", b"", (Note(first, "exit", 1, ""),) if failed else ())
+def result(first: int, *, failed: bool = False, tries: int = 0) -> Result:
+    notes = (Note(first, "exit", 1, ""),) if failed else ()
+    return Result("r", "ann", first, 1, b"x", b"\1\0\0\0", b"", notes, tries)
+
+
+def settled(low: int, high: int, *, failed: bool = False, spilled: bool = False, size: int = 0) -> Settled:
+    return Settled(((low, high),), ((low, high),) if failed else (), spilled, (size,) if size else ())
+
+
+def entry(number: int, *facts: Fact) -> list[Send]:
+    return [Send(Port.JOURNAL, Entry(number, facts))]
 
 
 def control(*words: Ack | Kill | Status) -> list[Send]:
@@ -36,38 +51,46 @@ def said(status: Status) -> list[Send]:
     return [Send(Port.CONTROL, status), Send(Port.TOLD, status)]
 
 
-def fresh(*, keep_order: bool = False, patience: float = 600.0) -> Sink:
-    ours = Sink(Order(keep_order=keep_order, patience=patience), "one", 100, 0.0)
-    assert ours.tick(0.0) == [*said(STATUS), *control(NONE)]
+def fresh(order: Order = Order()) -> Sink:  # noqa: B008 (frozen)
+    ours = Sink(order, "one", 100, 0.0)
+    assert ours.tick(0.0) == [*said(STATUS), *control(replace(NONE, read=0 if order.journal else -1))]
     return ours
 
 
-def fed(*, keep_order: bool = False, patience: float = 600.0) -> Sink:
+def fed(order: Order = Order()) -> Sink:  # noqa: B008 (frozen)
     """It knows its run, and has said so, at 0.1."""
-    ours = fresh(keep_order=keep_order, patience=patience)
+    ours = fresh(order)
+    assert ours.receive(RUN, 0.1) == entry(1, Began("r", "print"))
+    assert ours.receive(Durable(1), 0.1) == []
     assert ours.receive(RUN, 0.1) == []
     assert ours.deadline == 0.1
-    assert ours.tick(0.1) == control(ACK)
+    assert ours.tick(0.1) == control(replace(ACK, read=0 if order.journal else -1))
     return ours
 
 
 def safe(ours: Sink, number: int, now: float) -> None:
     """Output and journal have all up to this number."""
-    sends = ours.receive(Written(number), now)
-    for send in sends:
+    for send in ours.receive(Written(number), now):
         assert isinstance(send.message, Entry)
-        assert ours.receive(Durable(send.message.number), now) == []
+        ours.receive(Durable(send.message.number), now)
+
+
+def test_a_run_has_a_name_when_the_journal_knows_it() -> None:
+    ours = fresh()
+    assert ours.receive(RUN, 0.1) == entry(1, Began("r", "print"))
+    assert ours.receive(replace(RUN, number=2), 0.2) == []
+    assert ours.tick(0.2) == control(replace(NONE, number=102, heard=2))
+    ours.receive(Durable(1), 0.3)
+    assert ours.tick(0.3) == control(replace(ACK, number=103, heard=2))
 
 
 def test_a_result_is_written_journaled_and_only_then_acked() -> None:
     ours = fed()
     assert ours.receive(result(0, failed=True), 0.2) == [Send(Port.OUTPUT, Write(1, result(0, failed=True)))]
     assert ours.receive(result(0), 0.2) == []
-    assert ours.receive(Written(1), 0.3) == [
-        Send(Port.JOURNAL, Entry(1, "r", "print", ((0, 1),), spilled=False, failed=1, total=-1))
-    ]
+    assert ours.receive(Written(1, "", (7,)), 0.3) == entry(2, settled(0, 1, failed=True, size=7))
     assert ours.deadline == 1.0
-    assert ours.receive(Durable(1), 0.4) == []
+    assert ours.receive(Durable(2), 0.4) == []
     assert ours.tick(ours.deadline) == control(replace(ACK, number=103, low=1, failed=1))
 
 
@@ -83,19 +106,54 @@ def test_the_first_run_is_the_one() -> None:
     assert ours.tick(0.2) == control(replace(ACK, number=103, heard=7))
 
 
+def test_a_failed_task_is_retried_when_the_journal_knows_and_its_last_try_is_written() -> None:
+    ours = fed(Order(retrying=Retrying(retries=1)))
+    assert ours.receive(result(0, failed=True), 0.2) == entry(2, Tried(0, 1, 1))
+    assert ours.tick(0.2) == []
+    ours.receive(Durable(2), 0.3)
+    assert ours.tick(0.3) == control(replace(ACK, number=103, retries=(Retry(0, 1, 1, 0.0),)))
+    last = result(0, failed=True, tries=1)
+    assert ours.receive(last, 0.4) == [Send(Port.OUTPUT, Write(1, last))]
+    assert ours.receive(Written(1), 0.5) == entry(3, settled(0, 1, failed=True))
+    ours.receive(Durable(3), 0.5)
+    assert ours.tick(0.5) == control(replace(ACK, number=104, low=1, failed=1))
+
+
+def test_the_first_workers_command_is_the_runs_and_journaled_once() -> None:
+    ours = fed()
+    assert ours.receive(replace(PULSE, run="x"), 0.2) == []
+    assert ours.receive(PULSE, 0.2) == entry(2, COMMANDED)
+    assert ours.receive(replace(PULSE, worker="bob", digest="e"), 0.2) == []
+    ours.receive(Durable(2), 0.3)
+    assert ours.receive(replace(PULSE, worker="cid", digest="f"), 0.3) == []
+    assert ours.tick(0.3) == control(replace(ACK, number=103, digest="d", command="wc"))
+
+
+def test_with_a_journal_a_result_is_taken_when_its_task_has_been_told_of() -> None:
+    ours = fed(Order(journal=True))
+    assert ours.receive(result(0), 0.2) == []
+    assert ours.receive(Read("r", "v", 0, 0, 1, b"marks"), 0.3) == entry(2, Marked(0, 1, b"marks"))
+    assert ours.receive(result(0), 0.3) == [Send(Port.OUTPUT, Write(1, result(0)))]
+    ours.receive(Durable(2), 0.4)
+    assert ours.tick(0.4) == control(replace(ACK, number=103, reader="v", read=1))
+
+
 def test_all_is_said_again_at_each_interval() -> None:
     ours = fed()
     ours.receive(PULSE, 0.2)
+    ours.receive(Durable(2), 0.2)
     ours.tick(0.2)
     (status, told, ack) = ours.tick(1.0)
     assert isinstance(told.message, Status)
     assert [member.worker for member in told.message.members] == ["ann"]
-    assert (status.message, ack) == (told.message, control(replace(ACK, number=103))[0])
+    assert (status.message, ack) == (
+        told.message, control(replace(ACK, number=104, digest="d", command="wc"))[0],
+    )  # fmt: skip
 
 
 def test_what_a_pulse_has_finished_and_never_came_is_asked_for() -> None:
     ours = fed()
-    assert ours.receive(replace(PULSE, finished=((4, 5),)), 0.2) == []
+    ours.receive(replace(PULSE, finished=((4, 5),)), 0.2)
     assert ours.tick(0.2) == control(replace(ACK, number=103, again=(Again("ann", 3, ((4, 5),)),)))
 
 
@@ -105,14 +163,14 @@ def test_when_all_is_safe_it_says_kill_and_goes_when_everybody_has() -> None:
     ours.receive(result(0), 0.2)
     safe(ours, 1, 0.3)
     ours.tick(0.3)
-    assert ours.receive(replace(RUN, number=2, state="ended", total=1), 0.4) == [
-        Send(Port.JOURNAL, Entry(2, "r", "print", (), spilled=False, failed=0, total=1))
-    ]
-    assert Kill("r", "done", "", 0) not in [send.message for send in ours.tick(0.4)]
-    ours.receive(Durable(2), 0.5)
-    assert control(Kill("r", "done", "", 0))[0] in ours.tick(0.5)
+    assert ours.receive(replace(RUN, number=2, state="ended", total=1), 0.4) == entry(4, Ended(1, ""))
+    kill = control(Kill("r", "done", "", errors.OK))[0]
+    assert kill not in ours.tick(0.4)
+    ours.receive(Durable(4), 0.5)
+    assert ours.deadline == 0.0
+    assert kill in ours.tick(0.5)
     ours.receive(Bye("ann", ""), 0.6)
-    assert control(Kill("r", "done", "", 0))[0] in ours.tick(1.0)  # repeated: the ventilator is still there
+    assert kill in ours.tick(1.0)  # repeated: the ventilator is still there
     ours.receive(Bye(NAME, ""), 1.1)
     assert not ours.done
     assert ours.tick(1.1) == said(Status("r", "done", 1, 0, 1, -1, (), ()))
@@ -123,6 +181,8 @@ def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness() -> None:
     ours = fed()
     ours.receive(PULSE, 0.5)
     ours.receive(Stop("now", "^C"), 0.5)
+    ours.receive(Durable(3), 0.5)
+    ours.tick(0.5)
     ours.receive(Bye(NAME, ""), 0.6)
     ours.tick(10.5)
     assert not ours.done
@@ -130,25 +190,28 @@ def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness() -> None:
     assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)
 
 
-def test_in_order_a_result_ahead_of_its_turn_is_settled_when_it_is_kept() -> None:
-    ours = fed(keep_order=True)
+def test_in_order_a_result_ahead_of_its_turn_is_settled_when_it_is_kept_and_forgotten_when_it_is_written() -> None:
+    ours = fed(Order(keep_order=True))
     assert ours.receive(result(1), 0.2) == [Send(Port.SPILL, Keep(1, result(1)))]
-    assert ours.receive(Spilled(1), 0.2) == [
-        Send(Port.JOURNAL, Entry(1, "r", "print", ((1, 2),), spilled=True, failed=0, total=-1))
-    ]
-    ours.receive(Durable(1), 0.2)
+    assert ours.receive(Spilled(1), 0.2) == entry(2, settled(1, 2, spilled=True))
+    ours.receive(Durable(2), 0.2)
     assert ours.tick(0.2) == control(replace(ACK, number=103, ranges=((1, 2),)))
     assert ours.receive(result(0), 0.3) == [Send(Port.OUTPUT, Write(2, result(0))), Send(Port.SPILL, Fetch(1))]
     assert ours.receive(Kept(result(1)), 0.3) == [Send(Port.OUTPUT, Write(3, result(1)))]
+    assert ours.receive(Written(3, "", (2,)), 0.4) == entry(3, settled(0, 2, size=2))
+    assert ours.receive(Durable(3), 0.4) == [Send(Port.SPILL, Forget(2))]
 
 
 @pytest.mark.parametrize(
     ("failure", "outcome"), [("disk full", errors.INCOMPLETE), (errors.CLOSED, errors.STDOUT_CLOSED)]
 )
-def test_an_output_that_fails_ends_the_run_now(failure: str, outcome: int) -> None:
+@pytest.mark.parametrize("edge", [Written, Spilled, Durable])
+def test_an_edge_that_fails_ends_the_run_now(
+    edge: type[Written | Spilled | Durable], failure: str, outcome: int
+) -> None:
     ours = fed()
     ours.receive(result(0), 0.2)
-    assert ours.receive(Written(0, failure), 0.3) == control(Kill("r", "now", failure, 0))
+    assert ours.receive(edge(0, failure), 0.3) == control(Kill("r", "now", failure, outcome))
     assert ours.receive(result(1), 0.3) == []
     ours.receive(Bye(NAME, ""), 0.4)
     ours.tick(0.4)
@@ -157,30 +220,66 @@ def test_an_output_that_fails_ends_the_run_now(failure: str, outcome: int) -> No
 
 def test_somebody_may_end_it_and_harder() -> None:
     ours = fed()
-    assert ours.receive(Stop("soon", "pipe kill"), 0.2) == control(Kill("r", "soon", "pipe kill", 0))
+    assert ours.receive(Stop("soon", "pipe kill"), 0.2) == entry(2, Killed("soon", "pipe kill", errors.INCOMPLETE))
     assert ours.receive(Stop("soon", "pipe kill"), 0.3) == []
-    assert ours.receive(Stop("now", "^C"), 0.4) == control(Kill("r", "now", "^C", 0))
+    ours.receive(Durable(2), 0.3)
+    assert ours.deadline == 0.0
+    assert control(Kill("r", "soon", "pipe kill", errors.INCOMPLETE))[0] in ours.tick(0.3)
+    assert ours.receive(Stop("now", "^C"), 0.4) == entry(3, Killed("now", "^C", errors.INTERRUPTED))
+    ours.receive(Durable(3), 0.5)
+    assert control(Kill("r", "now", "^C", errors.INTERRUPTED))[0] in ours.tick(0.5)
+
+
+def test_a_stuck_journal_holds_an_end_back_for_an_interval_and_wakes_it() -> None:
+    ours = fed()
+    ours.tick(1.0)
+    ours.receive(Stop("soon", "^C"), 1.5)
+    ours.tick(2.0)
+    assert ours.deadline == 2.5
+    assert control(Kill("r", "soon", "^C", errors.INTERRUPTED))[0] in ours.tick(2.5)
+
+
+def test_a_run_is_halted_when_enough_has_failed() -> None:
+    ours = fed(Order(halt=halt_of("now,fail=1")))
+    ours.receive(result(0, failed=True), 0.2)
+    ours.receive(Written(1), 0.2)
+    assert ours.receive(Durable(2), 0.3) == entry(3, Killed("now", "--halt now,fail=1", errors.TASKS_FAILED))
+
+
+def test_an_input_that_is_another_ends_it_at_once_naming_the_task() -> None:
+    for word in (Differs(0, 1), replace(RUN, state="ended", total=0)):
+        ours = fed()
+        ours.receive(result(0), 0.2)
+        safe(ours, 1, 0.2)
+        (kill,) = ours.receive(word, 0.3)
+        assert isinstance(kill.message, Kill)
+        assert (kill.message.mode, kill.message.code) == ("now", errors.USAGE)
+        assert "task 1 differs" in kill.message.reason
 
 
 def test_a_ventilator_that_gives_up_ends_it() -> None:
-    ours = fed()
-    assert ours.receive(replace(RUN, state="stopped", reason="no worker came back"), 0.2) == control(
-        Kill("r", "soon", "no worker came back", 0)
+    reason = "no worker came back"
+    assert fed().receive(replace(RUN, state="stopped", reason=reason), 0.2) == entry(
+        2, Killed("soon", reason, errors.INCOMPLETE)
     )
 
 
 def test_a_ventilator_that_never_comes_is_told_of_and_one_that_was_there_not_waited_for_for_ever() -> None:
     assert Send(Port.TOLD, Missing("ventilator")) in fresh().tick(2.0)
-    ours = fed(patience=30.0)
+    ours = fed(Order(patience=30.0))
     assert Send(Port.TOLD, Missing("ventilator")) in ours.tick(3.1)
-    assert control(Kill("r", "soon", "the ventilator did not come back", 0))[0] in ours.tick(30.2)
+    killed = Killed("soon", "the ventilator did not come back", errors.INCOMPLETE)
+    assert entry(2, killed)[0] in ours.tick(30.2)
 
 
 def test_at_an_early_end_what_stands_behind_a_gap_is_written_before_it_goes() -> None:
-    ours = fed(keep_order=True)
+    ours = fed(Order(keep_order=True))
     ours.receive(result(2), 0.2)
     ours.receive(Spilled(1), 0.2)
     ours.receive(Stop("soon", "^C"), 0.3)
+    ours.receive(Durable(3), 0.3)
+    ours.receive(Bye(NAME, ""), 0.3)
+    ours.tick(0.3)
     ours.receive(Bye(NAME, ""), 0.4)
     assert Send(Port.SPILL, Fetch(2)) in ours.tick(0.4)
     assert ours.receive(Kept(result(2)), 0.5) == [Send(Port.OUTPUT, Write(2, result(2)))]
@@ -189,3 +288,52 @@ def test_at_an_early_end_what_stands_behind_a_gap_is_written_before_it_goes() ->
     ours.receive(Written(2), 0.6)
     ours.tick(0.6)
     assert ours.done
+
+
+# --- the next life
+
+
+FACTS: list[Fact] = [
+    Began("r", "print"), COMMANDED, Marked(0, 9, b""), settled(0, 3, size=3), Tried(3, 4, 1),
+    settled(4, 6, spilled=True, size=3),
+]  # fmt: skip
+
+
+def next_life(*facts: Fact, retries: int = 1) -> Sink:
+    order = Order(keep_order=True, journal=True, retrying=Retrying(retries=retries))
+    return Sink(order, "two", 200, 10.0, Ledger([*FACTS, *facts]), kept=2)
+
+
+def test_it_goes_on_where_the_one_before_it_was() -> None:
+    ours = next_life()
+    assert ours.tick(10.0)[-1:] == control(
+        Ack(
+            "r", -1, "print", "two", 201, 3, ((4, 6),), 0, -1, full=False, again=(),
+            retries=(Retry(3, 4, 1, 0.0),), read=0, digest="d", command="wc",
+        )
+    )  # fmt: skip
+    assert ours.receive(result(1), 10.1) == []
+    assert ours.receive(PULSE, 10.1) == []
+    last = result(3, tries=1)
+    assert ours.receive(last, 10.2) == [Send(Port.OUTPUT, Write(1, last)), Send(Port.SPILL, Fetch(4))]
+
+
+def test_what_the_one_before_it_had_to_say_last_is_said() -> None:
+    done, ended = Ended(6, ""), settled(3, 6, size=6)
+    assert control(Kill("r", "done", "", errors.OK))[0] in next_life(ended, done).tick(10.0)
+    killed = Killed("soon", "^C", errors.INTERRUPTED)
+    assert control(Kill("r", "soon", "^C", errors.INTERRUPTED))[0] in next_life(killed).tick(10.0)
+    assert not [send for send in next_life(killed, Left()).tick(10.0) if isinstance(send.message, Kill)]
+
+
+def test_with_a_journal_it_leaves_word_that_the_run_goes_on() -> None:
+    ours = next_life()
+    ours.receive(Stop("soon", "^C"), 10.1)
+    ours.receive(Durable(1), 10.1)
+    ours.tick(10.1)
+    ours.receive(Bye(NAME, ""), 10.2)
+    assert entry(2, Left())[0] in ours.tick(10.2)
+    assert not ours.done
+    ours.receive(Durable(2), 10.3)
+    ours.tick(10.3)
+    assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)

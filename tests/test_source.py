@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -12,10 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from pipeline.errands import End, Records, Want
+from pipeline.errands import End, Forget, Records, Want
 from pipeline.errors import USAGE, UsageError
-from pipeline.messages import Recipe
-from pipeline.source import BLOCK, Source
+from pipeline.infiles import BLOCK
+from pipeline.inputs import same_input
+from pipeline.letters import letter
+from pipeline.messages import Result
+from pipeline.notices import Stuck
+from pipeline.parts import Note, Recipe
+from pipeline.source import Source
+from pipeline.spool import Spool
 from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
@@ -37,8 +44,9 @@ def wait(source: Source, patience: float = 5.0) -> Message:
     while time.monotonic() < limit:
         if found := source.receive():
             (answer,) = found
+            spool = source._spool
             assert source.deadline == NEVER
-            assert source.files() == []
+            assert source.files() == ([spool.fd] if spool and spool.listens else [])
             return answer
         if source.deadline == NEVER:
             poller = zmq.Poller()
@@ -322,24 +330,34 @@ def test_the_fingerprint_tells_inputs_apart(tmp_path: Path) -> None:
             (LINES, [], [], None),
         ]
     ]
-    assert len(set(prints)) == len(prints)
+    prints.append(Source.of_letters([str(path)]).fingerprint)
+    assert len({name for name, _, _ in (each.partition(":") for each in prints)}) == len(prints)
     again = Source(LINES, [os.path.relpath(path)], None, None)
     assert again.fingerprint == prints[0]
+    assert Source(LINES, (), ["a", "b"], None).fingerprint == prints[4]
+
+
+def test_a_file_that_was_written_to_has_its_name_still_but_another_state(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\nb\n")
+    before = Source(LINES, [str(path)], None, None).fingerprint
     path.write_bytes(b"a\nb\nc\n")
-    assert Source(LINES, [str(path)], None, None).fingerprint != prints[0]
+    after = Source(LINES, [str(path)], None, None).fingerprint
+    assert same_input(before, after, verified=True)
+    assert not same_input(before, after, verified=False)
 
 
 def test_a_pipe_is_never_the_same_again_but_a_redirected_file_is(tmp_path: Path, pipe: tuple[int, int]) -> None:
     source = Source(LINES, [], None, None, pipe[0])
     assert source.fingerprint == source.fingerprint
-    assert source.fingerprint != Source(LINES, [], None, None, pipe[0]).fingerprint
+    assert not same_input(source.fingerprint, Source(LINES, [], None, None, pipe[0]).fingerprint, verified=True)
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\n")
     with path.open("rb") as one, path.open("rb") as two:
         same = Source(LINES, [], None, None, one.fileno()).fingerprint
         assert same == Source(LINES, [], None, None, two.fileno()).fingerprint
         two.seek(2)
-        assert same != Source(LINES, [], None, None, two.fileno()).fingerprint
+        assert not same_input(same, Source(LINES, [], None, None, two.fileno()).fingerprint, verified=True)
 
 
 def test_close_leaves_stdin_open_and_may_come_twice(pipe: tuple[int, int]) -> None:
@@ -352,3 +370,218 @@ def test_close_leaves_stdin_open_and_may_come_twice(pipe: tuple[int, int]) -> No
     assert source.files() == []
     os.write(writing, b"x")
     assert os.read(reading, 1) == b"x"
+
+
+def spooled(folder: Path, stdin: int, block: int | None = None) -> Source:
+    """Stdin by way of small segments."""
+    return Source(LINES, [], None, block, stdin, Spool(str(folder / "spool"), stdin, each=1000))
+
+
+def test_a_spool_gives_what_is_there_without_waiting(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = spooled(tmp_path, reading)
+    os.write(writing, b"a\n")
+    assert source.receive() == []
+    assert ask(source) == Records(0, 1, b"a\n")
+    source.send(Port.SOURCE, Want(1000))
+    assert source.receive() == []
+    assert (source.files(), source.deadline) == ([reading], NEVER)
+    os.write(writing, b"b\nc")
+    assert wait(source) == Records(1, 1, b"b\n")
+    os.close(writing)
+    assert ask(source) == Records(2, 1, b"c\n")
+    assert ask(source) == ask(source) == End(3)
+
+
+def test_a_spool_takes_in_what_stdin_has_ahead_of_any_want_but_the_first(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    source = spooled(tmp_path, reading)
+    os.write(writing, b"a\nb\n")
+    assert source.receive() == []
+    assert source.files() == []
+    assert ask(source, 2) == Records(0, 1, b"a\n")
+    os.write(writing, b"c\n" * 2000)
+    os.close(writing)
+    while source.files():
+        assert source.receive() == []
+    assert source.deadline == NEVER
+    source.close()
+    with open("/dev/null") as nothing:  # the next one needs no stdin
+        found, end = everything(spooled(tmp_path, nothing.fileno()))
+    assert b"".join(each.body for each in found) == b"a\nb\n" + b"c\n" * 2000
+    assert end == End(2002)
+
+
+def test_a_disk_that_is_full_ahead_of_the_reading_is_waited_for_and_what_is_there_goes_out(
+    tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = spooled(tmp_path, pipe[0])
+    os.write(pipe[1], b"a\n" * 10)
+    assert ask(source, 2) == Records(0, 1, b"a\n")
+    os.write(pipe[1], b"b\n")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "splice", full)
+        (told,) = source.receive()
+        assert isinstance(told, Stuck)
+        assert source.files() == []
+        assert time.monotonic() < source.deadline < NEVER
+        source.send(Port.SOURCE, Want(100))
+        assert source.receive() == [Records(1, 9, b"a\n" * 9)]
+    assert source.receive() == [Stuck("")]
+    assert ask(source) == Records(10, 1, b"b\n")
+
+
+@pytest.mark.parametrize("block", [None, 300])
+def test_the_next_ventilator_reads_from_the_first_segment_that_is_left(
+    tmp_path: Path, pipe: tuple[int, int], block: int | None
+) -> None:
+    reading, writing = pipe
+    whole = b"".join(b"%d\n" % number for number in range(2000))
+    os.write(writing, whole)
+    source = spooled(tmp_path, reading, block)
+    name, found, below = source.fingerprint, b"", 0
+    while len(found) < len(whole) - 1000:
+        answer = ask(source, 100)
+        assert isinstance(answer, Records)
+        found, below = found + answer.body, answer.first
+    source.send(Port.SOURCE, Forget(below))
+    source.close()
+    os.close(writing)
+    source = spooled(tmp_path, reading, block)
+    assert source.fingerprint == name
+    first = ask(source, 100)
+    assert isinstance(first, Records)
+    text, number = first.body, first.first + first.count
+    while isinstance(answer := ask(source, 100), Records):
+        assert answer.first == number
+        text, number = text + answer.body, number + answer.count
+    assert answer == End(number)
+    assert whole.endswith(text)
+    assert first.first > (0 if block else 1000)
+    if block is None:
+        assert text.startswith(b"%d\n" % first.first)
+        assert number == 2000
+    else:
+        assert len(whole) - len(text) > 5 * 1000
+
+
+def test_what_an_edge_spools_is_not_forgotten_while_other_files_count_too(
+    tmp_path: Path, pipe: tuple[int, int]
+) -> None:
+    """The numbers of its records depend on files that are read again from their beginnings."""
+    (tmp_path / "before").write_bytes(b"x\n")
+    files = [str(tmp_path / "before"), "-", "-"]
+    os.write(pipe[1], b"a\n" * 2000)
+    os.close(pipe[1])
+    for _ in range(2):
+        source = Source(LINES, files, None, None, pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+        assert everything(source)[1] == End(2001)
+        source.send(Port.SOURCE, Forget(2001))
+        source.close()
+
+
+def test_a_full_disk_is_told_of_once_and_when_it_is_over(
+    tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = spooled(tmp_path, pipe[0])
+    os.write(pipe[1], b"a\n")
+    source.send(Port.SOURCE, Want(100))
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "splice", full)
+        (told,) = source.receive()
+        assert isinstance(told, Stuck)
+        assert str(tmp_path / "spool") in told.reason
+        assert source.receive() == []
+        assert time.monotonic() < source.deadline < NEVER
+        assert source.files() == []
+    assert source.receive() == [Stuck(""), Records(0, 1, b"a\n")]
+
+
+TASKS = [b"plain", b"two\nlines", b"", b"\xff\xfe", b"caf\xc3\xa9", b" "]
+
+
+def lettered(tasks: list[bytes]) -> bytes:
+    """As --failed writes them."""
+    note = Note(0, "exit", 1, "exit code 1")
+    return b"".join(letter(Result("run", "worker", 0, 1, b"", b"", b"", (note,)), note, task) for task in tasks)
+
+
+@pytest.mark.parametrize("size", [1, 300, 1 << 20])
+def test_dead_letters_are_tasks_again(tmp_path: Path, size: int) -> None:
+    (tmp_path / "one").write_bytes(lettered(TASKS))
+    (tmp_path / "two").write_bytes(lettered(TASKS)[:-1])
+    source = Source.of_letters([str(tmp_path / "one"), str(tmp_path / "two")])
+    assert source.recipe == Recipe(zero=True)
+    found, end = everything(source, size)
+    assert b"".join(records.body for records in found) == b"".join(task + b"\0" for task in TASKS * 2)
+    assert end == End(12)
+
+
+def test_dead_letters_come_from_a_spool_too(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], lettered([b"task %d" % number for number in range(100)]))
+    os.close(pipe[1])
+    source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    last = b""
+    while isinstance(answer := ask(source, 500), Records) and answer.first < 50:
+        last = answer.body
+    assert last.startswith(b"task ")
+    source.send(Port.SOURCE, Forget(50))
+    source.close()
+    source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    answer = ask(source, 500)
+    assert isinstance(answer, Records)
+    assert 0 < answer.first <= 50
+    assert answer.body.startswith(b"task %d\0" % answer.first)
+
+
+@pytest.mark.parametrize("broken", [b"plain\n", b"\n", b"[1]\n", lettered([b"a\0b"])])
+def test_a_broken_letter_is_named_and_ends_the_reading(tmp_path: Path, broken: bytes) -> None:
+    (tmp_path / "good").write_bytes(lettered(TASKS))
+    (tmp_path / "bad").write_bytes(lettered(TASKS[:2]) + broken + lettered(TASKS))
+    names = [str(tmp_path / "good"), str(tmp_path / "bad"), str(tmp_path / "good")]
+    for size in (1, 1 << 20):
+        found, end = everything(Source.of_letters(names), size)
+        assert sum(records.count for records in found) == end.total == 8
+        assert end.reason.startswith(f"{tmp_path / 'bad'}, line 3 ")
+        assert ("NUL byte" if broken.startswith(b"{") else "is no letter of --failed: ") in end.reason
+    assert everything(Source.of_letters([names[1]]))[1].reason == end.reason
+
+
+def test_a_broken_letter_in_a_spool_is_found_again(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], lettered([b"a"] * 30) + b"broken\n" + lettered([b"a"] * 30))
+    os.close(pipe[1])
+    for _ in range(2):
+        source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=100))
+        while isinstance(answer := ask(source, 500), Records):
+            pass
+        assert isinstance(answer, End)
+        assert (answer.total, answer.reason[:14]) == (30, "stdin, line 31")
+        source.send(Port.SOURCE, Forget(30))
+        source.close()
+
+
+def test_the_spool_stays_ours_to_the_end_of_the_run(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], b"a\n" * 1000)
+    os.close(pipe[1])
+    spool = Spool(str(tmp_path / "spool"), pipe[0], each=1000)
+    source = Source(LINES, [], None, None, pipe[0], spool)
+    assert everything(source)[1] == End(1000)
+    spool.remove()
+    source.close()
+    assert not (tmp_path / "spool").exists()
+
+
+def test_the_same_letters_twice_are_counted_anew(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"none\n")
+    (tmp_path / "good").write_bytes(lettered([b"a"]))
+    found, end = everything(Source.of_letters([str(tmp_path / "good")] * 2 + [str(tmp_path / "bad")]))
+    assert [records.body for records in found] == [b"a\0", b"a\0"]
+    assert end.reason.startswith(f"{tmp_path / 'bad'}, line 1 ")

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
+import time
 import tracemalloc
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from kernels import Faulty
 
-from pipeline import spill as module
-from pipeline.errands import Fetch, Keep, Kept, Spilled
-from pipeline.errors import StationError
-from pipeline.messages import Note, Result
-from pipeline.spill import GROUP, MEMORY, OVERHEAD, Spill
-from pipeline.station import NEVER, Port
+from pipeline import hoard, shelf
+from pipeline import kernel as kernels
+from pipeline.errands import Fetch, Forget, Keep, Kept, Spilled
+from pipeline.errors import StationError, UsageError
+from pipeline.hoard import GROUP, MEMORY, OVERHEAD
+from pipeline.messages import Result
+from pipeline.notices import Stuck
+from pipeline.parts import Note
+from pipeline.ranges import RangeSet
+from pipeline.results import cut_result
+from pipeline.spill import Spill
+from pipeline.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +96,8 @@ def test_spilled_is_said_once_for_all_kept(tmp_path: Path) -> None:
 
 def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path))
-    notes = (Note(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc"), Note(9, "signal", 11, ""))
-    kept = result(8, [os.urandom(MEMORY), b"", b"tail"], b"errors\xff", notes)
+    notes = (Note(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc", "tail\n", 2), Note(9, "signal", 11, ""))
+    kept = replace(result(8, [os.urandom(MEMORY), b"", b"tail"], b"errors\xff", notes), tries=3, records=b"a\xff")
     keep(spill, 1, kept)
     assert open_files(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
@@ -99,9 +110,9 @@ def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
 def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many results, shuffled within a window, drained now and then up to the first gap."""
     rng = random.Random(seed)
-    monkeypatch.setattr(module, "MEMORY", rng.choice([0, 20_000, 200_000]))
-    monkeypatch.setattr(module, "SEGMENT", rng.choice([1, 50_000]))
-    monkeypatch.setattr(module, "GROUP", rng.choice([1, 3000, GROUP]))
+    monkeypatch.setattr(hoard, "MEMORY", rng.choice([0, 20_000, 200_000]))
+    monkeypatch.setattr(shelf, "SEGMENT", rng.choice([1, 50_000]))
+    monkeypatch.setattr(hoard, "GROUP", rng.choice([1, 3000, GROUP]))
     outputs = [rng.randbytes(rng.choice([0, 1, 30, 500])) for _ in range(3000)]
     pieces, at = [], 0
     while at < len(outputs):
@@ -152,8 +163,8 @@ def test_many_tiny_results_need_no_memory_each(tmp_path: Path) -> None:
 
 
 def test_space_is_free_again_while_something_is_always_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEGMENT", 1 << 20)
-    monkeypatch.setattr(module, "MEMORY", 0)
+    monkeypatch.setattr(shelf, "SEGMENT", 1 << 20)
+    monkeypatch.setattr(hoard, "MEMORY", 0)
     spill = Spill(str(tmp_path))
     for first in range(40):
         keep(spill, first, result(first, [b"y" * (256 << 10)]))
@@ -181,3 +192,265 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     assert isinstance(answer, Spilled)
     assert answer.number < 3
     assert "No such file or directory" in answer.failure
+
+
+def test_notes_of_different_tries_are_not_merged(tmp_path: Path) -> None:
+    spill = Spill(str(tmp_path))
+    first = result(1, [b"a"])
+    second = replace(result(2, [b"b"], notes=(Note(2, "exit", 1, "x"),)), tries=2)
+    third = replace(second, first=3, notes=(Note(3, "exit", 1, "x"),), worker="other")
+    for number, each in enumerate((first, second, third)):
+        keep(spill, number, each)
+    assert [fetch(spill, task) for task in (1, 2, 3)] == [first, second, third]
+
+
+PATIENCE = 5.0
+LIMITS = [
+    (hoard, "MEMORY", [0, 300, 3000, 100_000]),
+    (hoard, "GROUP", [1, 3000, GROUP]),
+    (shelf, "SEGMENT", [1, 2000, 1 << 20]),
+    (shelf, "LOG", [1, 2000, 1 << 20]),
+]
+
+
+def pieces(rng: random.Random, tasks: int) -> list[Result]:
+    """Results of neighbouring tasks from 1 on, each worth its number, in the order of their coming."""
+    found, at = [], 1
+    while at <= tasks:
+        size = rng.choice([1, 1, 3, 9])
+        outputs = [b"%d" % task * rng.choice([1, 20]) for task in range(at, at + size)]
+        found.append(result(at, outputs, b"%d " % at))
+        at += size
+    return sorted(found, key=lambda piece: piece.first + rng.uniform(0, 60))
+
+
+def covers(results: list[Result]) -> dict[int, bytes]:
+    """The output of each task."""
+    return {each.first + number: part for each in results for number, part in enumerate(parts(each))}
+
+
+def fetch_all(spill: Spill, ranges: list[tuple[int, int]]) -> list[Result]:
+    """All that is kept in these ranges, in order."""
+    found = []
+    for low, high in ranges:
+        at = low
+        while at < high:
+            found.append(fetch(spill, at))
+            at += found[-1].count
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_durable_spill_outlives_its_process(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some is fetched and forgotten, some fetched only; then the process is killed, twice."""
+    rng = random.Random(seed)
+    for module, name, sizes in LIMITS:
+        monkeypatch.setattr(module, name, rng.choice(sizes))
+    folder = tmp_path / "spill"
+    spill = Spill(durable=str(folder))
+    given = pieces(rng, 300)
+    half = len(given) // 2
+    for number, piece in enumerate(given[:half]):
+        keep(spill, number, piece)
+        if rng.random() < 0.1:
+            spill.sync()
+    end = min(piece.first for piece in given[half:])
+    early = fetch_all(spill, [(1, end)])
+    done = early[rng.randrange(len(early))].first if early else 1
+    spill.send(Port.SPILL, Forget(done))
+    spill.receive()
+    kept = {task: output for task, output in covers(given[:half]).items() if task >= done}
+    for _ in range(2):
+        spill.close()
+        low = rng.choice(sorted(kept))
+        kept = {task: output for task, output in kept.items() if task >= low}
+        spill = Spill(durable=str(folder))
+        spill.restore(runs(kept))
+    for number, part in enumerate(above(low, given[half:]), half):
+        keep(spill, number, part)
+        kept |= covers([part])
+    assert covers(fetch_all(spill, list(runs(kept)))) == kept
+    spill.send(Port.SPILL, Forget(max(kept) + 1))
+    assert list(folder.iterdir()) == []
+    assert spill.size == 0
+    spill.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def above(low: int, results: list[Result]) -> list[Result]:
+    """What of these is not below task `low`."""
+    spans = [(each, max(each.first, low), each.first + each.count) for each in results]
+    return [part for each, start, end in spans if start < end for part in cut_result(each, [(start, end)])]
+
+
+def runs(tasks: dict[int, bytes]) -> tuple[tuple[int, int], ...]:
+    """Their ranges."""
+    return RangeSet((task, task + 1) for task in tasks).ranges()
+
+
+def test_what_was_handed_out_stays_until_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when all else in its log has gone to a segment."""
+    monkeypatch.setattr(hoard, "MEMORY", 3000)
+    spill = Spill(durable=str(tmp_path))
+    first = result(1, [b"one"])
+    keep(spill, 0, first)
+    assert fetch(spill, 1) == first
+    for number in range(1, 20):
+        keep(spill, number, result(number * 3, [b"x" * 300]))
+    spill.close()
+    again = Spill(durable=str(tmp_path))
+    again.restore(((1, 2), (30, 31)))
+    assert [fetch(again, 1), fetch(again, 30)] == [first, result(30, [b"x" * 300])]
+    again.send(Port.SPILL, Forget(31))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_go_when_all_in_them_is_in_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hoard, "MEMORY", 50_000)
+    spill = Spill(durable=str(tmp_path))
+    for number in range(2000):
+        keep(spill, number, result(number * 2 + 1, [b"x" * 500]))
+        on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert on_disk < 2 * spill.size + 200 * (number + 1) + 50_000
+    assert on_disk < spill.size + 200 * 2000 + 50_000
+
+
+def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
+    spill = Spill(durable=str(tmp_path))
+    for number in range(3):
+        keep(spill, number, result(number * 10, [b"text"]))
+    spill.close()
+    (log,) = tmp_path.iterdir()
+    whole = log.read_bytes()
+    for size in range(len(whole)):
+        log.write_bytes(whole[:size])
+        with pytest.raises(UsageError, match=r"lacks the result of task (1|11|21)$"):
+            Spill(durable=str(tmp_path)).restore(((0, 1), (10, 11), (20, 21)))
+        assert log.read_bytes() == whole[:size]
+    log.write_bytes(whole.replace(b"text", b"tent", 1))
+    with pytest.raises(UsageError, match="is damaged at byte"):
+        Spill(durable=str(tmp_path)).restore(((20, 21),))
+    log.write_bytes(whole[:-1])
+    Spill(durable=str(tmp_path)).restore(((10, 11),))
+    Spill(durable=str(tmp_path)).restore(())
+    assert list(tmp_path.iterdir()) == []
+
+
+def receive_all(spill: Spill, number: int) -> list[Message]:
+    """What it says until it has kept result `number`, or failed."""
+    said: list[Message] = []
+    limit = time.monotonic() + PATIENCE
+    while not any(isinstance(word, Spilled) and (word.number >= number or word.failure) for word in said):
+        assert time.monotonic() < limit, said
+        said += spill.receive()
+    return said
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool) -> None:
+    monkeypatch.setattr(kernels, "AGAIN", 0.01)
+    monkeypatch.setattr(hoard, "MEMORY", 20_000)
+    kernel = Faulty()
+    spill = Spill(str(tmp_path), durable=str(tmp_path / "spill") if durable else "", kernel=kernel)
+    given = [result(number * 2 + 1, [b"%d" % number * 900]) for number in range(60)]
+    for number, piece in enumerate(given[:20]):
+        keep(spill, number, piece)
+    kernel.full = True
+    said: list[Message] = []
+    for number, piece in enumerate(given[20:], 20):
+        spill.send(Port.SPILL, Keep(number, piece))
+        said += spill.receive()
+    (stuck,) = [word for word in said if isinstance(word, Stuck)]
+    assert stuck.reason.endswith(": No space left on device")
+    assert max([19, *(word.number for word in said if isinstance(word, Spilled))]) < 59
+    spill.send(Port.SPILL, Fetch(given[59].first))
+    assert [word for word in spill.receive() if isinstance(word, Kept)] == [Kept(given[59])]
+    kernel.full = False
+    assert receive_all(spill, 59) == [Stuck(""), Spilled(59)]
+    assert [fetch(spill, piece.first) for piece in given[:59]] == given[:59]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_whichever_call_fails_what_was_said_is_kept(
+    tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "AGAIN", 0.001)
+    monkeypatch.setattr(hoard, "MEMORY", 4000)
+    given = [result(number * 2 + 1, [b"%d" % number * 300]) for number in range(12)]
+    for kth in count(1):
+        folder = str(tmp_path / f"{kth}")
+        kernel = Faulty(kth, error)
+        spill = Spill(durable=folder, kernel=kernel)
+        said, failed = -1, False
+        for number, piece in enumerate(given):
+            spill.send(Port.SPILL, Keep(number, piece))
+            answer = receive_all(spill, number)[-1] if not failed else None
+            if isinstance(answer, Spilled):
+                said, failed = answer.number, failed or bool(answer.failure)
+            try:
+                spill.sync()
+            except OSError:
+                break
+        again = Spill(durable=folder)
+        spill.close()
+        again.restore(tuple((piece.first, piece.first + 1) for piece in given[: said + 1]))
+        assert [fetch(again, piece.first) for piece in given[: said + 1]] == given[: said + 1]
+        if not kernel.has_failed:
+            assert said == 11
+            assert kth > 20
+            return
+
+
+def test_restoring_needs_no_memory_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hoard, "MEMORY", 200_000)
+    spill = Spill(durable=str(tmp_path))
+    for number in range(5000):
+        keep(spill, number, result(1 + number // 2 + number % 2 * 3000, [b"x"]))
+    spill.close()
+    again = Spill(durable=str(tmp_path))
+    tracemalloc.start()
+    again.restore(((1, 2501), (3001, 5501)))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 500_000
+    assert sum(each.count for each in fetch_all(again, [(1, 2501), (3001, 5501)])) == 5000
+
+
+def test_with_syncs_no_log_goes_before_its_segments_are_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hoard, "MEMORY", 3000)
+    kernel = Faulty()
+    spill = Spill(durable=str(tmp_path), kernel=kernel)
+    gone = 0
+    spill.sync()
+    for number in range(40):
+        logs = list(tmp_path.glob("*.log"))
+        keep(spill, number, result(number * 2 + 1, [b"x" * 300]))
+        if any(not log.exists() for log in logs):
+            gone += 1
+            assert kernel.calls[-1] == "sync"
+    assert gone > 3
+
+
+def test_where_little_is_ahead_the_disk_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "LOG", 2000)
+    spill = Spill(durable=str(tmp_path))
+    for number in range(300):
+        keep(spill, number, result(number * 2, [b"x" * 300]))
+        if number >= 5:
+            fetch(spill, number * 2 - 10)
+            spill.send(Port.SPILL, Forget(number * 2 - 10))
+            spill.receive()
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000
+
+
+def test_a_full_disk_is_asked_once_in_a_while_only(tmp_path: Path) -> None:
+    kernel = Faulty()
+    spill = Spill(durable=str(tmp_path), kernel=kernel)
+    kernel.full = True
+    for number in range(20):
+        spill.send(Port.SPILL, Keep(number, result(number, [b"x"])))
+        spill.receive()
+    assert kernel.calls.count("write") < 10  # one, where this machine does not stand still for seconds
+    assert time.monotonic() < spill.deadline < NEVER

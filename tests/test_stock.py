@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from pipeline.errands import Records
-from pipeline.messages import Recipe
+from pipeline.parts import Recipe, Tried
 from pipeline.ranges import RangeSet
+from pipeline.station import NEVER
 from pipeline.stock import Span, Stock, cut
 
 LINES = Recipe()
@@ -31,10 +35,16 @@ def stock_of(*spans: Span, fresh: Records | None = None) -> Stock:
     return stock
 
 
+def take(stock: Stock, most: int, size: int = BIG, fits: Callable[[Span], bool] = lambda _: True) -> Span | None:
+    """What a lane would get next: what came back and fits before what is fresh."""
+    back = stock.next_back(fits)
+    return stock.take_back(back, most) if back else stock.take_fresh(most, size)
+
+
 def rest(stock: Stock, most: int = 1000) -> list[Span]:
     """All that is left; it must add up."""
     tasks, size, spans = stock.tasks, stock.size, []
-    while (taken := stock.take(most, BIG, fresh=True)) is not None:
+    while (taken := take(stock, most)) is not None:
         spans.append(taken)
     assert (sum(each.count for each in spans), sum(len(each.body) for each in spans)) == (tasks, size)
     assert (stock.tasks, stock.size, stock.has_fresh) == (0, 0, False)
@@ -56,9 +66,9 @@ def test_records_end_in_nul_when_the_recipe_says_so() -> None:
 def test_fresh_records_are_taken_in_order_at_most_so_many() -> None:
     stock = stock_of(fresh=Records(0, 12, body(0, 12)))
     assert (stock.tasks, stock.size, stock.has_fresh) == (12, 26, True)
-    assert stock.take(5, BIG, fresh=True) == span(0, 5)
+    assert stock.take_fresh(5, BIG) == span(0, 5)
     assert (stock.tasks, stock.size) == (7, 16)
-    assert stock.take(1, BIG, fresh=True) == span(5, 1)
+    assert stock.take_fresh(1, BIG) == span(5, 1)
     assert rest(stock) == [span(6, 6)]
 
 
@@ -69,7 +79,7 @@ def test_fresh_records_are_taken_about_so_many_bytes_but_one_at_least() -> None:
 
 def rest_of_size(size: int) -> list[Span]:
     stock, spans = stock_of(fresh=Records(0, 12, body(0, 12))), []
-    while (taken := stock.take(1000, size, fresh=True)) is not None:
+    while (taken := stock.take_fresh(1000, size)) is not None:
         spans.append(taken)
     return spans
 
@@ -77,28 +87,21 @@ def rest_of_size(size: int) -> list[Span]:
 def test_a_record_larger_than_any_chunk_travels_whole() -> None:
     long = b"x" * 100 + b"\n"
     stock = stock_of(fresh=Records(4, 2, long + b"y\n"))
-    assert stock.take(10, 5, fresh=True) == Span(4, 1, long)
-    assert stock.take(10, 5, fresh=True) == Span(5, 1, b"y\n")
+    assert stock.take_fresh(10, 5) == Span(4, 1, long)
+    assert stock.take_fresh(10, 5) == Span(5, 1, b"y\n")
 
 
 def test_a_block_is_one_task_whatever_is_in_it() -> None:
     stock = Stock(Recipe(block=True))
     stock.add(Records(3, 1, b"a\nb\nc\n"))
-    assert stock.take(10, 1, fresh=True) == Span(3, 1, b"a\nb\nc\n")
-    assert stock.take(10, 1, fresh=True) is None
+    assert stock.take_fresh(10, 1) == Span(3, 1, b"a\nb\nc\n")
+    assert stock.take_fresh(10, 1) is None
 
 
 def test_what_came_back_goes_first_lowest_number_first() -> None:
     stock = stock_of(span(7, 1), span(2, 3), fresh=Records(9, 1, body(9, 1)))
     assert stock.tasks == 5
     assert rest(stock, most=2) == [span(2, 2), span(4, 1), span(7, 1), span(9, 1)]
-
-
-def test_nothing_fresh_while_nothing_fresh_is_wanted() -> None:
-    stock = stock_of(span(0, 1), fresh=Records(9, 1, body(9, 1)))
-    assert stock.take(9, BIG, fresh=False) == span(0, 1)
-    assert stock.take(9, BIG, fresh=False) is None
-    assert stock.has_fresh
 
 
 def test_what_is_settled_meanwhile_is_not_sent_again() -> None:
@@ -114,11 +117,43 @@ def test_what_somebody_holds_is_handed_over_and_not_sent_again() -> None:
     assert rest(stock) == [span(0, 1), span(2, 1), span(6, 2)]
 
 
+def test_what_came_back_is_taken_where_it_fits_and_stays_where_it_does_not() -> None:
+    stock = stock_of(span(0, 2), span(5, 3), fresh=Records(20, 1, body(20, 1)))
+    assert take(stock, 2, fits=lambda back: back.first > 0) == span(5, 2)
+    assert take(stock, 9, fits=lambda back: back.first > 5) == span(7, 1)
+    assert take(stock, 9, fits=lambda _: False) == span(20, 1)
+    assert take(stock, 9, fits=lambda _: False) is None
+    assert rest(stock) == [span(0, 2)]
+
+
+def test_a_part_of_what_came_back_leaves_all_that_is_known_of_it_to_the_rest() -> None:
+    tried = replace(span(3, 3), tries=2, due=7.0, avoid="ann")
+    stock = stock_of(tried)
+    assert take(stock, 1) == replace(span(3, 1), tries=2, due=7.0, avoid="ann")
+    assert rest(stock) == [replace(span(4, 2), tries=2, due=7.0, avoid="ann")]
+
+
+def test_what_is_to_be_tried_again_is_taken_out_with_more_tries() -> None:
+    stock = stock_of(span(0, 4, lane=1, sequence=2), replace(span(6, 2), tries=2), span(9, 1))
+    assert stock.retry(Tried(2, 8, 2), 5.0) == [replace(span(2, 2, 1, 2), tries=2, due=5.0)]
+    assert stock.retry(Tried(2, 8, 2), 6.0) == []
+    assert stock.retry(Tried(7, 8, 3), 6.0) == [replace(span(7, 1), tries=3, due=6.0)]
+    assert rest(stock) == [span(0, 2, 1, 2), replace(span(6, 1), tries=2), span(9, 1)]
+
+
+def test_it_knows_when_the_next_of_those_that_wait_is_due() -> None:
+    stock = stock_of(span(0, 1))
+    assert stock.next_due(0.0) == NEVER
+    for task, due in ((3, 9.0), (4, 7.0)):
+        stock.put_back(replace(span(task, 1), due=due))
+    assert [stock.next_due(now) for now in (0.0, 7.0, 9.0)] == [7.0, 9.0, NEVER]
+
+
 @pytest.mark.parametrize("most", [1, 3, 64, 65, 500])
 def test_no_record_is_lost_however_it_is_taken(most: int) -> None:
     stock = stock_of(fresh=Records(0, 500, body(0, 500)))
     spans = []
-    while (taken := stock.take(most, 700, fresh=True)) is not None:
+    while (taken := stock.take_fresh(most, 700)) is not None:
         spans.append(taken)
     assert b"".join(each.body for each in spans) == body(0, 500)
     assert [each.first for each in spans] == [0, *(each.end for each in spans[:-1])]

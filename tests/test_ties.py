@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.errands import Connect
-from pipeline.messages import Recipe, Result, Welcome
+from pipeline.messages import Result, Welcome
 from pipeline.notices import Missing
+from pipeline.parts import Recipe
 from pipeline.station import Port, Send
 from pipeline.ties import Ties
 from pipeline.unanswered import Unanswered

@@ -8,10 +8,12 @@ import pytest
 
 from pipeline import errors
 from pipeline.accord import LOST
-from pipeline.errands import Called, Connect, End, Foreign, Open, Opened, Records, Shut, Unreachable, Want
+from pipeline.errands import Called, Connect, End, Foreign, Forget, Open, Opened, Records, Shut, Unreachable, Want
 from pipeline.feeding import BLOCK
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Recipe, Run, Stop, Welcome
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Stop, Welcome
 from pipeline.notices import Lost, Missing, Present, Refused
+from pipeline.parts import Recipe, Retry, Tried
+from pipeline.records import marks
 from pipeline.station import VENTILATOR as NAME
 from pipeline.station import Caller, Lane, Port, Send
 from pipeline.ventilator import Feed, Ventilator
@@ -92,6 +94,23 @@ def test_a_pulse_that_knows_a_newer_ack_is_not_judged() -> None:
     assert ours.tick(1.3) == [Send(Lane(1), Chunk("r", 1, 3, 1, 1, b"b\n"))]
 
 
+def test_what_failed_goes_out_again_as_the_sink_says_when_it_is_due() -> None:
+    ours = joined()
+    ours.receive(called(replace(JOINED, seen=1, allowed=2, holding=((0, 1),))), 1.1)
+    ours.tick(1.1)  # task 1 is sent, too
+    ours.receive(replace(ACK, number=102, retries=(Retry(0, 1, 1, 0.5),)), 1.2)
+    assert ours.tick(1.2) == []
+    assert ours.deadline == 1.7
+    # its result of the first try is no answer to the second
+    pulse = replace(JOINED, seen=2, allowed=3, holding=((1, 2),), finished=((0, 1),), ack=102)
+    assert ours.receive(called(pulse), 1.6) == []
+    assert ours.tick(1.6) == []
+    assert ours.tick(1.7) == [Send(Lane(1), Chunk("r", 1, 3, 0, 1, b"a\n", tries=1))]
+    again = replace(pulse, seen=3, holding=((0, 2),), finished=(), tried=(Tried(0, 1, 1),))
+    assert ours.receive(called(again), 1.8) == []
+    assert ours.tick(1.8) == []
+
+
 def test_a_lost_worker_is_told_of_and_its_tasks_go_to_the_next() -> None:
     ours = joined()
     ours.receive(ACK, 9.0)
@@ -109,6 +128,54 @@ def test_a_lost_worker_is_told_of_and_its_tasks_go_to_the_next() -> None:
         Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 1)),
         Send(Lane(2), Chunk("r", 2, 1, 0, 1, b"a\n")), Send(Lane(2), Chunk("r", 2, 2, 1, 1, b"b\n")),
     ]  # fmt: skip
+
+
+def test_the_sink_is_told_what_was_read_until_it_has_it_for_good() -> None:
+    ours = fresh()
+    ours.tick(0.0)
+    ours.receive(replace(ACK, read=0), 0.1)
+    read = Send(Port.RESULTS, Read("r", "r", 0, 0, 2, marks(b"a\nb\n", 2, Recipe())))
+    assert ours.receive(Records(0, 2, b"a\nb\n"), 0.2) == [read]
+    assert read in ours.tick(1.0)
+    ours.receive(replace(ACK, number=102, reader="r", read=2), 1.1)
+    assert read not in ours.tick(2.0)
+
+
+def test_while_the_sink_is_silent_nothing_long_is_said_again() -> None:
+    ours = fresh()
+    ours.tick(0.0)
+    ours.receive(replace(ACK, read=0), 0.1)
+    ours.receive(Records(0, 1, b"a\n"), 0.2)
+    assert [send for send in ours.tick(3.0) if isinstance(send.message, Read)]
+    assert not [send for send in ours.tick(4.0) if isinstance(send.message, Read)]
+
+
+def test_the_source_need_not_keep_what_is_settled_and_is_told_once() -> None:
+    ours = joined()
+    ours.receive(replace(ACK, number=102, low=1), 1.1)
+    assert Send(Port.SOURCE, Forget(1)) in ours.tick(2.0)
+    assert Send(Port.SOURCE, Forget(1)) not in ours.tick(3.0)
+
+
+def test_a_task_that_is_too_large_fails_without_a_worker_and_says_so_until_it_is_settled() -> None:
+    ours = Ventilator(Feed("r", "print", Recipe(), most=1), 0.0)
+    ours.tick(0.0)
+    ours.receive(ACK, 0.1)
+    ours.receive(Records(0, 1, b"long\n"), 0.2)
+    for now in (0.2, 1.0):
+        (said,) = [send.message for send in ours.tick(now) if isinstance(send.message, Result)]
+        assert (said.run, said.worker, said.first, said.records) == ("r", NAME, 0, b"long")
+        assert [note.kind for note in said.notes] == ["size"]
+    ours.receive(replace(ACK, number=102, low=1), 1.1)
+    assert not [send for send in ours.tick(2.0) if isinstance(send.message, Result)]
+
+
+def test_a_worker_with_another_command_than_the_runs_first_is_refused_by_who_came_later_too() -> None:
+    ours = fresh()
+    ours.tick(0.0)
+    ours.receive(called(PULSE), 0.1)
+    sends = ours.receive(replace(ACK, digest="e", command="rm"), 0.2)
+    assert Send(Port.TOLD, Refused("ann", "it would run 'wc', this run is 'rm'")) in sends
 
 
 def test_who_speaks_another_version_is_refused() -> None:
@@ -162,7 +229,7 @@ def test_kill_ends_it_when_its_workers_are_gone() -> None:
     ours = joined()
     assert ours.receive(Kill("older", "now", "", 0), 1.1) == []
     over = replace(WELCOME, state="over")
-    assert ours.receive(Kill("r", "done", "", 1), 1.2) == [Send(Caller(b"peer"), over)]
+    assert ours.receive(Kill("r", "done", "", errors.TASKS_FAILED), 1.2) == [Send(Caller(b"peer"), over)]
     assert (ours.tick(1.2), ours.done) == ([], False)
     assert ours.receive(called(Bye("ann", "")), 1.3) == [Send(Port.LANES, Shut(1))]
     assert ours.tick(1.3) == [Send(Port.RESULTS, Bye(NAME, ""))]
@@ -171,7 +238,7 @@ def test_kill_ends_it_when_its_workers_are_gone() -> None:
 
 def test_kill_soon_lets_workers_finish_what_they_run() -> None:
     ours = joined()
-    assert ours.receive(Kill("r", "soon", "^C", 0), 1.1) == []
+    assert ours.receive(Kill("r", "soon", "^C", errors.INTERRUPTED), 1.1) == []
     ours.receive(called(replace(JOINED, seen=1, allowed=9, holding=((0, 1),))), 1.2)
     assert ours.tick(1.2) == []  # but sends nothing more
     assert not ours.done

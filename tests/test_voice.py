@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pipeline.errands import Connect, Done
 from pipeline.held import Held
-from pipeline.messages import Ack, Again, Chunk, Note, Pulse, Recipe, Result, Welcome
+from pipeline.messages import Ack, Chunk, Pulse, Result, Welcome
+from pipeline.parts import Again, Note, Recipe, Tried
 from pipeline.station import Port, Send
 from pipeline.voice import BUDGET, UNSAID, Identity, Voice
 
@@ -94,6 +95,27 @@ def test_a_pulse_says_all_that_is_held() -> None:
         JOINED, number=3, seen=2, allowed=2, holding=((1, 2), (5, 7)), finished=((0, 1),), ack=77, pace=0.5, done=1
     )
     assert voice.tick(12.0, asks=True) == [Send(Port.DESK, pulse), Send(Port.RESULTS, pulse)]
+
+
+def test_a_pulse_says_what_is_held_for_another_try_be_it_running_or_ended() -> None:
+    voice, held = scene()
+    voice.tick(10.0, asks=True)
+    for sequence, tries in ((1, 1), (2, 0), (3, 2)):
+        one = replace(chunk(sequence, 2 * sequence, 2), tries=tries)
+        voice.saw(one, 10.1)
+        held.new(one, Recipe(), 10.1)
+    done = replace(DONE, first=6)
+    held.finish(done, 10.6)
+    held.unanswered.keep(replace(voice.result(done), tries=2), voice.number, 10.6)
+    pulse = voice.tick(12.0, asks=True)[0].message
+    assert isinstance(pulse, Pulse)
+    assert (pulse.holding, pulse.finished) == (((2, 6), (7, 8)), ((6, 7),))
+    assert pulse.tried == (Tried(2, 4, 1), Tried(6, 8, 2))
+
+
+def test_records_of_failed_tasks_go_with_their_result() -> None:
+    voice, _ = scene()
+    assert voice.result(replace(DONE, records=b"task")).records == b"task"
 
 
 def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:

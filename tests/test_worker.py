@@ -8,8 +8,9 @@ import pytest
 
 from pipeline import errors
 from pipeline.errands import Broken, Cancel, Connect, Done, Foreign, Release, Returned
-from pipeline.messages import Ack, Again, Bye, Chunk, Kill, Note, Pulse, Recipe, Result, Stop, Welcome
+from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Result, Stop, Welcome
 from pipeline.notices import Missing
+from pipeline.parts import Again, Note, Recipe, Retry, Tried
 from pipeline.station import Port, Send
 from pipeline.voice import Identity
 from pipeline.worker import ALL, Worker
@@ -30,8 +31,8 @@ JOIN = [
 ]  # fmt: skip
 
 
-def goodbye(reason: str, *, welcomed: bool = True) -> list[Send]:
-    bye = Bye("ann", reason)
+def goodbye(reason: str, *, welcomed: bool = True, over: bool = False) -> list[Send]:
+    bye = Bye("ann", reason, over)
     to_sink = [Send(Port.RESULTS, bye)] if welcomed else []
     return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]
 
@@ -93,6 +94,38 @@ def test_the_same_chunk_again_runs_nothing() -> None:
     assert joined().receive(CHUNK, 0.7) == []
 
 
+def test_a_failed_task_comes_again_and_its_result_says_which_try_it_was() -> None:
+    ours = joined()
+    ours.receive(DONE, 0.65)
+    again = Chunk("r", 1, 2, 0, 1, b"a\n", tries=1)
+    assert ours.receive(again, 0.7) == [Send(Port.EXECUTOR, again)]
+    assert ours.receive(again, 0.7) == []
+    second = replace(RESULT, tries=1)
+    assert ours.receive(DONE, 0.8) == [Send(Port.RESULTS, second)]
+    # the first is answered by the retry, the second by neither
+    beat = replace(ACK, retries=(Retry(0, 1, 1, 0.0),), again=(Again("ann", 9, ((0, 1),)),))
+    assert ours.receive(beat, 0.9) == [Send(Port.RESULTS, second)]
+    pulse = ours.tick(1.5)[0].message
+    assert isinstance(pulse, Pulse)
+    assert (pulse.holding, pulse.finished, pulse.tried) == (((1, 2),), ((0, 1),), (Tried(0, 1, 1),))
+
+
+def test_a_later_try_of_what_still_runs_takes_its_place() -> None:
+    again = Chunk("r", 1, 2, 1, 1, b"b\n", tries=1)
+    assert joined().receive(again, 0.7) == [Send(Port.EXECUTOR, Cancel(((1, 2),))), Send(Port.EXECUTOR, again)]
+
+
+def test_neighbours_of_different_tries_that_ended_together_are_results_of_their_own() -> None:
+    ours = joined()
+    ours.receive(replace(CHUNK, sequence=2, first=2, tries=1), 0.7)
+    done = Done(0, 4, b"ABCD", bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]), b"", (), 0.1)
+    ends = bytes([1, 0, 0, 0, 2, 0, 0, 0])
+    assert ours.receive(done, 0.8) == [
+        Send(Port.RESULTS, Result("r", "ann", 0, 2, b"AB", ends, b"", ())),
+        Send(Port.RESULTS, Result("r", "ann", 2, 2, b"CD", ends, b"", (), 1)),
+    ]
+
+
 def test_what_cannot_start_soon_is_given_back() -> None:
     ours = joined()
     assert ours.tick(0.65) == []
@@ -115,7 +148,7 @@ def test_another_run_begins_anew() -> None:
 @pytest.mark.parametrize("mode", ["done", "now"])
 def test_kill_ends_it_at_once(mode: str) -> None:
     ours = joined()
-    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye("why")  # type: ignore[arg-type]
+    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye("why", over=True)  # type: ignore[arg-type]
     assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "why")
 
 
@@ -128,7 +161,7 @@ def test_kill_of_another_run_is_not_obeyed() -> None:
 def test_kill_before_any_welcome_is_obeyed_after_a_liveness_of_silence() -> None:
     ours = fresh()
     assert ours.receive(Kill("x", "done", "", 0), 9.9) == []
-    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye("", welcomed=False)
+    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye("", welcomed=False, over=True)
 
 
 def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
@@ -141,7 +174,7 @@ def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
     last = replace(PULSE, number=3, run="r", lane=1, seen=2, allowed=2, finished=((0, 1),), ack=101, pace=0.05, done=1)
     assert ours.tick(0.64) == [Send(Port.DESK, last)]  # so what it has not taken goes to others
     assert ours.receive(replace(ACK, low=1), 0.7) == []
-    assert ours.tick(0.7) == goodbye("^C")
+    assert ours.tick(0.7) == goodbye("^C", over=True)
     assert (ours.done, ours.outcome) == (True, errors.OK)
 
 
@@ -164,7 +197,7 @@ def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> N
 )
 def test_there_are_other_ends(word: Welcome | Broken | Foreign, outcome: int, reason: str) -> None:
     ours = fresh()
-    assert ours.receive(word, 0.5) == goodbye(reason, welcomed=False)
+    assert ours.receive(word, 0.5) == goodbye(reason, welcomed=False, over=isinstance(word, Welcome) and outcome == 0)
     assert (ours.done, ours.outcome, ours.reason) == (True, outcome, reason)
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
-from pipeline.errands import Entry, Fetch, Keep, Kept, Spilled, Write, Written
-from pipeline.ledger import Ledger, Restored
-from pipeline.messages import Note, Result
+from pipeline.attempts import Attempts, Retrying
+from pipeline.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.facts import Began, Ended, Reopened, Settled
+from pipeline.ledger import Ledger
+from pipeline.messages import Result
 from pipeline.notices import Full
+from pipeline.parts import Note, Ranges, Tried
 from pipeline.station import Port, Send
-from pipeline.writing import Writing
+from pipeline.writing import Writing, failures
+
+BEGAN = Began("r", "print")
 
 
-def result(first: int, count: int = 1, failed: int = 0) -> Result:
-    """Each task has written one byte."""
+def result(first: int, count: int = 1, *, failed: bool = False) -> Result:
+    """Each task has written one byte; where one has failed, it is the first."""
     ends = struct.pack(f"<{count}I", *range(1, count + 1))
-    notes = tuple(Note(first, "exit", 1, text) for text in ("a", "b")[: 2 * failed])
+    notes = (Note(first, "exit", 1, "oh"),) if failed else ()
     return Result("r", "ann", first, count, b"x" * count, ends, b"", notes)
 
 
@@ -27,13 +33,28 @@ def keep(number: int, part: Result) -> Send:
     return Send(Port.SPILL, Keep(number, part))
 
 
-def entry(number: int, *ranges: tuple[int, int], spilled: bool = False, failed: int = 0) -> list[Send]:
-    return [Send(Port.JOURNAL, Entry(number, "r", "print", ranges, spilled=spilled, failed=failed, total=-1))]
+def fetch(first: int) -> Send:
+    return Send(Port.SPILL, Fetch(first))
 
 
-def scene(*, keep_order: bool, limit: int = 1000) -> tuple[Writing, Ledger]:
-    ledger = Ledger(Restored("r", "print"))
-    return Writing(ledger, limit, keep_order=keep_order), ledger
+def entry(number: int, *ranges: tuple[int, int], size: int = 0, failed: Ranges = (), spilled: bool = False) -> Send:
+    return Send(Port.JOURNAL, Entry(number, (Settled(ranges, failed, spilled, (size,) if size else ()),)))
+
+
+def writing_of(ledger: Ledger, limit: int = 1000, kept: int = 0, *, keep_order: bool, retries: int = 0) -> Writing:
+    return Writing(ledger, Attempts(Retrying(retries)), limit, kept, keep_order=keep_order)
+
+
+def scene(*, keep_order: bool, limit: int = 1000, retries: int = 0) -> tuple[Writing, Ledger]:
+    ledger = Ledger([BEGAN])
+    return writing_of(ledger, limit, keep_order=keep_order, retries=retries), ledger
+
+
+def durable(ledger: Ledger, *sends: Send) -> None:
+    """The journal has what was sent to it."""
+    for send in sends:
+        assert isinstance(send.message, Entry)
+        assert ledger.durable(Durable(send.message.number).number)
 
 
 def test_without_order_each_is_written_as_it_comes_and_once() -> None:
@@ -42,31 +63,66 @@ def test_without_order_each_is_written_as_it_comes_and_once() -> None:
     assert writing.take(result(5)) == [write(1, result(5))]
     assert writing.take(result(4, 3)) == [write(2, result(4)), write(3, result(6))]
     assert writing.take(result(4, 3)) == []
-    assert not writing.is_over
+    assert (writing.is_over, writing.is_still) == (False, False)
 
 
-def test_what_is_written_goes_to_the_journal_with_its_failures() -> None:
+def test_those_that_did_not_end_well_are_told_by_their_notes() -> None:
+    assert failures(result(3, 2, failed=True)) == (3,)
+    assert failures(result(3, 2)) == ()
+
+
+def test_what_is_written_goes_to_the_journal_with_its_failures_and_the_length_of_the_output() -> None:
     writing, ledger = scene(keep_order=False)
     for first in (5, 9, 2):
-        writing.take(result(first, failed=1))
-    assert writing.safe(Written(2)) == entry(1, (5, 6), (9, 10), failed=2)
-    assert writing.safe(Written(2)) == []
-    assert writing.safe(Written(3)) == entry(2, (2, 3), failed=3)
+        writing.take(result(first, failed=True))
+    assert writing.safe(Written(2, "", (7,))) == [entry(1, (5, 6), (9, 10), size=7, failed=((5, 6), (9, 10)))]
+    assert writing.safe(Written(2, "", (7,))) == []
+    assert writing.safe(Written(3, "", (9,))) == [entry(2, (2, 3), size=9, failed=((2, 3),))]
     assert (writing.is_over, ledger.settled.ranges()) == (True, ())
 
 
-def test_ahead_of_their_turn_they_are_kept_and_count_once() -> None:
+def tried_again(number: int, task: int, tries: int = 1) -> Send:
+    return Send(Port.JOURNAL, Entry(number, (Tried(task, task + 1, tries),)))
+
+
+def test_who_failed_and_may_try_again_is_not_written_but_its_neighbours_are() -> None:
+    writing, ledger = scene(keep_order=False, retries=1)
+    assert writing.take(result(4, 3, failed=True)) == [tried_again(1, 4), write(1, result(5, 2))]
+    assert ledger.pending.ranges() == ((5, 7),)
+    assert writing.safe(Written(1)) == [entry(2, (5, 7))]
+    last = replace(result(4, failed=True), tries=1)
+    assert writing.take(last) == [write(2, last)]  # it has had its tries
+    assert writing.safe(Written(2)) == [entry(3, (4, 5), failed=((4, 5),))]
+
+
+def test_a_try_that_failed_on_two_workers_is_journaled_once_and_a_success_of_it_is_written() -> None:
+    writing, ledger = scene(keep_order=False, retries=2)
+    assert writing.take(result(4, failed=True)) == [tried_again(1, 4)]
+    assert writing.take(result(4, failed=True)) == []
+    assert ledger.pending.tasks == 0
+    assert writing.take(result(4)) == [write(1, result(4))]
+    assert writing.take(replace(result(4, failed=True), tries=1)) == []
+
+
+def test_neighbours_that_were_written_together_are_one_range() -> None:
+    writing, _ = scene(keep_order=False)
+    for first in (6, 5, 7):
+        writing.take(result(first))
+    assert writing.safe(Written(3)) == [entry(1, (5, 8))]
+
+
+def test_ahead_of_their_turn_they_are_kept_and_their_failures_count_once() -> None:
     writing, ledger = scene(keep_order=True)
-    assert writing.take(result(2, failed=1)) == [keep(1, result(2, failed=1))]
+    assert writing.take(result(2, failed=True)) == [keep(1, result(2, failed=True))]
     assert writing.take(result(1)) == [keep(2, result(1))]
-    assert writing.safe(Spilled(2)) == entry(1, (1, 3), spilled=True, failed=1)
-    assert writing.take(result(0)) == [write(3, result(0)), Send(Port.SPILL, Fetch(1))]
+    assert writing.safe(Spilled(2)) == [entry(1, (1, 3), failed=((2, 3),), spilled=True)]
+    assert writing.take(result(0)) == [write(3, result(0)), fetch(1)]
     assert writing.take(result(3)) == [keep(4, result(3))]  # its turn is not sure while one is being fetched
-    assert writing.fetched(Kept(result(1))) == [write(5, result(1)), Send(Port.SPILL, Fetch(2))]
-    assert writing.fetched(Kept(result(2, failed=1))) == [write(6, result(2, failed=1)), Send(Port.SPILL, Fetch(3))]
+    assert writing.fetched(Kept(result(1))) == [write(5, result(1)), fetch(2)]
+    assert writing.fetched(Kept(result(2, failed=True))) == [write(6, result(2, failed=True)), fetch(3)]
     assert writing.fetched(Kept(result(3))) == [write(7, result(3))]
-    assert writing.safe(Written(7)) == entry(2, (0, 4), failed=1)
-    assert writing.safe(Spilled(4)) == entry(3, (3, 4), spilled=True, failed=1)
+    assert writing.safe(Written(7, "", (4,))) == [entry(2, (0, 4), size=4)]
+    assert writing.safe(Spilled(4)) == [entry(3, (3, 4), size=4, spilled=True)]  # a spill never changes the sizes
     assert (ledger.turn, writing.is_over) == (4, True)
 
 
@@ -76,6 +132,25 @@ def test_neighbours_in_their_turn_are_written_without_a_detour() -> None:
     assert writing.take(result(2)) == [write(2, result(2))]
 
 
+def test_what_had_failed_and_is_done_once_more_is_below_the_turn_and_written_as_it_comes() -> None:
+    done = Settled(((0, 6),), ((2, 3),), spilled=False, sizes=(6,))
+    ledger = Ledger([BEGAN, done, Reopened(((2, 3),))])
+    writing = writing_of(ledger, keep_order=True)
+    assert writing.take(result(2)) == [write(1, result(2))]
+    assert ledger.turn == 6
+    assert writing.take(result(6)) == [write(2, result(6))]
+
+
+def test_what_had_failed_ahead_of_its_turn_and_is_done_once_more_waits_for_that_in_the_spill_no_longer() -> None:
+    before, ahead = (Settled(((at, at + 1),), ((1, 2),) if at else (), at == 1, (at,)) for at in (0, 1))
+    ledger = Ledger([BEGAN, before, ahead])
+    ledger.apply(Reopened(((1, 2),)))
+    for each in (ledger, Ledger([BEGAN, before, ahead, Reopened(((1, 2),))])):
+        writing = writing_of(each, keep_order=True)
+        assert writing.advance() == []  # else the failed result is written in the place of the new one
+        assert writing.take(result(1)) == [write(1, result(1))]
+
+
 def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over() -> None:
     writing, _ = scene(keep_order=True, limit=2)
     assert writing.take(result(1, 2)) == [keep(1, result(1, 2))]
@@ -83,20 +158,74 @@ def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over(
     assert writing.take(result(3)) == [keep(2, result(3)), Send(Port.TOLD, Full(0, full=True))]
     assert writing.take(result(4)) == [keep(3, result(4))]
     assert writing.full
-    assert writing.take(result(0)) == [write(4, result(0)), Send(Port.SPILL, Fetch(1))]
+    assert writing.take(result(0)) == [write(4, result(0)), fetch(1)]
     assert writing.fetched(Kept(result(1, 2))) == [
-        write(5, result(1, 2)), Send(Port.SPILL, Fetch(3)), Send(Port.TOLD, Full(3, full=False)),
+        write(5, result(1, 2)), fetch(3), Send(Port.TOLD, Full(3, full=False)),
     ]  # fmt: skip
     assert not writing.full
+
+
+def test_what_the_spill_has_of_a_former_life_counts() -> None:
+    ledger = Ledger([BEGAN, Settled(((5, 6),), (), spilled=True, sizes=())])
+    writing = writing_of(ledger, 2, kept=2, keep_order=True)
+    assert writing.take(result(1)) == [keep(1, result(1)), Send(Port.TOLD, Full(0, full=True))]
+
+
+def test_a_former_lifes_results_are_fetched_when_their_turn_has_come() -> None:
+    ledger = Ledger([BEGAN, *(Settled(((at, at + 2),), (), at == 3, (at,)) for at in (0, 3))])
+    writing = writing_of(ledger, kept=2, keep_order=True)
+    assert (writing.is_over, writing.is_still, writing.advance()) == (False, True, [])
+    assert writing.take(result(2)) == [write(1, result(2)), fetch(3)]
+    assert writing.fetched(Kept(result(3, 2))) == [write(2, result(3, 2))]
+
+
+def test_a_turn_that_had_come_already_in_a_former_life_needs_no_result_to_be_fetched() -> None:
+    ledger = Ledger([BEGAN, *(Settled(((at, at + 2),), (), at == 2, (at,)) for at in (0, 2))])
+    writing = writing_of(ledger, kept=2, keep_order=True)
+    assert writing.advance() == [fetch(2)]
+    assert writing.advance() == []
+
+
+def test_the_spill_may_forget_what_was_fetched_once_the_journal_knows_that_it_is_written() -> None:
+    writing, ledger = scene(keep_order=True)
+    for first in (1, 0):
+        writing.take(result(first))
+    durable(ledger, *writing.safe(Spilled(1)))
+    writing.fetched(Kept(result(1)))
+    written = writing.safe(Written(3, "", (2,)))
+    assert writing.forget() == []
+    durable(ledger, *written)
+    assert writing.forget() == [Send(Port.SPILL, Forget(2))]
+    assert writing.forget() == []
+
+
+def test_without_order_there_is_nothing_to_forget() -> None:
+    writing, ledger = scene(keep_order=False)
+    writing.take(result(0))
+    durable(ledger, *writing.safe(Written(1)))
+    assert writing.forget() == []
+
+
+def test_it_is_complete_when_all_is_settled_and_out_of_the_spill() -> None:
+    writing, ledger = scene(keep_order=True)
+    writing.take(result(1))
+    durable(ledger, *writing.safe(Spilled(1)), ledger.enter(Ended(2, "")))
+    writing.take(result(0))
+    writing.fetched(Kept(result(1)))
+    assert not writing.is_complete
+    written = writing.safe(Written(3))
+    assert not writing.is_complete
+    durable(ledger, *written)
+    assert writing.is_complete
 
 
 def test_at_an_early_end_what_stands_behind_a_gap_is_written_too() -> None:
     writing, _ = scene(keep_order=True)
     for first in (2, 7):
         writing.take(result(first))
-    assert writing.flush() == [Send(Port.SPILL, Fetch(2))]
+    assert writing.flush() == [fetch(2)]
     assert writing.flush() == []
-    assert writing.fetched(Kept(result(2))) == [write(3, result(2)), Send(Port.SPILL, Fetch(7))]
+    assert writing.fetched(Kept(result(2))) == [write(3, result(2)), fetch(7)]
     assert writing.fetched(Kept(result(7))) == [write(4, result(7))]
     assert not writing.is_over
     writing.safe(Spilled(2))

@@ -21,7 +21,7 @@ from pipeline.cli.signature import Typed, signed
 from pipeline.errors import OK, USAGE, UsageError
 from pipeline.settings import ALL, TASKS, WORK, Settings, settings_from
 
-COMMANDS = tuple(ALL.split())
+COMMANDS = (*ALL.split(), "journal")
 ARGUMENTS_FOLLOW = ":::"
 LOOKING = {"kill", "top"}
 ENDPOINTS = {"at", "desk", "results", "control"}

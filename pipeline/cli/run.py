@@ -5,6 +5,7 @@ Promises: what all children need is imported once, before the fork. Never opens 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,11 +17,13 @@ from pipeline.station import Message
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen
+    from pipeline.launcher import Post
 
 HELP = """Run COMMAND for each task, on this machine.
 
 One COMMAND word is a shell line, several are an argv without a shell. {} is the task; without {} it is appended.
 Options end at the first word of COMMAND. Tasks are the lines of stdin, of files (-a) or the words after `:::`.
+With -o FILE the run has a journal beside it, FILE.journal: whatever was killed, --resume goes on with what is not done.
 
 \b
 Examples:
@@ -29,38 +32,72 @@ Examples:
   pipe run -k -j 4 'curl -s {}' < urls.txt > pages.txt
   pipe run -a words.txt -o lengths.txt --call builtins:len
   find . -type f -print0 | pipe run -0 sha256sum
+  pipe run -a urls.txt -o pages.txt --retries 3 --timeout 30s 'curl -sf {}'
+  pipe run -a urls.txt -o pages.txt --resume 'curl -sf {}'       after a kill, or a power cut
 """
 
 
 def main(settings: Settings, screen: Screen) -> int:
     """Launch the stations; the run's exit code."""
     from pipeline import assembly, places
-    from pipeline.launcher import Post, launch
+    from pipeline.cli import unfinished
+    from pipeline.launcher import launch
 
     _check(settings)
+    if not unfinished.begin(settings, screen.say):
+        return assembly.conclude(settings)
     screen.launched = True
-    posts = [
-        Post("sink", guarded(lambda: sink.main(settings, screen)), restart=False),
-        Post("ventilator", guarded(lambda: assembly.ventilate(settings, screen.told)), restart=False),
-    ]
-    for number, jobs in enumerate(shares(settings), start=1):
-        work = replace(settings, jobs=jobs)
-        posts.append(Post(f"worker-{number}", guarded(_worker(work, screen)), restart=True))
     try:
-        return launch(posts, screen.say, verbose=settings.verbose > 0)
+        return launch(posts(settings, screen), screen.say, verbose=settings.verbose > 0)
     finally:
         places.tidy(places.meeting_place(settings).folder)
 
 
+def posts(settings: Settings, screen: Screen) -> list[Post]:
+    """Who takes part: the sink first, so that nobody has to wait for it."""
+    from pipeline import assembly, beside, herald
+    from pipeline.launcher import Post
+
+    again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
+    ventilate = guarded(lambda: assembly.ventilate(settings, screen.told))
+    crew = [
+        Post(
+            "sink",
+            guarded(lambda: sink.collect(settings, screen)),
+            guarded(lambda: sink.collect(again, screen)) if beside.journal_path(settings) else None,
+        ),
+        Post("ventilator", ventilate, _from_the_start(ventilate) if beside.can_reread(settings) else None),
+        Post("herald", guarded(lambda: herald.announce(settings))),
+    ]
+    for number, jobs in enumerate(shares(settings), start=1):
+        work = guarded(_worker(replace(settings, jobs=jobs), screen))
+        crew.append(Post(f"worker-{number}", work, work))
+    return crew
+
+
+def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
+    """The same where the one before has read from stdin, whose offset it has moved for all of us."""
+    from pipeline import beside
+
+    if not beside.is_regular(0):
+        return ventilate
+    start = os.lseek(0, 0, os.SEEK_CUR)
+
+    def again() -> int:
+        os.lseek(0, start, os.SEEK_SET)
+        return ventilate()
+
+    return again
+
+
 def _check(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
-    from pipeline import output, places, source
+    from pipeline import infiles, places, safe
 
     folder = places.meeting_place(settings).folder
     for name in settings.files:
-        source.identity(name, 0)
-    if settings.output:
-        output.check(settings.output)
+        infiles.identity(name, 0)
+    safe.check(settings)
     if folder:
         places.claim_folder(folder)
 

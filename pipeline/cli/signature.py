@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.settings import FLAG, GIB, KIB, MIB, SIZE, TIME, Kind, Settings
+from pipeline.kinds import FLAG, GIB, KIB, MIB, SIZE, Kind, seconds
+from pipeline.settings import Settings
 
 Typed = dict[str, Any]
 
@@ -41,7 +42,8 @@ def signed(command: str) -> Callable[..., Typed]:
 def _words(each: Field[Any]) -> inspect.Parameter:
     """The words of a command line that are no options; the command's help speaks of them, so no table does."""
     argument = typer.Argument(metavar=each.metadata["kind"].metavar, hidden=True)
-    return _parameter(each.name + _AS_WORDS, None, Annotated[list[str] | None, argument])
+    shape = str | None if each.type == "str" else list[str] | None
+    return _parameter(each.name + _AS_WORDS, None, Annotated[shape, argument])
 
 
 def _option(each: Field[Any]) -> inspect.Parameter:
@@ -75,7 +77,7 @@ def _shown(each: Field[Any]) -> str:
     value: Any = each.default
     if not value or kind is FLAG:
         return ""
-    if kind is TIME:
+    if kind.read is seconds:
         text = f"{value:g}s"
     elif kind is SIZE:
         unit, letter = next((u, x) for u, x in ((GIB, "G"), (MIB, "M"), (KIB, "K"), (1, "")) if value % u == 0)

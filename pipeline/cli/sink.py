@@ -14,18 +14,29 @@ if TYPE_CHECKING:
 
 HELP = """Write the results, and say KILL when all are here.
 
-Results go to stdout or to a file, each task's output whole; a task's stderr goes to stderr.
+Results go to stdout or to a file, each task's output whole; a task's stderr goes to stderr. With -o FILE the run has
+a journal beside it, FILE.journal: a sink that was killed is started again in the same way, and goes on.
 
 \b
 Examples:
   pipe sink > results.txt
   pipe sink -o results.txt --keep-order
+  pipe sink -o results.txt --retries 3 --failed failed.jsonl
+  pipe sink --halt now,fail=10% > results.txt
   pipe sink --at tcp://10.0.0.5 --insecure -o results.txt
 """
 
 
 def main(settings: Settings, screen: Screen) -> int:
     """Be the sink; the run's exit code."""
+    from pipeline.cli import unfinished
+
+    unfinished.go_on(settings, screen.say)
+    return collect(settings, screen)
+
+
+def collect(settings: Settings, screen: Screen) -> int:
+    """The same, whatever is found of a run before this one; the run's exit code."""
     from pipeline import assembly
 
     try:

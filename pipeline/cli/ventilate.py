@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 HELP = """Read tasks from files or stdin, and spread them.
 
 It ends when the sink has settled all. Workers and sink may be started before or after, here or on other machines.
+Started again with the same input, it goes on; of a stdin that is a pipe, --spool keeps what is needed for that.
 
 \b
 Examples:
@@ -19,11 +20,15 @@ Examples:
   pipe ventilate --name hashes words-1.txt words-2.txt
   pipe ventilate ::: one two three
   pipe ventilate --block 1M access.log        each task a block of whole lines
+  pipe ventilate --from-failed failed.jsonl   what `pipe sink --failed` wrote, once more
 """
 
 
 def main(settings: Settings, screen: Screen) -> int:
     """Be the ventilator; the run's exit code."""
     from pipeline import assembly
+    from pipeline.cli import unfinished
 
+    if settings.no_spool:
+        unfinished.say_once(settings, screen.say)
     return assembly.ventilate(settings, screen.told)

@@ -1,0 +1,119 @@
+"""What a run finds of one before it, and which way it goes on: `--resume`, `--restart`, or by being asked.
+
+Promises: what could still be gone on with is never thrown away unless the person says so, and what is kept or not kept
+is said before the first task runs. Never opens a journal for writing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UsageError
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.past import Summary
+
+Say = Callable[[str], None]
+
+
+def begin(settings: Settings, say: Say) -> bool:
+    """Before `pipe run`: go on, begin anew, or raise UsageError with the two ways on; False: nothing is left to do."""
+    from pipeline import beside
+
+    path = beside.journal_path(settings)
+    beside.check_free(path)
+    if settings.restart:
+        _forget(settings, path)
+    found = _found(path)
+    if settings.resume or settings.resume_failed:
+        if not path:
+            raise UsageError(f"{settings.output} can have no journal beside it: give --journal FILE to resume from")
+        if found and is_over(found) and not (settings.resume_failed and found.failed):
+            say(f"all {found.total:,} tasks of the run in {path} were done before")
+            return False
+        if not found:
+            _check_empty(settings.output, path)
+        say(f"going on with the {described(found)}" if found else f"there is nothing to resume in {path}: a run begins")
+    elif found and not is_over(found) and (found.settled or os.path.isdir(beside.spool_path(settings))):
+        way = "go on with --resume, or begin anew with --restart"
+        raise UsageError(f"an {described(found)}, is in {path}; {way}")
+    else:
+        # a run that is over, or had not got anywhere, is not in the way
+        beside.clear(settings)
+    if path:
+        say_once(settings, say)
+    return True
+
+
+def go_on(settings: Settings, say: Say) -> None:
+    """Before `pipe sink`: it just goes on, and says so; with --restart it begins anew."""
+    from pipeline import beside
+
+    path = beside.journal_path(settings)
+    if settings.restart:
+        _forget(settings, path)
+    if (found := _found(path)) and not is_over(found):
+        say(f"going on with the {described(found)}")
+
+
+def say_once(settings: Settings, say: Say) -> None:
+    """Say so if the input of a run that could be resumed can be read only once."""
+    from pipeline import beside
+
+    if beside.can_reread(settings):
+        return
+    why = (
+        "with --no-spool, nothing is kept of what stdin says"
+        if settings.no_spool
+        else "its input can be read only once"
+    )
+    say(f"this run can't be resumed: {why}")
+
+
+def is_over(found: Summary) -> bool:
+    """Whether nothing is left to do."""
+    return 0 <= found.total <= found.settled and not found.ahead
+
+
+def described(found: Summary) -> str:
+    """`unfinished run of 12 Nov 14:02, 83 % done`, in this machine's time."""
+    began = time.localtime(found.begun)
+    done = f"{100 * found.settled // found.total} % done" if found.total > 0 else f"{found.settled:,} tasks done"
+    form = "%b %H:%M" if began.tm_year == time.localtime().tm_year else "%b %Y %H:%M"
+    return f"unfinished run of {began.tm_mday} {time.strftime(form, began)}, {done}"
+
+
+def _found(path: str) -> Summary | None:
+    """The run whose journal is there, if it has begun."""
+    if not os.path.exists(path):
+        return None
+    from pipeline import past
+
+    found = past.peek(path)
+    return found if found and found.run else None
+
+
+def _check_empty(output: str, path: str) -> None:
+    """Raise UsageError if the output has something in it, maybe of a run that is over: resuming never loses that."""
+    with suppress(FileNotFoundError):
+        if output and os.stat(output).st_size:
+            raise UsageError(
+                f"there is nothing to resume: {output} is there, but no {path}, so its run is over; "
+                "begin anew with --restart"
+            )
+
+
+def _forget(settings: Settings, path: str) -> None:
+    """Begin anew, also where a journal is damaged. Raises UsageError if the file was never one."""
+    from pipeline import beside, entries
+
+    magic = entries.MAGIC[:-1]  # of whichever version
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        if not magic.startswith(file.read(len(magic))):
+            raise UsageError(f"{path} is no journal: it is left alone; give another --journal FILE")
+    beside.clear(settings)

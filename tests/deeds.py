@@ -1,0 +1,30 @@
+"""What tasks do in the fault tests: a callable that keeps a ledger of executions, apart from all that `pipe` keeps."""
+
+from __future__ import annotations
+
+import os
+import time
+
+LEDGER = "executed"
+
+
+def done(task: str) -> str:
+    """`NUMBER SECONDS`, `NUMBER gate` (until that file is there) or `NUMBER fail`; each start and end leaves a line."""
+    number, how = task.split()
+    _note(number, "start")
+    if how == "gate":
+        while not os.path.exists("gate"):
+            time.sleep(0.01)
+    elif how == "fail":
+        raise ValueError(task)
+    else:
+        time.sleep(float(how))
+    _note(number, "end")
+    return f"got {number}"
+
+
+def _note(number: str, what: str) -> None:
+    """A whole line, whoever writes at the same time: number, what, when (nanoseconds of the monotonic clock)."""
+    file = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{number} {what} {time.monotonic_ns()}\n".encode())
+    os.close(file)

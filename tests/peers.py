@@ -1,0 +1,118 @@
+"""ZeroMQ peers in processes of their own, to be stopped and killed; and what a socket's monitor has seen.
+
+A peer is a piece of Python that has `zmq`, a context and its words. It says lines; each wait for one has a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+WITHIN = 10_000
+"""Milliseconds that anything here may take."""
+A_WHILE = 200
+"""Milliseconds in which something that should not happen had time to."""
+PREAMBLE = """
+import os, signal, sys, zmq
+context = zmq.Context()
+words = sys.argv[1:]
+def say(*what): print(*what, flush=True)
+def socket(kind, **options):
+    made = context.socket(kind)
+    for name, value in options.items():
+        made.set(getattr(zmq, name), value)
+    return made
+"""
+Peer = subprocess.Popen[bytes]
+Sock = zmq.Socket[bytes]
+
+
+@contextmanager
+def peer(code: str, *words: object) -> Iterator[Peer]:
+    """A process that runs `code`; killed at the end, whatever it does."""
+    argv = [sys.executable, "-c", PREAMBLE + code, *map(str, words)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:  # two lines may come at once
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def said(process: Peer, milliseconds: int = WITHIN) -> str:
+    """The next line it says; nothing if it says none in time."""
+    assert process.stdout is not None
+    ready = select.select([process.stdout], [], [], milliseconds / 1000)[0]
+    return process.stdout.readline().decode().strip() if ready else ""
+
+
+@contextmanager
+def sockets() -> Iterator[Sockets]:
+    """Makes sockets; all are closed at the end, at once."""
+    made = Sockets()
+    yield made
+    made.context.destroy(linger=0)
+
+
+class Sockets:
+    """A context and sockets with options by their names."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[Sock] = zmq.Context()
+
+    def __call__(self, kind: int, **options: int | bytes) -> Sock:
+        made = self.context.socket(kind)
+        made.set(zmq.LINGER, 0)  # a test that lets go of a socket would wait for its peers for ever
+        for name, value in options.items():
+            made.set(getattr(zmq, name), value)
+        return made
+
+
+def where(bound: Sock) -> str:
+    """The endpoint that it is bound to."""
+    return bound.get_string(zmq.LAST_ENDPOINT)
+
+
+class Monitor:
+    """What happens to a socket's connections."""
+
+    def __init__(self, socket: Sock) -> None:
+        self._events = socket.get_monitor_socket()
+
+    def wait(self, *kinds: zmq.Event) -> zmq.Event:
+        """Until one of these has happened."""
+        deadline = time.monotonic() + WITHIN / 1000
+        while time.monotonic() < deadline:
+            if self._events.poll(100) and (event := self._next()) in kinds:
+                return event
+        raise AssertionError(f"none of {kinds} has happened")
+
+    def seen(self, milliseconds: int = A_WHILE) -> list[zmq.Event]:
+        """What happens until nothing does for so long."""
+        events = []
+        while self._events.poll(milliseconds):
+            events.append(self._next())
+        return events
+
+    def _next(self) -> zmq.Event:
+        return zmq.Event(recv_monitor_message(self._events)["event"])
+
+
+def swallowed(socket: Sock, message: bytes, most: int = 50_000) -> int:
+    """How many of these a socket takes until it has taken none for a while; `most` at most."""
+    count = 0
+    while count < most and socket.poll(A_WHILE, zmq.POLLOUT):
+        with suppress(zmq.Again):
+            while count < most:
+                socket.send(message, zmq.NOBLOCK)
+                count += 1
+    return count

@@ -1,0 +1,118 @@
+"""Where things lie, what can be read twice, and that only what is ours is ever removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import beside
+from pipeline.errors import PipelineError
+from pipeline.settings import Settings
+from pipeline.spoolfolder import Folder
+
+
+@pytest.fixture
+def pipe() -> Iterator[int]:
+    """A stdin that can't be read twice."""
+    read, write = os.pipe()
+    yield read
+    os.close(read)
+    os.close(write)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[int]:
+    """A stdin that can be."""
+    (tmp_path / "in").write_text("1\n")
+    with open(tmp_path / "in") as file:
+        yield file.fileno()
+
+
+@pytest.mark.parametrize(
+    ("settings", "journal", "spill", "spool"),
+    [
+        (Settings(), "", "", ""),
+        (Settings(output="o"), "o.journal", "o.journal.spill", "o.spool"),
+        (Settings(output="o", journal="j"), "j", "j.spill", "o.spool"),
+        (Settings(journal="j"), "j", "j.spill", "j.spool"),
+        (Settings(output="o", no_spool=True), "o.journal", "o.journal.spill", ""),
+        (Settings(output="o", spool="s"), "o.journal", "o.journal.spill", "s"),
+        (Settings(spool="s"), "", "", "s"),
+        (Settings(output="/dev/null"), "", "", ""),
+        (Settings(output="/dev/null", journal="j"), "j", "j.spill", "j.spool"),
+    ],
+)
+def test_each_has_its_place_beside_the_output(settings: Settings, journal: str, spill: str, spool: str) -> None:
+    places = (beside.journal_path(settings), beside.spill_path(settings), beside.spool_path(settings))
+    assert places == (journal, spill, spool)
+
+
+def test_an_output_that_is_there_keeps_its_places(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.touch()
+    assert beside.journal_path(Settings(output=str(out))) == f"{out}.journal"
+    os.mkfifo(tmp_path / "fifo")
+    assert beside.journal_path(Settings(output=str(tmp_path / "fifo"))) == ""
+
+
+def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_path: Path) -> None:
+    settings = Settings(output=str(tmp_path / "out"))
+    assert beside.needs_spool(settings, pipe)
+    assert not beside.needs_spool(settings, plain)
+    assert not beside.needs_spool(Settings(output="o", no_spool=True), pipe)
+    assert not beside.needs_spool(Settings(output="o", arguments=("a",)), pipe)
+    assert not beside.needs_spool(Settings(output="o", files=("f",)), pipe)
+    assert beside.needs_spool(Settings(output="o", files=("f", "-")), pipe)
+    assert not beside.needs_spool(Settings(), pipe)
+    (tmp_path / "out.spool").mkdir()
+    assert beside.needs_spool(settings, plain)  # it holds what another stdin said, and may be complete
+
+
+def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    named, fifo = str(tmp_path / "in"), str(tmp_path / "fifo")
+    assert beside.can_reread(Settings(arguments=()), pipe)
+    assert beside.can_reread(Settings(files=(named,)), pipe)
+    assert beside.can_reread(Settings(), plain)
+    assert beside.can_reread(Settings(output="o"), pipe)
+    assert not beside.can_reread(Settings(), pipe)
+    assert not beside.can_reread(Settings(output="o", no_spool=True), pipe)
+    assert not beside.can_reread(Settings(output="o", files=(named, fifo)), plain)
+    assert not beside.can_reread(Settings(files=(named, "-")), pipe)
+
+
+def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
+    settings = Settings(output=str(tmp_path / "out"), spool=str(tmp_path / "spool"))
+    for name in ("out", "out.journal"):
+        (tmp_path / name).touch()
+    (tmp_path / "out.journal.spill").mkdir()
+    (tmp_path / "out.journal.spill" / "1").touch()
+    Folder(settings.spool).close()
+    (tmp_path / "spool" / "1.000000").touch()
+    (tmp_path / "spool" / "precious").touch()
+    beside.clear(settings)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "precious", "spool"]
+    beside.clear(settings)
+    beside.clear(Settings())
+
+
+def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "WAIT", 0.0)
+    path = tmp_path / "out.journal"
+    path.touch()
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(PipelineError, match=r"a run is at work on .*out\.journal: end it first"):
+            beside.clear(Settings(output=str(tmp_path / "out")))
+    assert path.exists()
+    beside.check_free(str(path))
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out.journal.spill" / "inner").mkdir(parents=True)
+    with pytest.raises(PipelineError, match=r"cannot remove .*out\.journal\.spill/inner: Is a directory"):
+        beside.clear(Settings(output=str(tmp_path / "out")))

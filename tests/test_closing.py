@@ -1,0 +1,170 @@
+"""How the sink ends its run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline import errors
+from pipeline.attempts import Attempts, Retrying
+from pipeline.closing import Closing
+from pipeline.errands import Entry, Fetch, Written
+from pipeline.facts import Began, Ended, Fact, Killed, Left, Settled
+from pipeline.halt import Halt, halt_of
+from pipeline.ledger import Ledger
+from pipeline.messages import Kill, Result
+from pipeline.station import NEVER, Port, Send
+from pipeline.writing import Writing
+
+BEGAN = Began("r", "print")
+ALL = (BEGAN, Settled(((0, 2),), ((1, 2),), spilled=False, sizes=(9,)), Ended(2, ""))
+
+
+class Scene:
+    """A ledger, the way to it, and how it will end."""
+
+    def __init__(self, *facts: Fact, halt: Halt | None = None, journal: bool = False) -> None:
+        self.ledger = Ledger(facts)
+        self.writing = Writing(self.ledger, Attempts(Retrying()), 1000, keep_order=True)
+        self.closing = Closing(self.ledger, self.writing, halt, 1.0, journal=journal)
+
+
+def control(kill: Kill) -> list[Send]:
+    return [Send(Port.CONTROL, kill)]
+
+
+def entry(number: int, *facts: Fact) -> list[Send]:
+    return [Send(Port.JOURNAL, Entry(number, facts))]
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        (Ended(2, ""), errors.TASKS_FAILED),
+        (Ended(2, "a file vanished"), errors.INCOMPLETE),
+    ],
+)
+def test_when_all_is_settled_it_says_so_once(last: Ended, code: int) -> None:
+    ours = Scene(*ALL[:2])
+    assert ours.closing.tick(0.0) == []
+    ours.ledger.enter(last)
+    assert ours.closing.tick(0.0) == []
+    ours.ledger.durable(1)
+    kill = Kill("r", "done", last.reason, code)
+    assert ours.closing.tick(0.0) == control(kill)
+    assert ours.closing.tick(0.0) == []
+    assert (ours.closing.kill, ours.closing.verdict.outcome) == (kill, code)
+
+
+def test_a_run_without_a_name_is_never_done() -> None:
+    ours = Scene()
+    ours.ledger.apply(Ended(0, ""))
+    assert ours.closing.tick(0.0) == []
+
+
+def test_an_early_end_is_journaled_and_then_said() -> None:
+    ours = Scene(BEGAN)
+    assert ours.closing.wish("soon", "^C", 5.0) == entry(1, Killed("soon", "^C", errors.INTERRUPTED))
+    assert ours.closing.wish("soon", "^C", 5.5) == []
+    assert (ours.closing.tick(5.9), ours.closing.kill) == ([], None)
+    ours.ledger.durable(1)
+    assert ours.closing.tick(5.9) == control(Kill("r", "soon", "^C", errors.INTERRUPTED))
+    assert ours.closing.tick(9.0) == []
+    assert ours.closing.wish("now", "SIGTERM", 9.0) == entry(2, Killed("now", "SIGTERM", errors.TERMINATED))
+    ours.ledger.durable(2)
+    assert ours.closing.tick(9.0) == control(Kill("r", "now", "SIGTERM", errors.TERMINATED))
+    assert ours.closing.verdict.outcome == errors.INTERRUPTED
+
+
+def test_a_journal_that_does_not_answer_holds_an_early_end_back_for_a_beat_only() -> None:
+    ours = Scene(BEGAN)
+    ours.closing.wish("soon", "^C", 5.0)
+    assert ours.closing.verdict.deadline == 6.0
+    assert ours.closing.tick(6.0) == control(Kill("r", "soon", "^C", errors.INTERRUPTED))
+    ours.ledger.durable(1)
+    assert ours.closing.tick(7.0) == []
+    assert ours.closing.verdict.deadline == NEVER
+
+
+def test_before_there_is_a_run_an_end_is_said_at_once() -> None:
+    assert Scene().closing.wish("now", "^C", 5.0) == control(Kill("", "now", "^C", errors.INTERRUPTED))
+
+
+def test_a_life_that_came_back_to_an_ended_run_says_so() -> None:
+    ours = Scene(BEGAN, Killed("soon", "--halt now,fail=1", errors.TASKS_FAILED))
+    assert ours.closing.tick(0.0) == control(Kill("r", "soon", "--halt now,fail=1", errors.TASKS_FAILED))
+
+
+def test_another_input_ends_it_at_once_naming_the_task_as_a_person_counts() -> None:
+    ours = Scene(BEGAN)
+    (one,) = ours.closing.differs(6, 7, 5.0)
+    assert isinstance(one.message, Kill)
+    assert (one.message.mode, one.message.code, ": task 7 differs " in one.message.reason) == ("now", 2, True)
+    assert ours.closing.differs(6, 7, 5.0) == []
+    (many,) = Scene(BEGAN).closing.differs(6, 9, 5.0)
+    assert isinstance(many.message, Kill)
+    assert ": tasks 7 to 9 differ " in many.message.reason
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("now,fail=1", errors.TASKS_FAILED), ("soon,success=1", errors.OK), ("now,done=2", errors.TASKS_FAILED),
+        ("now,fail=2", None), ("soon,done=3", None), ("now,done=50%", None),
+    ],
+)  # fmt: skip
+def test_a_run_is_halted_when_so_many_have_ended_in_that_way(typed: str, code: int | None) -> None:
+    ours = Scene(*ALL[:2], halt=halt_of(typed))
+    killed = Killed("now" if typed.startswith("now") else "soon", f"--halt {typed}", code or 0)
+    assert ours.closing.halt(5.0) == ([] if code is None else entry(1, killed))
+
+
+def test_without_such_a_wish_or_after_the_end_nothing_is_halted() -> None:
+    assert Scene(*ALL).closing.halt(5.0) == []
+    ours = Scene(*ALL, halt=halt_of("now,fail=1"))
+    ours.ledger.apply(Ended(2, ""))
+    ours.closing.tick(5.0)
+    assert ours.closing.halt(5.0) == []
+
+
+@pytest.mark.parametrize(("failure", "code"), [("disk full", errors.INCOMPLETE), (errors.CLOSED, errors.STDOUT_CLOSED)])
+def test_when_nothing_more_can_be_written_it_ends_now_without_the_journal(failure: str, code: int) -> None:
+    ours = Scene(BEGAN)
+    assert ours.closing.break_off("", 5.0) == []
+    assert not ours.closing.broken
+    assert ours.closing.break_off(failure, 5.0) == control(Kill("r", "now", failure, code))
+    assert ours.closing.break_off("again", 5.0) == []
+    verdict = ours.closing.verdict
+    assert (ours.closing.broken, verdict.outcome, verdict.reason) == (True, code, failure)
+    assert ours.closing.last_words() is None
+
+
+def result(first: int) -> Result:
+    return Result("r", "ann", first, 1, b"x", b"\1\0\0\0", b"", ())
+
+
+def test_without_a_journal_what_stands_behind_a_gap_is_written_before_the_end() -> None:
+    ours = Scene(BEGAN)
+    assert ours.closing.last_words() is None
+    ours.ledger.ahead.add(4, 5)
+    assert ours.closing.last_words() == [Send(Port.SPILL, Fetch(4))]
+    assert ours.closing.last_words() == []
+
+
+def test_with_a_journal_it_is_left_to_the_next_life_which_is_told_to_go_on() -> None:
+    ours = Scene(BEGAN, journal=True)
+    ours.ledger.ahead.add(4, 5)
+    ours.writing.take(result(0))
+    assert ours.closing.last_words() == []
+    ours.writing.safe(Written(1))
+    assert ours.closing.last_words() == entry(2, Left())
+    assert ours.closing.last_words() == []
+    ours.ledger.durable(2)
+    assert ours.closing.last_words() is None
+
+
+def test_a_run_that_is_done_has_no_next_life() -> None:
+    ours = Scene(*ALL, journal=True)
+    ours.ledger.apply(Ended(2, ""))
+    ours.closing.tick(0.0)
+    assert ours.closing.last_words() is None
+    assert Scene(journal=True).closing.last_words() is None  # nor has one that never began

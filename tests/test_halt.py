@@ -1,0 +1,56 @@
+"""When a run ends early, in GNU parallel's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.halt import Halt, halt_of
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("now,fail=1", Halt("now", "fail", 1)),
+        ("soon,success=20", Halt("soon", "success", 20)),
+        ("soon,done=10%", Halt("soon", "done", percent=10)),
+        ("never", None),
+    ],
+)
+def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: Halt | None) -> None:
+    assert halt_of(text) == expected
+    assert str(expected or "never") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "now,fail", "now,fail=", "now,fail=0", "now,fail=0%", "now,fail=-1", "later,fail=1",
+             "now,lost=1", "now,fail=1,done=2", "Now,fail=1", "now, fail=1", "soon,done=101%", "soon,done=1.5%"],
+)  # fmt: skip
+def test_what_is_no_halt_is_refused_in_the_words_typed(text: str) -> None:
+    with pytest.raises(ValueError, match="is not like now,fail=1 or soon,done=10%") as wrong:
+        halt_of(text)
+    assert repr(text) in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "done", "failed", "total", "due"),
+    [
+        ("now,fail=1", 9, 0, -1, False),
+        ("now,fail=1", 9, 1, -1, True),
+        ("now,fail=2", 9, 3, 10, True),
+        ("now,success=3", 4, 2, 10, False),
+        ("now,success=3", 5, 2, 10, True),
+        ("soon,done=5", 4, 4, 10, False),
+        ("soon,done=5", 5, 0, 10, True),
+        ("soon,done=5", 5, 0, -1, True),
+        ("soon,fail=10%", 9, 9, -1, False),  # a part of what is not known yet
+        ("soon,fail=10%", 9, 1, 11, False),
+        ("soon,fail=10%", 9, 1, 10, True),
+        ("soon,done=100%", 10, 0, 10, True),
+        ("soon,done=100%", 9, 0, 10, False),
+        ("soon,fail=1%", 0, 0, 0, False),
+    ],
+)
+def test_it_is_due_when_so_many_have_ended_so(text: str, done: int, failed: int, total: int, due: bool) -> None:  # noqa: FBT001
+    halt = halt_of(text)
+    assert halt
+    assert halt.is_due(done, failed, total) is due

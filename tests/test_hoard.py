@@ -1,0 +1,34 @@
+"""The hoard: what is joined stays small, however large a single result is."""
+
+from __future__ import annotations
+
+import struct
+
+from pipeline.hoard import GROUP, Memory
+from pipeline.messages import Result
+
+
+def result(first: int, size: int) -> Result:
+    """The one of a single task that wrote so many bytes."""
+    return Result("run", "worker", first, 1, bytes(size), struct.pack("<I", size), b"", ())
+
+
+def held(*sizes: int) -> Memory:
+    memory = Memory()
+    for first, size in enumerate(sizes):
+        memory.hold(result(first, size))
+    return memory
+
+
+def test_small_neighbours_are_joined_up_to_a_group() -> None:
+    memory = held(*[GROUP // 8] * 20)
+    group = memory.neighbours(0)
+    assert 1 < len(group) < 20
+    assert GROUP <= sum(len(each.output) for each in group) + 600 * len(group) <= 2 * GROUP
+
+
+def test_a_large_result_is_joined_to_none_before_or_behind_it() -> None:
+    memory = held(10, 3 * GROUP, 10, 10)
+    assert [each.first for each in memory.neighbours(0)] == [0]
+    assert [each.first for each in memory.neighbours(1)] == [1]
+    assert [each.first for each in memory.neighbours(2)] == [2, 3]

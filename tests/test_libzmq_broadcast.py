@@ -1,0 +1,119 @@
+"""What libzmq does with a broadcast, as far as the design leans on it: latecomers, welcomes, slow listeners."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from peers import A_WHILE, WITHIN, Sock, Sockets, peer, said, sockets
+
+
+@pytest.fixture
+def make() -> Iterator[Sockets]:
+    with sockets() as made:
+        yield made
+
+
+@pytest.fixture
+def control(make: Sockets, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sock, str]:
+    """An XPUB, and where it is."""
+    at = f"ipc://{tmp_path_factory.mktemp('control')}/control"
+    xpub = make(zmq.XPUB)
+    xpub.bind(at)
+    return xpub, at
+
+
+def test_who_subscribes_late_has_missed_what_was_said(make: Sockets, control: tuple[Sock, str]) -> None:
+    xpub, at = control
+    xpub.send(b"ack 1")
+    late = make(zmq.SUB, SUBSCRIBE=b"ack")
+    late.connect(at)
+    assert xpub.poll(WITHIN)
+    assert xpub.recv() == b"\1ack"
+    xpub.send(b"ack 2")
+    assert late.poll(WITHIN)
+    assert late.recv() == b"ack 2"
+
+
+def test_the_welcome_message_reaches_a_latecomer_but_only_while_its_sender_is_polled(
+    make: Sockets, control: tuple[Sock, str]
+) -> None:
+    xpub, at = control
+    xpub.set(zmq.XPUB_WELCOME_MSG, b"kill")
+    late = make(zmq.SUB, SUBSCRIBE=b"kill")
+    late.connect(at)
+    assert not late.poll(A_WHILE)
+    assert xpub.poll(WITHIN)
+    assert late.poll(WITHIN)
+    assert late.recv() == b"kill"
+
+
+def test_a_new_welcome_message_does_not_reach_who_is_there(make: Sockets, control: tuple[Sock, str]) -> None:
+    xpub, at = control
+    xpub.set(zmq.XPUB_WELCOME_MSG, b"ack 1")
+    here, late = make(zmq.SUB, SUBSCRIBE=b"ack"), make(zmq.SUB, SUBSCRIBE=b"ack")
+    here.connect(at)
+    assert xpub.poll(WITHIN)
+    assert here.poll(WITHIN)
+    assert here.recv() == b"ack 1"
+    assert xpub.recv() == b"\1ack"
+    xpub.set(zmq.XPUB_WELCOME_MSG, b"ack 2")
+    late.connect(at)
+    while not late.poll(1):
+        xpub.poll(100)
+    assert late.recv() == b"ack 2"
+    xpub.send(b"ack 3")
+    assert here.poll(WITHIN)
+    assert here.recv() == b"ack 3"
+
+
+def test_the_welcome_goes_out_before_the_subscription_is_known_so_what_is_said_between_is_lost(
+    make: Sockets, control: tuple[Sock, str]
+) -> None:
+    xpub, at = control
+    xpub.set(zmq.XPUB_WELCOME_MSG, b"ack 1")
+    late = make(zmq.XSUB)
+    late.connect(at)
+    assert not late.poll(A_WHILE)
+    while not late.poll(1):
+        xpub.poll(10)
+    assert late.recv() == b"ack 1"
+    xpub.send(b"ack 2")
+    late.send(b"\1ack")
+    assert xpub.poll(WITHIN)
+    assert xpub.recv() == b"\1ack"
+    xpub.send(b"ack 3")
+    assert late.poll(WITHIN)
+    assert late.recv() == b"ack 3"
+
+
+SLOW = """
+sub = socket(zmq.SUB, RCVHWM=16, SUBSCRIBE=b"")
+sub.connect(words[0])
+say(sub.recv().decode())
+signal.pause()
+"""
+
+
+def test_a_broadcast_is_dropped_for_who_does_not_read_and_never_waits(make: Sockets, tmp_path: Path) -> None:
+    at, xpub = f"ipc://{tmp_path}/control", make(zmq.XPUB, SNDHWM=16)
+    xpub.bind(at)
+    quick = make(zmq.SUB, SUBSCRIBE=b"x")  # an XPUB is told of a topic once
+    with peer(SLOW, at) as slow:
+        assert xpub.poll(WITHIN)
+        xpub.recv()
+        xpub.send(b"here")
+        assert said(slow) == "here"
+        os.kill(slow.pid, signal.SIGSTOP)
+        quick.connect(at)
+        assert xpub.poll(WITHIN)
+        xpub.recv()
+        for _ in range(2000):
+            xpub.send(b"x" * 1000, zmq.NOBLOCK)  # never EAGAIN
+            assert quick.poll(WITHIN)
+            quick.recv()
+            xpub.poll(0)  # else it does not notice that the quick one reads, and drops its words, too

@@ -1,0 +1,138 @@
+"""What libzmq does with broken connections and taken endpoints, as far as the design leans on it."""
+
+from __future__ import annotations
+
+import socket as plain
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from orphans import until
+from peers import A_WHILE, WITHIN, Monitor, Sock, Sockets, sockets, where
+from proxy import Proxy
+
+RETRIES = {zmq.Event.CONNECT_RETRIED, zmq.Event.CONNECT_DELAYED, zmq.Event.CONNECTED}
+OTHERS_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20, b"\0") + bytes(32)
+"""Of a peer that wants a password."""
+
+
+@pytest.fixture
+def make() -> Iterator[Sockets]:
+    with sockets() as made:
+        yield made
+
+
+def test_a_broken_connection_is_made_again(make: Sockets, tmp_path: Path) -> None:
+    at, pull = f"ipc://{tmp_path}/lane", make(zmq.PULL, RECONNECT_IVL=5)
+    pull.connect(at)
+    for word in (b"one", b"two"):
+        push = make(zmq.PUSH)
+        push.bind(at)
+        push.send(word)
+        assert pull.poll(WITHIN)
+        assert pull.recv() == word
+        push.close(linger=0)
+
+
+def test_who_connects_and_is_sent_too_much_never_connects_again(make: Sockets, tmp_path: Path) -> None:
+    at, pull, push = f"ipc://{tmp_path}/lane", make(zmq.PULL, MAXMSGSIZE=1000, RECONNECT_IVL=5), make(zmq.PUSH)
+    monitor = Monitor(pull)
+    push.bind(at)
+    pull.connect(at)
+    push.send(b"small")
+    assert pull.poll(WITHIN)
+    assert pull.recv() == b"small"
+    push.send(b"x" * 2000)
+    monitor.wait(zmq.Event.DISCONNECTED)
+    assert not RETRIES & set(monitor.seen())
+    assert not push.poll(0, zmq.POLLOUT)
+    pull.disconnect(at)  # what repairs it
+    pull.connect(at)
+    assert push.poll(WITHIN, zmq.POLLOUT)
+
+
+@pytest.mark.parametrize(("answer", "again"), [(OTHERS_GREETING, False), (b"", True)], ids=["other mechanism", "reset"])
+def test_after_a_protocol_error_nobody_tries_again(make: Sockets, answer: bytes, *, again: bool) -> None:
+    with plain.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(WITHIN / 1000)
+        dealer = make(zmq.DEALER, RECONNECT_IVL=5)
+        dealer.connect(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        caller, _ = server.accept()
+        with caller:
+            caller.settimeout(WITHIN / 1000)
+            caller.recv(1)
+            if answer:
+                caller.sendall(answer)
+                while caller.recv(100):  # until it has hung up
+                    pass
+        server.settimeout(A_WHILE / 1000 if not again else WITHIN / 1000)
+        try:
+            server.accept()[0].close()
+            came = True
+        except TimeoutError:
+            came = False
+        assert came is again
+
+
+def test_a_caller_whose_connection_broke_is_unreachable_and_comes_back_as_another(
+    make: Sockets, tmp_path: Path
+) -> None:
+    at, desk, worker = f"ipc://{tmp_path}/desk", make(zmq.ROUTER, ROUTER_MANDATORY=1), make(zmq.DEALER, RECONNECT_IVL=5)
+    desk.bind(at)
+
+    def pulse() -> bytes:
+        """Who says it."""
+        while not desk.poll(10):
+            worker.send(b"pulse", zmq.NOBLOCK)
+        return desk.recv_multipart()[0]
+
+    with Proxy(at, f"ipc://{tmp_path}/proxy") as proxy:
+        worker.connect(proxy.at)
+        before = pulse()
+        while desk.poll(0):
+            desk.recv_multipart()
+        assert proxy.tell("reset") == 1
+        until(lambda: _error(desk, before) == zmq.EHOSTUNREACH)
+        assert pulse() != before
+
+
+def _error(desk: Sock, peer: bytes) -> int:
+    """What comes of sending to this caller; 0 if it goes well."""
+    try:
+        desk.send_multipart([peer, b"welcome"], zmq.NOBLOCK)
+    except zmq.ZMQError as error:
+        return error.errno or -1
+    return 0
+
+
+def test_bind_removes_a_plain_file(make: Sockets, tmp_path: Path) -> None:
+    (tmp_path / "desk").write_text("precious")
+    make(zmq.ROUTER).bind(f"ipc://{tmp_path}/desk")
+    assert (tmp_path / "desk").is_socket()
+
+
+def test_bind_takes_the_place_of_a_living_owner_and_neither_is_told(make: Sockets, tmp_path: Path) -> None:
+    at = f"ipc://{tmp_path}/results"
+    owner, thief, late = make(zmq.PULL), make(zmq.PULL), make(zmq.PUSH)
+    monitor = Monitor(owner)
+    owner.bind(at)
+    thief.bind(at)
+    late.connect(at)
+    late.send(b"result")
+    assert thief.poll(WITHIN)
+    assert set(monitor.seen(10)) <= {zmq.Event.LISTENING}
+
+
+def test_an_ipc_file_outlives_its_socket(tmp_path: Path) -> None:
+    with sockets() as make:
+        make(zmq.PULL).bind(f"ipc://{tmp_path}/results")
+    assert (tmp_path / "results").is_socket()
+
+
+def test_a_taken_port_is_an_error(make: Sockets) -> None:
+    first = make(zmq.PULL)
+    first.bind("tcp://127.0.0.1:*")
+    with pytest.raises(zmq.ZMQError) as raised:
+        make(zmq.PULL).bind(where(first))
+    assert raised.value.errno == zmq.EADDRINUSE

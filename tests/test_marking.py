@@ -1,0 +1,72 @@
+"""What the ventilator tells the sink of its input, until the sink has it for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.errands import Records
+from pipeline.marking import AT_ONCE, Marking
+from pipeline.messages import Ack, Read
+from pipeline.parts import Recipe
+from pipeline.records import marks
+from pipeline.station import Port, Send
+
+ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), reader="v", read=0)
+
+
+def records(first: int, count: int = 1) -> Records:
+    return Records(first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
+
+
+def read(first: int, count: int = 1, run: str = "r") -> Send:
+    return Send(Port.RESULTS, Read(run, "v", 0, first, count, marks(records(first, count).body, count, Recipe())))
+
+
+def scene() -> Marking:
+    made = Marking("v", Recipe())
+    made.answered(ACK)
+    return made
+
+
+def test_a_sink_without_a_journal_wants_no_marks() -> None:
+    for ack in (None, replace(ACK, read=-1)):
+        marking = Marking("v", Recipe())
+        if ack:
+            marking.answered(ack)
+        assert marking.add(records(0), "r") == []
+        marking.answered(ACK)
+        assert marking.say("r") == []
+
+
+def test_what_is_read_is_said_with_its_marks_and_again_until_it_is_answered() -> None:
+    marking = scene()
+    assert marking.add(records(0, 3), "r") == [read(0, 3)]
+    assert marking.add(records(3), "r") == [read(3)]
+    assert marking.say("r") == marking.say("r") == [read(0, 3), read(3)]
+    marking.answered(replace(ACK, read=3))
+    assert marking.say("r") == [read(3)]
+    marking.answered(replace(ACK, read=9))
+    assert marking.say("r") == []
+
+
+def test_a_part_of_what_was_said_is_no_answer() -> None:
+    marking = scene()
+    marking.add(records(0, 3), "r")
+    marking.answered(replace(ACK, read=2))
+    assert marking.say("r") == [read(0, 3)]
+
+
+def test_an_answer_to_another_life_of_the_ventilator_is_none() -> None:
+    marking = scene()
+    marking.add(records(0, 3), "r")
+    marking.answered(replace(ACK, reader="former", read=9))
+    assert marking.say("r") == [read(0, 3)]
+
+
+def test_it_is_said_for_the_run_as_it_is_called_now_and_not_all_at_once() -> None:
+    marking = scene()
+    for task in range(AT_ONCE + 1):
+        marking.add(records(task), "")
+    assert marking.say("r") == [read(task) for task in range(AT_ONCE)]
+    assert len(marking.say("s")) == AT_ONCE
+    assert marking.say("s")[0] == read(0, run="s")

@@ -1,0 +1,75 @@
+"""The oracle sees each broken promise: one that sees none would bless anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from deeds import LEDGER
+from oracle import HEARD, LETTERS, OUTPUT, TASKS, judged
+
+NEVER = float("inf")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a good run of four tasks leaves, the last of which fails."""
+    (tmp_path / TASKS).write_text("0 0.1\n1 0.1\n2 0.1\n3 fail\n")
+    (tmp_path / OUTPUT).write_text("got 1\ngot 0\ngot 2\n")
+    (tmp_path / LEDGER).write_text("".join(f"{n} {what} 5\n" for n in range(3) for what in ("start", "end")))
+    add(tmp_path, LEDGER, "3 start 5")
+    (tmp_path / LETTERS).write_text(json.dumps({"task": "3 fail"}) + "\n")
+    (tmp_path / HEARD).write_text("[10.0, [[0, 2]]]\n[11.0, [[0, 4]]]\n")
+    return tmp_path
+
+
+def add(folder: Path, name: str, line: str) -> None:
+    with open(folder / name, "a") as file:
+        file.write(line + "\n")
+
+
+def drop(folder: Path, name: str, line: str) -> None:
+    text = (folder / name).read_text()
+    assert f"{line}\n" in text
+    (folder / name).write_text(text.replace(f"{line}\n", ""))
+
+
+def test_a_good_run_is_good(folder: Path) -> None:
+    assert judged(folder, []) == []
+
+
+def test_without_letters_and_acks_it_is_good_as_well(folder: Path) -> None:
+    (folder / LETTERS).unlink()
+    (folder / HEARD).unlink()
+    assert judged(folder, []) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "line", "told"),
+    [
+        (add, OUTPUT, "got 1", "'got 1' is in the output 2 times, not 1"),
+        (add, OUTPUT, "got 3", "'got 3' is in the output 1 times, not 0"),
+        (add, OUTPUT, "go", "'go' is in the output 1 times, not 0"),
+        (drop, OUTPUT, "got 2", "'got 2' is in the output 0 times, not 1"),
+        (add, LETTERS, json.dumps({"task": "3 fail"}), "task 3, fail: 2 dead letters"),
+        (add, LETTERS, json.dumps({"task": "1 0.1"}), "task 1, 0.1: 1 dead letters"),
+        (add, LEDGER, "1 start 6", "task 1 was begun 2 times; 0 losses touched it"),
+        (drop, LEDGER, "1 start 5", "task 1 was begun 0 times; 0 losses touched it"),
+        (drop, LEDGER, "2 end 5", "task 2 never ended"),
+        (add, HEARD, "[12.0, [[0, 4], [5, 6]]]", "an Ack spoke of task 5"),
+        (add, "out.journal", "", "out.journal was left behind"),
+    ],
+)
+def test_each_broken_promise_is_told(folder: Path, what: object, name: str, line: str, told: str) -> None:
+    what(folder, name, line)  # type: ignore[operator]
+    (broken,) = judged(folder, [])
+    assert broken.partition(" (")[0] == told
+
+
+@pytest.mark.parametrize(("number", "lost", "excused"), [(1, 9.0, True), (1, 10.5, False), (2, 10.5, True)])
+def test_a_loss_excuses_what_was_not_acked_before_it(folder: Path, number: int, lost: float, *, excused: bool) -> None:
+    add(folder, LEDGER, f"{number} start 6")
+    assert (judged(folder, [lost]) == []) is excused
+    add(folder, LEDGER, f"{number} start 7")
+    assert judged(folder, [lost]) != []  # one loss excuses one execution
