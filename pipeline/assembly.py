@@ -12,32 +12,32 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from pipeline import calling, listening, places
-from pipeline.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, outcome
+from pipeline.house.machine import keep_heap
+from pipeline.house.processes import keeper_fd, kill_descendants
+from pipeline.house.signals import Signals
 from pipeline.loop import Loop
-from pipeline.machine import keep_heap
-from pipeline.notices import Began, Ended
-from pipeline.parts import Recipe
-from pipeline.places import Lock, Place, meeting_place
-from pipeline.processes import keeper_fd, kill_descendants
-from pipeline.signals import Signals
-from pipeline.sockets import Sockets
-from pipeline.station import Edge, Message, Port, Station
+from pipeline.wire import calling, listening, places
+from pipeline.wire.places import Lock, Place, meeting_place
+from pipeline.wire.sockets import Sockets
+from pipeline.words.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, outcome
+from pipeline.words.notices import Began, Ended
+from pipeline.words.parts import Recipe
+from pipeline.words.station import Edge, Message, Port, Station
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings
-    from pipeline.sink import Order
-    from pipeline.source import Source
-    from pipeline.spool import Spool
-    from pipeline.voice import Identity
+    from pipeline.input.source import Source
+    from pipeline.input.spool import Spool
+    from pipeline.sink.sink import Order
+    from pipeline.words.settings import Settings
+    from pipeline.worker.voice import Identity
 
 Told = Callable[[Message], None]
 
 
 def ventilate(settings: Settings, told: Told) -> int:
     """Be the ventilator until the sink has settled all tasks; the exit code."""
-    from pipeline.machine import raise_descriptor_limit
-    from pipeline.ventilator import Feed, Ventilator
+    from pipeline.house.machine import raise_descriptor_limit
+    from pipeline.ventilator.ventilator import Feed, Ventilator
 
     place = meeting_place(settings)
     spool = _spool(settings)
@@ -76,17 +76,17 @@ def ventilate(settings: Settings, told: Told) -> int:
 
 def _spool(settings: Settings) -> Spool | None:
     """Where what stdin says is kept, if it can't be read twice and a person may want to resume."""
-    from pipeline import beside
+    from pipeline.output import beside
 
     if not beside.needs_spool(settings):
         return None
-    from pipeline.spool import Spool
+    from pipeline.input.spool import Spool
 
     return Spool(beside.spool_path(settings), disk=settings.durability == "disk")
 
 
 def _source(settings: Settings, spool: Spool | None) -> Source:
-    from pipeline.source import Source
+    from pipeline.input.source import Source
 
     if settings.from_failed:
         return Source.of_letters(settings.files, spool=spool)
@@ -95,10 +95,10 @@ def _source(settings: Settings, spool: Spool | None) -> Source:
 
 def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:
     """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
-    from pipeline.ledger import Ledger
-    from pipeline.machine import raise_descriptor_limit
-    from pipeline.safe import Safe
-    from pipeline.sink import Sink
+    from pipeline.house.machine import raise_descriptor_limit
+    from pipeline.output.safe import Safe
+    from pipeline.sink.ledger import Ledger
+    from pipeline.sink.sink import Sink
 
     place = meeting_place(settings)
     raise_descriptor_limit()
@@ -120,8 +120,8 @@ def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | No
 
 def conclude(settings: Settings) -> int:
     """Bring in order what a run has left that was done and could not say so; its exit code."""
-    from pipeline.ledger import Ledger
-    from pipeline.safe import Safe
+    from pipeline.output.safe import Safe
+    from pipeline.sink.ledger import Ledger
 
     safe = Safe(settings, None)
     ledger = Ledger(safe.journal.facts())
@@ -133,9 +133,9 @@ def conclude(settings: Settings) -> int:
 
 
 def _order(settings: Settings) -> Order:
-    from pipeline.attempts import Retrying
-    from pipeline.beside import journal_path
-    from pipeline.sink import Order
+    from pipeline.output.beside import journal_path
+    from pipeline.sink.attempts import Retrying
+    from pipeline.sink.sink import Order
 
     return Order(
         keep_order=settings.keep_order,
@@ -151,8 +151,8 @@ def _order(settings: Settings) -> Order:
 
 def work(settings: Settings, told: Told) -> int:
     """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
-    from pipeline.machine import usable_cpus
-    from pipeline.worker import Worker
+    from pipeline.house.machine import usable_cpus
+    from pipeline.worker.worker import Worker
 
     place = meeting_place(settings)
     slots = settings.jobs or usable_cpus()
@@ -168,14 +168,14 @@ def work(settings: Settings, told: Told) -> int:
 
 
 def _executor(settings: Settings, slots: int) -> Edge:
-    from pipeline.limits import Limits
+    from pipeline.executor.limits import Limits
 
     limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
     if settings.call:
-        from pipeline.calls import Calls
+        from pipeline.executor.calls import Calls
 
         return Calls(settings.call, settings.init, slots, limits)
-    from pipeline.commands import Commands
+    from pipeline.executor.commands import Commands
 
     return Commands(settings.command, slots, limits, stdin=settings.stdin)
 
@@ -183,7 +183,7 @@ def _executor(settings: Settings, slots: int) -> Edge:
 def _identity(settings: Settings, slots: int) -> Identity:
     from hashlib import blake2b  # 5 ms that only a worker spends
 
-    from pipeline.voice import Identity
+    from pipeline.worker.voice import Identity
 
     what = (settings.command, settings.call, settings.init, settings.stdin)
     text = settings.call or " ".join(settings.command)

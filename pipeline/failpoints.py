@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_args
 
-from pipeline.errands import Errand
-from pipeline.errors import OUR_BUG, UsageError
-from pipeline.messages import Wire
-from pipeline.notices import Notice
-from pipeline.station import Address, Edge, Message, Port, Send, Station
+from pipeline.words.errands import Errand
+from pipeline.words.errors import OUR_BUG, UsageError
+from pipeline.words.messages import Wire
+from pipeline.words.notices import Notice
+from pipeline.words.station import Address, Edge, Message, Port, Send, Station
 
 VARIABLE = "PIPE_FAILPOINT"
 ACTS: dict[str, Callable[[], None]] = {

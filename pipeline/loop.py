@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 import zmq
 
-from pipeline import errors
-from pipeline.errands import Foreign
-from pipeline.errors import PipelineError, StationError
 from pipeline.failpoints import armed
-from pipeline.messages import Stop
-from pipeline.notices import Preparing, Refused, Stuck
-from pipeline.station import Address, Caller, Edge, Lane, Message, Port, Station
+from pipeline.words import errors
+from pipeline.words.errands import Foreign
+from pipeline.words.errors import PipelineError, StationError
+from pipeline.words.messages import Stop
+from pipeline.words.notices import Preparing, Refused, Stuck
+from pipeline.words.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
 """Words remembered for the story of a bug."""

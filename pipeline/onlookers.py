@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import zmq
 
-from pipeline import calling
-from pipeline.errors import INCOMPLETE, OK, PipelineError
-from pipeline.messages import Kill, Status, Stop
-from pipeline.places import Place, meeting_place
-from pipeline.sockets import Sockets
-from pipeline.station import Message, Port
+from pipeline.wire import calling
+from pipeline.wire.places import Place, meeting_place
+from pipeline.wire.sockets import Sockets
+from pipeline.words.errors import INCOMPLETE, OK, PipelineError
+from pipeline.words.messages import Kill, Status, Stop
+from pipeline.words.station import Message, Port
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings
+    from pipeline.words.settings import Settings
 
 SOON = 2.0
 """Seconds without a sink after which the person is told."""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calls import Calls
-from pipeline.errands import Broken, Done
-from pipeline.limits import Limits
-from pipeline.messages import Chunk
-from pipeline.parts import Note, Recipe
-from pipeline.station import Message, Port
+from pipeline.executor.calls import Calls
+from pipeline.executor.limits import Limits
+from pipeline.words.errands import Broken, Done
+from pipeline.words.messages import Chunk
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.station import Message, Port
 
 PATIENCE = 20.0
 

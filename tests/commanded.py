@@ -8,12 +8,12 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.commands import Commands
-from pipeline.errands import Done
-from pipeline.limits import Limits
-from pipeline.messages import Chunk
-from pipeline.parts import Note, Recipe
-from pipeline.station import Message, Port
+from pipeline.executor.commands import Commands
+from pipeline.executor.limits import Limits
+from pipeline.words.errands import Done
+from pipeline.words.messages import Chunk
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.station import Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,13 +12,13 @@ from clock import AT_ONCE, Clock
 from log import Log, Violation
 from process import Process
 
-from pipeline.errands import Durable, End, Entry, Fetch, Forget, Keep, Kept, Records, Spilled, Write, Written
-from pipeline.facts import Fact, Left
-from pipeline.ledger import Ledger
-from pipeline.messages import Result
-from pipeline.ranges import RangeSet
-from pipeline.results import cut_result
-from pipeline.station import Message
+from pipeline.sink.ledger import Ledger
+from pipeline.words.errands import Durable, End, Entry, Fetch, Forget, Keep, Kept, Records, Spilled, Write, Written
+from pipeline.words.facts import Fact, Left
+from pipeline.words.messages import Result
+from pipeline.words.ranges import RangeSet
+from pipeline.words.results import cut_result
+from pipeline.words.station import Message
 
 ONE_READ = 3 * 20
 """Bytes that one answer of the input has at most."""

@@ -14,7 +14,7 @@ from plan import LIVENESS
 from process import Process
 from ways import Ways
 
-from pipeline.messages import Stop
+from pipeline.words.messages import Stop
 
 
 class Faults:

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.kernel import HERE, Kernel
+from pipeline.output.kernel import HERE, Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from functools import partial
 from clock import Clock
 from log import Log
 
-from pipeline.codec import decode, encode
-from pipeline.messages import Chunk
-from pipeline.station import Message
+from pipeline.wire.codec import decode, encode
+from pipeline.words.messages import Chunk
+from pipeline.words.station import Message
 
 BANDWIDTH = 100e6
 """Bytes a second that a lane carries."""

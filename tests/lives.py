@@ -13,14 +13,14 @@ from process import Process
 from slots import Slots
 from ways import Ways
 
-from pipeline.attempts import Retrying
-from pipeline.facts import Fact
-from pipeline.ledger import Ledger
-from pipeline.parts import Recipe
-from pipeline.sink import Order, Sink
-from pipeline.ventilator import Feed, Ventilator
-from pipeline.voice import Identity
-from pipeline.worker import Worker
+from pipeline.sink.attempts import Retrying
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.sink import Order, Sink
+from pipeline.ventilator.ventilator import Feed, Ventilator
+from pipeline.words.facts import Fact
+from pipeline.words.parts import Recipe
+from pipeline.worker.voice import Identity
+from pipeline.worker.worker import Worker
 
 
 class Lives:
@@ -93,8 +93,11 @@ class Lives:
 
     def restart_sink(self) -> None:
         """The machine under it was switched off and on; unless all it had to do was to go."""
+        station = self.sink.station
         if not self.sink.is_running or self._ways.disk.is_left():
             return
+        if isinstance(station, Sink) and station.closing.kill and not station.ledger.run:
+            return  # it was told to end before there was a run: nothing to go on with
         self._ways.forget(self.sink)
         for link in self._ways.links.kind("results", "control"):
             link.break_off()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from pipeline.notices import Missing
-from pipeline.station import Message, Send
+from pipeline.words.notices import Missing
+from pipeline.words.station import Message, Send
 
 
 class Violation(AssertionError):

@@ -11,32 +11,33 @@ from typing import Any
 
 from line import Line
 
-from pipeline import held, lanes, worker
-from pipeline.accord import Accord
-from pipeline.attempts import Attempts
-from pipeline.closing import Closing
-from pipeline.desk import Desk
-from pipeline.errands import Connect, Fetch, Written
-from pipeline.feeding import Feeding
-from pipeline.held import Held
-from pipeline.intake import Intake
-from pipeline.judged import Judged
-from pipeline.lanes import Lane, Lanes
-from pipeline.ledger import Ledger
-from pipeline.marking import Marking
-from pipeline.messages import Kill, Result, Run
-from pipeline.parts import Recipe, Tried
-from pipeline.ranges import RangeSet
-from pipeline.sink import Sink
-from pipeline.station import NEVER, Port, Send
-from pipeline.stock import Span, cut
-from pipeline.suspects import Suspects
-from pipeline.ties import Ties
-from pipeline.tries import Tries
-from pipeline.unanswered import Unanswered
-from pipeline.ventilator import Ventilator
-from pipeline.watch import Watch
-from pipeline.writing import Writing
+from pipeline.sink.attempts import Attempts
+from pipeline.sink.closing import Closing
+from pipeline.sink.intake import Intake
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.sink import Sink
+from pipeline.sink.writing import Writing
+from pipeline.ventilator import lanes
+from pipeline.ventilator.accord import Accord
+from pipeline.ventilator.desk import Desk
+from pipeline.ventilator.feeding import Feeding
+from pipeline.ventilator.judged import Judged
+from pipeline.ventilator.lanes import Lane, Lanes
+from pipeline.ventilator.marking import Marking
+from pipeline.ventilator.stock import Span, cut
+from pipeline.ventilator.suspects import Suspects
+from pipeline.ventilator.ventilator import Ventilator
+from pipeline.words.errands import Connect, Fetch, Written
+from pipeline.words.messages import Kill, Result, Run
+from pipeline.words.parts import Recipe, Tried
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import NEVER, Port, Send
+from pipeline.words.tries import Tries
+from pipeline.words.watch import Watch
+from pipeline.worker import held, worker
+from pipeline.worker.held import Held
+from pipeline.worker.ties import Ties
+from pipeline.worker.unanswered import Unanswered
 
 Method = Callable[..., Any]
 
@@ -436,6 +437,14 @@ MUTANTS = [
         nothing(()),
         busy,
         {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long": 60.0, "tasks": 7, "slots": 3, "workers": 3},
+    ),
+    Mutant(
+        "a ventilator reads on for what workers hold when the run ends soon",
+        Feeding,
+        "read_on",
+        nothing([]),
+        None,
+        {"stop": "soon", "stop_at": 4.0, "faults": {"restart ventilator": 0.6, "dead": 0.6}, "tasks": 60},
     ),
     Mutant(
         "what is stuck is given back",

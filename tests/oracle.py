@@ -125,8 +125,8 @@ def _listen(control: str, path: str) -> None:
     """Until killed."""
     import zmq
 
-    from pipeline.codec import TOPIC, decode
-    from pipeline.messages import Ack
+    from pipeline.wire.codec import TOPIC, decode
+    from pipeline.words.messages import Ack
 
     socket = zmq.Context().socket(zmq.SUB)
     socket.set(zmq.RECONNECT_IVL, 5)

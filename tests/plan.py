@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.halt import Halt
+from pipeline.words.halt import Halt
 
 INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""
@@ -66,7 +66,7 @@ class Plan:
     def patience(self) -> float:
         """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody."""
         missed = {"partition", "freeze ventilator", "suspend"}.intersection(self.faults)
-        return 2 * PATIENCE if missed else 0.0
+        return 2 * PATIENCE if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
 
     @property
     def loses_workers(self) -> bool:

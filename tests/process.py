@@ -14,10 +14,10 @@ from functools import partial
 from clock import AT_ONCE, Clock
 from log import Log, Violation
 
-from pipeline.sink import Sink
-from pipeline.station import Message, Send
-from pipeline.ventilator import Ventilator
-from pipeline.worker import Worker
+from pipeline.sink.sink import Sink
+from pipeline.ventilator.ventilator import Ventilator
+from pipeline.words.station import Message, Send
+from pipeline.worker.worker import Worker
 
 
 @dataclass(eq=False)

@@ -12,11 +12,11 @@ from log import Violation
 from plan import Plan
 from process import Process
 
-from pipeline import errors
-from pipeline.messages import Ack, Chunk, Pulse
-from pipeline.ranges import settled_of
-from pipeline.station import Station
-from pipeline.ventilator import Ventilator
+from pipeline.ventilator.ventilator import Ventilator
+from pipeline.words import errors
+from pipeline.words.messages import Ack, Chunk, Pulse
+from pipeline.words.ranges import settled_of
+from pipeline.words.station import Station
 
 
 class Allowances:

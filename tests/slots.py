@@ -14,13 +14,13 @@ from clock import Clock
 from log import Log, Violation
 from process import Process
 
-from pipeline.errands import Cancel, Release, Returned
-from pipeline.messages import Chunk
-from pipeline.outcomes import Outcome, Outcomes
-from pipeline.parts import Note, Recipe
-from pipeline.ranges import RangeSet
-from pipeline.records import each
-from pipeline.station import Message
+from pipeline.executor.outcomes import Outcome, Outcomes
+from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.words.messages import Chunk
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.ranges import RangeSet
+from pipeline.words.records import each
+from pipeline.words.station import Message
 
 
 class Slots:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline import errors
-from pipeline.accord import LOST, Accord
-from pipeline.errands import Connect
-from pipeline.messages import LISTED, Ack, Run, Stop
-from pipeline.ranges import RangeSet
-from pipeline.station import Port, Send
+from pipeline.ventilator.accord import LOST, Accord
+from pipeline.words import errors
+from pipeline.words.errands import Connect
+from pipeline.words.messages import LISTED, Ack, Run, Stop
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import Port, Send
 
 NONE = Ack("", -1, "", "one", 1, 0, (), 0, -1, full=False, again=())
 OURS = replace(NONE, run="r", heard=1, fingerprint="print", number=2)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.admission import Admission
-from pipeline.messages import Pulse
-from pipeline.notices import Refused
-from pipeline.station import Port, Send
+from pipeline.ventilator.admission import Admission
+from pipeline.words.messages import Pulse
+from pipeline.words.notices import Refused
+from pipeline.words.station import Port, Send
 
 
 def pulse(digest: str, command: str) -> Pulse:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import places
 from pipeline.cli.app import choose
 from pipeline.cli.run import posts, shares
 from pipeline.cli.screen import Screen
-from pipeline.errors import UsageError
-from pipeline.places import Lock
-from pipeline.settings import Settings
+from pipeline.wire import places
+from pipeline.wire.places import Lock
+from pipeline.words.errors import UsageError
+from pipeline.words.settings import Settings
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.arena import KEPT, ROOM, Arena
+from pipeline.executor.arena import KEPT, ROOM, Arena
 
 
 @pytest.fixture

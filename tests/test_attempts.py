@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.attempts import LONGEST_PAUSE, Attempts, Retrying
-from pipeline.messages import Result
-from pipeline.parts import Note, NoteKind, Retry, Tried
-from pipeline.station import VENTILATOR
-from pipeline.tries import Tries
+from pipeline.sink.attempts import LONGEST_PAUSE, Attempts, Retrying
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note, NoteKind, Retry, Tried
+from pipeline.words.station import VENTILATOR
+from pipeline.words.tries import Tries
 
 
 def result(*kinds: tuple[int, NoteKind], tries: int = 0, worker: str = "ann") -> Result:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.audience import Audience
-from pipeline.facts import Began
-from pipeline.ledger import Ledger
-from pipeline.messages import Pulse, Result
-from pipeline.parts import Again, Member, Tried
-from pipeline.station import VENTILATOR as NAME
+from pipeline.sink.audience import Audience
+from pipeline.sink.ledger import Ledger
+from pipeline.words.facts import Began
+from pipeline.words.messages import Pulse, Result
+from pipeline.words.parts import Again, Member, Tried
+from pipeline.words.station import VENTILATOR as NAME
 
 PULSE = Pulse(
     worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),

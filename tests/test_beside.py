@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import beside
-from pipeline.errors import PipelineError
-from pipeline.settings import Settings
-from pipeline.spoolfolder import Folder
+from pipeline.input.spoolfolder import Folder
+from pipeline.output import beside
+from pipeline.words.errors import PipelineError
+from pipeline.words.settings import Settings
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.callee import check, find, story, summary
-from pipeline.errors import UsageError
+from pipeline.executor.callee import check, find, story, summary
+from pipeline.words.errors import UsageError
 
 
 @pytest.mark.parametrize("spec", ["", "f", ":f", "m:", "m:1", "m:a..b", "m:a b"])

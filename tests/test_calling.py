@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline import calling, sockets
-from pipeline.codec import decode, encode
-from pipeline.errands import Connect
-from pipeline.listening import ControlOut
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Run, Status, Welcome, Wire
-from pipeline.notices import Refused
-from pipeline.parts import Recipe
-from pipeline.sockets import Sockets
-from pipeline.station import Edge, Message, Port
+from pipeline.wire import calling, sockets
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.listening import ControlOut
+from pipeline.wire.sockets import Sockets
+from pipeline.words.errands import Connect
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Run, Status, Welcome, Wire
+from pipeline.words.notices import Refused
+from pipeline.words.parts import Recipe
+from pipeline.words.station import Edge, Message, Port
 
 WITHIN = 10_000
 PULSE = Pulse(

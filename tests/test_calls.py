@@ -9,14 +9,15 @@ from pathlib import Path
 import callables
 import pytest
 from callables import PATIENCE, Start, gone
+from orphans import until
 
-from pipeline.batch import MOST_NOTES
-from pipeline.errands import Cancel, Release, Returned
-from pipeline.kinds import Timeout
-from pipeline.limits import Limits
-from pipeline.messages import Chunk
-from pipeline.parts import Note, Recipe
-from pipeline.station import Port
+from pipeline.executor.batch import MOST_NOTES
+from pipeline.executor.limits import Limits
+from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.words.kinds import Timeout
+from pipeline.words.messages import Chunk
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.station import Port
 
 start, module = callables.start, callables.module
 
@@ -244,6 +245,7 @@ def test_release_gives_back_all_that_has_not_started(
 ) -> None:
     path = module(f"""
         def value(task):
+            if task == "wait": pathlib.Path({str(tmp_path / "begun")!r}).touch()
             while task == "wait" and not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
             pathlib.Path({str(tmp_path)!r}, "ran" + task).touch()
             return task
@@ -251,6 +253,7 @@ def test_release_gives_back_all_that_has_not_started(
     driver = start(path + ":value", slots=1)
     driver.give(*map(str, range(100)), "wait", *map(str, range(101, 400)))
     driver.run(100)
+    until((tmp_path / "begun").exists)
     driver.edge.send(Port.EXECUTOR, Release())
     (tmp_path / "go").touch()
     driver.run(101)

@@ -19,12 +19,12 @@ from orphans import until
 
 from pipeline import __version__
 from pipeline.cli.app import COMMANDS
-from pipeline.errands import Entry
-from pipeline.facts import Began, Settled
-from pipeline.journal import Journal
-from pipeline.roster import LOST
-from pipeline.settings import Settings
-from pipeline.station import Port
+from pipeline.house.roster import LOST
+from pipeline.journal.journal import Journal
+from pipeline.words.errands import Entry
+from pipeline.words.facts import Began, Settled
+from pipeline.words.settings import Settings
+from pipeline.words.station import Port
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import errors
-from pipeline.attempts import Attempts, Retrying
-from pipeline.closing import Closing
-from pipeline.errands import Entry, Fetch, Written
-from pipeline.facts import Began, Ended, Fact, Killed, Left, Settled
-from pipeline.halt import Halt, halt_of
-from pipeline.ledger import Ledger
-from pipeline.messages import Kill, Result
-from pipeline.station import NEVER, Port, Send
-from pipeline.writing import Writing
+from pipeline.sink.attempts import Attempts, Retrying
+from pipeline.sink.closing import Closing
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.writing import Writing
+from pipeline.words import errors
+from pipeline.words.errands import Entry, Fetch, Written
+from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
+from pipeline.words.halt import Halt, halt_of
+from pipeline.words.messages import Kill, Result
+from pipeline.words.station import NEVER, Port, Send
 
 BEGAN = Began("r", "print")
 ALL = (BEGAN, Settled(((0, 2),), ((1, 2),), spilled=False, sizes=(9,)), Ended(2, ""))

@@ -12,11 +12,11 @@ from typing import get_args
 import msgpack
 import pytest
 
-from pipeline import codec
-from pipeline.codec import FORMS, HEADER, LONGEST, TOPIC, decode, encode
-from pipeline.errors import DecodeError, ForeignError
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
-from pipeline.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
+from pipeline.wire import codec
+from pipeline.wire.codec import FORMS, HEADER, LONGEST, TOPIC, decode, encode
+from pipeline.words.errors import DecodeError, ForeignError
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
+from pipeline.words.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
 
 PULSE = Pulse(
     worker="host.1.ab", number=7, run="r", digest="d", command="wc {} ü", slots=2, lane=3, seen=4, allowed=9,

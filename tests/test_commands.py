@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import PATIENCE, alive, line, pid_in
 
-from pipeline import child
-from pipeline.commands import Commands
-from pipeline.errands import Cancel, Release, Returned
-from pipeline.errors import UsageError
-from pipeline.limits import Limits
-from pipeline.parts import Note, Recipe
-from pipeline.station import NEVER, Port
+from pipeline.executor import child
+from pipeline.executor.commands import Commands
+from pipeline.executor.limits import Limits
+from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.words.errors import UsageError
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.station import NEVER, Port
 
 if TYPE_CHECKING:
     from pathlib import Path

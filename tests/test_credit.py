@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.credit import LONG, MOST_AHEAD, Credit
+from pipeline.worker.credit import LONG, MOST_AHEAD, Credit
 
 
 def short(slots: int, pace: float = 0.001) -> Credit:

@@ -13,9 +13,9 @@ import pytest
 from callables import PATIENCE, Start, gone
 from orphans import until
 
-from pipeline.calls import Calls
-from pipeline.errors import UsageError
-from pipeline.notices import Preparing
+from pipeline.executor.calls import Calls
+from pipeline.words.errors import UsageError
+from pipeline.words.notices import Preparing
 
 start, module = callables.start, callables.module
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.cutter import Cutter
+from pipeline.input.cutter import Cutter
 
 
 @pytest.mark.parametrize("block", [None, 1, 50, 5000])

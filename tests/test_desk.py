@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.desk import Desk
-from pipeline.errands import Open, Opened, Shut
-from pipeline.lanes import Lane
-from pipeline.messages import Bye, Kill, Pulse, Welcome
-from pipeline.notices import Lost, Missing, Present, Refused
-from pipeline.parts import Recipe
-from pipeline.station import Caller, Port, Send
-from pipeline.stock import Span, Stock
+from pipeline.ventilator.desk import Desk
+from pipeline.ventilator.lanes import Lane
+from pipeline.ventilator.stock import Span, Stock
+from pipeline.words.errands import Open, Opened, Shut
+from pipeline.words.messages import Bye, Kill, Pulse, Welcome
+from pipeline.words.notices import Lost, Missing, Present, Refused
+from pipeline.words.parts import Recipe
+from pipeline.words.station import Caller, Port, Send
 
 WORD = Welcome("r", "run", "", Recipe(), 0, "", "ipc://sink", "ipc://control", 1.0, 10.0)
 ANN = Pulse(

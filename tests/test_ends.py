@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import ends
-from pipeline.errors import PipelineError, UsageError
+from pipeline.words.errors import PipelineError, UsageError
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 
@@ -60,7 +60,7 @@ def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str
 
 def test_without_a_stderr_the_exit_code_has_to_do() -> None:
     script = (
-        "import os\nfrom pipeline.cli.ends import ended\nfrom pipeline.errors import UsageError\n"
+        "import os\nfrom pipeline.cli.ends import ended\nfrom pipeline.words.errors import UsageError\n"
         "def run(): raise UsageError('x')\nos._exit(ended(run))"
     )
     with open("/dev/full", "w", encoding="utf-8") as full:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from test_loop import Actor, Bell, Pipe
 
-from pipeline.errands import Want
-from pipeline.errors import OUR_BUG, UsageError
 from pipeline.failpoints import VARIABLE, Plan, armed, plan_of
 from pipeline.loop import Loop
-from pipeline.messages import Bye, Pulse
-from pipeline.notices import Missing
-from pipeline.station import Edge, Message, Port, Send
+from pipeline.words.errands import Want
+from pipeline.words.errors import OUR_BUG, UsageError
+from pipeline.words.messages import Bye, Pulse
+from pipeline.words.notices import Missing
+from pipeline.words.station import Edge, Message, Port, Send
 
 
 class Worker(Actor):

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errands import Records, Want
-from pipeline.feeding import BLOCK, MOST_RANGES, PREFERRED, Feeding
-from pipeline.lanes import Lane, Lanes
-from pipeline.messages import Chunk, Pulse, Result
-from pipeline.parts import Note, NoteKind, Recipe, Retry
-from pipeline.ranges import RangeSet
-from pipeline.station import VENTILATOR, Port, Send
-from pipeline.station import Lane as LanePort
-from pipeline.stock import Span
+from pipeline.ventilator.feeding import BLOCK, MOST_RANGES, PREFERRED, Feeding
+from pipeline.ventilator.lanes import Lane, Lanes
+from pipeline.ventilator.stock import Span
+from pipeline.words.errands import Records, Want
+from pipeline.words.messages import Chunk, Pulse, Result
+from pipeline.words.parts import Note, NoteKind, Recipe, Retry
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import VENTILATOR, Port, Send
+from pipeline.words.station import Lane as LanePort
 
 WANT = [Send(Port.SOURCE, Want(BLOCK))]
 PULSE = Pulse(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.fields import Check, exactly, flag, known, many, one_of, ranges, record, seconds, text, whole
-from pipeline.parts import Tried
+from pipeline.wire.fields import Check, exactly, flag, known, many, one_of, ranges, record, seconds, text, whole
+from pipeline.words.parts import Tried
 
 TRIED = record(Tried, whole, whole, whole)
 MOST = (1 << 62) - 1

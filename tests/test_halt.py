@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.halt import Halt, halt_of
+from pipeline.words.halt import Halt, halt_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from pipeline.hearing import heard
+from pipeline.executor.hearing import heard
 
 
 def test_the_last_words_of_the_dead_are_heard() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.errands import Done, Release
-from pipeline.held import STUCK, Held
-from pipeline.messages import Chunk, Result
-from pipeline.parts import Recipe, Retry, Tried
-from pipeline.ranges import RangeSet
-from pipeline.station import NEVER, Port, Send
+from pipeline.words.errands import Done, Release
+from pipeline.words.messages import Chunk, Result
+from pipeline.words.parts import Recipe, Retry, Tried
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import NEVER, Port, Send
+from pipeline.worker.held import STUCK, Held
 
 
 def chunk(first: int, count: int, tries: int = 0) -> Chunk:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline import herald
-from pipeline.codec import decode
-from pipeline.errors import interrupted
-from pipeline.messages import Bye, Stop
-from pipeline.settings import Settings
-from pipeline.station import VENTILATOR
+from pipeline.house import herald
+from pipeline.wire.codec import decode
+from pipeline.words.errors import interrupted
+from pipeline.words.messages import Bye, Stop
+from pipeline.words.settings import Settings
+from pipeline.words.station import VENTILATOR
 
 WITHIN = 5000  # milliseconds
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.hoard import GROUP, Memory
-from pipeline.messages import Result
+from pipeline.output.hoard import GROUP, Memory
+from pipeline.words.messages import Result
 
 
 def result(first: int, size: int) -> Result:

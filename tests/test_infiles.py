@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.infiles import Infiles, identity, named
+from pipeline.input.infiles import Infiles, identity, named
+from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.inlet import Inlet
-from pipeline.tape import Tape
+from pipeline.input.inlet import Inlet
+from pipeline.input.tape import Tape
+from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

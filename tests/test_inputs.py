@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.inputs import fingerprint, same_input
+from pipeline.words.inputs import fingerprint, same_input
 
 
 def test_both_parts_must_be_the_same_unless_the_records_are_verified() -> None:

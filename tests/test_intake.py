@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.errands import Entry
-from pipeline.facts import Began, Ended, Fact, Marked
-from pipeline.intake import Intake
-from pipeline.ledger import Ledger
-from pipeline.messages import Read, Run
-from pipeline.station import Port, Send
+from pipeline.sink.intake import Intake
+from pipeline.sink.ledger import Ledger
+from pipeline.words.errands import Entry
+from pipeline.words.facts import Began, Ended, Fact, Marked
+from pipeline.words.messages import Read, Run
+from pipeline.words.station import Port, Send
 
 RUN = Run("r", 1, "print", "feeding", -1, "")
 
@@ -55,17 +55,17 @@ def test_the_end_is_a_fact_once_unless_it_changes() -> None:
 
 def test_without_a_journal_nobody_wants_marks_and_every_task_is_known() -> None:
     intake, _ = scene(marked=False)
-    assert (intake.read, intake.told_of(1 << 60)) == (-1, True)
+    assert (intake.read, intake.told_of(0, 1 << 60)) == (-1, True)
     assert intake.heard(read(0, 4)) == []
 
 
 def test_marks_become_facts_and_are_answered_when_the_journal_has_them() -> None:
     intake, ledger = scene()
-    assert (intake.reader, intake.read, intake.told_of(1)) == ("", 0, False)
+    assert (intake.reader, intake.read, intake.told_of(0, 1)) == ("", 0, False)
     assert intake.heard(read(0, 4)) == entry(1, Marked(0, 4, b"marks"))
     assert intake.heard(read(4, 2)) == entry(2, Marked(4, 2, b"marks"))
     assert (intake.reader, intake.read) == ("v", 0)
-    assert (intake.told_of(6), intake.told_of(7)) == (True, False)
+    assert (intake.told_of(0, 6), intake.told_of(6, 7)) == (True, False)
     durable(intake, ledger, 1)
     assert (intake.read, ledger.read) == (4, 4)
     durable(intake, ledger, 2)
@@ -77,10 +77,10 @@ def test_what_is_said_twice_or_leaves_a_gap_is_not_taken() -> None:
     assert intake.heard(read(0, 4))
     assert intake.heard(read(0, 4)) == []
     assert intake.heard(read(6, 2)) == []  # 4 and 5 were lost on the way; they are said again, and this behind them
-    assert not intake.told_of(8)
+    assert not intake.told_of(6, 8)
     assert intake.heard(read(4, 2))
     assert intake.heard(read(6, 2))
-    assert intake.told_of(8)
+    assert intake.told_of(6, 8)
 
 
 def test_another_runs_marks_are_not_taken() -> None:
@@ -89,15 +89,23 @@ def test_another_runs_marks_are_not_taken() -> None:
     assert intake.reader == ""
 
 
-def test_a_ventilator_that_comes_back_is_answered_for_what_it_has_read_itself() -> None:
+def test_what_was_marked_before_is_taken_when_the_new_reader_has_been_compared_with_it() -> None:
     intake, ledger = scene()
     intake.heard(read(0, 9))
     durable(intake, ledger, 1)
-    assert intake.heard(read(0, 4, "w")) == entry(2, Marked(0, 4, b"marks"))
+    assert intake.heard(read(0, 12, "w")) == entry(2, Marked(0, 12, b"marks"))
     assert (intake.reader, intake.read) == ("w", 0)
-    assert intake.told_of(9)  # results of what its former life has sent are still welcome
+    assert (intake.told_of(8, 9), intake.told_of(9, 12), intake.told_of(12, 13)) == (False, True, False)
     durable(intake, ledger, 2)
-    assert (intake.read, ledger.read) == (4, 9)
+    assert (intake.read, ledger.read) == (12, 12)
+    assert intake.told_of(8, 9)
+
+
+def test_of_an_input_that_is_another_one_nothing_more_is_taken() -> None:
+    intake, _ = scene()
+    intake.heard(read(0, 9))
+    intake.refuse()
+    assert not intake.told_of(0, 1)
 
 
 def test_marks_of_a_former_reader_that_come_late_to_the_journal_do_not_answer_for_the_new_one() -> None:
@@ -111,15 +119,23 @@ def test_marks_of_a_former_reader_that_come_late_to_the_journal_do_not_answer_fo
     assert intake.read == 2
 
 
-def test_a_sink_that_comes_back_takes_results_of_all_that_was_marked() -> None:
+def test_words_of_a_former_reader_that_come_late_change_nothing() -> None:
+    intake, _ = scene()
+    intake.heard(read(0, 4))
+    intake.heard(read(0, 2, "w"))
+    assert intake.heard(read(0, 4)) == []
+    assert intake.reader == "w"
+
+
+def test_a_sink_that_comes_back_takes_results_when_somebody_tells_what_he_has_read() -> None:
     intake, _ = scene(Marked(0, 5, b""))
-    assert (intake.told_of(5), intake.told_of(6)) == (True, False)
-    assert (intake.reader, intake.read) == ("", 0)
+    assert (intake.reader, intake.read, intake.told_of(0, 5)) == ("", 0, False)
 
 
-def test_a_reader_goes_on_with_a_sink_that_has_come_back() -> None:
+def test_a_reader_goes_on_with_a_sink_that_has_come_back_where_the_one_before_had_answered() -> None:
     intake, ledger = scene(Marked(0, 5, b""))
-    assert intake.heard(read(5, 2)) == entry(1, Marked(5, 2, b"marks"))
+    assert intake.heard(read(5, 2, since=5)) == entry(1, Marked(5, 2, b"marks"))
+    assert (intake.told_of(0, 5), intake.told_of(5, 7), intake.told_of(7, 8)) == (True, True, False)
     durable(intake, ledger, 1)
     assert intake.read == 7
 
@@ -127,5 +143,5 @@ def test_a_reader_goes_on_with_a_sink_that_has_come_back() -> None:
 def test_a_reader_whose_first_words_were_lost_is_not_answered_for_them() -> None:
     intake, _ = scene()
     assert intake.heard(read(4, 2)) == []
-    assert (intake.read, intake.told_of(6)) == (0, False)
+    assert (intake.reader, intake.read, intake.told_of(4, 6)) == ("", 0, False)
     assert intake.heard(read(0, 4)) == entry(1, Marked(0, 4, b"marks"))

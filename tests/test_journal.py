@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import Faulty
 
-from pipeline import kernel as kernels
-from pipeline.errands import Differs, Durable, Entry
-from pipeline.errors import PipelineError, UsageError
-from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
-from pipeline.journal import Journal, NoJournal
-from pipeline.notices import Stuck
-from pipeline.parts import Tried
-from pipeline.past import Summary, lines, peek
-from pipeline.station import NEVER, Message, Port
+from pipeline.journal.journal import Journal, NoJournal
+from pipeline.journal.past import Summary, lines, peek
+from pipeline.output import kernel as kernels
+from pipeline.words.errands import Differs, Durable, Entry
+from pipeline.words.errors import PipelineError, UsageError
+from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.words.notices import Stuck
+from pipeline.words.parts import Tried
+from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,7 +215,7 @@ def test_what_cannot_be_a_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_journal_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.WAIT", 0.1)
+    monkeypatch.setattr("pipeline.journal.journal.WAIT", 0.1)
     path = str(tmp_path / "journal")
     first = Journal(path, disk=False)
     with pytest.raises(PipelineError, match=f"{path} is in use by process {os.getpid()}"):
@@ -247,7 +247,7 @@ def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path
 
 
 def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.GROUP", PATIENCE / 10)
+    monkeypatch.setattr("pipeline.journal.journal.GROUP", PATIENCE / 10)
     kernel = Faulty()
     journal = Journal(str(tmp_path / "journal"), disk=True, kernel=kernel)
     assert keep(journal, 0, *ENTRIES[0]) == [Durable(0)]
@@ -309,7 +309,7 @@ def test_whichever_call_fails_what_was_said_is_there(
 ) -> None:
     """The SQLite way: fail the first call, the second, and so on until none is left to fail."""
     monkeypatch.setattr(kernels, "AGAIN", 0.001)
-    monkeypatch.setattr("pipeline.journal.GROUP", 0.0)
+    monkeypatch.setattr("pipeline.journal.journal.GROUP", 0.0)
     for kth in count(1):
         path = tmp_path / f"{kth}"
         kernel = Faulty(kth, error)

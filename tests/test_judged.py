@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.judged import Judged, too_large
-from pipeline.messages import Result
-from pipeline.parts import Note, Recipe
-from pipeline.ranges import RangeSet
-from pipeline.station import VENTILATOR, Port, Send
-from pipeline.stock import Span
+from pipeline.ventilator.judged import Judged, too_large
+from pipeline.ventilator.stock import Span
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import VENTILATOR, Port, Send
 
 
 def said(task: int, record: bytes, tries: int = 0) -> Send:

@@ -2,7 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.kinds import GIB, KIB, MIB, UNLIMITED, Timeout, durability, port_range, seconds, size, timeout, whole
+from pipeline.words.kinds import (
+    GIB,
+    KIB,
+    MIB,
+    UNLIMITED,
+    Timeout,
+    durability,
+    port_range,
+    seconds,
+    size,
+    timeout,
+    whole,
+)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.lanes import GROWTH, IN_FLIGHT, MOST_SPANS, SUSPECT, WORK, Lane, Lanes, claimed, share
-from pipeline.messages import Pulse
-from pipeline.parts import Recipe, Tried
-from pipeline.ranges import RangeSet
-from pipeline.station import NEVER
-from pipeline.stock import Span, Stock
-from pipeline.transit import UNSEEN
-from pipeline.tries import Tries
+from pipeline.ventilator.lanes import GROWTH, IN_FLIGHT, MOST_SPANS, SUSPECT, WORK, Lane, Lanes, claimed, share
+from pipeline.ventilator.stock import Span, Stock
+from pipeline.ventilator.transit import UNSEEN
+from pipeline.words.messages import Pulse
+from pipeline.words.parts import Recipe, Tried
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import NEVER
+from pipeline.words.tries import Tries
 
 LINES = Recipe()
 PULSE = Pulse(

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from orphans import line, lives, none_lives, pids, script, until
 
-from pipeline.roster import LOST
+from pipeline.house.roster import LOST
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 CREW = """
 import select, signal
-from pipeline.launcher import Post, launch
-from pipeline.processes import keeper_fd, kill_descendants
-from pipeline.signals import Signals
+from pipeline.house.launcher import Post, launch
+from pipeline.house.processes import keeper_fd, kill_descendants
+from pipeline.house.signals import Signals
 
 folder = sys.argv[1]
 
@@ -204,7 +204,7 @@ crew()
 
 
 def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
-    code = "launch([Post('sink', lambda: 0)], say)\nassert 'pipeline.roster' in sys.modules\n"
+    code = "launch([Post('sink', lambda: 0)], say)\nassert 'pipeline.house.roster' in sys.modules\n"
     code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
     launcher = script(CREW + code, tmp_path)
     assert launcher.communicate(timeout=10) == ("[]\n", "")

@@ -6,12 +6,12 @@ import struct
 
 import pytest
 
-from pipeline.errands import Entry
-from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
-from pipeline.ledger import Ledger
-from pipeline.messages import Result
-from pipeline.parts import Ranges, Tried
-from pipeline.station import Port, Send
+from pipeline.sink.ledger import Ledger
+from pipeline.words.errands import Entry
+from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.words.messages import Result
+from pipeline.words.parts import Ranges, Tried
+from pipeline.words.station import Port, Send
 
 
 def result(first: int, *outputs: bytes, tries: int = 0) -> Result:

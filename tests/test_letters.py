@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pipeline.letters import letter, letters, record_of
-from pipeline.messages import Result
-from pipeline.parts import Note
+from pipeline.output.letters import letter, letters, record_of
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note
 
 NOTE = Note(6, "signal", 9, "SIGKILL: x", "the end\n\udcff", 4)
 RESULT = Result("run", "host.1.a", 4, 5, b"", b"", b"", (NOTE,), 2, b"task")

@@ -13,8 +13,8 @@ import zmq
 from peers import A_WHILE, WITHIN, peer, said, sockets, where
 from psutil import Process
 
-from pipeline.places import LONGEST_PATH
-from pipeline.sockets import OPTIONS
+from pipeline.wire.places import LONGEST_PATH
+from pipeline.wire.sockets import OPTIONS
 
 FORKED = """
 pull, push = socket(zmq.PULL), socket(zmq.PUSH)

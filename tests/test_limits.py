@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from pipeline.kinds import Timeout
-from pipeline.limits import COARSEST, FINEST, LEAST, MOST_OUTPUT, SAMPLE, Limits, Watch, too_large, too_long
-from pipeline.parts import Note
-from pipeline.station import NEVER
+from pipeline.executor.limits import COARSEST, FINEST, LEAST, MOST_OUTPUT, SAMPLE, Limits, Watch, too_large, too_long
+from pipeline.words.kinds import Timeout
+from pipeline.words.parts import Note
+from pipeline.words.station import NEVER
 
 
 def test_without_options_nothing_is_too_long_and_much_is_too_large() -> None:

@@ -13,16 +13,16 @@ from typing import cast
 import pytest
 import zmq
 
-from pipeline import sockets
-from pipeline.codec import TOPIC, decode, encode
-from pipeline.errands import Called, Foreign, Open, Opened, Shut, Unreachable
-from pipeline.errors import PipelineError
-from pipeline.listening import TURN, ControlOut, DeskIn, LanesOut, ResultsIn
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Status, Welcome, Wire
-from pipeline.notices import Refused
-from pipeline.parts import Recipe as Look
-from pipeline.sockets import Sockets
-from pipeline.station import Caller, Edge, Lane, Message, Port
+from pipeline.wire import sockets
+from pipeline.wire.codec import TOPIC, decode, encode
+from pipeline.wire.listening import TURN, ControlOut, DeskIn, LanesOut, ResultsIn
+from pipeline.wire.sockets import Sockets
+from pipeline.words.errands import Called, Foreign, Open, Opened, Shut, Unreachable
+from pipeline.words.errors import PipelineError
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Status, Welcome, Wire
+from pipeline.words.notices import Refused
+from pipeline.words.parts import Recipe as Look
+from pipeline.words.station import Caller, Edge, Lane, Message, Port
 
 WITHIN = 10_000
 PULSE = Pulse(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.errands import Foreign, Want
-from pipeline.errors import INCOMPLETE, PipelineError, StationError
 from pipeline.loop import Loop
-from pipeline.messages import Bye, Stop
-from pipeline.notices import Missing, Refused
-from pipeline.station import NEVER, Address, Caller, Edge, Lane, Message, Port, Send
+from pipeline.words.errands import Foreign, Want
+from pipeline.words.errors import INCOMPLETE, PipelineError, StationError
+from pipeline.words.messages import Bye, Stop
+from pipeline.words.notices import Missing, Refused
+from pipeline.words.station import NEVER, Address, Caller, Edge, Lane, Message, Port, Send
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.machine import raise_descriptor_limit, usable_cpus
+from pipeline.house.machine import raise_descriptor_limit, usable_cpus
 
 CPUS = len(os.sched_getaffinity(0))
 
@@ -33,7 +33,7 @@ def test_without_a_cgroup_affinity_decides(tmp_path: Path) -> None:
 
 def test_a_process_bound_to_one_cpu_may_use_one() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from pipeline.machine import usable_cpus; print(usable_cpus())"
+    code += "from pipeline.house.machine import usable_cpus; print(usable_cpus())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
 
 
@@ -67,7 +67,7 @@ def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
 
 FAULTS = """
 import resource, sys
-from pipeline import machine
+from pipeline.house import machine
 if "keep" in sys.argv:
     machine.keep_heap()
 counts = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.errands import Records
-from pipeline.marking import AT_ONCE, Marking
-from pipeline.messages import Ack, Read
-from pipeline.parts import Recipe
-from pipeline.records import marks
-from pipeline.station import Port, Send
+from pipeline.ventilator.marking import AT_ONCE, Marking
+from pipeline.words.errands import Records
+from pipeline.words.messages import Ack, Read
+from pipeline.words.parts import Recipe
+from pipeline.words.records import marks
+from pipeline.words.station import Port, Send
 
 ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), reader="v", read=0)
 
@@ -18,8 +18,8 @@ def records(first: int, count: int = 1) -> Records:
     return Records(first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
 
 
-def read(first: int, count: int = 1, run: str = "r") -> Send:
-    return Send(Port.RESULTS, Read(run, "v", 0, first, count, marks(records(first, count).body, count, Recipe())))
+def read(first: int, count: int = 1, run: str = "r", since: int = 0) -> Send:
+    return Send(Port.RESULTS, Read(run, "v", since, first, count, marks(records(first, count).body, count, Recipe())))
 
 
 def scene() -> Marking:
@@ -44,7 +44,7 @@ def test_what_is_read_is_said_with_its_marks_and_again_until_it_is_answered() ->
     assert marking.add(records(3), "r") == [read(3)]
     assert marking.say("r") == marking.say("r") == [read(0, 3), read(3)]
     marking.answered(replace(ACK, read=3))
-    assert marking.say("r") == [read(3)]
+    assert marking.say("r") == [read(3, since=3)]
     marking.answered(replace(ACK, read=9))
     assert marking.say("r") == []
 
@@ -70,3 +70,26 @@ def test_it_is_said_for_the_run_as_it_is_called_now_and_not_all_at_once() -> Non
     assert marking.say("r") == [read(task) for task in range(AT_ONCE)]
     assert len(marking.say("s")) == AT_ONCE
     assert marking.say("s")[0] == read(0, run="s")
+
+
+def test_a_sink_that_comes_back_is_told_at_once_and_again_until_it_has_heard() -> None:
+    marking = scene()
+    marking.add(records(0, 3), "r")
+    marking.add(records(3), "r")
+    marking.answered(replace(ACK, read=3))
+    back = replace(ACK, epoch="two", reader="", read=0)
+    assert marking.answered(back) == [read(3, since=3)]  # what comes before was answered by the one before it
+    assert marking.answered(back) == []
+    assert marking.say("r") == [read(3, since=3)]
+
+
+def test_a_sink_that_comes_back_when_all_is_answered_is_told_the_last_again() -> None:
+    marking = scene()
+    marking.add(records(0, 3), "r")
+    marking.add(records(3), "r")
+    marking.answered(replace(ACK, read=4))
+    assert marking.say("r") == []
+    assert marking.answered(replace(ACK, epoch="two", reader="", read=0)) == [read(3, since=3)]
+    assert marking.say("r") == [read(3, since=3)]
+    marking.answered(replace(ACK, epoch="two", read=4))
+    assert marking.say("r") == []

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.marks import MOST, Stretch, amended, joined, marked, rest, stretches
+from pipeline.journal.marks import MOST, Stretch, amended, joined, marked, rest, stretches
 
 
 def of(low: int, records: list[bytes]) -> Stretch:

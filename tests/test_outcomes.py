@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.errands import Done
-from pipeline.limits import MOST_OUTPUT
-from pipeline.outcomes import FULL, Outcome, Outcomes
-from pipeline.parts import Note
+from pipeline.executor.limits import MOST_OUTPUT
+from pipeline.executor.outcomes import FULL, Outcome, Outcomes
+from pipeline.words.errands import Done
+from pipeline.words.parts import Note
 
 
 def outcomes(*tasks: int, size: int = 1) -> Outcomes:

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import Faulty
 
-from pipeline import kernel as kernels
-from pipeline.errands import Write, Written
-from pipeline.errors import CLOSED, PipelineError, UsageError
-from pipeline.letters import complaints, letter
-from pipeline.messages import Result
-from pipeline.notices import Stuck
-from pipeline.output import Output
-from pipeline.parts import Note
-from pipeline.spout import ATOMIC, GATHER, Spout
-from pipeline.station import NEVER, Message, Port
+from pipeline.output import kernel as kernels
+from pipeline.output.letters import complaints, letter
+from pipeline.output.output import Output
+from pipeline.output.spout import ATOMIC, GATHER, Spout
+from pipeline.words.errands import Write, Written
+from pipeline.words.errors import CLOSED, PipelineError, UsageError
+from pipeline.words.messages import Result
+from pipeline.words.notices import Stuck
+from pipeline.words.parts import Note
+from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from commanded import alive, line, pid_in
 
-from pipeline.errands import Cancel
-from pipeline.kinds import Timeout
-from pipeline.limits import Limits
-from pipeline.station import NEVER, Port
+from pipeline.executor.limits import Limits
+from pipeline.words.errands import Cancel
+from pipeline.words.kinds import Timeout
+from pipeline.words.station import NEVER, Port
 
 SHORT = Timeout(seconds=0.3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.pace import MOST, Pace
+from pipeline.executor.pace import MOST, Pace
 
 
 def test_it_starts_with_one_and_grows_fourfold() -> None:

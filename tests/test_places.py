@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import places
-from pipeline.errors import PipelineError, UsageError
-from pipeline.places import (
+from pipeline.wire import places
+from pipeline.wire.places import (
     Lock,
     Place,
     claim_folder,
@@ -25,10 +24,17 @@ from pipeline.places import (
     sweep,
     tidy,
 )
-from pipeline.settings import Settings
+from pipeline.words.errors import PipelineError, UsageError
+from pipeline.words.settings import Settings
 
 WITHIN = 30.0
-HOLD = "import sys; from pipeline.places import Lock; Lock(*sys.argv[1:]); print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from pipeline.wire.places import Lock
+Lock(*sys.argv[1:])
+print('held', flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(autouse=True)

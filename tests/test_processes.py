@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from orphans import line, lives, none_lives, pids, script, until
 
-from pipeline.processes import fork, keeper_fd, reap_strays
+from pipeline.house.processes import fork, keeper_fd, reap_strays
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 AGENT = """
 import select
-from pipeline.errors import PipelineError
-from pipeline.processes import become_subreaper, fork, keep, keeper_fd, kill_descendants
-from pipeline.signals import Signals
+from pipeline.words.errors import PipelineError
+from pipeline.house.processes import become_subreaper, fork, keep, keeper_fd, kill_descendants
+from pipeline.house.signals import Signals
 
 def agent(folder, name="agent", stops=1):
     'What a worker is to its keeper: it has a family, and ends when asked often enough, or alone.'
@@ -93,7 +93,7 @@ def test_an_exception_leaves_its_traceback() -> None:
 
 
 def test_text_of_the_parent_is_written_once() -> None:
-    code = "import sys; from pipeline.processes import fork\n"
+    code = "import sys; from pipeline.house.processes import fork\n"
     code += "sys.stdout.write('parent '); child = fork(lambda: sys.stdout.write('child ') and 0); child.reap()"
     parent = script(code)
     assert parent.communicate(timeout=10)[0] == "parent child "
@@ -160,7 +160,7 @@ assert kill_descendants() == []
 
 def test_strays_that_have_ended_are_reaped_and_own_children_are_not(tmp_path: Path) -> None:
     code = """
-from pipeline.processes import children, reap_strays
+from pipeline.house.processes import children, reap_strays
 def agent():
     own = subprocess.Popen(["sleep", "1000"])
     for seconds in ("0.01", "0.02", "1000"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.codec import FORMS
+from pipeline.wire.codec import FORMS
 
 HOUSE = Path(__file__).parent.parent
 WITHIN = 60.0

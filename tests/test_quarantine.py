@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.judged import Judged
-from pipeline.lanes import Lane, Lanes
-from pipeline.messages import Pulse
-from pipeline.parts import Recipe
-from pipeline.quarantine import Quarantine
-from pipeline.ranges import RangeSet
-from pipeline.stock import Span, Stock
+from pipeline.ventilator.judged import Judged
+from pipeline.ventilator.lanes import Lane, Lanes
+from pipeline.ventilator.quarantine import Quarantine
+from pipeline.ventilator.stock import Span, Stock
+from pipeline.words.messages import Pulse
+from pipeline.words.parts import Recipe
+from pipeline.words.ranges import RangeSet
 
 LIMIT = 2
 
@@ -60,6 +60,19 @@ def test_who_has_the_least_is_drained_and_gets_nothing_more_until_then() -> None
     assert (bob.solo, bob.room(), ann.room()) == ("draining", 0, 2)
     bob.settle(RangeSet([(3, 4)]), Recipe())
     assert quarantine.next(lanes, 0.0) == (bob, Span(7, 1, b"7\n"))
+
+
+def test_who_waits_for_a_suspect_that_nobody_suspects_any_more_works_on() -> None:
+    quarantine, stock, lanes, _ = scene("ann")
+    (ann,) = lanes
+    ann.hold(Span(1, 1, b"1\n"))
+    stock.take_back(stock.next_back(lambda _: True) or Span(0, 0, b""), 1)
+    assert quarantine.next(lanes, 0.0) is None
+    assert (ann.solo, ann.room()) == ("draining", 0)
+    lanes.settle(RangeSet([(7, 8)]))
+    assert len(lanes.suspects) == 0
+    assert quarantine.next(lanes, 0.1) is None
+    assert ann.room() == 2
 
 
 def test_the_guilty_is_judged_and_its_neighbours_go_on() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipeline.ranges import RangeSet, settled_of
+from pipeline.words.ranges import RangeSet, settled_of
 
 LIMIT = 40
 

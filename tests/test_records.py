@@ -8,8 +8,8 @@ from zlib import crc32
 
 import pytest
 
-from pipeline.parts import Recipe
-from pipeline.records import EXACT, FEW, STRETCHES, count, each, end_of, marks, split, terminator
+from pipeline.words.parts import Recipe
+from pipeline.words.records import EXACT, FEW, STRETCHES, count, each, end_of, marks, split, terminator
 
 LINES = Recipe()
 NULS = Recipe(zero=True)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import render
-from pipeline.errands import Foreign
-from pipeline.messages import Status
-from pipeline.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
-from pipeline.parts import Member
-from pipeline.settings import Settings
+from pipeline.cli import render
+from pipeline.words.errands import Foreign
+from pipeline.words.messages import Status
+from pipeline.words.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
+from pipeline.words.parts import Member
+from pipeline.words.settings import Settings
 
 STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
 

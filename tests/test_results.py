@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.messages import Result
-from pipeline.parts import Note
-from pipeline.results import cut_result, merged
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note
+from pipeline.words.results import cut_result, merged
 
 
 def result(first: int, *outputs: bytes, errors: bytes = b"", notes: tuple[Note, ...] = ()) -> Result:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from orphans import until
 
-from pipeline import past
+from pipeline.journal import past
 
 if TYPE_CHECKING:
     from stage import Player, Stage

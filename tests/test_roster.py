@@ -7,9 +7,9 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
-from pipeline.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
-from pipeline.roster import Roster, fate
-from pipeline.station import NEVER
+from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
+from pipeline.house.roster import Roster, fate
+from pipeline.words.station import NEVER
 
 ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
 SAFE = dict.fromkeys(ALL, True)

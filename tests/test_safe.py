@@ -6,14 +6,14 @@ from pathlib import Path
 
 from orphans import until
 
-from pipeline.errands import Durable, Entry, Write, Written
-from pipeline.facts import Began, Fact, Reopened, Settled
-from pipeline.ledger import Ledger
-from pipeline.messages import Result
-from pipeline.parts import Note
-from pipeline.safe import Safe
-from pipeline.settings import Settings
-from pipeline.station import Message, Port
+from pipeline.output.safe import Safe
+from pipeline.sink.ledger import Ledger
+from pipeline.words.errands import Durable, Entry, Write, Written
+from pipeline.words.facts import Began, Fact, Reopened, Settled
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note
+from pipeline.words.settings import Settings
+from pipeline.words.station import Message, Port
 
 
 def answers(safe: Safe, port: Port, word: Message) -> Message:

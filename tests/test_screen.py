@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from pipeline.cli.screen import ERASE, Screen
-from pipeline.messages import Status
-from pipeline.notices import Missing
-from pipeline.settings import Settings
+from pipeline.words.messages import Status
+from pipeline.words.notices import Missing
+from pipeline.words.settings import Settings
 
 STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orphans import lives, until
 
-from pipeline import sessions
+from pipeline.executor import sessions
 
 
 def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:

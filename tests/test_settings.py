@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.halt import Halt
-from pipeline.kinds import MIB, Timeout
-from pipeline.settings import Settings, settings_from
+from pipeline.words.errors import UsageError
+from pipeline.words.halt import Halt
+from pipeline.words.kinds import MIB, Timeout
+from pipeline.words.settings import Settings, settings_from
 
 
 def test_what_was_typed_becomes_typed_values() -> None:

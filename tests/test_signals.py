@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.signals import PASSED_ON, Signals, begin_kept
+from pipeline.house.signals import PASSED_ON, Signals, begin_kept
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 

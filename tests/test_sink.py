@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import errors
-from pipeline.attempts import Retrying
-from pipeline.errands import Differs, Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
-from pipeline.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
-from pipeline.halt import halt_of
-from pipeline.ledger import Ledger
-from pipeline.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
-from pipeline.notices import Missing
-from pipeline.parts import Again, Note, Retry, Tried
-from pipeline.sink import Order, Sink
-from pipeline.station import VENTILATOR as NAME
-from pipeline.station import Port, Send
+from pipeline.sink.attempts import Retrying
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.sink import Order, Sink
+from pipeline.words import errors
+from pipeline.words.errands import Differs, Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
+from pipeline.words.halt import halt_of
+from pipeline.words.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
+from pipeline.words.notices import Missing
+from pipeline.words.parts import Again, Note, Retry, Tried
+from pipeline.words.station import VENTILATOR as NAME
+from pipeline.words.station import Port, Send
 
 NONE = Ack("", -1, "", "one", 101, 0, (), 0, -1, full=False, again=())
 RUN = Run("r", 1, "print", "feeding", -1, "")
@@ -315,6 +315,8 @@ def test_it_goes_on_where_the_one_before_it_was() -> None:
     assert ours.receive(result(1), 10.1) == []
     assert ours.receive(PULSE, 10.1) == []
     last = result(3, tries=1)
+    assert ours.receive(last, 10.1) == []  # nobody has told this life of it what is read
+    assert ours.receive(Read("r", "v", 6, 6, 1, b"marks"), 10.1) == entry(1, Marked(6, 1, b"marks"))
     assert ours.receive(last, 10.2) == [Send(Port.OUTPUT, Write(1, last)), Send(Port.SPILL, Fetch(4))]
 
 

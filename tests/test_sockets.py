@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline import sockets
-from pipeline.errors import PipelineError, UsageError
-from pipeline.sockets import OPTIONS, RETRY, Sockets
+from pipeline.wire import sockets
+from pipeline.wire.sockets import OPTIONS, RETRY, Sockets
+from pipeline.words.errors import PipelineError, UsageError
 
 WITHIN = 10_000
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from pipeline.errands import End, Forget, Records, Want
-from pipeline.errors import USAGE, UsageError
-from pipeline.infiles import BLOCK
-from pipeline.inputs import same_input
-from pipeline.letters import letter
-from pipeline.messages import Result
-from pipeline.notices import Stuck
-from pipeline.parts import Note, Recipe
-from pipeline.source import Source
-from pipeline.spool import Spool
-from pipeline.station import NEVER, Message, Port
+from pipeline.input.infiles import BLOCK
+from pipeline.input.source import Source
+from pipeline.input.spool import Spool
+from pipeline.output.letters import letter
+from pipeline.words.errands import End, Forget, Records, Want
+from pipeline.words.errors import USAGE, UsageError
+from pipeline.words.inputs import same_input
+from pipeline.words.messages import Result
+from pipeline.words.notices import Stuck
+from pipeline.words.parts import Note, Recipe
+from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.attempts import Attempts, Retrying
-from pipeline.audience import Audience
-from pipeline.facts import Began, Commanded, Ended, Fact, Settled
-from pipeline.intake import Intake
-from pipeline.ledger import Ledger
-from pipeline.messages import LISTED, Ack, Kill, Pulse, Read, Status
-from pipeline.parts import Again, Member, Retry, Tried
-from pipeline.speech import COALESCED, Speech
-from pipeline.station import NEVER, Port
+from pipeline.sink.attempts import Attempts, Retrying
+from pipeline.sink.audience import Audience
+from pipeline.sink.intake import Intake
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.speech import COALESCED, Speech
+from pipeline.words.facts import Began, Commanded, Ended, Fact, Settled
+from pipeline.words.messages import LISTED, Ack, Kill, Pulse, Read, Status
+from pipeline.words.parts import Again, Member, Retry, Tried
+from pipeline.words.station import NEVER, Port
 
 PULSE = Pulse(
     worker="ann", number=3, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),

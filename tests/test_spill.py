@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import Faulty
 
-from pipeline import hoard, shelf
-from pipeline import kernel as kernels
-from pipeline.errands import Fetch, Forget, Keep, Kept, Spilled
-from pipeline.errors import StationError, UsageError
-from pipeline.hoard import GROUP, MEMORY, OVERHEAD
-from pipeline.messages import Result
-from pipeline.notices import Stuck
-from pipeline.parts import Note
-from pipeline.ranges import RangeSet
-from pipeline.results import cut_result
-from pipeline.spill import Spill
-from pipeline.station import NEVER, Message, Port
+from pipeline.output import hoard, shelf
+from pipeline.output import kernel as kernels
+from pipeline.output.hoard import GROUP, MEMORY, OVERHEAD
+from pipeline.output.spill import Spill
+from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled
+from pipeline.words.errors import StationError, UsageError
+from pipeline.words.messages import Result
+from pipeline.words.notices import Stuck
+from pipeline.words.parts import Note
+from pipeline.words.ranges import RangeSet
+from pipeline.words.results import cut_result
+from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from pathlib import Path

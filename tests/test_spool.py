@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import spool as spool_module
-from pipeline.errors import PipelineError, UsageError
-from pipeline.spool import Spool
-from pipeline.spoolfolder import NOTES, Folder, Noted
-from pipeline.tape import Tape
+from pipeline.input import spool as spool_module
+from pipeline.input.spool import Spool
+from pipeline.input.spoolfolder import NOTES, Folder, Noted
+from pipeline.input.tape import Tape
+from pipeline.words.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -357,7 +357,7 @@ def test_a_spool_that_has_lost_what_is_still_to_be_read_is_given_again(tmp_path:
 
 
 def test_one_owner_at_a_time(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.spoolfolder.WAIT", 0.05)
+    monkeypatch.setattr("pipeline.input.spoolfolder.WAIT", 0.05)
     spool = begin(tmp_path, pipe[0])
     with pytest.raises(PipelineError, match="another ventilator"):
         begin(tmp_path, pipe[0])

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errands import Records
-from pipeline.parts import Recipe, Tried
-from pipeline.ranges import RangeSet
-from pipeline.station import NEVER
-from pipeline.stock import Span, Stock, cut
+from pipeline.ventilator.stock import Span, Stock, cut
+from pipeline.words.errands import Records
+from pipeline.words.parts import Recipe, Tried
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import NEVER
 
 LINES = Recipe()
 BIG = 1 << 20

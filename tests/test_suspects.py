@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.ranges import RangeSet
-from pipeline.suspects import Suspects
+from pipeline.ventilator.suspects import Suspects
+from pipeline.words.ranges import RangeSet
 
 
 def scene() -> Suspects:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.tape import Tape
+from pipeline.input.tape import Tape
 
 if TYPE_CHECKING:
     from pathlib import Path

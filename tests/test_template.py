@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.template import Template, needs_shell, quoted
+from pipeline.executor.template import Template, needs_shell, quoted
+from pipeline.words.errors import UsageError
 
 
 @pytest.mark.parametrize(

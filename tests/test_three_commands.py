@@ -10,11 +10,11 @@ import pytest
 import zmq
 from orphans import until
 
-from pipeline.codec import TOPIC, decode
-from pipeline.listening import ControlOut
-from pipeline.messages import Kill
-from pipeline.sockets import Sockets
-from pipeline.station import Port
+from pipeline.wire.codec import TOPIC, decode
+from pipeline.wire.listening import ControlOut
+from pipeline.wire.sockets import Sockets
+from pipeline.words.messages import Kill
+from pipeline.words.station import Port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.errands import Connect
-from pipeline.messages import Result, Welcome
-from pipeline.notices import Missing
-from pipeline.parts import Recipe
-from pipeline.station import Port, Send
-from pipeline.ties import Ties
-from pipeline.unanswered import Unanswered
+from pipeline.words.errands import Connect
+from pipeline.words.messages import Result, Welcome
+from pipeline.words.notices import Missing
+from pipeline.words.parts import Recipe
+from pipeline.words.station import Port, Send
+from pipeline.worker.ties import Ties
+from pipeline.worker.unanswered import Unanswered
 
 DESK, CONTROL, RESULTS = (Send(port, Connect()) for port in (Port.DESK, Port.CONTROL, Port.RESULTS))
 WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.transit import SPEED, UNSEEN, Transit
+from pipeline.ventilator.transit import SPEED, UNSEEN, Transit
 
 
 def test_what_is_sent_is_on_the_way_until_it_is_seen() -> None:

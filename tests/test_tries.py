@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from pipeline.parts import Tried
-from pipeline.tries import Tries
+from pipeline.words.parts import Tried
+from pipeline.words.tries import Tries
 
 SOME = (Tried(3, 5, 1), Tried(5, 6, 2), Tried(9, 10, 1))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.messages import Result
-from pipeline.parts import Again, Note, Retry
-from pipeline.ranges import RangeSet
-from pipeline.station import Port, Send
-from pipeline.unanswered import OVERHEAD, Unanswered
+from pipeline.words.messages import Result
+from pipeline.words.parts import Again, Note, Retry
+from pipeline.words.ranges import RangeSet
+from pipeline.words.station import Port, Send
+from pipeline.worker.unanswered import OVERHEAD, Unanswered
 
 
 def result(first: int, count: int = 1, output: bytes = b"", errors: bytes = b"", tries: int = 0) -> Result:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import entries, past
 from pipeline.cli import unfinished
-from pipeline.errors import UsageError
-from pipeline.past import Summary
-from pipeline.settings import Settings
+from pipeline.journal import entries, past
+from pipeline.journal.past import Summary
+from pipeline.words.errors import UsageError
+from pipeline.words.settings import Settings
 
 YEAR = time.localtime().tm_year
 BEGUN = time.mktime((YEAR, 11, 2, 14, 2, 0, 0, 0, -1))

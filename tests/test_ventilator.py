@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import errors
-from pipeline.accord import LOST
-from pipeline.errands import Called, Connect, End, Foreign, Forget, Open, Opened, Records, Shut, Unreachable, Want
-from pipeline.feeding import BLOCK
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Stop, Welcome
-from pipeline.notices import Lost, Missing, Present, Refused
-from pipeline.parts import Recipe, Retry, Tried
-from pipeline.records import marks
-from pipeline.station import VENTILATOR as NAME
-from pipeline.station import Caller, Lane, Port, Send
-from pipeline.ventilator import Feed, Ventilator
+from pipeline.ventilator.accord import LOST
+from pipeline.ventilator.feeding import BLOCK
+from pipeline.ventilator.ventilator import Feed, Ventilator
+from pipeline.words import errors
+from pipeline.words.errands import Called, Connect, End, Foreign, Forget, Open, Opened, Records, Shut, Unreachable, Want
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Stop, Welcome
+from pipeline.words.notices import Lost, Missing, Present, Refused
+from pipeline.words.parts import Recipe, Retry, Tried
+from pipeline.words.records import marks
+from pipeline.words.station import VENTILATOR as NAME
+from pipeline.words.station import Caller, Lane, Port, Send
 
 NONE = Ack("", -1, "", "one", 100, 0, (), 0, -1, full=False, again=())
 ACK = replace(NONE, run="r", heard=1, fingerprint="print", number=101)

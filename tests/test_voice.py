@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.errands import Connect, Done
-from pipeline.held import Held
-from pipeline.messages import Ack, Chunk, Pulse, Result, Welcome
-from pipeline.parts import Again, Note, Recipe, Tried
-from pipeline.station import Port, Send
-from pipeline.voice import BUDGET, UNSAID, Identity, Voice
+from pipeline.words.errands import Connect, Done
+from pipeline.words.messages import Ack, Chunk, Pulse, Result, Welcome
+from pipeline.words.parts import Again, Note, Recipe, Tried
+from pipeline.words.station import Port, Send
+from pipeline.worker.held import Held
+from pipeline.worker.voice import BUDGET, UNSAID, Identity, Voice
 
 WELCOME = Welcome("r", "run", "", Recipe(), 3, "ipc://l", "ipc://s", "ipc://c", 2.0, 20.0)
 FIRST = Pulse(

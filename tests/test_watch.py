@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.notices import Missing, Present
-from pipeline.station import NEVER, Port, Send
-from pipeline.watch import SOON, Watch
+from pipeline.words.notices import Missing, Present
+from pipeline.words.station import NEVER, Port, Send
+from pipeline.words.watch import SOON, Watch
 
 MISSING, PRESENT = [Send(Port.TOLD, Missing("sink"))], [Send(Port.TOLD, Present("sink"))]
 

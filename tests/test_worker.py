@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import errors
-from pipeline.errands import Broken, Cancel, Connect, Done, Foreign, Release, Returned
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Result, Stop, Welcome
-from pipeline.notices import Missing
-from pipeline.parts import Again, Note, Recipe, Retry, Tried
-from pipeline.station import Port, Send
-from pipeline.voice import Identity
-from pipeline.worker import ALL, Worker
+from pipeline.words import errors
+from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Release, Returned
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Result, Stop, Welcome
+from pipeline.words.notices import Missing
+from pipeline.words.parts import Again, Note, Recipe, Retry, Tried
+from pipeline.words.station import Port, Send
+from pipeline.worker.voice import Identity
+from pipeline.worker.worker import ALL, Worker
 
 PULSE = Pulse(
     worker="ann", number=1, run="", digest="d", command="wc", slots=1, lane=0, seen=0, allowed=1, holding=(),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from pipeline.attempts import Attempts, Retrying
-from pipeline.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
-from pipeline.facts import Began, Ended, Reopened, Settled
-from pipeline.ledger import Ledger
-from pipeline.messages import Result
-from pipeline.notices import Full
-from pipeline.parts import Note, Ranges, Tried
-from pipeline.station import Port, Send
-from pipeline.writing import Writing, failures
+from pipeline.sink.attempts import Attempts, Retrying
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.writing import Writing, failures
+from pipeline.words.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.words.facts import Began, Ended, Reopened, Settled
+from pipeline.words.messages import Result
+from pipeline.words.notices import Full
+from pipeline.words.parts import Note, Ranges, Tried
+from pipeline.words.station import Port, Send
 
 BEGAN = Began("r", "print")
 

@@ -17,9 +17,9 @@ from process import Process
 from promises import Allowances, Promises
 from slots import Slots
 
-from pipeline.errands import Called, Connect, Open, Opened, Shut, Unreachable
-from pipeline.messages import Ack, Bye, Chunk, Kill, Pulse, Welcome
-from pipeline.station import Caller, Lane, Message, Port, Send
+from pipeline.words.errands import Called, Connect, Open, Opened, Shut, Unreachable
+from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Welcome
+from pipeline.words.station import Caller, Lane, Message, Port, Send
 
 Way = Callable[[Process, Any], None]
 

@@ -18,8 +18,8 @@ from typer.core import TyperCommand
 
 from pipeline import __version__
 from pipeline.cli.signature import Typed, signed
-from pipeline.errors import OK, USAGE, UsageError
-from pipeline.settings import ALL, TASKS, WORK, Settings, settings_from
+from pipeline.words.errors import OK, USAGE, UsageError
+from pipeline.words.settings import ALL, TASKS, WORK, Settings, settings_from
 
 COMMANDS = (*ALL.split(), "journal")
 ARGUMENTS_FOLLOW = ":::"
@@ -97,7 +97,7 @@ def _unnamed(name: str, typed: Typed) -> Typed:
         return {"name": f"run-{os.getpid()}"}
     if name not in LOOKING or not typed.keys().isdisjoint(ENDPOINTS):
         return {}
-    from pipeline.places import live_names
+    from pipeline.wire.places import live_names
 
     live = sorted(live_names())
     if len(live) > 1:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from pipeline.errors import INTERRUPTED, OUR_BUG, STDOUT_CLOSED, PipelineError
+from pipeline.words.errors import INTERRUPTED, OUR_BUG, STDOUT_CLOSED, PipelineError
 
 STDERR = 2
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.errors import OK
-from pipeline.settings import Settings
+from pipeline.words.errors import OK
+from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen
@@ -28,7 +28,7 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print it. Raises UsageError for what is no journal."""
-    from pipeline import past
+    from pipeline.journal import past
 
     for line in past.lines(settings.journal):
         sys.stdout.write(f"{line}\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline import render
-from pipeline.messages import Status
-from pipeline.settings import Settings
-from pipeline.station import Message
+from pipeline.cli import render
+from pipeline.words.messages import Status
+from pipeline.words.settings import Settings
+from pipeline.words.station import Message
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

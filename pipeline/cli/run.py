@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli import sink
 from pipeline.cli.ends import guarded
-from pipeline.settings import Settings
-from pipeline.station import Message
+from pipeline.words.settings import Settings
+from pipeline.words.station import Message
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen
-    from pipeline.launcher import Post
+    from pipeline.house.launcher import Post
 
 HELP = """Run COMMAND for each task, on this machine.
 
@@ -39,9 +39,10 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Launch the stations; the run's exit code."""
-    from pipeline import assembly, places
+    from pipeline import assembly
     from pipeline.cli import unfinished
-    from pipeline.launcher import launch
+    from pipeline.house.launcher import launch
+    from pipeline.wire import places
 
     _check(settings)
     if not unfinished.begin(settings, screen.say):
@@ -55,8 +56,10 @@ def main(settings: Settings, screen: Screen) -> int:
 
 def posts(settings: Settings, screen: Screen) -> list[Post]:
     """Who takes part: the sink first, so that nobody has to wait for it."""
-    from pipeline import assembly, beside, herald
-    from pipeline.launcher import Post
+    from pipeline import assembly
+    from pipeline.house import herald
+    from pipeline.house.launcher import Post
+    from pipeline.output import beside
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
     ventilate = guarded(lambda: assembly.ventilate(settings, screen.told))
@@ -77,7 +80,7 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
 
 def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
     """The same where the one before has read from stdin, whose offset it has moved for all of us."""
-    from pipeline import beside
+    from pipeline.output import beside
 
     if not beside.is_regular(0):
         return ventilate
@@ -92,7 +95,9 @@ def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
 
 def _check(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
-    from pipeline import infiles, places, safe
+    from pipeline.input import infiles
+    from pipeline.output import safe
+    from pipeline.wire import places
 
     folder = places.meeting_place(settings).folder
     for name in settings.files:
@@ -104,7 +109,7 @@ def _check(settings: Settings) -> None:
 
 def _worker(settings: Settings, screen: Screen) -> Callable[[], int]:
     from pipeline import assembly
-    from pipeline.notices import Missing, Present
+    from pipeline.words.notices import Missing, Present
 
     def told(message: Message) -> None:
         """Who is missing is for sink and ventilator to say, once, and not for each worker."""
@@ -118,7 +123,7 @@ def shares(settings: Settings) -> list[int]:
     """Slots of each worker: --jobs each; else the usable CPUs in equal parts, at least one each."""
     if settings.jobs is not None:
         return [settings.jobs] * settings.workers
-    from pipeline.machine import usable_cpus
+    from pipeline.house.machine import usable_cpus
 
     each, rest = divmod(usable_cpus(), settings.workers)
     return [max(1, each + (number < rest)) for number in range(settings.workers)]

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from pipeline import render
-from pipeline.messages import Status, Stop
-from pipeline.settings import Settings
-from pipeline.station import Message
+from pipeline.cli import render
+from pipeline.words.messages import Status, Stop
+from pipeline.words.settings import Settings
+from pipeline.words.station import Message
 
 ERASE = "\r\x1b[K"
 MEMORY = 30  # statuses over which the rate is taken

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.kinds import FLAG, GIB, KIB, MIB, SIZE, Kind, seconds
-from pipeline.settings import Settings
+from pipeline.words.kinds import FLAG, GIB, KIB, MIB, SIZE, Kind, seconds
+from pipeline.words.settings import Settings
 
 Typed = dict[str, Any]
 

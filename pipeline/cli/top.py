@@ -9,9 +9,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pipeline import render
-from pipeline.errors import OK, PipelineError
-from pipeline.settings import Settings
+from pipeline.cli import render
+from pipeline.words.errors import OK, PipelineError
+from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UsageError
-from pipeline.settings import Settings
+from pipeline.words.errors import UsageError
+from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.past import Summary
+    from pipeline.journal.past import Summary
 
 Say = Callable[[str], None]
 
 
 def begin(settings: Settings, say: Say) -> bool:
     """Before `pipe run`: go on, begin anew, or raise UsageError with the two ways on; False: nothing is left to do."""
-    from pipeline import beside
+    from pipeline.output import beside
 
     path = beside.journal_path(settings)
     beside.check_free(path)
@@ -52,7 +52,7 @@ def begin(settings: Settings, say: Say) -> bool:
 
 def go_on(settings: Settings, say: Say) -> None:
     """Before `pipe sink`: it just goes on, and says so; with --restart it begins anew."""
-    from pipeline import beside
+    from pipeline.output import beside
 
     path = beside.journal_path(settings)
     if settings.restart:
@@ -63,7 +63,7 @@ def go_on(settings: Settings, say: Say) -> None:
 
 def say_once(settings: Settings, say: Say) -> None:
     """Say so if the input of a run that could be resumed can be read only once."""
-    from pipeline import beside
+    from pipeline.output import beside
 
     if beside.can_reread(settings):
         return
@@ -92,7 +92,7 @@ def _found(path: str) -> Summary | None:
     """The run whose journal is there, if it has begun."""
     if not os.path.exists(path):
         return None
-    from pipeline import past
+    from pipeline.journal import past
 
     found = past.peek(path)
     return found if found and found.run else None
@@ -110,7 +110,8 @@ def _check_empty(output: str, path: str) -> None:
 
 def _forget(settings: Settings, path: str) -> None:
     """Begin anew, also where a journal is damaged. Raises UsageError if the file was never one."""
-    from pipeline import beside, entries
+    from pipeline.journal import entries
+    from pipeline.output import beside
 
     magic = entries.MAGIC[:-1]  # of whichever version
     with suppress(FileNotFoundError), open(path, "rb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.settings import Settings
+from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.cli.ends import guarded
-from pipeline.settings import Settings
+from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen
@@ -31,8 +31,8 @@ Examples:
 def main(settings: Settings, screen: Screen) -> int:
     """Be a worker until KILL; 0 then."""
     from pipeline import assembly
-    from pipeline.machine import usable_cpus
-    from pipeline.processes import keep
+    from pipeline.house.machine import usable_cpus
+    from pipeline.house.processes import keep
 
     work = replace(settings, jobs=settings.jobs or usable_cpus())
     return keep(guarded(lambda: assembly.work(work, screen.told)))

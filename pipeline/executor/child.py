@@ -1,0 +1,185 @@
+"""One task's process, from its spawn to its last byte.
+
+It has a session of its own, default signals, and stdin, stdout and stderr that are nobody else's. All of stdout is
+kept as far as it is allowed, and both ends of a stderr that is too long. Nothing here waits: whoever polls says when
+there is something to read. The process is reaped only by `outcome`, so its number, and its session's, stays its own
+until then and can be killed safely. What a task leaves in the background when it ends by itself is left alone, as
+xargs and GNU parallel do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Mapping
+
+from pipeline.executor import sessions
+from pipeline.executor.limits import MOST_OUTPUT, too_large, too_long
+from pipeline.executor.outcomes import Outcome, tail_of
+from pipeline.executor.template import quoted
+from pipeline.words.parts import Note, NoteKind
+
+PIECE = 1 << 16
+"""Bytes read at once: what a pipe holds."""
+MOST_ERRORS = 1 << 20
+"""Bytes of stderr kept of a task; beyond, the middle is cut."""
+SHOWN = 200
+"""Characters of the command in a note."""
+DEFAULTS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+CLOSED = -1
+
+
+class Child:
+    """A spawned task. `out`, `err` and `process` are to be polled for reading until they are CLOSED.
+
+    `started`, `ended` and `stopped` (0: it was not) are times as the caller's; `look` is when to look again whether
+    anything of a stopped one is left; `dropped` says that nobody wants its outcome. `most` is what it may write.
+    """
+
+    __slots__ = (
+        "_cut", "_errors", "_flooded", "_limit", "_output", "_size", "argv", "dropped", "ended", "err",
+        "killed", "look", "most", "out", "pid", "process", "record", "started", "stopped", "task",
+    )  # fmt: skip
+
+    def __init__(self, task: int, argv: list[bytes], pid: int, out: int, err: int) -> None:
+        self.task, self.argv, self.pid, self.out, self.err = task, argv, pid, out, err
+        self.process = os.pidfd_open(pid)
+        self.record, self.most = b"", MOST_OUTPUT
+        self.started = self.ended = self.stopped = self.look = self._limit = 0.0
+        self.dropped = self.killed = self._flooded = False
+        self._output: list[bytes] = []
+        self._errors = bytearray()
+        self._size = self._cut = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the process has ended and nothing can come out any more."""
+        return self.process == self.out == self.err == CLOSED
+
+    def read(self, fd: int, *, last: bool) -> bool:
+        """Take in what `fd`, which is `out` or `err` and ready, has; `last`: nobody can write to it any more.
+
+        True: all of it is read.
+        """
+        piece = os.read(fd, PIECE)
+        if fd == self.err:
+            self._errors += piece
+            if len(self._errors) > 2 * MOST_ERRORS:
+                self._cut_errors()
+        elif not self._flooded:
+            self._output.append(piece)
+            self._size += len(piece)
+            if self._size > self.most:
+                self._flooded = True
+                self._output.clear()
+                kill([self])
+        return not piece or (last and len(piece) < PIECE)
+
+    def shut(self, fd: int) -> None:
+        """Close one of `out`, `err` and `process`: it is at its end, or nobody wants to know."""
+        os.close(fd)
+        if fd == self.out:
+            self.out = CLOSED
+        elif fd == self.err:
+            self.err = CLOSED
+        else:
+            self.process = CLOSED
+
+    def pipes(self) -> list[int]:
+        """Those of `out` and `err` that are not CLOSED."""
+        return [fd for fd in (self.out, self.err) if fd != CLOSED]
+
+    def stop(self, now: float, limit: float) -> None:
+        """It has run for more than `limit` seconds: ask its first group to end."""
+        self.stopped, self._limit = now, limit
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGTERM)
+            os.killpg(self.pid, signal.SIGCONT)  # who is suspended could not hear it
+
+    def outcome(self) -> Outcome:
+        """Reap the process, which has ended or is about to, and say how. Once."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if self._cut or len(self._errors) > MOST_ERRORS:
+            self._cut_errors()
+            mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut
+            self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2] = mark
+        output, errors, seconds = b"".join(self._output), bytes(self._errors), self.ended - self.started
+        if not (code or self._flooded or self.stopped):
+            return Outcome(self.task, output, errors, None, seconds)
+        kind, number, why = self._fault(code)
+        text = f"{why}: {shown(self.argv)}"
+        note = Note(self.task, kind, number, text, tail_of(errors), len(self.record))
+        return Outcome(self.task, output, errors, note, seconds, self.record)
+
+    def _fault(self, code: int) -> tuple[NoteKind, int, str]:
+        """What went wrong: the kind, the number and the text of a note."""
+        if self._flooded:
+            return "size", 0, too_large(self.most)
+        if self.stopped:
+            return "timeout", signal.SIGKILL if self.killed else signal.SIGTERM, too_long(self._limit)
+        if code > 0:
+            return "exit", code, f"exit {code}"
+        return "signal", -code, name_of(-code)
+
+    def _cut_errors(self) -> None:
+        """Keep both ends of stderr."""
+        extra = len(self._errors) - MOST_ERRORS
+        del self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2 + extra]
+        self._cut += extra
+
+
+def kill(children: list[Child]) -> None:
+    """Kill what still runs in the sessions of these, which are not reaped."""
+    sessions.kill({child.pid for child in children})
+    for child in children:
+        child.killed = True
+
+
+def shown(argv: list[bytes]) -> str:
+    """The command for a person, cut to one line's length."""
+    text = b" ".join(quoted(word[: 2 * SHOWN]) for word in argv[:SHOWN]).decode(errors="backslashreplace")
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def name_of(number: int) -> str:
+    """What a signal is called."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def spawn(task: int, program: bytes | None, argv: list[bytes], environment: Mapping[bytes, bytes], stdin: int) -> Child:
+    """Start `argv` in a session of its own; `program` is the file, or None: look argv[0] up in PATH.
+
+    Raises OSError when that can't be done: EINVAL when a word holds a NUL byte.
+    """
+    start = os.posix_spawnp if program is None else os.posix_spawn
+    ends = list(os.pipe())
+    try:
+        ends += os.pipe()
+        out, out_end, err, err_end = ends
+        pid = start(
+            argv[0] if program is None else program,
+            argv,
+            environment,
+            file_actions=(
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
+                (os.POSIX_SPAWN_DUP2, out_end, 1),
+                (os.POSIX_SPAWN_DUP2, err_end, 2),
+            ),
+            setsid=True,
+            setsigmask=(),
+            setsigdef=DEFAULTS,
+        )
+    except (OSError, ValueError) as fault:
+        for fd in ends:
+            os.close(fd)
+        if isinstance(fault, ValueError):
+            raise OSError(errno.EINVAL, "a command can't hold a NUL byte") from fault
+        raise
+    os.close(out_end)  # before the Child is made: it needs a file descriptor, and now there is one
+    os.close(err_end)
+    return Child(task, argv, pid, out, err)

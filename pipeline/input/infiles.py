@@ -1,0 +1,168 @@
+"""The files that tasks are read from, one after the other, "-" being stdin or the spool of it.
+
+It promises to open each only when its turn has come, to read by blocks, never to wait for a slow one, and never to
+change the flags of a descriptor that others share. What the bytes mean is the cutter's business.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.input.cutter import Cutter
+from pipeline.words.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.input.spool import Spool
+
+BLOCK = 448 << 10
+"""Bytes to read at a time: with what was left before still less than is wanted at once, so that it goes out whole."""
+STDIN = "-"
+
+
+class Readable(Protocol):
+    """A file, or the spool of stdin."""
+
+    fd: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether there can be nothing to read before `fd` is ready."""
+
+    def read(self) -> bytes | None:
+        """One block, empty at the end; None when there is nothing yet. Raises OSError."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Infile:
+    """One file while it is read."""
+
+    def __init__(self, name: str, stdin: int) -> None:
+        """Open it; a FIFO whose writer has not come yet does not wait for one. Raises OSError."""
+        self._ours = name != STDIN
+        self.fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) if self._ours else stdin
+        self._waits = not stat.S_ISREG(os.fstat(self.fd).st_mode)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can be slow."""
+        return self._waits
+
+    def read(self) -> bytes | None:
+        """As a Readable."""
+        if self._waits:
+            poll = select.poll()
+            poll.register(self.fd, select.POLLIN)
+            if not poll.poll(0):
+                return None
+        try:
+            return os.read(self.fd, BLOCK)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Stdin is somebody else's and stays open."""
+        if self._ours:
+            os.close(self.fd)
+
+
+class Infiles:
+    """All of them."""
+
+    def __init__(self, names: Sequence[str], stdin: int, spool: Spool | None) -> None:
+        """Nothing is opened yet. Raises UsageError for what plainly cannot be read."""
+        self.name, self.opened = "", 0
+        """Of the file that is being read, as a person calls it; and how many were opened up to it."""
+        self._left, self._stdin, self._spool = deque(names), stdin, spool
+        self._current: Readable | None = None
+        found = [self._identity(name) for name in names]
+        self.names = tuple(name for name, _ in found)
+        """What tells each from all others."""
+        self.states = tuple(state for _, state in found)
+        """What changes when it is written to."""
+
+    def __bool__(self) -> bool:
+        return bool(self._current or self._left)
+
+    @property
+    def waits(self) -> list[object]:
+        """What has to be ready before there can be more."""
+        return [self._current.fd] if self._current and self._current.waits else []
+
+    def feed(self, cutter: Cutter, *, apart: bool) -> str:
+        """Read once from a file that may wait, a block from those that are there, over their ends if need be.
+
+        `apart`: what two files hold never comes together. The answer is why the reading broke off; empty if it did not.
+        """
+        budget = BLOCK
+        while budget > 0 and self:
+            try:
+                piece = self.read()
+            except OSError as error:
+                self.close()
+                return f"{self.name}: {error.strerror}"
+            if piece:
+                cutter.add(piece)
+                budget -= BLOCK if self.waits else len(piece)
+            elif piece is None:
+                break
+            else:
+                cutter.finish()
+                self.turn()
+                budget -= BLOCK if apart else 0
+        return ""
+
+    def read(self) -> bytes | None:
+        """Some of the current file, empty at its end; None when there is nothing yet. Raises OSError."""
+        if self._current is None:
+            name = self._left.popleft()
+            self.name, self.opened = named(name), self.opened + 1
+            self._current = self._spool if name == STDIN and self._spool else Infile(name, self._stdin)
+        return self._current.read()
+
+    def turn(self) -> None:
+        """The current one is over."""
+        if self._current is not self._spool and self._current:
+            self._current.close()
+        self._current = None
+
+    def close(self) -> None:
+        """No more of any."""
+        self.turn()
+        self._left.clear()
+
+    def _identity(self, name: str) -> tuple[object, object]:
+        if name == STDIN and self._spool:
+            return ("spool", self._spool.id), ()
+        return identity(name, self._stdin)
+
+
+def named(name: str) -> str:
+    """A file as a person calls it."""
+    return "stdin" if name == STDIN else name
+
+
+def identity(name: str, stdin: int) -> tuple[object, object]:
+    """What tells this file from all others, and what tells its bytes from those before. Raises UsageError."""
+    try:
+        state = os.fstat(stdin) if name == STDIN else os.stat(name)
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {name}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {named(name)}: {error.strerror}") from None
+    if stat.S_ISDIR(state.st_mode):
+        raise UsageError(f"cannot read {named(name)}: it is a folder")
+    if name != STDIN and not os.access(name, os.R_OK):
+        raise UsageError(f"cannot read {name}: permission denied")
+    if not stat.S_ISREG(state.st_mode):
+        return (name, os.getpid(), time.monotonic_ns()), ()
+    place = (state.st_dev, state.st_ino, os.lseek(stdin, 0, os.SEEK_CUR)) if name == STDIN else os.path.abspath(name)
+    return place, (state.st_size, state.st_mtime_ns)

@@ -1,0 +1,184 @@
+"""The source: tasks out of arguments, files or stdin, as runs of whole records with their numbers.
+
+It promises to answer one Want with one Records or End, to read lazily and by blocks, to give out what is there
+without waiting for more, and to hold no more than one block and one record. It never splits a record, and never
+reads while nobody wants; but from the first Want on a spool takes in what stdin has. What a spool need not keep any
+more it says to the spool.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+from pipeline.input.cutter import Cutter
+from pipeline.input.infiles import STDIN, Infiles
+from pipeline.words import inputs, records
+from pipeline.words.errands import End, Forget, Records, Want
+from pipeline.words.errors import UsageError
+from pipeline.words.notices import Stuck
+from pipeline.words.parts import Recipe
+from pipeline.words.station import NEVER, Address, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.input.spool import Spool
+
+RETRY = 1.0
+"""Seconds after which a spool without room is tried again."""
+
+
+class Source:
+    """The edge of the ventilator's SOURCE port: takes Want and Forget, answers Records or End, and Stuck in between."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        files: Sequence[str],
+        arguments: Sequence[str] | None,
+        block: int | None,
+        stdin: int = 0,
+        spool: Spool | None = None,
+    ) -> None:
+        """Arguments if there are any (not None), else the files in turn, else stdin ("-"). Raises UsageError.
+
+        `block` is a size in bytes; each Records is then one task. `recipe` may say less than what is read in the
+        end: the property of that name has the truth. `spool` is where stdin is read from; the source closes it.
+        """
+        if arguments is not None and (files or block):
+            raise UsageError(
+                "tasks come from the arguments behind :::, so there can be no file and no --block with them"
+            )
+        self.recipe = Recipe(zero=recipe.zero or arguments is not None, block=block is not None)
+        self.deadline = NEVER
+        self._cutter = Cutter(records.terminator(self.recipe), block)
+        names = [] if arguments is not None else list(files) or [STDIN]
+        self._infiles = Infiles(names, stdin, spool)
+        self._spool = spool
+        self._alone = spool if names == [STDIN] else None
+        self._letters: Letters | None = None
+        self._apart = block is not None
+        self._want: int | None = None
+        self._begun = False
+        self._total = self._alone.first if self._alone else 0
+        self._reason, self._stuck = "", ""
+        self._asked: tuple[object, ...] = (self.recipe, block, arguments and tuple(arguments))
+        if arguments:
+            self._cutter.add(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+
+    @classmethod
+    def of_letters(cls, files: Sequence[str], stdin: int = 0, spool: Spool | None = None) -> Self:
+        """The tasks of the dead letters in these files, or on stdin. Raises UsageError."""
+        source = cls(Recipe(zero=True), files, None, None, stdin, spool)
+        source._cutter = Cutter(b"\n", None)
+        source._letters, source._apart = Letters(source._total), True
+        source._asked += ("letters",)
+        return source
+
+    @property
+    def fingerprint(self) -> str:
+        """See `inputs`. What cannot be read twice has a new one in each process."""
+        from hashlib import blake2b  # 5 ms that only a ventilator spends
+
+        name, state = (
+            blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+            for what in ((self._asked, self._infiles.names), self._infiles.states)
+        )
+        return inputs.fingerprint(name, state)
+
+    def send(self, _to: Address, message: Message) -> None:
+        """Take a Want or a Forget."""
+        if isinstance(message, Want):
+            self._want, self._begun = message.size, True
+            self.deadline = 0.0
+        elif isinstance(message, Forget) and self._alone:
+            self._alone.forget(message.below)
+
+    def files(self) -> list[object]:
+        """The input, if it may wait and there is a Want to wait for; and stdin, if the spool takes more of it."""
+        wanted = [] if self._want is None else self._infiles.waits
+        ahead = [self._spool.fd] if self._spool and self._begun and self._spool.listens else []
+        return list(dict.fromkeys([*wanted, *ahead]))
+
+    def receive(self) -> list[Message]:
+        """The answer to the Want as soon as there is one."""
+        answer = [] if self._want is None else self._answered(self._want)
+        if self._spool and self._begun:
+            self._spool.ahead()
+        stuck = self._spool.stuck if self._spool else ""
+        self.deadline = time.monotonic() + RETRY if stuck else NEVER
+        more = not (stuck and self._spool and not self._spool.unread)
+        if self._want is not None and more and not self._infiles.waits:
+            self.deadline = 0.0
+        return [*self._told(stuck), *answer]
+
+    def _answered(self, size: int) -> list[Message]:
+        """Records or the End, if it can be said already."""
+        body = self._cutter.take(size)
+        if not body:
+            self._reason = self._reason or self._infiles.feed(self._cutter, apart=self._apart)
+            body = self._cutter.take(size)
+        if not body and self._infiles:
+            return []
+        self._want = None
+        return [self._answer(body) if body else End(self._total, self._reason)]
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._infiles.close()
+        self._want, self.deadline = None, NEVER
+        if self._spool:
+            self._spool.close()
+
+    def _told(self, stuck: str) -> list[Message]:
+        """Whoever looks on is told once that there is no room, and once when that is over."""
+        told, self._stuck = self._stuck, stuck
+        return [Stuck(stuck)] if stuck != told else []
+
+    def _answer(self, body: bytes) -> Message:
+        first, size = self._total, len(body)
+        if self._letters:
+            body, count, self._reason = self._letters.opened(body, self._infiles.name, self._infiles.opened)
+            if self._reason:
+                self._infiles.close()
+                self._cutter = Cutter(b"\n", None)
+        else:
+            count = records.count(body, self.recipe)
+        self._total += count
+        if self._alone and not self._reason:
+            self._alone.given(self._total, size)
+        return Records(first, count, body) if count else End(self._total, self._reason)
+
+
+class Letters:
+    """Dead letters on their way back: a line is a task, and is known by its file and number when it is broken."""
+
+    def __init__(self, skipped: int) -> None:
+        """So many lines of the first file are not read again."""
+        self._file, self._line = 0, skipped
+
+    def opened(self, lines: bytes, name: str, file: int) -> tuple[bytes, int, str]:
+        """The records of these lines, each with its NUL, and their number; then why the line behind them is none.
+
+        They are of the `file`-th file, which is called `name`.
+        """
+        from pipeline.output.letters import record_of
+
+        tasks: list[bytes] = []
+        wrong = ""
+        if file != self._file:
+            self._file, self._line = file, self._line if file == 1 else 0
+        for line in records.each(lines, Recipe()):
+            self._line += 1
+            try:
+                task = record_of(line)
+            except ValueError as error:
+                wrong = f"is no letter of --failed: {error}"
+                break
+            if b"\0" in task:
+                wrong = "holds a task with a NUL byte, which cannot be an argument"
+                break
+            tasks.append(task + b"\0")
+        return b"".join(tasks), len(tasks), wrong and f"{name}, line {self._line} {wrong}"

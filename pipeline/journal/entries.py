@@ -1,0 +1,71 @@
+"""Facts as the bytes that a journal keeps, and back.
+
+The facts of one leaf become true together. Text that is no Unicode comes back as it was. What a newer `pipe` has
+written raises ValueError here; the journal says where that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import Any, get_args
+
+import msgpack
+
+from pipeline.journal.book import Book
+from pipeline.words.errors import UsageError
+from pipeline.words.facts import Fact
+
+MAGIC = b"pipe journal\x01"
+
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Fact)}
+_FIELDS: dict[str, Any] = {
+    name: [attrgetter(field) for field in kind.__dataclass_fields__] for name, kind in _KINDS.items()
+}
+
+
+def packed(facts: Sequence[Fact]) -> bytes:
+    """The content of one leaf."""
+    rows = [[name, *(get(fact) for get in _FIELDS[name])] for fact in facts if (name := type(fact).__name__)]
+    return _pack(rows)
+
+
+def unpacked(content: bytes) -> list[Fact]:
+    """The facts of one leaf. Raises ValueError."""
+    try:
+        return [_KINDS[name](*fields) for name, *fields in _unpack(content)]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no fact: {error}") from None
+
+
+def headed(begun: float) -> bytes:
+    """The content of the first leaf; `begun` is a time.time()."""
+    return _pack(["begun", begun])
+
+
+def begun_of(content: bytes) -> float:
+    """What the first leaf says. Raises ValueError."""
+    word, begun = _unpack(content)
+    if word != "begun" or not isinstance(begun, float):
+        raise ValueError("no first leaf")
+    return begun
+
+
+def read(book: Book) -> Iterator[tuple[int, Fact | float]]:
+    """Each fact with the offset of its leaf; before them the time of the beginning. Raises UsageError, OSError."""
+    is_first = True
+    for at, content in book.leaves():
+        try:
+            found = [begun_of(content)] if is_first else unpacked(content)
+        except ValueError:
+            raise UsageError(f"{book.path} was not written by this version of pipe, at byte {at}") from None
+        is_first = False
+        yield from ((at, each) for each in found)
+
+
+def _pack(rows: Any) -> bytes:
+    return bytes(msgpack.packb(rows, unicode_errors="surrogateescape"))
+
+
+def _unpack(content: bytes) -> Any:
+    return msgpack.unpackb(content, use_list=False, unicode_errors="surrogateescape")

@@ -1,0 +1,110 @@
+"""What lies beside an output: the journal of its run, results ahead of their turn, and what stdin said.
+
+The one place that knows their names. It promises to look only, save for `clear`, which removes all of them unless a
+run is at work there, and no file that may be somebody else's; it never reads what they hold. Nothing lies beside what
+is no plain file, like /dev/null.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pipeline.words.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.words.settings import Settings
+
+JOURNAL, SPILL, SPOOL = ".journal", ".spill", ".spool"
+STDIN = "-"
+WAIT = 2.0
+"""Seconds to wait for a sink that may be about to leave: the one before was killed with all others just now."""
+
+
+def journal_path(settings: Settings) -> str:
+    """The file of the journal; empty: there is none."""
+    return settings.journal or (settings.output + JOURNAL if _is_plain(settings.output) else "")
+
+
+def spill_path(settings: Settings) -> str:
+    """The folder where results ahead of their turn survive; empty without a journal."""
+    path = journal_path(settings)
+    return path and path + SPILL
+
+
+def spool_path(settings: Settings) -> str:
+    """The folder where what stdin said survives; empty: it is not kept."""
+    if settings.no_spool or settings.spool:
+        return settings.spool
+    beside = settings.output if _is_plain(settings.output) else settings.journal
+    return beside and beside + SPOOL
+
+
+def needs_spool(settings: Settings, stdin: int = 0) -> bool:
+    """Whether stdin is to be kept there: it is read, and it can't be read twice, or could not when this run began."""
+    path = spool_path(settings)
+    return path != "" and reads_stdin(settings) and (not is_regular(stdin) or os.path.isdir(path))
+
+
+def can_reread(settings: Settings, stdin: int = 0) -> bool:
+    """Whether a ventilator that comes back finds all of its input again."""
+    files = [file for file in settings.files if file != STDIN]
+    once = reads_stdin(settings) and not is_regular(stdin) and not needs_spool(settings, stdin)
+    return not once and all(map(is_regular, files))
+
+
+def reads_stdin(settings: Settings) -> bool:
+    """Whether any tasks come from stdin."""
+    return settings.arguments is None and (not settings.files or STDIN in settings.files)
+
+
+def is_regular(file: int | str) -> bool:
+    """Whether this descriptor or path is a plain file, which can be read twice."""
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except OSError:
+        return False
+
+
+def clear(settings: Settings) -> None:
+    """Forget the run of which these are. Raises PipelineError if it is still at work, or they can't be removed."""
+    path, spill, spool = journal_path(settings), spill_path(settings), spool_path(settings)
+    try:
+        check_free(path)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        if spill and os.path.isdir(spill):
+            for name in os.listdir(spill):
+                os.unlink(os.path.join(spill, name))
+            os.rmdir(spill)
+        if spool and os.path.isdir(spool):
+            from pipeline.input.spoolfolder import Folder
+
+            Folder(spool).remove()
+    except OSError as error:
+        raise PipelineError(f"cannot remove {error.filename or path}: {error.strerror}") from None
+
+
+def check_free(path: str) -> None:
+    """Raises PipelineError if a sink holds this journal, and does not let go of it soon."""
+    from fcntl import LOCK_NB, LOCK_SH, flock
+
+    deadline = time.monotonic() + WAIT
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        while True:
+            try:
+                flock(file, LOCK_SH | LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise PipelineError(f"a run is at work on {path}: end it first, or write elsewhere") from None
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _is_plain(path: str) -> bool:
+    """Whether it is a plain file, or will be one."""
+    return path != "" and (is_regular(path) or not os.path.exists(path))

@@ -1,0 +1,71 @@
+"""What is told of tasks that did not end well: to a person on stderr, and in dead letters to who tries them again.
+
+Pure. A letter is one line of JSON with the task in it, byte for byte; what a person reads holds no character that moves
+the cursor. Task numbers start at 1 in both.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note
+
+
+def letter(result: Result, note: Note, record: bytes) -> bytes:
+    """The line of one task of `result`; `record` is the task, without its terminator."""
+    import json  # most runs have no letter to write
+
+    try:
+        task = {"task": record.decode()}
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        task = {"task_base64": b64encode(record).decode()}
+    told = {
+        "number": note.task + 1,
+        **task,
+        "why": note.kind,
+        "code": note.code,
+        "reason": note.text,
+        "attempts": result.tries + 1,
+        "worker": result.worker,
+        "stderr": note.tail,
+    }
+    return json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def letters(result: Result) -> bytes:
+    """Those of all its tasks that did not end well."""
+    ends = accumulate(note.size for note in result.notes)
+    return b"".join(
+        [
+            letter(result, note, result.records[end - note.size : end])
+            for note, end in zip(result.notes, ends, strict=True)
+        ]
+    )
+
+
+def record_of(line: bytes) -> bytes:
+    """The task of a letter, without a terminator. Raises ValueError if the line is none."""
+    import json
+
+    try:
+        told = json.loads(line)
+    except RecursionError:
+        told = None
+    match told:
+        case {"task": str(task)}:
+            return task.encode()
+        case {"task_base64": str(task)}:
+            from base64 import b64decode
+
+            return b64decode(task, validate=True)
+    raise ValueError("it has no task")
+
+
+def complaints(result: Result, *, verbose: bool) -> bytes:
+    """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here."""
+    named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes if note.kind != "exit" or verbose)
+    lines = ("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in named)
+    return result.errors + "".join(lines).encode(errors="replace")

@@ -1,0 +1,76 @@
+"""What the sink keeps on the disk, as one: output, spill, and the journal that says how far both are good.
+
+It puts them together so that a run can be gone on with: the output is cut back to what the journal has, the spill to
+what is settled and not written. A run that is over leaves its output, and a journal only if a person named one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pipeline.journal.journal import Journal, NoJournal
+from pipeline.output import beside, sheet
+from pipeline.output.output import Output
+from pipeline.output.spill import Spill
+from pipeline.words.errands import Entry
+from pipeline.words.facts import Reopened
+from pipeline.words.station import Edge, Port
+
+if TYPE_CHECKING:
+    from pipeline.sink.ledger import Ledger
+    from pipeline.words.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Raises UsageError if one of the files can plainly not be written."""
+    for path in filter(None, (settings.output, settings.failed, beside.journal_path(settings))):
+        sheet.check(path)
+
+
+class Safe:
+    """The sink's three files, opened. Raises UsageError and PipelineError as they do."""
+
+    def __init__(self, settings: Settings, errors: Callable[[bytes], None] | None) -> None:
+        check(settings)
+        self._settings = settings
+        path = beside.journal_path(settings)
+        self.journal: Journal | NoJournal = NoJournal()
+        if path:
+            self.journal = Journal(path, disk=settings.durability == "disk", sync=self._sync)
+        self._output = Output(
+            settings.output,
+            errors,
+            verbose=settings.verbose > 0,
+            failed=settings.failed,
+            # who is done again gets a letter again
+            sizes=(*self.journal.sizes[:1], 0) if settings.resume_failed else self.journal.sizes,
+        )
+        durable = beside.spill_path(settings) if settings.keep_order else ""
+        self.spill = Spill(os.path.dirname(settings.output) or None, durable=durable)
+        self.edges: dict[Port, Edge] = {
+            Port.JOURNAL: self.journal,
+            Port.OUTPUT: self._output,
+            Port.SPILL: self.spill,
+        }
+
+    def restore(self, ledger: Ledger) -> None:
+        """What the ledger says is kept stays; where the failed are to be done again, it and the journal forget them."""
+        if self._settings.resume_failed and ledger.failures.tasks:
+            fact = Reopened(ledger.failures.ranges())
+            self.journal.send(Port.JOURNAL, Entry(0, (fact,)))
+            ledger.apply(fact)
+        self.spill.restore(ledger.ahead.ranges())
+
+    def finish(self) -> None:
+        """The run is over. Raises PipelineError if the output can't be made."""
+        self._output.finish()
+        self.spill.remove()
+        if isinstance(self.journal, Journal) and not self._settings.journal:
+            self.journal.remove()
+
+    def _sync(self) -> None:
+        """What output and spill have said is written is on the disk. Raises OSError."""
+        self._output.sync()
+        self.spill.sync()

@@ -1,0 +1,112 @@
+"""A segment: one file of results that wait for their turn, written behind its end.
+
+A result that was written comes back as it was, or not at all. A segment without a path has no name on the disk, and is
+gone with the process; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+from pipeline.journal.book import Book
+from pipeline.output.kernel import Kernel
+from pipeline.words.messages import Result
+from pipeline.words.parts import Note
+
+MAGIC = b"pipe spill\x01"
+LENGTHS = struct.Struct("<IQQQ")
+"""Of the header, the output, the ends and the errors; the records are the rest."""
+
+
+def packed(result: Result) -> bytes:
+    """A result as bytes."""
+    notes = [[note.task, note.kind, note.code, note.text, note.tail, note.size] for note in result.notes]
+    header = json.dumps([result.run, result.worker, result.first, result.count, result.tries, notes]).encode()
+    lengths = LENGTHS.pack(len(header), len(result.output), len(result.ends), len(result.errors))
+    return b"".join([lengths, header, result.output, result.ends, result.errors, result.records])
+
+
+def unpacked(blob: bytes) -> Result:
+    """The result that was packed."""
+    at, parts = LENGTHS.size, []
+    for length in (*LENGTHS.unpack_from(blob), len(blob)):
+        parts.append(blob[at : at + length])
+        at += length
+    header, output, ends, errors, records = parts
+    run, worker, first, count, tries, notes = json.loads(header)
+    kept = tuple(Note(*note) for note in notes)
+    return Result(run, worker, first, count, output, ends, errors, kept, tries, records)
+
+
+class Segment:
+    """One file."""
+
+    def __init__(self, path: str, folder: str | None, kernel: Kernel) -> None:
+        """At `path`, or without a name in `folder`, or where temporary files go. Raises OSError."""
+        self.path = path
+        self._book = Book(_opened(path, folder), path or "results ahead of their turn", MAGIC, kernel)
+        self._dirty = False
+        self.kept = 0
+        """How many of its results were not taken back."""
+        self.end = 0
+        """All its tasks are below this number."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._book.size
+
+    def append(self, result: Result) -> int:
+        """Where it begins. Raises OSError; then it is not there."""
+        start = self._book.append(packed(result))
+        self._dirty = True
+        self.kept += 1
+        self.end = max(self.end, result.first + result.count)
+        return start
+
+    def results(self) -> Iterator[tuple[int, Result]]:
+        """What a process before this one has left, and where. Raises UsageError for damage, OSError."""
+        for start, blob in self._book.leaves():
+            yield start, unpacked(blob)
+
+    def take(self, start: int) -> Result:
+        """What was appended there; it counts as kept no longer. Raises OSError."""
+        blob = self._book.leaf(start)
+        if blob is None:
+            raise OSError(errno.EIO, f"the result at byte {start} is damaged", self._book.path)
+        self.kept -= 1
+        return unpacked(blob)
+
+    def sync(self) -> None:
+        """All of it is on the disk. Raises OSError, never for want of room: that cannot be waited for here."""
+        if self._dirty:
+            try:
+                self._book.sync()
+            except OSError as error:
+                raise OSError(errno.EIO, error.strerror, self._book.path) from None
+            self._dirty = False
+
+    def close(self) -> None:
+        """What has a path stays there."""
+        self._book.close()
+
+    def remove(self) -> None:
+        """The space is free again."""
+        self._book.close()
+        if self.path:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+
+
+def _opened(path: str, folder: str | None) -> int:
+    if path:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    from tempfile import TemporaryFile  # rarely needed, and slow to import
+
+    with TemporaryFile(buffering=0, dir=folder) as file:
+        return os.dup(file.fileno())

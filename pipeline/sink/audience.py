@@ -1,0 +1,85 @@
+"""Whom the sink hears: the workers by their pulses, and the ventilator by its Run.
+
+It knows what pulses speak of that never came, and whose goodbye is missing at the end. Who has been silent for
+the liveness is not waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.sink.ledger import Ledger
+from pipeline.words.messages import Pulse
+from pipeline.words.parts import Again, Member
+from pipeline.words.station import NEVER, VENTILATOR, Send
+
+
+@dataclass(slots=True)
+class _Peer:
+    pulse: Pulse
+    heard: float
+
+
+class Audience:
+    """Everybody whom a sink has heard, with `liveness` seconds of silence allowed."""
+
+    def __init__(self, ledger: Ledger, liveness: float, now: float) -> None:
+        self._ledger, self._liveness = ledger, liveness
+        self._peers: dict[str, _Peer] = {}
+        self._again: dict[str, Again] = {}
+        self._gone: set[str] = set()
+        self._feeding = now if ledger.run else -NEVER
+
+    def pulsed(self, pulse: Pulse, now: float) -> bool:
+        """A worker's pulse; True if it speaks of results that have not come."""
+        if pulse.worker in self._gone:
+            return False
+        self._peers[pulse.worker] = _Peer(pulse, now)
+        self._again.pop(pulse.worker, None)
+        lost = self._ledger.missing(pulse.finished, pulse.tried) if pulse.run == self._ledger.run else ()
+        if lost:
+            self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
+        return bool(lost)
+
+    def fed(self, now: float) -> None:
+        """The ventilator's Run was heard."""
+        self._feeding = now
+
+    def left(self, name: str, *, over: bool) -> list[Send]:
+        """A goodbye. The ventilator's counts only when the run is over: before, another life of it may come."""
+        if name != VENTILATOR:
+            self._gone.add(name)
+            self._peers.pop(name, None)
+            self._again.pop(name, None)
+        elif over:
+            self._feeding = -NEVER
+        return []
+
+    def forget(self, now: float) -> None:
+        """Who has been silent for three times the liveness is no member any more; its results are others' now."""
+        for name in [name for name, peer in self._peers.items() if now - peer.heard > 3 * self._liveness]:
+            del self._peers[name]
+            self._again.pop(name, None)
+
+    def asked_again(self) -> tuple[Again, ...]:
+        """Of each worker, what its last pulse spoke of and never came."""
+        return tuple(self._again.values())
+
+    def awaited(self, now: float) -> tuple[str, ...]:
+        """Whose goodbye is missing, of those who are not lost."""
+        present = [name for name, peer in self._peers.items() if now - peer.heard <= self._liveness]
+        return (*present, *((VENTILATOR,) if now - self._feeding <= self._liveness else ()))
+
+    def members(self, now: float) -> tuple[Member, ...]:
+        """The workers, for those who look on."""
+        return tuple(
+            Member(
+                worker=name,
+                command=peer.pulse.command,
+                slots=peer.pulse.slots,
+                running=min(peer.pulse.slots, sum(high - low for low, high in peer.pulse.holding)),
+                done=peer.pulse.done,
+                silent=round(now - peer.heard, 3),
+            )
+            for name, peer in self._peers.items()
+        )

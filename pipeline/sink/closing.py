@@ -1,0 +1,97 @@
+"""How the sink ends its run: when all is written, when somebody wishes it, when nothing more can be written.
+
+An early end goes into the journal first, so that a sink that comes back ends the run as well; when this one goes in
+good order and the run is not finished, the journal is told that, too, and the next sink goes on with the run. It never
+ends a run twice, nor one that is done.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.verdict import Verdict
+from pipeline.sink.writing import Writing
+from pipeline.words import errors
+from pipeline.words.facts import Killed, Left
+from pipeline.words.halt import Halt
+from pipeline.words.messages import Kill
+from pipeline.words.station import Port, Send
+
+
+class Closing:
+    """The end of one run, as one life of the sink says it; with `journal`, another life may go on with it."""
+
+    def __init__(self, ledger: Ledger, writing: Writing, halt: Halt | None, beat: float, *, journal: bool) -> None:
+        self._ledger, self._writing, self._halt, self._beat, self._journal = ledger, writing, halt, beat, journal
+        self.verdict = Verdict()
+        self.broken = self._left = False
+        """Nothing more can be written; the next sink was told to go on."""
+
+    @property
+    def kill(self) -> Kill | None:
+        """What was said."""
+        return self.verdict.kill
+
+    def wish(self, mode: Literal["soon", "now"], reason: str, now: float, code: int | None = None) -> list[Send]:
+        """Somebody wants an early end, with this exit code or the one of its reason: said when the journal has it."""
+        code = errors.outcome(mode, reason, self._ledger.failed) if code is None else code
+        kill = Kill(self._ledger.run, mode, reason, code)
+        if not self._ledger.run or self.broken or code == errors.USAGE:
+            return self._say(kill)
+        asked = self.verdict.ask(kill, now + self._beat)
+        return [self._ledger.enter(Killed(mode, reason, code))] if asked else []
+
+    def halt(self, now: float) -> list[Send]:
+        """End the run if so many tasks have ended in the way that a person wants it to end at."""
+        halt, ledger = self._halt, self._ledger
+        if halt is None or self.kill or not halt.is_due(ledger.settled.tasks, ledger.failed, ledger.total):
+            return []
+        code = errors.OK if halt.why == "success" or not ledger.failed else errors.TASKS_FAILED
+        return self.wish(halt.mode, f"--halt {halt}", now, code)
+
+    def break_off(self, failure: str, now: float) -> list[Send]:
+        """Nothing more can be written."""
+        if not failure or self.broken:
+            return []
+        self.broken = True
+        self.verdict.break_off(failure)
+        return self.wish("now", failure, now)
+
+    def differs(self, low: int, high: int, now: float) -> list[Send]:
+        """The input is not the one whose tasks were done: these are not as they were."""
+        tasks = f"task {low + 1} differs" if high == low + 1 else f"tasks {low + 1} to {high} differ"
+        reason = f"the input is not that of the unfinished run: {tasks} from what was done"
+        return self.wish("now", f"{reason}; give the same input, or begin anew with --restart", now, errors.USAGE)
+
+    def tick(self, now: float) -> list[Send]:
+        """Say KILL, if it is time."""
+        ledger, sends = self._ledger, []
+        if ledger.killed:
+            sends = self._say(Kill(ledger.run, ledger.killed.mode, ledger.killed.reason, ledger.killed.code))
+        elif late := self.verdict.due(now):
+            sends = self._say(late)
+        if self.kill is None and ledger.run and self._writing.is_complete:
+            code = errors.outcome("done", ledger.reason, ledger.failed)
+            sends = self._say(Kill(ledger.run, "done", ledger.reason, code))
+        return sends
+
+    def last_words(self) -> list[Send] | None:
+        """What is still to be written before the sink goes; None when nothing is.
+
+        What stands behind a gap in the order is written now, but where another sink can go on it is left to that one.
+        """
+        if self.broken:
+            return None
+        if not self._journal:
+            return None if self._writing.is_over else self._writing.flush()
+        if not self._writing.is_still:
+            return []
+        if not self._left and not self.verdict.is_final and self._ledger.run:
+            self._left = True
+            return [self._ledger.enter(Left())]
+        return [] if self._ledger.awaits(Left) else None
+
+    def _say(self, kill: Kill) -> list[Send]:
+        """A later, harder one replaces it."""
+        return [Send(Port.CONTROL, kill)] if self.verdict.say(kill) else []

@@ -1,0 +1,159 @@
+"""The sink: writes each task's result once, acks what is settled, and says KILL when all is written.
+
+It repeats its whole ledger at each interval, asks again for results that pulses speak of and that never came, has
+failed tasks tried again, and goes when everybody has said goodbye or fallen silent. It never runs or sends a task, and
+never acks what is not safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.sink.attempts import Attempts, Retrying
+from pipeline.sink.audience import Audience
+from pipeline.sink.closing import Closing
+from pipeline.sink.intake import Intake
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.speech import Speech
+from pipeline.sink.writing import Writing
+from pipeline.words.errands import Differs, Durable, Kept, Spilled, Written
+from pipeline.words.halt import Halt
+from pipeline.words.messages import Bye, Pulse, Read, Result, Run, Stop
+from pipeline.words.station import Hearing, Message, Port, Send
+from pipeline.words.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a sink writes, and how long it waits. With `journal`, another one can go on with its run."""
+
+    keep_order: bool = False
+    spill_limit: int = 10 << 30
+    interval: float = 1.0
+    liveness: float = 10.0
+    patience: float = 600.0
+    journal: bool = False
+    retrying: Retrying = field(default_factory=Retrying)
+    halt: Halt | None = None
+
+
+class Sink:
+    """One life of the sink, which goes on with the ledger of those before it; `kept` bytes are in the spill.
+
+    `birth` is greater than that of every life before: its Acks are numbered from there.
+    """
+
+    def __init__(
+        self, order: Order, epoch: str, birth: int, now: float, ledger: Ledger | None = None, kept: int = 0
+    ) -> None:
+        self.order, self.done = order, False
+        self.ledger = ledger or Ledger()
+        self.attempts = Attempts(order.retrying)
+        self.attempts.learn(self.ledger.tries.among([(0, self.ledger.tries.end)]), now)
+        self.writing = Writing(self.ledger, self.attempts, order.spill_limit, kept, keep_order=order.keep_order)
+        self.intake = Intake(self.ledger, marked=order.journal)
+        self.closing = Closing(self.ledger, self.writing, order.halt, order.interval, journal=order.journal)
+        self.audience = Audience(self.ledger, order.liveness, now)
+        self.speech = Speech(self.ledger, epoch, birth, now)
+        self._next, self._soon = now, False
+        self._ventilator = Watch("ventilator", now, order.patience, order.interval)
+        self._hears: Hearing = {
+            Result: self._result,
+            Written: self._safe,
+            Spilled: self._safe,
+            Durable: self._durable,
+            Kept: lambda word, _: self.writing.fetched(word),
+            Pulse: self._pulsed,
+            Read: lambda word, _: self.intake.heard(word),
+            Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
+            Run: self._fed,
+            Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
+            Bye: lambda word, _: self.audience.left(word.name, over=self.closing.kill is not None),
+        }
+
+    @property
+    def outcome(self) -> int:
+        """The run's exit code, once done."""
+        return self.closing.verdict.outcome
+
+    @property
+    def reason(self) -> str:
+        """Why it ends early; empty if it does not."""
+        return self.closing.verdict.reason
+
+    @property
+    def deadline(self) -> float:
+        """The next Ack, or the next word to everybody."""
+        due = self.speech.due, self._next, self._ventilator.deadline, self.closing.verdict.deadline
+        return 0.0 if self._soon else min(due)
+
+    def receive(self, message: Message, now: float) -> list[Send]:
+        """Take in one word."""
+        self._soon = self._soon or self.closing.kill is not None
+        hear = self._hears.get(type(message))
+        return hear(message, now) if hear else []
+
+    def tick(self, now: float) -> list[Send]:
+        """Ack, say all that is at each interval, and go when everybody is gone."""
+        self._soon = False
+        sends = [*self._ventilator.tick(now), *self.closing.tick(now)]
+        if self._ventilator.lost(now) and not self.closing.kill:
+            sends += self.closing.wish("soon", "the ventilator did not come back", now)
+        if now >= self._next:
+            self._next = now + self.order.interval
+            sends += self._beat(now)
+        if now >= self.speech.due:
+            sends.append(self.speech.ack(now, self.audience, self.intake, self.attempts, full=self.writing.full))
+        if self.closing.kill and not self.audience.awaited(now):
+            sends += self._close(now)
+        return sends
+
+    def _result(self, result: Result, _: float) -> list[Send]:
+        known = result.run == self.ledger.run and self.intake.told_of(result.first, result.first + result.count)
+        return self.writing.take(result) if known and not self.closing.broken else []
+
+    def _safe(self, word: Written | Spilled, now: float) -> list[Send]:
+        return [*self.writing.safe(word), *self.closing.break_off(word.failure, now)]
+
+    def _durable(self, durable: Durable, now: float) -> list[Send]:
+        news = self.ledger.durable(durable.number)
+        self.attempts.learn(news, now)
+        self.intake.learn(news)
+        if news:
+            self.speech.hurry(now)
+            self._soon = self._soon or self.writing.is_complete or self.ledger.killed is not None
+        return [*self.writing.forget(), *self.closing.halt(now), *self.closing.break_off(durable.failure, now)]
+
+    def _pulsed(self, pulse: Pulse, now: float) -> list[Send]:
+        return [*(self.speech.hurry(now) if self.audience.pulsed(pulse, now) else []), *self.intake.joined(pulse)]
+
+    def _fed(self, run: Run, now: float) -> list[Send]:
+        """The ventilator's state; the first one names the run."""
+        self.speech.heard = run.number
+        if run.run != self.ledger.run:
+            self.speech.hurry(now)
+            return [] if self.ledger.run or self.closing.kill else self.intake.named(run)
+        self.audience.fed(now)
+        sends = self._ventilator.heard(now)
+        if run.state == "stopped" and not self.closing.kill:
+            return sends + self.closing.wish("soon", run.reason or "the ventilator stopped", now)
+        if run.state == "ended" and run.total < self.ledger.settled.end:
+            return sends + self.closing.differs(run.total, run.total + 1, now)
+        return sends + self.intake.ended(run)
+
+    def _beat(self, now: float) -> list[Send]:
+        self.speech.due = now
+        self.audience.forget(now)
+        kill = self.closing.kill
+        return [*([Send(Port.CONTROL, kill)] if kill else []), *self._status(now), *self.writing.advance()]
+
+    def _close(self, now: float) -> list[Send]:
+        """Everybody is gone."""
+        sends = self.closing.last_words()
+        self.done = sends is None
+        return self._status(now) if sends is None else sends
+
+    def _status(self, now: float) -> list[Send]:
+        """The whole line, for those who look on."""
+        status = self.speech.status(now, self.audience, self.closing.kill, ordered=self.order.keep_order)
+        return [Send(Port.CONTROL, status), Send(Port.TOLD, status)]

@@ -1,0 +1,244 @@
+"""The words between a station and its own edges: source, executor, output, sockets.
+
+Commanding an edge and talking to a peer are the same act: a message to a port. These never travel, so the codec does
+not know them. They are frozen and closed like the words of the line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.words.facts import Fact
+from pipeline.words.messages import Bye, Pulse, Result
+from pipeline.words.parts import Note, Ranges, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A word that came in at the desk, and the caller's number for the way back."""
+
+    peer: bytes
+    word: Pulse | Bye
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The desk has no connection to this caller."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A frame of another protocol version arrived; from the desk's caller `peer`, or from elsewhere (empty)."""
+
+    peer: bytes
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """To the lanes: bind lane number `lane`."""
+
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """From the lanes: it is bound at the endpoint `at`."""
+
+    lane: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """To the lanes: close this one, drop what it still has."""
+
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """To a connecting edge: drop the old connection, if any, and connect a new socket to `at` (empty: where it was)."""
+
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """To the source: about this many bytes of records, please. One at a time; answered by Records or End."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """From the source: the next `count` records, numbered from `first`, each with its terminator."""
+
+    first: int
+    count: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """From the source: there are no more records; there were `total`. A reason means that reading broke off."""
+
+    total: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """From the executor: as a Result; `seconds` is the run time of these tasks, added up."""
+
+    first: int
+    count: int
+    output: bytes
+    ends: bytes
+    errors: bytes
+    notes: tuple[Note, ...]
+    seconds: float
+    records: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """To the executor: give back all that has not started. Answered by Returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """From the executor: these tasks were not started and are forgotten."""
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To the executor: forget the unstarted of these tasks and kill the running; say nothing more of them."""
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """From the executor: no task can run here, and why. The worker leaves with this exit code."""
+
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """To the output: a result, all of it new and in its turn, as number `number` of this sink's life."""
+
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """To the spill: a result ahead of its turn."""
+
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """To the spill: the turn of the result that starts at task `first` has come. Answered by Kept."""
+
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """From the spill: a result whose turn has come. A durable spill keeps it until it is told to Forget."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """To source and spill: all tasks below this number are settled and written, and need not be kept."""
+
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """From the output: all up to this number has been written; its files are now `sizes` bytes long.
+
+    `failure` is not empty when it can write no more: what happened, where.
+    """
+
+    number: int
+    failure: str = ""
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """From the spill: all up to this number is kept; `failure` as in Written."""
+
+    number: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """To the journal: facts that become true together, as number `number` of this sink's life."""
+
+    number: int
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """From the journal: all entries up to this number are as durable as was asked.
+
+    `failure` is not empty when it can take no more: what happened, where.
+    """
+
+    number: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """From the journal: the input was read again, and of its records `low` to `high` some are not as they were."""
+
+    low: int
+    high: int
+
+
+Errand = (
+    Called
+    | Unreachable
+    | Foreign
+    | Open
+    | Opened
+    | Shut
+    | Connect
+    | Want
+    | Records
+    | End
+    | Done
+    | Release
+    | Returned
+    | Cancel
+    | Broken
+    | Write
+    | Keep
+    | Fetch
+    | Kept
+    | Forget
+    | Written
+    | Spilled
+    | Entry
+    | Durable
+    | Differs
+    | Recipe
+)

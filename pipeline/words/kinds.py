@@ -1,0 +1,117 @@
+"""How the value of an option is written: sizes, times, counts, and what the help calls them.
+
+A reader takes a text and answers with the value, or raises ValueError with what is wrong in the words of the person
+who typed it. It knows no option by name, and never looks at the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.words.halt import halt_of
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+LAST_PORT = 65535
+
+_SIZES = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": KIB * GIB}
+_TIMES = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def whole(text: str) -> int:
+    """A whole number. Raises ValueError."""
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Bytes of `512`, `64k`, `1M`, `1.5G`: powers of 1024. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.lower())
+    if not found:
+        raise ValueError(f"{text!r} is not a size like 512, 64k, 1M or 10G")
+    return int(float(found[1]) * _SIZES[found[2]])
+
+
+def seconds(text: str) -> float:
+    """Seconds of `2`, `0.5`, `300ms`, `10m`, `1h`. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)(ms|min|[smhd]?)", text.lower())
+    if not found:
+        raise ValueError(f"{text!r} is not a time like 2, 0.5, 300ms, 10m or 1h")
+    return float(found[1]) * _TIMES[found[2]]
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """First and last port of `20000-29999`. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
+    low, high = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 < low <= high <= LAST_PORT:
+        raise ValueError(f"{text!r} is not a range of ports like 20000-29999")
+    return low, high
+
+
+def ports(text: str) -> str:
+    """The text itself, when it is a port range. Raises ValueError."""
+    port_range(text)
+    return text
+
+
+def durability(text: str) -> str:
+    """`process` or `disk`. Raises ValueError."""
+    if text not in {"process", "disk"}:
+        raise ValueError(f"{text!r} is neither process nor disk")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """How long a task may run: so many seconds, or so many times the median of those that ended well."""
+
+    seconds: float = 0.0
+    times: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.seconds > 0 or self.times > 0
+
+
+UNLIMITED = Timeout()
+
+
+def timeout(text: str) -> Timeout:
+    """Of a time, or of `200%` of the median. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)%", text)
+    limit = Timeout(times=float(found[1]) / 100) if found else Timeout(seconds=seconds(text))
+    if not limit:
+        raise ValueError("it must be more than 0")
+    return limit
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is written: its name in the help, how it is read, the least one allowed."""
+
+    metavar: str = ""
+    read: Callable[[str], object] = str
+    least: float | None = None
+
+
+FLAG = Kind()
+NAME = Kind("NAME")
+FILE = Kind("FILE")
+FOLDER = Kind("DIR")
+COMMAND = Kind("COMMAND")
+ENDPOINT = Kind("ENDPOINT")
+CALLABLE = Kind("CALLABLE")
+PORTS = Kind("LOW-HIGH", ports)
+COUNT = Kind("N", whole, 1)
+SIZE = Kind("SIZE", size, 1)
+TIME = Kind("TIME", seconds, 0.01)
+HALT = Kind("WHEN,WHY=N", halt_of)
+DURABILITY = Kind("process|disk", durability)
+TIMEOUT = Kind("TIME|N%", timeout)
+TRIES = Kind("N", whole, 0)
+PAUSE = Kind("TIME", seconds, 0)

@@ -1,0 +1,207 @@
+"""The words: everything that is ever said between stations.
+
+A word says what *is*, never what changed, so that losing one costs time and nothing else. Words are
+frozen and closed; nothing here does anything. Grammar of one run (V ventilator, W worker, S sink)::
+
+    line    = *ack [run] *(pulse / chunk / result / ack / run) *kill *bye
+    desk    = W:pulse V:welcome / W:bye             ; pulse says all a worker holds, welcome where things are
+    lane    = V:chunk                               ; its own connection, never more than the pulse allows
+    results = W:result / W:pulse / W:bye / V:read / V:result / V:run / V:bye / any:stop
+    control = S:ack / S:status / S:kill             ; broadcast; a latecomer is told the last word
+
+Task numbers start at 0; ranges are half-open, sorted and merged; times are seconds; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.words.parts import Again, Member, Note, Ranges, Recipe, Retry, Tried
+
+LISTED = 8192
+"""Members of a list in an Ack at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`.
+
+    `tried` are those of its tasks that it holds for another try.
+    """
+
+    worker: str
+    number: int
+    run: str
+    digest: str
+    command: str
+    slots: int
+    lane: int
+    seen: int
+    allowed: int
+    holding: Ranges
+    finished: Ranges
+    ack: int
+    pace: float
+    done: int
+    tried: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The desk's answer to a pulse. In the state "over" or "refused", `reason` says why."""
+
+    run: str
+    state: Literal["run", "over", "refused"]
+    reason: str
+    recipe: Recipe
+    lane: int
+    lane_at: str
+    sink_at: str
+    control_at: str
+    interval: float
+    liveness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
+
+    Each of them has failed `tries` times before.
+    """
+
+    run: str
+    lane: int
+    sequence: int
+    first: int
+    count: int
+    body: bytes
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of `count` finished neighbours, each in its try number `tries`, counted from 0.
+
+    `output` joins what they wrote; `ends` holds a little-endian uint32 per task, the end of its part in
+    `output`; `errors` is what they wrote to stderr; `notes` names those that did not end well, and `records`
+    joins the records of these.
+    """
+
+    run: str
+    worker: str
+    first: int
+    count: int
+    output: bytes
+    ends: bytes
+    errors: bytes
+    notes: tuple[Note, ...]
+    tries: int = 0
+    records: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
+
+    The sink has answered for all before `since`. `marks` holds three little-endian uint32 for each run of them: how
+    many, their bytes, and the crc32 of these.
+    """
+
+    run: str
+    reader: str
+    since: int
+    first: int
+    count: int
+    marks: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent."""
+
+    run: str
+    number: int
+    fingerprint: str
+    state: Literal["feeding", "ended", "stopped"]
+    total: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
+
+    `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
+    `full` asks for no task that was never sent. `retries` are to be run again. Of what `reader` has read, all below
+    `read` is marked for good; -1: nobody wants marks. `digest` and `command` are those of the run's first worker.
+    The lists may hold only their lowest LISTED members.
+    """
+
+    run: str
+    heard: int
+    fingerprint: str
+    epoch: str
+    number: int
+    low: int
+    ranges: Ranges
+    failed: int
+    total: int
+    full: bool
+    again: tuple[Again, ...]
+    retries: tuple[Retry, ...] = ()
+    reader: str = ""
+    read: int = -1
+    digest: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody wants the run to end early."""
+
+    mode: Literal["soon", "now"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The run is over. done: all is written; soon: nothing new starts; now: what runs is killed.
+
+    `code` is the run's exit code.
+    """
+
+    run: str
+    mode: Literal["done", "soon", "now"]
+    reason: str
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
+
+    `retrying` tasks have failed and will be run again.
+    """
+
+    run: str
+    state: str
+    settled: int
+    failed: int
+    total: int
+    turn: int
+    members: tuple[Member, ...]
+    awaited: tuple[str, ...]
+    retrying: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
+
+    name: str
+    reason: str
+    over: bool = False
+
+
+Wire = Pulse | Welcome | Chunk | Result | Read | Run | Ack | Stop | Kill | Status | Bye

@@ -1,0 +1,219 @@
+"""The one list of options and their defaults: frozen, validated once, taken by all commands.
+
+The door builds its signatures and its help from these fields, and `settings_from` reads what a person typed.
+Promises: a UsageError names the option and what it wants. Never looks at the file system or the machine;
+below the door, nobody takes more of it than it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pipeline.words.errors import UsageError
+from pipeline.words.halt import Halt
+from pipeline.words.kinds import (
+    CALLABLE,
+    COMMAND,
+    COUNT,
+    DURABILITY,
+    ENDPOINT,
+    FILE,
+    FLAG,
+    FOLDER,
+    GIB,
+    HALT,
+    MIB,
+    NAME,
+    PAUSE,
+    PORTS,
+    SIZE,
+    TIME,
+    TIMEOUT,
+    TRIES,
+    UNLIMITED,
+    Kind,
+    Timeout,
+)
+
+ALL = "run ventilate work sink kill top"
+TASKS = "run ventilate"
+BEATS = "run ventilate sink"
+WORK = "run work"
+SINK = "run sink"
+
+
+def option(default: Any, *flags: str, about: str, on: str, kind: Kind = FLAG, words: str = "") -> Any:
+    """One field: its flags (none: not an option), what it is about, the commands it is `on`.
+
+    In the commands named by `words`, the words that are no options are its values, too.
+    """
+    commands = frozenset(on.split()) if flags else frozenset()
+    metadata = {"flags": flags, "help": about, "on": commands, "kind": kind, "words": frozenset(words.split())}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a person can choose. Sizes are bytes, times are seconds."""
+
+    # what to run
+    command: tuple[str, ...] = option((), about="one shell line, or an argv", on="", kind=COMMAND, words=WORK)
+    call: str = option("", "--call", about="call MODULE:FUNCTION or FILE.py:FUNCTION", on=WORK, kind=CALLABLE)
+    init: str = option("", "--init", about="call this once in each warm child first", on=WORK, kind=CALLABLE)
+    stdin: bool = option(False, "--stdin", about="give the task on stdin instead of in {}", on=WORK)
+    jobs: int | None = option(None, "--jobs", "-j", about="tasks at a time [one a CPU]", on=WORK, kind=COUNT)
+    workers: int = option(1, "--workers", "-w", about="worker processes", on="run", kind=COUNT)
+
+    timeout: Timeout = option(
+        UNLIMITED,
+        "--timeout",
+        about="kill a task that runs longer, or longer than N% of the median",
+        on=WORK,
+        kind=TIMEOUT,
+    )
+    term_grace: float = option(5.0, "--term-grace", about="time between SIGTERM and SIGKILL", on=WORK, kind=PAUSE)
+    max_output: int | None = option(
+        None, "--max-output-bytes", about="a task that writes more fails", on=WORK, kind=SIZE
+    )
+
+    # the tasks
+    files: tuple[str, ...] = option(
+        (), "--arg-file", "-a", about="read tasks from FILE, not stdin", on=TASKS, kind=FILE, words="ventilate"
+    )
+    arguments: tuple[str, ...] | None = option(None, about="tasks given after :::", on="")
+    zero: bool = option(False, "--null", "-0", about="tasks end in NUL, not newline", on=TASKS)
+    block: int | None = option(None, "--block", about="make each task a block of about SIZE", on=TASKS, kind=SIZE)
+    chunk: int | None = option(None, "--chunk", about="tasks in a message [sizes itself]", on=TASKS, kind=COUNT)
+    window: int = option(64 * MIB, "--window", about="tasks on the way, in bytes", on=TASKS, kind=SIZE)
+
+    from_failed: bool = option(False, "--from-failed", about="the files were written by --failed", on=TASKS)
+    spool: str = option("", "--spool", about="keep what stdin said in DIR, to resume", on=TASKS, kind=FOLDER)
+    no_spool: bool = option(False, "--no-spool", about="keep nothing of stdin: not resumable", on=TASKS)
+    max_task: int | None = option(None, "--max-task-bytes", about="a task that is larger fails", on=TASKS, kind=SIZE)
+    crash_limit: int = option(
+        3, "--crash-limit", about="give up a task that has taken N workers along", on="run ventilate sink", kind=COUNT
+    )
+
+    # the results
+    output: str = option("", "--output", "-o", about="write results to FILE, not stdout", on=SINK, kind=FILE)
+    keep_order: bool = option(False, "--keep-order", "-k", about="results in the order of tasks", on=SINK)
+    spill_limit: int = option(
+        10 * GIB, "--spill-limit", about="disk for results ahead of their turn", on=SINK, kind=SIZE
+    )
+
+    failed: str = option("", "--failed", about="write the tasks that failed to FILE", on=SINK, kind=FILE)
+    retries: int = option(0, "--retries", about="tries after the first", on=SINK, kind=TRIES)
+    retry_delay: float = option(
+        0.0, "--retry-delay", about="wait before another try, doubled each time", on=SINK, kind=PAUSE
+    )
+    halt: Halt | None = option(None, "--halt", about="end early, like now,fail=1 or soon,done=10%", on=SINK, kind=HALT)
+    journal: str = option(
+        "", "--journal", about="keep the journal in FILE [beside -o]", on=SINK, kind=FILE, words="journal"
+    )
+    durability: str = option(
+        "process", "--durability", about="what is done outlives any kill, or a power cut, too", on=SINK, kind=DURABILITY
+    )
+    resume: bool = option(False, "--resume", about="go on with an unfinished run", on="run")
+    resume_failed: bool = option(False, "--resume-failed", about="the same, and do what failed once more", on=SINK)
+    restart: bool = option(False, "--restart", about="forget an unfinished run and begin anew", on=SINK)
+
+    # where the stations meet
+    name: str = option(
+        "default", "--name", about="meet here under this name; run takes a private one", on=ALL, kind=NAME
+    )
+    at: str = option("", "--at", about="meet at tcp://HOST; ports 5557 to 5559", on=ALL, kind=ENDPOINT)
+    desk: str = option("", "--desk", about="the ventilator's desk alone", on=ALL, kind=ENDPOINT)
+    results: str = option("", "--results-at", about="the sink's results endpoint alone", on=ALL, kind=ENDPOINT)
+    control: str = option("", "--control-at", about="the sink's control endpoint alone", on=ALL, kind=ENDPOINT)
+    lane_ports: str = option("20000-29999", "--lane-ports", about="tcp ports for lanes", on=TASKS, kind=PORTS)
+    insecure: bool = option(False, "--insecure", about="allow tcp, which has no keys yet", on=ALL)
+
+    # patience and talk
+    patience: float = option(600.0, "--patience", about="how long to wait for a lost peer", on=ALL, kind=TIME)
+    interval: float = option(1.0, "--interval", about="time between pulses", on=BEATS, kind=TIME)
+    liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=BEATS, kind=TIME)
+    now: bool = option(False, "--now", about="kill running tasks, too", on="kill")
+    once: bool = option(False, "--once", about="print it once and end", on="top")
+    verbose: int = option(0, "--verbose", "-v", about="say more", on=ALL)
+    quiet: bool = option(False, "--quiet", "-q", about="no progress, no summary", on=ALL)
+
+    def validate(self, command: str) -> Settings:
+        """Itself, when it makes sense for `command`; else raises UsageError, naming the option."""
+        for each in fields(self):
+            least, value = each.metadata["kind"].least, getattr(self, each.name)
+            if least is not None and value is not None and value < least:
+                raise UsageError(f"{each.metadata['flags'][0]} must be at least {least:g}, not {value:g}")
+        checks = [_wrong_tasks, _wrong_results]
+        checks += [_wrong_work] if command in WORK.split() else []
+        if command == "journal" and not self.journal:
+            raise UsageError("FILE is missing: give a journal, like results.txt.journal")
+        for wrong in filter(None, (check(self) for check in checks)):
+            raise UsageError(wrong)
+        return self
+
+
+def _wrong_work(settings: Settings) -> str:
+    """What is wrong with the command and its like; empty if nothing."""
+    if settings.command and settings.call:
+        return "COMMAND and --call exclude each other: give one"
+    if not settings.command and not settings.call:
+        return "COMMAND is missing: give one, like 'gzip {}', or --call MODULE:FUNCTION"
+    if settings.init and not settings.call:
+        return "--init needs --call: commands have no warm child"
+    if settings.stdin and settings.call:
+        return "--stdin is for commands: a callable gets its task as an argument"
+    for flag, name in (("--call", settings.call), ("--init", settings.init)):
+        if name and not all(name.rpartition(":")[::2]):
+            return f"{flag} wants MODULE:FUNCTION or FILE.py:FUNCTION, not {name!r}"
+    return ""
+
+
+def _wrong_tasks(settings: Settings) -> str:
+    """What is wrong with the tasks and the times; empty if nothing."""
+    if settings.files and settings.arguments is not None:
+        return "tasks come from files or from :::, not from both"
+    if settings.block and settings.arguments is not None:
+        return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
+    if settings.from_failed and (settings.arguments is not None or settings.block or settings.zero):
+        return "--from-failed reads what --failed wrote, from files or stdin: leave out :::, --block and -0"
+    if settings.spool and settings.no_spool:
+        return "--spool and --no-spool exclude each other: give one"
+    if settings.liveness <= settings.interval:
+        return f"--liveness must be longer than --interval ({settings.interval:g} s)"
+    return ""
+
+
+def _wrong_results(settings: Settings) -> str:
+    """What is wrong with where results and journal go; empty if nothing."""
+    resuming = "--resume" if settings.resume else "--resume-failed" if settings.resume_failed else ""
+    if resuming and settings.restart:
+        return f"{resuming} goes on with an unfinished run, --restart forgets it: give one"
+    if not (settings.output or settings.journal):
+        for flag in filter(None, (resuming, "--durability disk" if settings.durability == "disk" else "")):
+            return f"{flag} needs a journal: give -o FILE, or --journal FILE"
+    written: dict[str, str] = {}
+    for flag, path in (("-o", settings.output), ("--failed", settings.failed), ("--journal", settings.journal)):
+        if path and path in written:
+            return f"{written[path]} and {flag} both write {path}: give each a file of its own"
+        written[path] = flag
+    return ""
+
+
+def settings_from(typed: Mapping[str, object]) -> Settings:
+    """The settings of what was typed: field name to a text, several texts, or a value as it is.
+
+    What is missing or empty keeps its default. Raises UsageError, naming the option.
+    """
+    given: dict[str, Any] = {}
+    for each in fields(Settings):
+        value = typed.get(each.name)
+        try:
+            if isinstance(value, str):
+                given[each.name] = each.metadata["kind"].read(value)
+            elif value is not None:
+                given[each.name] = tuple(value) if isinstance(value, list) else value
+        except ValueError as wrong:
+            raise UsageError(f"{each.metadata['flags'][0]}: {wrong}") from None
+    return Settings(**given)
