@@ -52,7 +52,7 @@ def test_who_said_goodbye_is_not_awaited_and_not_heard_again() -> None:
     here.pulsed(replace(PULSE, run="", finished=((1, 2),)), 1.0)
     here.pulsed(replace(PULSE, run="", worker="bob"), 1.0)
     assert here.awaited(2.0) == ("ann", "bob")
-    here.left("ann", over=False)
+    here.left("ann", 1.0, over=False)
     assert not here.pulsed(replace(PULSE, number=9), 3.0)
     assert (here.awaited(3.0), here.asked_again()) == (("bob",), ())
     assert [member.worker for member in here.members(3.0)] == ["bob"]
@@ -80,10 +80,10 @@ def test_a_ventilator_may_come_back_until_the_run_is_over() -> None:
     here = audience("")
     assert here.awaited(0.0) == ()
     here.fed(1.0)
-    here.left(NAME, over=False)
+    here.left(NAME, 1.0, over=False)
     assert (here.awaited(11.0), here.awaited(11.1)) == ((NAME,), ())
     here.fed(20.0)
-    here.left(NAME, over=True)
+    here.left(NAME, 1.0, over=True)
     assert here.awaited(20.0) == ()
 
 

@@ -177,16 +177,20 @@ def test_when_all_is_safe_it_says_kill_and_goes_when_everybody_has() -> None:
     assert (ours.done, ours.outcome) == (True, errors.OK)
 
 
-def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness() -> None:
+@pytest.mark.parametrize(("gone", "last"), [(False, 10.5), (True, 3.0)], ids=["and nobody else", "the ventilator did"])
+def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness_or_less_if_the_ventilator_has_gone(
+    *, gone: bool, last: float
+) -> None:
     ours = fed()
     ours.receive(PULSE, 0.5)
     ours.receive(Stop("now", "^C"), 0.5)
     ours.receive(Durable(3), 0.5)
     ours.tick(0.5)
-    ours.receive(Bye(NAME, ""), 0.6)
-    ours.tick(10.5)
+    if gone:
+        ours.receive(Bye(NAME, ""), 0.6)
+    ours.tick(last)
     assert not ours.done
-    ours.tick(10.6)
+    ours.tick(last + 0.1)
     assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)
 
 

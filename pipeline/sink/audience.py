@@ -12,6 +12,10 @@ from pipeline.sink.ledger import Ledger
 from pipeline.words.messages import Pulse
 from pipeline.words.parts import Again, Member
 from pipeline.words.station import NEVER, VENTILATOR, Send
+from pipeline.words.watch import Watch
+
+HASTE = 4
+"""The ventilator says goodbye when its workers are gone: then who is silent is waited for this many times shorter."""
 
 
 @dataclass(slots=True)
@@ -23,8 +27,9 @@ class _Peer:
 class Audience:
     """Everybody whom a sink has heard, with `liveness` seconds of silence allowed."""
 
-    def __init__(self, ledger: Ledger, liveness: float, now: float) -> None:
-        self._ledger, self._liveness = ledger, liveness
+    def __init__(self, ledger: Ledger, liveness: float, now: float, patience: float = 600.0, beat: float = 1.0) -> None:
+        self.ventilator = Watch("ventilator", now, patience, beat)
+        self._ledger, self._liveness, self._allowed = ledger, liveness, liveness
         self._peers: dict[str, _Peer] = {}
         self._again: dict[str, Again] = {}
         self._gone: set[str] = set()
@@ -41,19 +46,21 @@ class Audience:
             self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
         return bool(lost)
 
-    def fed(self, now: float) -> None:
+    def fed(self, now: float) -> list[Send]:
         """The ventilator's Run was heard."""
         self._feeding = now
+        return self.ventilator.heard(now)
 
-    def left(self, name: str, *, over: bool) -> list[Send]:
+    def left(self, name: str, now: float, *, over: bool) -> list[Send]:
         """A goodbye. The ventilator's counts only when the run is over: before, another life of it may come."""
         if name != VENTILATOR:
             self._gone.add(name)
             self._peers.pop(name, None)
             self._again.pop(name, None)
-        elif over:
-            self._feeding = -NEVER
-        return []
+            return []
+        if over:
+            self._feeding, self._allowed = -NEVER, self._liveness / HASTE
+        return self.ventilator.heard(now)
 
     def forget(self, now: float) -> None:
         """Who has been silent for three times the liveness is no member any more; its results are others' now."""
@@ -67,7 +74,7 @@ class Audience:
 
     def awaited(self, now: float) -> tuple[str, ...]:
         """Whose goodbye is missing, of those who are not lost."""
-        present = [name for name, peer in self._peers.items() if now - peer.heard <= self._liveness]
+        present = [name for name, peer in self._peers.items() if now - peer.heard <= self._allowed]
         return (*present, *((VENTILATOR,) if now - self._feeding <= self._liveness else ()))
 
     def members(self, now: float) -> tuple[Member, ...]:

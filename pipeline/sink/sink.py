@@ -20,7 +20,6 @@ from pipeline.words.errands import Differs, Durable, Kept, Spilled, Written
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Bye, Pulse, Read, Result, Run, Stop
 from pipeline.words.station import Hearing, Message, Port, Send
-from pipeline.words.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,9 @@ class Sink:
         self.writing = Writing(self.ledger, self.attempts, order.spill_limit, kept, keep_order=order.keep_order)
         self.intake = Intake(self.ledger, marked=order.journal)
         self.closing = Closing(self.ledger, self.writing, order.halt, order.interval, journal=order.journal)
-        self.audience = Audience(self.ledger, order.liveness, now)
+        self.audience = Audience(self.ledger, order.liveness, now, order.patience, order.interval)
         self.speech = Speech(self.ledger, epoch, birth, now)
         self._next, self._soon = now, False
-        self._ventilator = Watch("ventilator", now, order.patience, order.interval)
         self._hears: Hearing = {
             Result: self._result,
             Written: self._safe,
@@ -68,7 +66,7 @@ class Sink:
             Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
             Run: self._fed,
             Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
-            Bye: lambda word, _: self.audience.left(word.name, over=self.closing.kill is not None),
+            Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
         }
 
     @property
@@ -84,7 +82,7 @@ class Sink:
     @property
     def deadline(self) -> float:
         """The next Ack, or the next word to everybody."""
-        due = self.speech.due, self._next, self._ventilator.deadline, self.closing.verdict.deadline
+        due = self.speech.due, self._next, self.audience.ventilator.deadline, self.closing.verdict.deadline
         return 0.0 if self._soon else min(due)
 
     def receive(self, message: Message, now: float) -> list[Send]:
@@ -96,8 +94,8 @@ class Sink:
     def tick(self, now: float) -> list[Send]:
         """Ack, say all that is at each interval, and go when everybody is gone."""
         self._soon = False
-        sends = [*self._ventilator.tick(now), *self.closing.tick(now)]
-        if self._ventilator.lost(now) and not self.closing.kill:
+        sends = [*self.audience.ventilator.tick(now), *self.closing.tick(now)]
+        if self.audience.ventilator.lost(now) and not self.closing.kill:
             sends += self.closing.wish("soon", "the ventilator did not come back", now)
         if now >= self._next:
             self._next = now + self.order.interval
@@ -133,8 +131,7 @@ class Sink:
         if run.run != self.ledger.run:
             self.speech.hurry(now)
             return [] if self.ledger.run or self.closing.kill else self.intake.named(run)
-        self.audience.fed(now)
-        sends = self._ventilator.heard(now)
+        sends = self.audience.fed(now)
         if run.state == "stopped" and not self.closing.kill:
             return sends + self.closing.wish("soon", run.reason or "the ventilator stopped", now)
         if run.state == "ended" and run.total < self.ledger.settled.end:

@@ -34,7 +34,7 @@ class Judged:
 
     def poison(self, span: Span, lost: int, recipe: Recipe) -> None:
         """The one task of this span has taken so many workers along."""
-        text = f"{lost} workers were lost while it ran there alone"
+        text = f"{lost} worker{'s were' if lost != 1 else ' was'} lost while it ran there alone"
         self._add(span, Note(span.first, "poison", 0, text), recipe)
 
     def _add(self, span: Span, note: Note, recipe: Recipe) -> None:
