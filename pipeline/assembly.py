@@ -76,7 +76,7 @@ def ventilate(settings: Settings, told: Told) -> int:
 
 def _spool(settings: Settings) -> Spool | None:
     """Where what stdin says is kept, if it can't be read twice and a person may want to resume."""
-    from pipeline.output import beside
+    from pipeline import beside
 
     if not beside.needs_spool(settings):
         return None
@@ -96,7 +96,7 @@ def _source(settings: Settings, spool: Spool | None) -> Source:
 def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:
     """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
     from pipeline.house.machine import raise_descriptor_limit
-    from pipeline.output.safe import Safe
+    from pipeline.safe import Safe
     from pipeline.sink.ledger import Ledger
     from pipeline.sink.sink import Sink
 
@@ -120,7 +120,7 @@ def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | No
 
 def conclude(settings: Settings) -> int:
     """Bring in order what a run has left that was done and could not say so; its exit code."""
-    from pipeline.output.safe import Safe
+    from pipeline.safe import Safe
     from pipeline.sink.ledger import Ledger
 
     safe = Safe(settings, None)
@@ -133,7 +133,7 @@ def conclude(settings: Settings) -> int:
 
 
 def _order(settings: Settings) -> Order:
-    from pipeline.output.beside import journal_path
+    from pipeline.beside import journal_path
     from pipeline.sink.attempts import Retrying
     from pipeline.sink.sink import Order
 

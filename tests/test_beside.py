@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import beside
 from pipeline.input.spoolfolder import Folder
-from pipeline.output import beside
 from pipeline.words.errors import PipelineError
 from pipeline.words.settings import Settings
 

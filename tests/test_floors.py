@@ -24,15 +24,16 @@ FLOORS: list[dict[str, str]] = [
         "cli": "render",
     },
     {
+        "": "beside",
         "wire": "codec fields sockets listening calling places",
         "input": "source infiles cutter spool spoolfolder inlet tape",
-        "output": "output sheet spout letters spill hoard shelf segment kernel beside safe",
+        "output": "output sheet spout letters spill hoard shelf segment kernel",
         "journal": "journal book entries marks past recheck",
         "executor": "commands child children overtime sessions calls callslot bench plate batch arena crew nursery warm"
         " callee hearing",
         "house": "processes signals machine",
     },
-    {"": "loop failpoints assembly onlookers", "house": "herald launcher"},
+    {"": "loop failpoints assembly onlookers safe", "house": "herald launcher"},
     {
         "": "__main__",
         "cli": "__init__ app signature ends screen unfinished run ventilate work sink kill top journal",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orphans import until
 
-from pipeline.output.safe import Safe
+from pipeline.safe import Safe
 from pipeline.sink.ledger import Ledger
 from pipeline.words.errands import Durable, Entry, Write, Written
 from pipeline.words.facts import Began, Fact, Reopened, Settled

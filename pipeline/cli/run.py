@@ -56,10 +56,9 @@ def main(settings: Settings, screen: Screen) -> int:
 
 def posts(settings: Settings, screen: Screen) -> list[Post]:
     """Who takes part: the sink first, so that nobody has to wait for it."""
-    from pipeline import assembly
+    from pipeline import assembly, beside
     from pipeline.house import herald
     from pipeline.house.launcher import Post
-    from pipeline.output import beside
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
     ventilate = guarded(lambda: assembly.ventilate(settings, screen.told))
@@ -80,7 +79,7 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
 
 def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
     """The same where the one before has read from stdin, whose offset it has moved for all of us."""
-    from pipeline.output import beside
+    from pipeline import beside
 
     if not beside.is_regular(0):
         return ventilate
@@ -95,8 +94,8 @@ def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
 
 def _check(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
+    from pipeline import safe
     from pipeline.input import infiles
-    from pipeline.output import safe
     from pipeline.wire import places
 
     folder = places.meeting_place(settings).folder

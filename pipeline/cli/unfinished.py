@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 def begin(settings: Settings, say: Say) -> bool:
     """Before `pipe run`: go on, begin anew, or raise UsageError with the two ways on; False: nothing is left to do."""
-    from pipeline.output import beside
+    from pipeline import beside
 
     path = beside.journal_path(settings)
     beside.check_free(path)
@@ -52,7 +52,7 @@ def begin(settings: Settings, say: Say) -> bool:
 
 def go_on(settings: Settings, say: Say) -> None:
     """Before `pipe sink`: it just goes on, and says so; with --restart it begins anew."""
-    from pipeline.output import beside
+    from pipeline import beside
 
     path = beside.journal_path(settings)
     if settings.restart:
@@ -63,7 +63,7 @@ def go_on(settings: Settings, say: Say) -> None:
 
 def say_once(settings: Settings, say: Say) -> None:
     """Say so if the input of a run that could be resumed can be read only once."""
-    from pipeline.output import beside
+    from pipeline import beside
 
     if beside.can_reread(settings):
         return
@@ -110,8 +110,8 @@ def _check_empty(output: str, path: str) -> None:
 
 def _forget(settings: Settings, path: str) -> None:
     """Begin anew, also where a journal is damaged. Raises UsageError if the file was never one."""
+    from pipeline import beside
     from pipeline.journal import entries
-    from pipeline.output import beside
 
     magic = entries.MAGIC[:-1]  # of whichever version
     with suppress(FileNotFoundError), open(path, "rb") as file:

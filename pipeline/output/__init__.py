@@ -1,4 +1,4 @@
-"""Results out: the output, dead letters, what waits for its turn, and where all of it lies.
+"""Results out: the output, dead letters, and what waits for its turn.
 
 Edges of the sink: they say what is written, and never what is settled.
 """

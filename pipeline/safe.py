@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline import beside
 from pipeline.journal.journal import Journal, NoJournal
-from pipeline.output import beside, sheet
+from pipeline.output import sheet
 from pipeline.output.output import Output
 from pipeline.output.spill import Spill
 from pipeline.words.errands import Entry
