@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from oracle import OUTPUT, TASKS, judged, listening
+from oracle import LETTERS, OUTPUT, TASKS, greedy, judged, listening
 from orphans import until
 from stage import HERE, Player, Stage
 
@@ -21,12 +21,12 @@ LIVENESS = 1.0
 BEAT = ("--interval", "0.1", "--liveness", LIVENESS)
 WORK = ("work", "-j", "2", "--call", f"{HERE / 'deeds.py'}:done")
 LINE: dict[str, tuple[object, ...]] = {
-    "sink": ("sink", "-v", "-o", OUTPUT, *BEAT),
+    "sink": ("sink", "-v", "-o", OUTPUT, "--failed", LETTERS, *BEAT),
     "ventilator": ("ventilate", "-v", *BEAT, TASKS),
     "worker-1": (*WORK[:1], "-v", *WORK[1:]),
     "worker-2": (*WORK[:1], "-v", *WORK[1:]),
 }
-RUN = ("run", "-v", "-w", "2", "-j", "2", "-o", OUTPUT, *BEAT, "-a", TASKS, *WORK[3:])
+RUN = ("run", "-v", "-w", "2", "-j", "2", "-o", OUTPUT, "--failed", LETTERS, *BEAT, "-a", TASKS, *WORK[3:])
 ENOUGH = LIVENESS + 15.0
 """Seconds after the last fault in which a run ends, whatever happened."""
 FINE = {0, 1}
@@ -56,6 +56,8 @@ class Cast:
         self.losses: list[float] = []
         self.doomed: Player | None = None
         """Who will be struck, maybe only when all is over."""
+        self.greedy: set[str] = set()
+        """Who took more memory or descriptors than a small line needs."""
 
     def enter(self, part: str, **environment: str) -> None:
         """Start who plays this part."""
@@ -77,13 +79,23 @@ class Cast:
         """Wait for the end; what went wrong."""
         players = self.playing
         try:
-            until(lambda: all(code(player) is not None or self._waits(player) for player in players.values()), ENOUGH)
+            until(self._is_done, ENOUGH)
         except AssertionError:
             here = {part: code(player) for part, player in players.items()}
             return [f"the line hangs: {here}", *(player.err for player in players.values())]
         return [
+            *sorted(self.greedy),
+            *self._wrong_ends(),
+        ]
+
+    def _is_done(self) -> bool:
+        self.greedy |= greedy(self._stage.left())
+        return all(code(player) is not None or self._waits(player) for player in self.playing.values())
+
+    def _wrong_ends(self) -> list[str]:
+        return [
             f"{part} ended with {player.code()}:\n{player.err}"
-            for part, player in players.items()
+            for part, player in self.playing.items()
             if not _dismissed(player)
             and player is not self.doomed
             and player.code() != (0 if part.startswith("worker") else 1)

@@ -13,13 +13,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeds import LEDGER
 
 TASKS, OUTPUT, LETTERS, HEARD, GATE = "tasks", "out", "failed", "acks", "gate"
+MEMORY, FILES = 100 << 10, 100
+"""KiB and descriptors: several times what a process of a small line has at its height."""
 OURS = {TASKS, OUTPUT, LETTERS, HEARD, GATE, LEDGER}
 """All that may be left in the folder of a run."""
 
@@ -68,6 +70,19 @@ def judged(folder: Path, losses: Sequence[float]) -> list[str]:
     broken += [f"an Ack spoke of task {number}" for number in sorted(found.settled.keys() - found.tasks.keys())]
     broken += [f"{name} was left behind" for name in sorted(found.left - OURS)]
     return broken
+
+
+def greedy(pids: Sequence[int]) -> set[str]:
+    """Which of these processes have taken more than the processes of a small line should ever need."""
+    found = set()
+    for pid in pids:
+        with suppress(OSError, ValueError, KeyError):  # a zombie has no memory
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            memory, files = int(fields["VmHWM"].split()[0]), len(os.listdir(f"/proc/{pid}/fd"))
+            if memory > MEMORY or files > FILES:
+                words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
+                found.add(f"{memory} KiB and {files} descriptors: {words}")
+    return found
 
 
 def evidence(folder: Path) -> Evidence:

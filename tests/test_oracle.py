@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from deeds import LEDGER
-from oracle import HEARD, LETTERS, OUTPUT, TASKS, judged
+from oracle import HEARD, LETTERS, OUTPUT, TASKS, greedy, judged
 
 NEVER = float("inf")
 
@@ -73,3 +75,16 @@ def test_a_loss_excuses_what_was_not_acked_before_it(folder: Path, number: int, 
     assert (judged(folder, [lost]) == []) is excused
     add(folder, LEDGER, f"{number} start 7")
     assert judged(folder, [lost]) != []  # one loss excuses one execution
+
+
+def test_who_takes_too_much_is_named(tmp_path: Path) -> None:
+    script = "import sys; held = [open('/dev/null') for _ in range(120)]; print('there', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"there\n"
+        (named,) = greedy([process.pid])
+        assert "descriptors: " in named
+        assert greedy([1 << 30]) == set()  # who has gone takes nothing
+        process.communicate()
