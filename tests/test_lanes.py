@@ -349,3 +349,15 @@ def test_who_is_lost_makes_suspects_of_what_it_had_not_finished_until_it_comes_b
     assert (lanes.suspects.level(1), lanes.suspects.convicted(1)) == (2, [1])
     lanes.add(Lane(7, replace(PULSE, worker="bob"), b"bob", 3.0))
     assert (lanes.suspects.level(1), lanes.suspects.convicted(1)) == (1, [])
+
+
+def test_what_one_had_who_leaves_because_the_run_is_over_goes_out_again_only_if_acks_go_on() -> None:
+    stock, lanes, ann, _ = both()
+    ann.carry(span(0, 2), 1.0)
+    lanes.parked = 2.0
+    lanes.close(ann, NEVER)
+    lanes.wake(1.9)
+    assert stock.next_due(9.0) == NEVER
+    assert [part.due for part in (stock.next_back(lambda _: True),) if part] == [NEVER]
+    lanes.wake(2.0)
+    assert [part.due for part in (stock.next_back(lambda _: True),) if part] == [0.0]

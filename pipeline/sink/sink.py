@@ -130,7 +130,8 @@ class Sink:
         self.speech.heard = run.number
         if run.run != self.ledger.run:
             self.speech.hurry(now)
-            return [] if self.ledger.run or self.closing.kill else self.intake.named(run)
+            known = self.ledger.run or self.closing.kill
+            return [] if known else [*self.audience.fed(now), *self.intake.named(run)]
         sends = self.audience.fed(now)
         if run.state == "stopped" and not self.closing.kill:
             return sends + self.closing.wish("soon", run.reason or "the ventilator stopped", now)

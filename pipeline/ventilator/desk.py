@@ -82,7 +82,9 @@ class Desk:
     def left(self, bye: Bye, now: float) -> list[Send]:
         """A worker said goodbye: it holds nothing any more. If the run is over, that is about to be heard here, too."""
         self._early.pop(bye.name, None)
-        return self._close(bye.name, now + 3 * self.word.interval if bye.over else 0.0)
+        if bye.over:
+            self.lanes.parked = now
+        return self._close(bye.name, NEVER if bye.over else 0.0)
 
     def _close(self, worker: str, due: float = 0.0) -> list[Send]:
         lane = self.lanes.of(worker)

@@ -173,6 +173,8 @@ class Lanes:
         self._stock = stock
         self._lanes: dict[str, Lane] = {}
         self.suspects = Suspects()
+        self.parked = 0.0
+        """When the last worker left because the run is over, and what it had was put aside."""
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
@@ -202,6 +204,11 @@ class Lanes:
     def suspect(self, lane: Lane) -> None:
         """Its worker is lost: one of those that it held may be why."""
         self.suspects.lost(lane.worker, lane.unfinished(), alone=lane.solo == "alone")
+
+    def wake(self, before: float) -> None:
+        """The sink goes on acking: the run is not over after all, for those that were put aside before then."""
+        if self.parked <= before:
+            self._stock.wake()
 
     def settle(self, settled: RangeSet) -> None:
         """Forget the records of what is settled."""

@@ -110,6 +110,11 @@ class Stock:
             self._keep(rest)
         return [replace(part, tries=tried.tries, due=due) for part in found]
 
+    def wake(self) -> None:
+        """What was put aside for good is due."""
+        if any(span.due == NEVER for span in self._back):
+            self._back = [replace(span, due=0.0) if span.due == NEVER else span for span in self._back]
+
     def next_due(self, now: float) -> float:
         """When the next of those that are not due yet will be."""
         return min((span.due for span in self._back if span.due > now), default=NEVER)

@@ -131,6 +131,7 @@ class Ventilator:
         self.feeding.full = ack.full
         self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
         self.feeding.retry(ack.retries, self.desk.lanes, now)
+        self.desk.lanes.wake(now - 3 * self.feed.interval)
         sends += self.marking.answered(ack)
         self.desk.admission.know(ack.digest, ack.command)
         return sends if self.accord.confirmed else sends + self._confirm(now)
