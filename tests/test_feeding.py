@@ -324,3 +324,14 @@ def test_what_is_too_large_and_settled_is_judged_no_more() -> None:
     assert [send.message.first for send in feeding.dispatch("r", lanes, 0.0) if isinstance(send.message, Result)] == [
         101
     ]
+
+
+def test_what_was_read_and_turns_out_to_have_failed_in_a_former_life_goes_out_in_its_next_try() -> None:
+    feeding, lanes = scene(chunk=9)
+    feeding.ended()
+    feeding.read(Records(0, 3, body(0, 3)), lanes)
+    feeding.retry((Retry(1, 2, 1, 0.0),), lanes, 0.0)
+    sent = [send.message for send in feeding.dispatch("r", lanes, 0.0)]
+    assert [(word.first, word.count, word.tries) for word in sent if isinstance(word, Chunk)] == [
+        (0, 1, 0), (1, 1, 1), (2, 1, 0),
+    ]  # fmt: skip

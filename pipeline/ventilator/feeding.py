@@ -7,6 +7,7 @@ runs, acks or ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pipeline.ventilator.judged import Judged, too_large
@@ -33,9 +34,7 @@ class Feeding:
     """The ventilator's stock, and its way to the lanes. Tasks of more than `most` bytes are not sent."""
 
     def __init__(self, recipe: Recipe, window: int, chunk: int | None, most: int | None, crash_limit: int) -> None:
-        self.stock = Stock(recipe)
-        self.settled = RangeSet()
-        self.judged = Judged()
+        self.stock, self.settled, self.judged = Stock(recipe), RangeSet(), Judged()
         self.full = False
         """The sink asks for nothing that was never sent."""
         self._quarantine = Quarantine(self.stock, self.judged, crash_limit)
@@ -58,12 +57,16 @@ class Feeding:
             if task in rest:
                 rest.remove(task, task + 1)
                 self.judged.large(cut(span, [(task, task + 1)], self.stock.recipe)[0], size, self.stock.recipe)
-        for run in (run for low, high in rest for run in self.stock.tries.runs(low, high)):
-            for part in cut(span, [(run.low, run.high)], self.stock.recipe):
-                self.stock.put_back(replace(part, tries=run.tries))
+        self._put_back(span, rest)
         for lane in lanes:
             lanes.adopt(lane)
         return []
+
+    def _put_back(self, span: Span, ranges: Iterable[tuple[int, int]]) -> None:
+        """These parts of it are to be sent again, each in its own try."""
+        for run in (run for low, high in ranges for run in self.stock.tries.runs(low, high)):
+            for part in cut(span, [(run.low, run.high)], self.stock.recipe):
+                self.stock.put_back(replace(part, tries=run.tries))
 
     def repeat(self, run: str) -> list[Send]:
         """What the sink has not settled of the tasks that were judged here, and what the source need not keep."""
@@ -103,18 +106,18 @@ class Feeding:
         while hungry:
             for lane in hungry:
                 span = self._next(lane, lanes, credit, now)
-                if span is None:
+                if span:
+                    credit -= 1
+                    sends.append(self._carry(run, lane, span, now))
+                else:
                     idle.add(lane.worker)
-                    continue
-                credit -= 1
-                sends.append(self._carry(run, lane, span, now))
             hungry = [lane for lane in hungry if lane.room() and lane.worker not in idle]
         return sends + self._want(lanes)
 
     def _carry(self, run: str, lane: Lane, span: Span, now: float) -> Send:
-        sent = lane.carry(span, now)
-        word = Chunk(run, lane.number, sent.sequence, sent.first, sent.count, sent.body, sent.tries)
-        return Send(LanePort(lane.number), word)
+        out = lane.carry(span, now)
+        word = Chunk(run, out.lane, out.sequence, out.first, out.count, out.body, out.tries)
+        return Send(LanePort(out.lane), word)
 
     def _next(self, lane: Lane, lanes: Lanes, credit: int, now: float) -> Span | None:
         """What this lane gets next."""
@@ -122,25 +125,27 @@ class Feeding:
 
         def fits(span: Span) -> bool:
             avoided = span.avoid == lane.worker and len(lanes) > 1 and now < span.due + PREFERRED
-            return span.due <= now and not avoided and not (len(suspects) and suspects.level(span.first) >= ALONE)
+            return span.due <= now and not avoided and suspects.level(span.first) < ALONE
 
         most = share(lane, self.stock.tasks, credit, self._chunk)
         if back := self.stock.next_back(fits):
             most = min(most, suspects.stretch(back.first, back.end) - back.first)
-            single = len(suspects) and suspects.level(back.first) >= SINGLE
-            return self.stock.take_back(back, 1 if single else most)
+            return self.stock.take_back(back, 1 if suspects.level(back.first) >= SINGLE else most)
         if self.full or len(self.settled) + len(self.stock.tries) >= MOST_RANGES:
             return None
-        return self.stock.take_fresh(most, CHUNK_SIZE)
+        fresh = self.stock.take_fresh(most, CHUNK_SIZE)
+        if not (fresh and self.stock.tries.among([(fresh.first, fresh.end)])):
+            return fresh
+        self._put_back(fresh, [(fresh.first, fresh.end)])  # sent by a former life of this ventilator, and failed
+        return self._next(lane, lanes, credit, now)
 
     def read_on(self, lanes: Lanes) -> list[Send]:
-        """The run ends soon: read no further than to what workers hold, of which the sink must have been told."""
+        """The run ends soon: read on to what workers hold, of which the sink must be told."""
         return self._want(lanes) if lanes.claimed().end > self._end else []
 
     def _want(self, lanes: Lanes) -> list[Send]:
         """Read on when nothing fresh is left, but only within the window."""
-        unsettled = self.stock.size + lanes.size
-        if self._reading or self.stock.has_fresh or unsettled >= self._window:
+        if self._reading or self.stock.has_fresh or self.stock.size + lanes.size >= self._window:
             return []
         self._reading = True
         return [Send(Port.SOURCE, Want(BLOCK))]
