@@ -90,7 +90,8 @@ def _source(settings: Settings, spool: Spool | None) -> Source:
 
     if settings.from_failed:
         return Source.of_letters(settings.files, spool=spool)
-    return Source(Recipe(zero=settings.zero), settings.files, settings.arguments, settings.block, spool=spool)
+    arguments = settings.given[0].words if settings.given else None
+    return Source(Recipe(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
 
 
 def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:

@@ -58,7 +58,7 @@ def can_reread(settings: Settings, stdin: int = 0) -> bool:
 
 def reads_stdin(settings: Settings) -> bool:
     """Whether any tasks come from stdin."""
-    return settings.arguments is None and (not settings.files or STDIN in settings.files)
+    return not settings.given and (not settings.files or STDIN in settings.files)
 
 
 def is_regular(file: int | str) -> bool:

@@ -13,12 +13,26 @@ from log import Log, Violation
 from process import Process
 
 from pipeline.sink.ledger import Ledger
-from pipeline.words.errands import Durable, End, Entry, Fetch, Forget, Keep, Kept, Records, Spilled, Write, Written
+from pipeline.words import accounts
+from pipeline.words.errands import (
+    Durable,
+    End,
+    Entry,
+    Fetch,
+    Forget,
+    Keep,
+    Kept,
+    Records,
+    Show,
+    Spilled,
+    Write,
+    Written,
+)
 from pipeline.words.facts import Fact, Left
 from pipeline.words.messages import Result
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
-from pipeline.words.station import Message
+from pipeline.words.station import VENTILATOR, Message
 
 ONE_READ = 3 * 20
 """Bytes that one answer of the input has at most."""
@@ -59,6 +73,11 @@ class Disk:
         self._clock, self._log = clock, log
         self.output: list[tuple[int, str]] = []
         """Each task that was written, and how it ended."""
+        self.rows: list[tuple[int, int]] = []
+        """Each try that was written down, as (task, tries before it)."""
+        self.shown: list[int] = []
+        """Each line that was written, by its task; and all that a task has written."""
+        self.text: dict[int, bytes] = {}
         self.spill: dict[int, Result] = {}
         self.journal: list[Entry] = []
         self.synced = 0
@@ -67,8 +86,14 @@ class Disk:
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
         match message:
-            case Write(number, result):
-                self._write(process, number, result)
+            case Write(number, result, tried, shown):
+                self._account(result)
+                if tried:
+                    self._confirm(process, number)
+                else:
+                    self._write(process, number, result, dict(shown))
+            case Show(body):
+                self._show(body)
             case Keep(number, result):
                 self.spill[result.first] = result
                 process.soon(Spilled(number))
@@ -82,20 +107,44 @@ class Disk:
             case _:
                 pass
 
-    def _write(self, process: Process, number: int, result: Result) -> None:
+    def _account(self, result: Result) -> None:
+        """Each task's account is its own, and each of its tries has a row."""
+        tasks = range(result.first, result.first + result.count)
+        wanted = self._clock.plan.wants in {"accounts", "log"} and result.worker != VENTILATOR
+        if wanted and [int(each.record) for each in accounts.each(result.accounts)] != list(tasks):
+            raise Violation(f"{result} has other accounts")
+        self.rows += [(task, result.tries) for task in tasks]
+
+    def _write(self, process: Process, number: int, result: Result, shown: dict[int, int]) -> None:
         kinds = {note.task: note.kind for note in result.notes}
         fates = [(task, kinds.get(task, "ok")) for task in range(result.first, result.first + result.count)]
-        if [int(line) for line in result.output.split()] != [task for task, fate in fates if fate != "poison"]:
+        plan, tries = self._clock.plan, result.tries
+        wrote = [(task, b"".join(plan.lines(task, tries))) for task, fate in fates if fate != "poison"]
+        if result.output != b"".join([text for _, text in wrote]):
             raise Violation(f"{result} is not what its tasks wrote")
+        self._show(b"".join([text[shown.get(task, 0) :] for task, text in wrote]))
+        for task, text in wrote if plan.wants == "live" else ():
+            if not self.text[task].endswith(text):
+                raise Violation(f"task {task} has written {text!r}, and its lines are {self.text[task]!r}")
         self.output += fates
-        now, length = self._clock.now, len(self.output)
-        self._log.waited += now * result.count
-        self._last = max(self._last, now + 0.01 * self._clock.rng.random())
-        self._clock.at(self._last, partial(self._written, process, number, length))
+        self._log.waited += self._clock.now * result.count
+        self._confirm(process, number)
 
-    def _written(self, process: Process, number: int, length: int) -> None:
+    def _show(self, lines: bytes) -> None:
+        for line in lines.splitlines(keepends=True):
+            self.shown.append(int(line))
+            self.text[int(line)] = self.text.get(int(line), b"") + line
+        self._log.lines += self._clock.now * lines.count(b"\n")
+
+    def _confirm(self, process: Process, number: int) -> None:
+        """It is written in a moment, behind all before it."""
+        now, sizes = self._clock.now, (len(self.output), len(self.rows))
+        self._last = max(self._last, now + 0.01 * self._clock.rng.random())
+        self._clock.at(self._last, partial(self._written, process, number, sizes))
+
+    def _written(self, process: Process, number: int, sizes: tuple[int, int]) -> None:
         if process.is_running:
-            process.deliver(Written(number, sizes=(length,)))
+            process.deliver(Written(number, sizes=sizes))
 
     def _sync(self, process: Process, entry: Entry) -> None:
         if process.is_running:
@@ -113,7 +162,9 @@ class Disk:
         self.synced = len(self.journal)
         facts = [fact for entry in self.journal for fact in entry.facts]
         ledger = Ledger(facts)
-        del self.output[(ledger.sizes[0] if ledger.sizes else 0) :]
+        written, rows = ledger.sizes or (0, 0)
+        del self.output[written:]
+        del self.rows[rows:]
         kept = [part for result in self.spill.values() for part in self._inside(result, ledger.ahead)]
         self.spill = {result.first: result for result in kept}
         return facts

@@ -16,6 +16,7 @@ from ways import Ways
 from pipeline.sink.attempts import Retrying
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.sink import Order, Sink
+from pipeline.sink.speech import Wants
 from pipeline.ventilator.ventilator import Feed, Ventilator
 from pipeline.words.facts import Fact
 from pipeline.words.parts import Recipe
@@ -113,9 +114,10 @@ class Lives:
             INTERVAL,
             LIVENESS,
             PATIENCE,
-            True,
+            plan.journal,
             retrying,
             plan.halt,
+            Wants(plan.wants in {"accounts", "log"}, plan.wants == "live", plan.wants == "log"),
         )
         sink = Sink(order, f"epoch{number}", int(now * 1e6), now, Ledger(facts), self._ways.disk.kept())
         self._ways.sink = self._process(f"sink{number}", sink)

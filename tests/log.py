@@ -28,6 +28,8 @@ class Log:
         """How often a person was told that somebody is missing."""
         self.busy = 0.0
         """Seconds that slots have worked."""
+        self.lines = 0.0
+        """Seconds until it was shown, of all lines."""
         self.waited = 0.0
         """Seconds until it was written, of all tasks."""
 

@@ -15,6 +15,7 @@ from pipeline.sink.attempts import Attempts
 from pipeline.sink.closing import Closing
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
+from pipeline.sink.live import Live
 from pipeline.sink.sink import Sink
 from pipeline.sink.writing import Writing
 from pipeline.ventilator import lanes
@@ -27,10 +28,11 @@ from pipeline.ventilator.marking import Marking
 from pipeline.ventilator.stock import Span, cut
 from pipeline.ventilator.suspects import Suspects
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.errands import Connect, Fetch, Written
-from pipeline.words.messages import Kill, Result, Run
+from pipeline.words.errands import Connect, Fetch, Show, Write, Written
+from pipeline.words.messages import Kill, Part, Result, Run
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
+from pipeline.words.results import cut_result
 from pipeline.words.station import NEVER, Port, Send
 from pipeline.words.tries import Tries
 from pipeline.words.watch import Watch
@@ -106,6 +108,10 @@ def alarms(line: Line) -> float:
     return line.log.alarms
 
 
+def lines(line: Line) -> float:
+    return line.log.lines
+
+
 def waited(line: Line) -> float:
     return line.log.waited
 
@@ -165,7 +171,9 @@ def _no_ack(method: Method) -> Method:
 def _acks_what_is_written(method: Method) -> Method:
     def safe(self: Writing, word: Any) -> Any:
         if isinstance(word, Written):
-            self._ledger.settled.update((sent.low, sent.high) for sent in self._writes if sent.number <= word.number)
+            self._ledger.settled.update(
+                (sent.low, sent.high) for sent in self.underway._writes if sent.number <= word.number
+            )
         return method(self, word)
 
     return safe
@@ -202,7 +210,7 @@ def _reads_on(method: Method) -> Method:
 
 def _keeps_silent_about_order(_: Method) -> Method:
     def place(self: Writing, part: Any) -> Any:
-        return [self._write(part, ())]
+        return [self._write(part)]
 
     return place
 
@@ -280,6 +288,31 @@ def _forgets_the_end(method: Method) -> Method:
     return tick
 
 
+def _logs_and_knows(_: Method) -> Method:
+    def log_of(self: Writing, part: Result, tried: list[Tried]) -> list[Send]:
+        sends = []
+        for each in tried:
+            (piece,) = cut_result(part, [(each.low, each.high)])
+            self.underway.write(piece, each)
+            sends += [Send(Port.OUTPUT, Write(self.underway._number, piece, tried=True))]
+            sends += [self._ledger.enter(each)] if self._ledger.again(each) else []
+        return sends
+
+    return log_of
+
+
+def _shows_all(_: Method) -> Method:
+    return lambda _, part: [Send(Port.OUTPUT, Show(part.body))]
+
+
+def _any_try(method: Method) -> Method:
+    def heard(self: Live, part: Part) -> Any:
+        known = self._heard.get(part.task)
+        return method(self, replace(part, tries=known.tries) if known else part)
+
+    return heard
+
+
 def _no_advance(method: Method) -> Method:
     def beat(self: Sink, now: float) -> Any:
         return [send for send in method(self, now) if not isinstance(send.message, Fetch)]
@@ -313,7 +346,8 @@ MUTANTS = [
         "claimed",
         lambda _: lambda pulse, _: RangeSet((*pulse.holding, *pulse.finished)),
         waited,
-        {"retries": 3, "retry_delay": 0.0, "faults": {}},
+        {"retries": 3, "retry_delay": 0.0, "faults": {}, "wants": "", "workers": 1, "slots": 1, "tasks": 7}
+        | {"seconds": 0.3, "delay": 0.3, "long": 0.0, "halt": None, "stop": "", "poison": False, "slow_input": False},
     ),
     Mutant("who takes workers along is convicted", Suspects, "convicted", nothing([]), None, {"poison": True}),
     Mutant("only losses while alone convict", Suspects, "lost", _always_alone, None, {"poison": True, "faults": {}}),
@@ -365,7 +399,14 @@ MUTANTS = [
         None,
         {"stop": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
     ),
-    Mutant("a result is kept until it is answered", Unanswered, "keep", nothing(None)),
+    Mutant(
+        "a result is kept until it is answered",
+        Unanswered,
+        "keep",
+        nothing(None),
+        None,
+        {"faults": {"break": 0.6, "dead": 0.2}, "tasks": 60},
+    ),
     Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", nothing(())),
     Mutant(
         "an asking older than the last sending is ignored",
@@ -458,5 +499,41 @@ MUTANTS = [
     Mutant("each task is taken once", Ledger, "accept", _takes_all),
     Mutant("who calls before the run is known is remembered", Desk, "pulsed", _forgets_early, seconds, {"faults": {}}),
     Mutant("nothing is read past the window", Feeding, "_want", _reads_on),
+    Mutant(
+        "a try is written down before it is known to have failed",
+        Writing,
+        "_log_of",
+        _logs_and_knows,
+        None,
+        {"wants": "log", "retries": 3, "faults": {"restart sink": 3.0}, "tasks": 60},
+    ),
+    Mutant(
+        "a try that is known to have failed has its row",
+        Ledger,
+        "is_news",
+        nothing(answer=True),
+        None,
+        {"wants": "log", "retries": 3, "faults": {"freeze all": 0.6}},
+    ),
+    Mutant("what was shown is not written again", Live, "shown", nothing(()), None, {"wants": "live"}),
+    Mutant("lines come once, behind each other", Live, "heard", _shows_all, None, {"wants": "live"}),
+    Mutant(
+        "lines of an earlier try are none of this one",
+        Live,
+        "heard",
+        _any_try,
+        None,
+        {"wants": "live", "retries": 3, "retry_delay": 0.0, "seconds": 0.8, "tasks": 60, "slots": 3, "workers": 3}
+        | {"faults": {"freeze worker": 0.6, "partition": 0.6}},
+    ),
+    Mutant(
+        "lines are shown when their turn comes",
+        Live,
+        "turned",
+        nothing([]),
+        lines,
+        {"wants": "live", "keep_order": True, "faults": {}, "retries": 0, "poison": False, "halt": None, "stop": ""}
+        | {"seconds": 3.0, "long": 8.0, "tasks": 7, "workers": 3, "slots": 3},
+    ),
     Mutant("results wait for their turn", Writing, "place", _keeps_silent_about_order),
 ]

@@ -13,6 +13,8 @@ from pipeline.words.halt import Halt
 
 INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""
+LINES = 3
+"""That a task writes where lines are wanted as they come."""
 KINDS = (
     *("break", "dead", "drop", "double", "late", "kill worker", "freeze worker", "freeze all"),
     *("restart ventilator", "restart sink", "leave", "partition", "suspend", "freeze ventilator", "freeze sink"),
@@ -49,12 +51,19 @@ class Plan:
     halt: Halt | None = None
     joined: bool = False
     """Whether an executor tells of several tasks at once."""
+    wants: str = ""
+    """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
         return self.long if self.long and task % 13 == 5 else self.seconds
+
+    @property
+    def journal(self) -> bool:
+        """Whether another sink could go on with the run: lines that are out are out, and it could not know of them."""
+        return self.wants != "live"
 
     @property
     def latest(self) -> float:
@@ -83,6 +92,12 @@ class Plan:
     def fails(self, task: int, tries: int) -> bool:
         """Whether it ends badly after so many tries before, whoever runs it."""
         return task % 7 == 6 or (task % 11 == 3 and tries == 0)
+
+    def lines(self, task: int, tries: int) -> list[bytes]:
+        """What it writes: its number, and more of the same where somebody looks on, longer in a try that will fail."""
+        is_last = tries == self.retries or not self.fails(task, tries)
+        line = b"%d\n" if is_last or self.wants != "live" else b"00%d\n"
+        return [line % task] * (LINES if self.wants == "live" else 1)
 
     def kills(self, task: int) -> bool:
         """Whether it takes its worker along."""
@@ -118,4 +133,8 @@ def plan(seed: int) -> Plan:
     mode: Literal["soon", "now"] = rng.choice(["soon", "now"])
     halt = Halt(mode, rng.choice(["fail", "success", "done"]), rng.choice([1, 5])) if rng.random() < 0.1 else None
     large = 3 << 20 if rng.random() < 0.01 and drawn.tasks <= 30 else 0
-    return replace(drawn, halt=halt, poison=rng.random() < 0.1, joined=rng.random() < 0.3, large=large)
+    drawn = replace(drawn, halt=halt, poison=rng.random() < 0.1, joined=rng.random() < 0.3, large=large)
+    wants = rng.choice(["", "", "", "accounts", "log", "live"])
+    drawn = replace(drawn, wants=wants)
+    faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
+    return replace(drawn, faults=faults)

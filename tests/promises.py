@@ -71,11 +71,31 @@ class Promises:
         for low, high in settled_of(ack.low, ack.ranges):
             if not safe.settled.covers(low, high):
                 raise Violation(f"acked {low}-{high}, which is not on the disk")
-            if safe.read < high:
+            if safe.read < high and self._plan.journal:
                 raise Violation(f"acked {low}-{high}, but only what is below {safe.read} can be known again")
         for retry in ack.retries:
             if safe.tries.fewer(retry.low, retry.high, retry.tries):
                 raise Violation(f"{retry} is not on the disk")
+
+    def check_rows(self) -> None:
+        """Each try of a task was written down once, the last one included, but for those that went with a worker."""
+        rows = self._disk.rows
+        if len(set(rows)) != len(rows):
+            raise Violation(f"a try has two rows: {sorted(row for row in rows if rows.count(row) > 1)}")
+        for task, fate in self._disk.output if self._plan.wants == "log" else ():
+            tries = sorted(tries for own, tries in rows if own == task)
+            if fate != "poison" and tries != list(range(len(tries))):
+                raise Violation(f"task {task} has rows of the tries {tries}")
+
+    def check_lines(self) -> None:
+        """Each line of a task that never failed before was shown once; in the order of tasks where that is asked."""
+        shown = self._disk.shown
+        if self._plan.keep_order and shown != sorted(shown):
+            raise Violation(f"lines out of order: {shown}")
+        for task, fate in self._disk.output:
+            lines, tries = len(self._plan.lines(task, 0)), 1 + self._plan.retries
+            if fate != "poison" and not lines <= shown.count(task) <= lines * tries:
+                raise Violation(f"task {task} has {shown.count(task)} lines, not {lines}")
 
     def check_end(self) -> None:
         """Everybody has gone. Of a run that was ended early only what was written counts, which is checked before."""
@@ -88,6 +108,9 @@ class Promises:
             innocent = fate == "poison" and not plan.loses_workers
             if fate != plan.fate(task) and (innocent or fate != "poison"):
                 raise Violation(f"task {task} ended with {fate}, it should with {plan.fate(task)}")
+        self.check_rows()
+        if plan.wants == "live":
+            self.check_lines()
 
 
 def check_window(plan: Plan, station: Station) -> None:

@@ -12,12 +12,14 @@ from functools import partial
 
 from clock import Clock
 from log import Log, Violation
+from plan import LINES
 from process import Process
 
 from pipeline.executor.outcomes import Outcome, Outcomes
-from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.words.accounts import Account, packed
+from pipeline.words.errands import Cancel, Lines, Look, Release, Returned, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Note, Recipe
+from pipeline.words.parts import Doing, Note, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import each
 from pipeline.words.station import Message
@@ -36,6 +38,9 @@ class Slots:
     def send(self, message: Message) -> None:
         match message:
             case Chunk(first=first, count=count, body=body, tries=tries):
+                wants = self._clock.plan.wants
+                if message.account != (wants in {"accounts", "log"}) or message.live != (wants == "live"):
+                    raise Violation(f"{message} does not say what the sink wants")
                 if [int(record) for record in each(body, Recipe())] != list(range(first, first + count)):
                     raise Violation(f"chunk {first}+{count} carries other records")
                 self._backlog.extend(range(first, first + count))
@@ -43,6 +48,9 @@ class Slots:
             case Release():
                 returned, self._backlog = RangeSet((task, task + 1) for task in self._backlog), deque()
                 self._process.soon(Returned(returned.ranges()))
+            case Look():
+                doing = tuple(Doing(task, 1, self._clock.now - since, "") for task, since in self._running.items())
+                self._process.soon(Seen(0.0, 0, doing))
             case Cancel(ranges):
                 self._cancel(RangeSet(ranges))
             case _:
@@ -62,7 +70,15 @@ class Slots:
             self._running[task] = clock.now
             executions[task] = executions.get(task, 0) + 1
             seconds = clock.plan.seconds_of(task)
+            for number in range(1, len(clock.plan.lines(task, self._tries[task]))):
+                clock.at(clock.now + seconds * number / LINES, partial(self._write, task, clock.now, number))
             clock.at(clock.now + seconds, partial(self._end, task, seconds))
+
+    def _write(self, task: int, since: float, number: int) -> None:
+        """Another line comes out, if it still runs."""
+        if self._process.is_running and self._running.get(task) == since:
+            lines = self._clock.plan.lines(task, self._tries[task])
+            self._process.soon(Lines(task, len(b"".join(lines[: number - 1])), lines[number - 1]))
 
     def _stop(self, task: int) -> None:
         self._log.busy += self._clock.now - self._running.pop(task)
@@ -72,13 +88,16 @@ class Slots:
             self._clock.at(self._process.frozen_until, partial(self._end, task, seconds))
         elif self._process.is_running and task in self._running:
             self._stop(task)
-            record = output = b"%d\n" % task
+            record, output = b"%d\n" % task, b"".join(self._clock.plan.lines(task, self._tries[task]))
             if self._clock.plan.kills(task):
                 self._die()
                 return
             failed = self._clock.plan.fails(task, self._tries[task])
             note = Note(task, "exit", 1, "odd", "", len(record)) if failed else None
-            self._ended.add(Outcome(task, output, b"", note, seconds, record if failed else b""), self._clock.now)
+            slot = Account(self._clock.now - seconds, 0.0, seconds, 0.0, 0, 1, 0, b"", record)
+            account = packed(slot) if self._clock.plan.wants in {"accounts", "log"} else b""
+            outcome = Outcome(task, output, b"", note, seconds, record if failed else b"", account)
+            self._ended.add(outcome, self._clock.now)
             if self._clock.plan.joined:
                 self._clock.at(self._clock.now + 0.05, self._tell)
             else:

@@ -100,8 +100,8 @@ def test_an_ack_that_lists_only_the_lowest_has_not_lost_the_others() -> None:
 
 def test_a_silent_sink_gets_new_sockets() -> None:
     ours = accord(confirmed=True)
-    assert ours.beat(5.0, 5.0) == [Send(Port.RESULTS, replace(FEEDING, number=1))]
-    assert ours.beat(5.1, 5.0) == [
+    assert ours.beat(5.0, 5.0, starved=False) == [Send(Port.RESULTS, replace(FEEDING, number=1))]
+    assert ours.beat(5.1, 5.0, starved=False) == [
         Send(Port.CONTROL, Connect()), Send(Port.RESULTS, Connect()), Send(Port.RESULTS, replace(FEEDING, number=2)),
     ]  # fmt: skip
 
@@ -111,11 +111,11 @@ def test_a_sink_that_does_not_hear_us_gets_a_new_socket_too() -> None:
     for now in (1.0, 3.0, 5.0, 7.0):
         ours.sink.heard(now)
         ours.is_agreed(OURS, now)  # but always the same number
-    assert ours.beat(6.1, 5.0) == [Send(Port.RESULTS, Connect())]
+    assert ours.beat(6.1, 5.0, starved=False) == [Send(Port.RESULTS, Connect())]
     ours.is_agreed(replace(OURS, heard=2), 7.0)
     ours.sink.heard(12.0)
-    assert ours.beat(12.0, 5.0) == []
-    assert ours.beat(12.1, 5.0) == [Send(Port.RESULTS, Connect())]
+    assert ours.beat(12.0, 5.0, starved=False) == []
+    assert ours.beat(12.1, 5.0, starved=False) == [Send(Port.RESULTS, Connect())]
 
 
 def test_a_sink_is_given_up_after_patience_or_soon_if_an_end_is_wished_for() -> None:
@@ -128,3 +128,12 @@ def test_a_sink_is_given_up_after_patience_or_soon_if_an_end_is_wished_for() -> 
     ours.stop = Stop("soon", "SIGTERM")
     assert ours.lost(1103.0, 2.0) is None
     assert ours.lost(1103.1, 2.0) == (errors.TERMINATED, "SIGTERM")
+
+
+def test_it_says_that_the_input_is_silent_while_it_is_read() -> None:
+    ours = accord(confirmed=True)
+    ours.sink.heard(1.0)
+    assert ours.beat(1.0, 5.0, starved=True) == [Send(Port.RESULTS, replace(FEEDING, number=1, waiting=True))]
+    assert ours.beat(2.0, 5.0, starved=False) == [Send(Port.RESULTS, replace(FEEDING, number=2))]
+    ours.ended(3, "")
+    assert not ours.beat(3.0, 5.0, starved=True)[0].message.waiting  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ from pipeline.cli.screen import Screen
 from pipeline.wire import places
 from pipeline.wire.places import Lock
 from pipeline.words.errors import UsageError
+from pipeline.words.inputs import Given
 from pipeline.words.settings import Settings
 
 WITHIN = 60  # seconds; a process that takes longer hangs
@@ -24,22 +25,22 @@ WITHIN = 60  # seconds; a process that takes longer hangs
 def test_options_end_at_the_first_word_of_the_command() -> None:
     settings = choose(["run", "-j", "3", "gzip", "-k", "--quiet", "--", "-j9"]).settings
     assert settings.command == ("gzip", "-k", "--quiet", "--", "-j9")
-    assert (settings.jobs, settings.quiet, settings.arguments) == (3, False, None)
+    assert (settings.jobs, settings.quiet, settings.given) == (3, False, ())
 
 
 def test_arguments_follow_the_first_triple_colon() -> None:
     settings = choose(["run", "echo", "-n", ":::", "a", "-b", ":::", "--help"]).settings
     assert settings.command == ("echo", "-n")
-    assert settings.arguments == ("a", "-b", ":::", "--help")
+    assert settings.given == (Given(":::", ("a", "-b", ":::", "--help")),)
 
 
 def test_no_arguments_after_the_colons_are_no_tasks() -> None:
-    assert choose(["ventilate", ":::"]).settings.arguments == ()
+    assert choose(["ventilate", ":::"]).settings.given == (Given(":::", ()),)
 
 
 def test_the_colons_of_a_worker_belong_to_its_command() -> None:
     settings = choose(["work", "echo", ":::", "x"]).settings
-    assert (settings.command, settings.arguments) == (("echo", ":::", "x"), None)
+    assert (settings.command, settings.given) == (("echo", ":::", "x"), ())
 
 
 def test_one_word_stays_one_word() -> None:
@@ -99,9 +100,9 @@ def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int
 @pytest.mark.parametrize(
     ("settings", "sink", "ventilator"),
     [
-        (Settings(arguments=("a",)), False, True),
-        (Settings(arguments=("a",), output="out"), True, True),
-        (Settings(arguments=("a",), journal="j"), True, True),
+        (Settings(given=(Given(":::", ("a",)),)), False, True),
+        (Settings(given=(Given(":::", ("a",)),), output="out"), True, True),
+        (Settings(given=(Given(":::", ("a",)),), journal="j"), True, True),
         (Settings(files=("/dev/null",), output="/dev/null"), False, False),
         (Settings(files=(__file__,), output="/dev/null"), False, True),
     ],

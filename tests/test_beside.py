@@ -12,6 +12,7 @@ import pytest
 from pipeline import beside
 from pipeline.input.spoolfolder import Folder
 from pipeline.words.errors import PipelineError
+from pipeline.words.inputs import Given
 from pipeline.words.settings import Settings
 
 
@@ -64,7 +65,7 @@ def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_p
     assert beside.needs_spool(settings, pipe)
     assert not beside.needs_spool(settings, plain)
     assert not beside.needs_spool(Settings(output="o", no_spool=True), pipe)
-    assert not beside.needs_spool(Settings(output="o", arguments=("a",)), pipe)
+    assert not beside.needs_spool(Settings(output="o", given=(Given(":::", ("a",)),)), pipe)
     assert not beside.needs_spool(Settings(output="o", files=("f",)), pipe)
     assert beside.needs_spool(Settings(output="o", files=("f", "-")), pipe)
     assert not beside.needs_spool(Settings(), pipe)
@@ -75,7 +76,7 @@ def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_p
 def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     named, fifo = str(tmp_path / "in"), str(tmp_path / "fifo")
-    assert beside.can_reread(Settings(arguments=()), pipe)
+    assert beside.can_reread(Settings(given=(Given(":::", ()),)), pipe)
     assert beside.can_reread(Settings(files=(named,)), pipe)
     assert beside.can_reread(Settings(), plain)
     assert beside.can_reread(Settings(output="o"), pipe)

@@ -7,7 +7,8 @@ import pytest
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.closing import Closing
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.writing import Writing
+from pipeline.sink.live import Live
+from pipeline.sink.writing import Limits, Writing
 from pipeline.words import errors
 from pipeline.words.errands import Entry, Fetch, Written
 from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
@@ -24,7 +25,9 @@ class Scene:
 
     def __init__(self, *facts: Fact, halt: Halt | None = None, journal: bool = False) -> None:
         self.ledger = Ledger(facts)
-        self.writing = Writing(self.ledger, Attempts(Retrying()), 1000, keep_order=True)
+        self.writing = Writing(
+            self.ledger, Attempts(Retrying()), Live(self.ledger, ordered=True), Limits(1000, keep_order=True)
+        )
         self.closing = Closing(self.ledger, self.writing, halt, 1.0, journal=journal)
 
 

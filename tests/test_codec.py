@@ -14,9 +14,25 @@ import pytest
 
 from pipeline.wire import codec
 from pipeline.wire.codec import FORMS, HEADER, LONGEST, TOPIC, decode, encode
+from pipeline.words.accounts import Account, packed
 from pipeline.words.errors import DecodeError, ForeignError
-from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
-from pipeline.words.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
+from pipeline.words.messages import (
+    Ack,
+    Bye,
+    Chunk,
+    Glance,
+    Kill,
+    Part,
+    Pulse,
+    Read,
+    Result,
+    Run,
+    Status,
+    Stop,
+    Welcome,
+    Wire,
+)
+from pipeline.words.parts import Again, Doing, Member, Note, NoteKind, Recipe, Retry, Tried
 
 PULSE = Pulse(
     worker="host.1.ab", number=7, run="r", digest="d", command="wc {} ü", slots=2, lane=3, seen=4, allowed=9,
@@ -24,24 +40,44 @@ PULSE = Pulse(
     tried=(Tried(2, 3, 1), Tried(5, 7, 2)),
 )  # fmt: skip
 NOTE = Note(6, "signal", 9, "killed", "the end of stderr", 3)
-RESULT = Result("r", "host.1.ab", 5, 2, b"ab", struct.pack("<2I", 1, 2), b"oh\n", (NOTE,), 2, b"six")
+ACCOUNTS = packed(Account(1e9, 0.5, 2.0, 1.5, 1 << 40, 1, 1, b"wc five", b"five"))
+ACCOUNTS += packed(Account(1e9, 0.0, 0.1, 0.1, 9, 2, 2, b"wc \xff", b"six"))
+RESULT = Result(
+    "r", "host.1.ab", 5, 2, b"ab", struct.pack("<2I", 1, 2), b"oh\n", (NOTE,), 2, b"six", ACCOUNTS, "columns"
+)  # fmt: skip
+DOING = Doing(7, 1, 0.25, "wc seven")
 ACK = Ack(
     "r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), 1, -1, False, (Again("host.1.ab", 7, ((2, 3),)),),
-    (Retry(5, 6, 1, 0.5),), "v", 8, "d", "wc {} ü",
+    (Retry(5, 6, 1, 0.5),), "v", 8, "d", "wc {} ü", True, True,
 )  # fmt: skip
-CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2)
+CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2, True, True)
 READ = Read("r", "v", 0, 5, 2, struct.pack("<6I", 1, 5, 7, 1, 4, 8))
 WORDS: list[Wire] = [
     PULSE,
-    Welcome("r", "refused", "why", Recipe(zero=True), 3, "ipc:///l", "ipc:///s", "ipc:///c", 1.0, 10.0),
+    Welcome("r", "refused", "why", Recipe(zero=True, shape="packed"), 3, "ipc:///l", "ipc:///s", "ipc:///c", 1.0, 10.0),
     CHUNK,
     RESULT,
+    Part("r", "host.1.ab", 7, 1, 9, b"a line\n"),
+    Glance("host.1.ab", 0.5, 1 << 40, (DOING,)),
     READ,
-    Run("r", 2, "print", "ended", 40, ""),
+    Run("r", 2, "print", "ended", 40, "", True),
     ACK,
     Stop("soon", "pipe kill"),
     Kill("", "done", "", 0),
-    Status("r", "feeding", 3, 1, -1, 4, (Member("w", "wc", 2, 1, 9, 0.5),), ("ventilator",), 5),
+    Status(
+        "r",
+        "feeding",
+        3,
+        1,
+        -1,
+        4,
+        (Member("w", "wc", 2, 1, 9, 0.5, 1.0, 2, (DOING,)),),
+        ("ventilator",),
+        5,
+        2.5,
+        9.0,
+        "turn",
+    ),
     Bye("host.1.ab", "^C"),
 ]
 
@@ -84,7 +120,7 @@ def test_a_topic_is_no_other_ones_beginning() -> None:
 
 def test_bodies_are_frames_of_their_own_and_never_in_the_header() -> None:
     assert encode(CHUNK)[1:] == [CHUNK.body]
-    assert encode(RESULT)[1:] == [RESULT.output, RESULT.ends, RESULT.errors, RESULT.records]
+    assert encode(RESULT)[1:] == [RESULT.output, RESULT.ends, RESULT.errors, RESULT.records, ACCOUNTS]
     assert encode(READ)[1:] == [READ.marks]
     assert len(encode(replace(CHUNK, body=b"x" * 10**6))[0]) == len(encode(CHUNK)[0])
 
@@ -173,7 +209,7 @@ ARRAYS = [(word, name) for word, name in ARRAYS if isinstance(getattr(word, name
 @pytest.mark.parametrize(("word", "name"), ARRAYS, ids=lambda each: each if type(each) is str else type(each).__name__)
 @pytest.mark.parametrize("value", ["", "ab", {}, None, 0, [3]], ids=repr)
 def test_an_array_is_an_array_of_its_own(word: Wire, name: str, value: object) -> None:
-    bodies = [b"", b"\0" * 8, b"", b""] if isinstance(word, Result) else []
+    bodies = [b"", b"\0" * 8, b"", b"", b""] if isinstance(word, Result) else []
     assert decode([instead(word, name, ()), *bodies])
     with pytest.raises(DecodeError):
         decode([instead(word, name, value), *bodies])

@@ -13,12 +13,12 @@ FLOORS: list[dict[str, str]] = [
     {
         "": "__init__",
         "words": "messages parts facts errands notices station ranges tries records results inputs errors settings"
-        " kinds halt watch",
+        " kinds halt watch columns accounts",
     },
     {
         "ventilator": "ventilator accord desk admission lanes transit stock feeding marking suspects quarantine judged",
-        "worker": "worker voice held credit unanswered ties departure",
-        "sink": "sink intake ledger writing attempts audience speech closing verdict",
+        "worker": "worker voice held credit unanswered ties departure glances",
+        "sink": "sink intake ledger writing attempts audience speech closing verdict live view underway",
         "executor": "backlog outcomes template pace limits",
         "house": "roster decisions life",
         "cli": "render",
@@ -31,12 +31,12 @@ FLOORS: list[dict[str, str]] = [
         "journal": "journal book entries marks past recheck",
         "executor": "commands child children overtime sessions calls callslot bench plate batch arena crew nursery warm"
         " callee hearing",
-        "house": "processes signals machine",
+        "house": "processes signals machine finding ceilings makings quarters",
     },
     {"": "loop failpoints assembly onlookers safe", "house": "herald launcher"},
     {
         "": "__main__",
-        "cli": "__init__ app signature ends screen unfinished run ventilate work sink kill top journal",
+        "cli": "__init__ app signature habits instead doctor completion shells ends screen unfinished run ventilate work sink kill top journal",
     },
 ]
 """Each may import from its own floor and from those before it."""
@@ -49,13 +49,13 @@ FLOOR = {
 FLOOR |= {f"{wing}.__init__": 0 for wings in FLOORS for wing in wings if wing not in {"", "cli"}}
 PURE = frozenset(
     """
-    __future__ array bisect collections dataclasses enum functools heapq itertools math operator re signal struct sys
-    typing zlib
+    __future__ array bisect collections dataclasses enum functools heapq itertools json math operator re signal struct
+    sys typing zlib
     """.split()
 )
 HOMES = {
     "msgpack": {"wire.codec", "journal.entries"},
-    "zmq": {"wire.sockets", "wire.listening", "wire.calling", "loop", "onlookers"},
+    "zmq": {"wire.sockets", "wire.listening", "wire.calling", "loop", "onlookers", "house.makings"},
     "psutil": {"house.processes"},
     "typer": {"cli.app", "cli.signature"},
 }
@@ -65,7 +65,9 @@ NEVER_USED = frozenset(
     """.split()
 )
 LINES_OF_A_FUNCTION, LINES_OF_A_CLASS, LINES_OF_A_FILE = 40, 120, 250
-VOCABULARY = "words.messages"  # all words stand together, however many there are
+VOCABULARY = {"words.messages", "words.errands"}  # all words stand together, however many there are
+
+LIST = "Settings"  # and so do all options
 
 FILES = {".".join(path.relative_to(HOUSE).with_suffix("").parts): path for path in sorted(HOUSE.rglob("*.py"))}
 TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
@@ -127,7 +129,8 @@ def test_nobody_prints(module: str) -> None:
 
 
 def test_no_word_is_a_dict() -> None:
-    fields = [node.annotation for node in ast.walk(TREES[VOCABULARY]) if isinstance(node, ast.AnnAssign)]
+    words = [node for module in VOCABULARY for node in ast.walk(TREES[module])]
+    fields = [node.annotation for node in words if isinstance(node, ast.AnnAssign)]
     assert fields
     assert not [
         ast.unparse(kind) for kind in fields if re.search(r"\b(dict|Dict|Mapping|Any|object)\b", ast.unparse(kind))
@@ -141,11 +144,13 @@ def test_the_tail_is_short(module: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             assert node.end_lineno
             lines = node.end_lineno - node.lineno + 1
-            if lines > (LINES_OF_A_CLASS if isinstance(node, ast.ClassDef) else LINES_OF_A_FUNCTION):
+            if node.name != LIST and lines > (
+                LINES_OF_A_CLASS if isinstance(node, ast.ClassDef) else LINES_OF_A_FUNCTION
+            ):
                 long[node.name] = lines
     assert long == {}
     lines = len(FILES[module].read_text().splitlines())
-    assert lines <= LINES_OF_A_FILE or module == VOCABULARY
+    assert lines <= LINES_OF_A_FILE or module in VOCABULARY
 
 
 def test_the_walk_would_see_a_breach() -> None:

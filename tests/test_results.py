@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.words.accounts import Account, packed
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
 from pipeline.words.results import cut_result, merged
@@ -35,6 +36,16 @@ def test_a_part_takes_its_outputs_notes_records_and_tries_along() -> None:
     assert cut_result(FAILED, [(4, 8)]) == [FAILED]
     assert cut_result(FAILED, [(4, 6), (7, 8)]) == [FOUR_AND_FIVE, SEVEN]
     assert cut_result(FAILED, []) == []
+
+
+def test_accounts_go_with_their_tasks_and_cut_stderr() -> None:
+    slots = [packed(Account(0.0, 0.0, 0.0, 0.0, 0, slot, slot, b"", b"")) for slot in (1, 0, 2)]
+    told = replace(result(4, b"a", b"b", b"c", errors=b"123"), accounts=b"".join(slots), shape="json")
+    assert [(part.errors, part.accounts) for part in cut_result(told, [(4, 5), (6, 7)])] == [
+        (b"1", slots[0]), (b"23", slots[2]),
+    ]  # fmt: skip
+    assert {part.shape for part in cut_result(told, [(4, 5), (6, 7)])} == {"json"}
+    assert merged(cut_result(told, [(4, 5), (5, 7)])) == told
 
 
 def test_stderr_is_told_once_with_the_first_part_and_records_go_with_their_notes_only() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.words.errors import UsageError
 from pipeline.words.halt import Halt
+from pipeline.words.inputs import Given
 from pipeline.words.kinds import MIB, Timeout
 from pipeline.words.settings import Settings, settings_from
 
@@ -80,9 +81,13 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("run", {"call": "a:b", "stdin": True}, "--stdin is for commands"),
         ("work", {"call": "nothing"}, "--call wants MODULE:FUNCTION"),
         ("work", {"call": "a:b", "init": "b:"}, "--init wants MODULE:FUNCTION"),
-        ("run", {"command": ("x",), "files": ("a",), "arguments": ()}, "not from both"),
-        ("ventilate", {"block": 10, "arguments": ("a",)}, "--block cuts files or stdin"),
-        ("ventilate", {"from_failed": True, "arguments": ("a",)}, "from files or stdin: leave out :::, --block and -0"),
+        ("run", {"command": ("x",), "files": ("a",), "given": (Given(":::", ()),)}, "not from both"),
+        ("ventilate", {"block": 10, "given": (Given(":::", ("a",)),)}, "--block cuts files or stdin"),
+        (
+            "ventilate",
+            {"from_failed": True, "given": (Given(":::", ("a",)),)},
+            "from files or stdin: leave out :::, --block and -0",
+        ),
         ("ventilate", {"from_failed": True, "block": 10}, "--from-failed reads what --failed wrote"),
         ("ventilate", {"from_failed": True, "zero": True}, "--from-failed reads what --failed wrote"),
         ("ventilate", {"spool": "d", "no_spool": True}, "--spool and --no-spool exclude each other"),

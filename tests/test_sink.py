@@ -22,7 +22,7 @@ from pipeline.words.station import Port, Send
 NONE = Ack("", -1, "", "one", 101, 0, (), 0, -1, full=False, again=())
 RUN = Run("r", 1, "print", "feeding", -1, "")
 ACK = Ack("r", 1, "print", "one", 102, 0, (), 0, -1, full=False, again=())
-STATUS = Status("", "feeding", 0, 0, -1, -1, (), ())
+STATUS = Status("", "feeding", 0, 0, -1, -1, (), (), why="ventilator")
 PULSE = Pulse(
     worker="ann", number=3, run="r", digest="d", command="wc", slots=1, lane=1, seen=0, allowed=1, holding=(),
     finished=(), ack=0, pace=0.0, done=0,
@@ -173,7 +173,7 @@ def test_when_all_is_safe_it_says_kill_and_goes_when_everybody_has() -> None:
     assert kill in ours.tick(1.0)  # repeated: the ventilator is still there
     ours.receive(Bye(NAME, ""), 1.1)
     assert not ours.done
-    assert ours.tick(1.1) == said(Status("r", "done", 1, 0, 1, -1, (), ()))
+    assert ours.tick(1.1) == said(Status("r", "done", 1, 0, 1, -1, (), (), rate=1 / 1.1, elapsed=1.1))
     assert (ours.done, ours.outcome) == (True, errors.OK)
 
 

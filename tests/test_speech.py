@@ -8,10 +8,10 @@ from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.audience import Audience
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.speech import COALESCED, Speech
+from pipeline.sink.speech import COALESCED, Speech, Wants
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Settled
-from pipeline.words.messages import LISTED, Ack, Kill, Pulse, Read, Status
-from pipeline.words.parts import Again, Member, Retry, Tried
+from pipeline.words.messages import LISTED, Ack, Pulse, Read
+from pipeline.words.parts import Again, Retry, Tried
 from pipeline.words.station import NEVER, Port
 
 PULSE = Pulse(
@@ -36,7 +36,7 @@ class Scene:
         self.audience = Audience(self.ledger, 10.0, now)
         self.intake = Intake(self.ledger, marked=True)
         self.attempts = Attempts(Retrying(retries=1))
-        self.speech = Speech(self.ledger, "one", 100, now)
+        self.speech = Speech(self.ledger, "one", 100, now, Wants())
 
     def ack(self, now: float, *, full: bool = False) -> Ack:
         said = self.speech.ack(now, self.audience, self.intake, self.attempts, full=full)
@@ -92,22 +92,8 @@ def test_when_idle_news_are_said_at_once_and_under_load_together() -> None:
     assert speech.due == 5.0
 
 
-def test_status_is_the_whole_line() -> None:
-    ours = scene()
-    members = (Member("ann", "wc", 2, 0, 5, 0.5),)
-    status = Status("r", "ended", 3, 1, 9, 2, members, (), retrying=1)
-    assert ours.speech.status(0.5, ours.audience, None, ordered=True) == status
-    assert ours.speech.status(0.5, ours.audience, None, ordered=False) == replace(status, turn=-1)
-    kill = Kill("r", "soon", "^C", 130)
-    assert ours.speech.status(0.5, ours.audience, kill, ordered=False) == replace(
-        status, turn=-1, state="soon", awaited=("ann", "ventilator")
-    )
-
-
-def test_before_the_end_of_the_input_it_is_feeding() -> None:
+def test_what_the_sink_wants_of_each_task_is_in_each_ack() -> None:
     ours = Scene(Began("r", "print"))
-    said = ours.speech.status(0.0, ours.audience, None, ordered=True)
-    assert said == Status("r", "feeding", 0, 0, -1, -1, (), ())
-    ours.ledger.apply(Ended(0, ""))
-    said = ours.speech.status(0.0, ours.audience, None, ordered=True)
-    assert said == Status("r", "ended", 0, 0, 0, -1, (), ())
+    ours.speech = Speech(ours.ledger, "one", 100, 0.0, Wants(account=True, live=True))
+    assert (ours.ack(0.0).account, ours.ack(1.0).live) == (True, True)
+    assert not scene().ack(0.0).account

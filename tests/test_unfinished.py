@@ -14,6 +14,7 @@ from pipeline.cli import unfinished
 from pipeline.journal import entries, past
 from pipeline.journal.past import Summary
 from pipeline.words.errors import UsageError
+from pipeline.words.inputs import Given
 from pipeline.words.settings import Settings
 
 YEAR = time.localtime().tm_year
@@ -40,7 +41,7 @@ class Before:
             self.journal.write_bytes(entries.MAGIC + b"of the run before")
 
     def settings(self, **more: bool) -> Settings:
-        return Settings(output=str(self.out), arguments=("a",), **more)  # type: ignore[arg-type]
+        return Settings(output=str(self.out), given=(Given(":::", ("a",)),), **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture

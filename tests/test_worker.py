@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Release, Returned
-from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Result, Stop, Welcome
-from pipeline.words.notices import Missing
-from pipeline.words.parts import Again, Note, Recipe, Retry, Tried
+from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
+from pipeline.words.messages import Ack, Bye, Chunk, Glance, Kill, Part, Pulse, Result, Stop, Welcome
+from pipeline.words.notices import Asked, Missing, Shown
+from pipeline.words.parts import Again, Doing, Note, Recipe, Retry, Tried
 from pipeline.words.station import Port, Send
 from pipeline.worker.voice import Identity
 from pipeline.worker.worker import ALL, Worker
@@ -25,6 +25,7 @@ CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
 NOTE = Note(0, "exit", 1, "oh")
 DONE = Done(0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,), 0.05)
 RESULT = Result("r", "ann", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,))
+LOOK = Send(Port.EXECUTOR, Look())
 JOIN = [
     Send(Port.EXECUTOR, Recipe()), Send(Port.RESULTS, Connect("ipc://s")), Send(Port.CONTROL, Connect("ipc://c")),
     Send(Port.LANES, Connect("ipc://1")),
@@ -39,7 +40,7 @@ def goodbye(reason: str, *, welcomed: bool = True, over: bool = False) -> list[S
 
 def fresh() -> Worker:
     ours = Worker(Identity("ann", "d", "wc", 1), 0.0, patience=60.0)
-    assert ours.tick(0.0) == [Send(Port.DESK, PULSE)]
+    assert ours.tick(0.0) == [LOOK, Send(Port.DESK, PULSE)]
     return ours
 
 
@@ -105,7 +106,7 @@ def test_a_failed_task_comes_again_and_its_result_says_which_try_it_was() -> Non
     # the first is answered by the retry, the second by neither
     beat = replace(ACK, retries=(Retry(0, 1, 1, 0.0),), again=(Again("ann", 9, ((0, 1),)),))
     assert ours.receive(beat, 0.9) == [Send(Port.RESULTS, second)]
-    pulse = ours.tick(1.5)[0].message
+    pulse = ours.tick(1.5)[1].message
     assert isinstance(pulse, Pulse)
     assert (pulse.holding, pulse.finished, pulse.tried) == (((1, 2),), ((0, 1),), (Tried(0, 1, 1),))
 
@@ -133,7 +134,7 @@ def test_what_cannot_start_soon_is_given_back() -> None:
     assert ours.receive(Returned(((1, 2),)), 0.71) == []
     assert ours.deadline == 0.0
     beat = replace(PULSE, number=3, run="r", lane=1, seen=1, allowed=1, holding=((0, 1),), ack=101)
-    assert ours.tick(1.5) == [Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
+    assert ours.tick(1.5) == [LOOK, Send(Port.DESK, beat), Send(Port.RESULTS, beat)]
 
 
 def test_another_run_begins_anew() -> None:
@@ -209,3 +210,27 @@ def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
     assert Send(Port.CONTROL, Connect()) in ours.tick(6.7)
     assert ours.tick(60.6)[-3:] == goodbye("the ventilator did not answer any more")
     assert (ours.done, ours.outcome) == (True, errors.INCOMPLETE)
+
+
+def test_lines_of_a_running_task_go_to_the_sink_and_those_of_others_do_not() -> None:
+    ours = joined()
+    assert ours.receive(Lines(1, 4, b"a\n"), 0.7) == [Send(Port.RESULTS, Part("r", "ann", 1, 0, 4, b"a\n"))]
+    assert ours.receive(Lines(2, 0, b"a\n"), 0.7) == []
+
+
+def test_it_looks_at_each_beat_and_tells_the_sink_and_who_asks() -> None:
+    ours, doing = joined(), (Doing(0, 1, 0.5, "wc a"),)
+    glance = Glance("ann", 0.5, 1024, doing)
+    assert LOOK in ours.tick(1.5)
+    assert ours.receive(Seen(0.5, 1024, doing), 1.5) == [Send(Port.RESULTS, glance)]
+    assert ours.receive(Asked(), 1.6) == [LOOK]
+    assert ours.receive(Seen(0.5, 1024, doing), 1.6) == [Send(Port.TOLD, Shown(glance)), Send(Port.RESULTS, glance)]
+    assert fresh().receive(Seen(0.5, 1024, doing), 0.1) == []
+
+
+def test_results_say_their_shape_and_have_the_accounts_of_their_tasks() -> None:
+    ours = fresh()
+    ours.receive(replace(WELCOME, recipe=Recipe(shape="columns")), 0.5)
+    ours.receive(CHUNK, 0.6)
+    (said,) = ours.receive(replace(DONE, accounts=b"of it"), 0.65)
+    assert said.message == replace(RESULT, accounts=b"of it", shape="columns")

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.writing import Writing, failures
-from pipeline.words.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.sink.live import Live
+from pipeline.sink.writing import Limits, Writing
+from pipeline.words.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Show, Spilled, Write, Written
 from pipeline.words.facts import Began, Ended, Reopened, Settled
-from pipeline.words.messages import Result
+from pipeline.words.messages import Part, Result
 from pipeline.words.notices import Full
 from pipeline.words.parts import Note, Ranges, Tried
 from pipeline.words.station import Port, Send
@@ -41,13 +42,16 @@ def entry(number: int, *ranges: tuple[int, int], size: int = 0, failed: Ranges =
     return Send(Port.JOURNAL, Entry(number, (Settled(ranges, failed, spilled, (size,) if size else ()),)))
 
 
-def writing_of(ledger: Ledger, limit: int = 1000, kept: int = 0, *, keep_order: bool, retries: int = 0) -> Writing:
-    return Writing(ledger, Attempts(Retrying(retries)), limit, kept, keep_order=keep_order)
+def writing_of(
+    ledger: Ledger, limit: int = 1000, kept: int = 0, *, keep_order: bool, retries: int = 0, log: bool = False
+) -> Writing:
+    live = Live(ledger, ordered=keep_order)
+    return Writing(ledger, Attempts(Retrying(retries)), live, Limits(limit, keep_order, log), kept)
 
 
-def scene(*, keep_order: bool, limit: int = 1000, retries: int = 0) -> tuple[Writing, Ledger]:
+def scene(*, keep_order: bool, limit: int = 1000, retries: int = 0, log: bool = False) -> tuple[Writing, Ledger]:
     ledger = Ledger([BEGAN])
-    return writing_of(ledger, limit, keep_order=keep_order, retries=retries), ledger
+    return writing_of(ledger, limit, keep_order=keep_order, retries=retries, log=log), ledger
 
 
 def durable(ledger: Ledger, *sends: Send) -> None:
@@ -66,9 +70,35 @@ def test_without_order_each_is_written_as_it_comes_and_once() -> None:
     assert (writing.is_over, writing.is_still) == (False, False)
 
 
-def test_those_that_did_not_end_well_are_told_by_their_notes() -> None:
-    assert failures(result(3, 2, failed=True)) == (3,)
-    assert failures(result(3, 2)) == ()
+def test_a_try_that_failed_is_known_when_its_row_is_written() -> None:
+    writing, ledger = scene(keep_order=False, retries=1, log=True)
+    whole = result(3, 2, failed=True)
+    row = Send(Port.OUTPUT, Write(1, replace(result(3, failed=True)), tried=True))
+    assert writing.take(whole) == [row, write(2, result(4))]
+    assert not len(ledger.tries)
+    assert writing.take(whole) == []
+    assert not writing.is_still
+    facts = (Settled((), (), spilled=False, sizes=(0, 9)), Tried(3, 4, 1))
+    assert writing.safe(Written(1, "", (0, 9))) == [Send(Port.JOURNAL, Entry(1, facts))]
+    last = replace(result(3, failed=True), tries=1)
+    assert writing.take(last) == [write(3, last)]
+    assert writing.safe(Written(3, "", (3, 30))) == [
+        Send(Port.JOURNAL, Entry(2, (Settled(((3, 5),), ((3, 4),), spilled=False, sizes=(3, 30)),)))
+    ]
+
+
+def test_a_row_waits_for_nobodys_turn() -> None:
+    writing, _ = scene(keep_order=True, retries=1, log=True)
+    failed = result(7, failed=True)
+    assert writing.take(failed) == [Send(Port.OUTPUT, Write(1, failed, tried=True))]
+
+
+def test_what_was_shown_of_a_running_task_is_told_with_its_result() -> None:
+    ledger = Ledger([BEGAN])
+    live = Live(ledger, ordered=False)
+    writing = Writing(ledger, Attempts(Retrying()), live, Limits())
+    assert live.heard(Part("r", "ann", 6, 0, 0, b"a\n")) == [Send(Port.OUTPUT, Show(b"a\n"))]
+    assert writing.take(result(5, 2)) == [Send(Port.OUTPUT, Write(1, result(5, 2), shown=((6, 2),)))]
 
 
 def test_what_is_written_goes_to_the_journal_with_its_failures_and_the_length_of_the_output() -> None:

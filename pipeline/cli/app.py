@@ -14,18 +14,26 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
-from pipeline.cli.signature import Typed, signed
+from pipeline.cli.signature import Typed, panels, signed
 from pipeline.words.errors import OK, USAGE, UsageError
-from pipeline.words.settings import ALL, TASKS, WORK, Settings, settings_from
+from pipeline.words.inputs import Given
+from pipeline.words.settings import TASKS, WORK, Settings, settings_from
 
-COMMANDS = (*ALL.split(), "journal")
+GROUPS = {
+    "All on this machine": "run",
+    "The three stations": "ventilate work sink",
+    "While a run goes on": "top kill",
+    "Besides": "journal doctor completion",
+}
+"""The commands under their headings."""
+COMMANDS = tuple(" ".join(GROUPS.values()).split())
 ARGUMENTS_FOLLOW = ":::"
 LOOKING = {"kill", "top"}
 ENDPOINTS = {"at", "desk", "results", "control"}
-_LAYOUT: dict[str, object] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
+_LAYOUT: dict[str, Any] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
 GROUP_HELP = """Spread tasks over many processes and machines; bring each result home, once.
 
 \b
@@ -76,19 +84,41 @@ class _Plain(TyperCommand):
         ctx.params = words
         return []
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
+        """The options under their headings."""
+        assert self.name
+        _tables(formatter, panels(self.name) | {"Help": [("-h, --help", "show this")]})
+
+
+class _Plan(TyperGroup):
+    """All commands, under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
+        """Their names, and the first line of their helps."""
+        helps = {name: self.commands[name].get_short_help_str(formatter.width) for name in COMMANDS}
+        _tables(formatter, {heading: [(name, helps[name]) for name in on.split()] for heading, on in GROUPS.items()})
+
+
+def _tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
+    """Several tables of two columns, as wide as one."""
+    width = max(len(left) for rows in tables.values() for left, _ in rows)
+    for heading, rows in tables.items():
+        with formatter.section(heading):
+            formatter.write_dl([(left.ljust(width), right) for left, right in rows])
+
 
 def choose(argv: Sequence[str]) -> Choice:
     """What these words ask for. Help and version are shown here. Raises UsageError."""
     name = argv[0] if argv else ""
     if name not in COMMANDS:
         return Choice(exit_code=_without_command(argv))
-    words, arguments = _split(name, argv[1:])
+    words, given = _split(name, argv[1:])
     typed = _parse(command(name), words, f"pipe {name}")
     if isinstance(typed, int):
         return Choice(exit_code=typed)
     if "name" not in typed:
         typed.update(_unnamed(name, typed))
-    return Choice(name, settings_from({**typed, "arguments": arguments}).validate(name))
+    return Choice(name, settings_from({**typed, "given": given}).validate(name))
 
 
 def _unnamed(name: str, typed: Typed) -> Typed:
@@ -121,11 +151,11 @@ def command(name: str) -> TyperCommand:
     return built
 
 
-def group() -> typer.core.TyperGroup:
-    """All commands under one name, for `pipe --help` and for a wrong first word."""
+def group() -> TyperGroup:
+    """All commands under one name, for `pipe --help`."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-    @app.callback(help=GROUP_HELP, context_settings=_LAYOUT)
+    @app.callback(cls=_Plan, help=GROUP_HELP, context_settings=_LAYOUT)
     def _pipe(*, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
         """Only for its help: choose() answers --version itself."""
         del version
@@ -144,15 +174,19 @@ def _without_command(argv: Sequence[str]) -> int:
     if argv[0] == "--version":
         typer.echo(f"pipe {__version__}")
         return OK
-    return int(_parse(group(), argv, "pipe"))
+    if argv[0] not in _LAYOUT["help_option_names"]:
+        from pipeline.cli import habits
+
+        raise habits.unknown_command(argv, COMMANDS)
+    return int(_parse(group(), argv[:1], "pipe"))
 
 
-def _split(name: str, words: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
-    """The words before and after the first `:::`; None if there is none, or if this command takes no tasks."""
+def _split(name: str, words: Sequence[str]) -> tuple[list[str], tuple[Given, ...]]:
+    """The words before the first `:::`, and what is given behind it, if this command takes tasks."""
     if name not in TASKS.split() or ARGUMENTS_FOLLOW not in words:
-        return list(words), None
+        return list(words), ()
     at = words.index(ARGUMENTS_FOLLOW)
-    return list(words[:at]), tuple(words[at + 1 :])
+    return list(words[:at]), (Given(ARGUMENTS_FOLLOW, tuple(words[at + 1 :])),)
 
 
 def _parse(parser: Any, words: Sequence[str], name: str) -> Any:
@@ -160,5 +194,6 @@ def _parse(parser: Any, words: Sequence[str], name: str) -> Any:
     try:
         return parser.main(list(words), prog_name=name, standalone_mode=False)
     except _Misused as wrong:
-        said = wrong.format_message().rstrip(".")  # type: ignore[attr-defined]
-        raise UsageError(f"{said[:1].lower()}{said[1:]} (see `{name} --help`)") from None
+        from pipeline.cli import habits
+
+        raise UsageError(habits.corrected(wrong, name)) from None

@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
     note: Note | None
     seconds: float
     record: bytes = b""
+    account: bytes = b""
 
     @property
     def size(self) -> int:
@@ -89,6 +90,7 @@ def _joined(run: list[Outcome]) -> Done:
         notes=tuple(outcome.note for outcome in run if outcome.note is not None),
         seconds=sum(outcome.seconds for outcome in run),
         records=b"".join([outcome.record for outcome in run]),
+        accounts=b"".join([outcome.account for outcome in run]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.sink.ledger import Ledger
-from pipeline.words.messages import Pulse
+from pipeline.words.messages import Glance, Pulse
 from pipeline.words.parts import Again, Member
 from pipeline.words.station import NEVER, VENTILATOR, Send
 from pipeline.words.watch import Watch
@@ -18,10 +18,14 @@ HASTE = 4
 """The ventilator says goodbye when its workers are gone: then who is silent is waited for this many times shorter."""
 
 
+UNSEEN = Glance("", 0.0, 0, ())
+
+
 @dataclass(slots=True)
 class _Peer:
     pulse: Pulse
     heard: float
+    glance: Glance
 
 
 class Audience:
@@ -39,12 +43,19 @@ class Audience:
         """A worker's pulse; True if it speaks of results that have not come."""
         if pulse.worker in self._gone:
             return False
-        self._peers[pulse.worker] = _Peer(pulse, now)
+        known = self._peers.get(pulse.worker)
+        self._peers[pulse.worker] = _Peer(pulse, now, known.glance if known else UNSEEN)
         self._again.pop(pulse.worker, None)
         lost = self._ledger.missing(pulse.finished, pulse.tried) if pulse.run == self._ledger.run else ()
         if lost:
             self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
         return bool(lost)
+
+    def glanced(self, glance: Glance) -> list[Send]:
+        """What a worker runs now; kept for those who look on."""
+        if peer := self._peers.get(glance.worker):
+            peer.glance = glance
+        return []
 
     def fed(self, now: float) -> list[Send]:
         """The ventilator's Run was heard."""
@@ -77,6 +88,11 @@ class Audience:
         present = [name for name, peer in self._peers.items() if now - peer.heard <= self._allowed]
         return (*present, *((VENTILATOR,) if now - self._feeding <= self._liveness else ()))
 
+    def load(self) -> tuple[int, int]:
+        """How many tasks run, and how many could."""
+        pulses = [peer.pulse for peer in self._peers.values()]
+        return sum(map(_running, pulses)), sum(pulse.slots for pulse in pulses)
+
     def members(self, now: float) -> tuple[Member, ...]:
         """The workers, for those who look on."""
         return tuple(
@@ -84,9 +100,17 @@ class Audience:
                 worker=name,
                 command=peer.pulse.command,
                 slots=peer.pulse.slots,
-                running=min(peer.pulse.slots, sum(high - low for low, high in peer.pulse.holding)),
+                running=_running(peer.pulse),
                 done=peer.pulse.done,
                 silent=round(now - peer.heard, 3),
+                cpu=peer.glance.cpu,
+                memory=peer.glance.memory,
+                doing=peer.glance.doing,
             )
             for name, peer in self._peers.items()
         )
+
+
+def _running(pulse: Pulse) -> int:
+    """How many tasks it runs."""
+    return min(pulse.slots, sum(high - low for low, high in pulse.holding))

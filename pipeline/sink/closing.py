@@ -15,7 +15,7 @@ from pipeline.sink.writing import Writing
 from pipeline.words import errors
 from pipeline.words.facts import Killed, Left
 from pipeline.words.halt import Halt
-from pipeline.words.messages import Kill
+from pipeline.words.messages import Kill, Run
 from pipeline.words.station import Port, Send
 
 
@@ -41,6 +41,14 @@ class Closing:
             return self._say(kill)
         asked = self.verdict.ask(kill, now + self._beat)
         return [self._ledger.enter(Killed(mode, reason, code))] if asked else []
+
+    def heard(self, run: Run, now: float) -> list[Send]:
+        """What the ventilator's state means for the end of the run."""
+        if run.state == "stopped" and not self.kill:
+            return self.wish("soon", run.reason or "the ventilator stopped", now)
+        if run.state == "ended" and run.total < self._ledger.settled.end:
+            return self.differs(run.total, run.total + 1, now)
+        return []
 
     def halt(self, now: float) -> list[Send]:
         """End the run if so many tasks have ended in the way that a person wants it to end at."""

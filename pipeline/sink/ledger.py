@@ -59,9 +59,13 @@ class Ledger:
     def again(self, tried: Tried) -> bool:
         """These have failed, and will be run again; False if that was known already."""
         self.pending.remove(tried.low, tried.high)
-        news = bool(self.tries.fewer(tried.low, tried.high, tried.tries))
+        news = self.is_news(tried)
         self.tries.set(tried.low, tried.high, tried.tries)
         return news
+
+    def is_news(self, tried: Tried) -> bool:
+        """Whether it was not known that they have failed so often."""
+        return bool(self.tries.fewer(tried.low, tried.high, tried.tries))
 
     def missing(self, finished: Ranges, tried: Iterable[Tried] = ()) -> Ranges:
         """What of these is neither settled nor on its way. What has failed since is not waited for."""
@@ -129,7 +133,7 @@ class Ledger:
         self.failed += sum(high - low for low, high in fact.failures)
         self.sizes = fact.sizes
         if not fact.spilled:
-            self.written = max(self.written, *(high for _, high in fact.ranges))
+            self.written = max([self.written, *(high for _, high in fact.ranges)])
 
     @property
     def is_complete(self) -> bool:

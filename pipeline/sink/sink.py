@@ -14,11 +14,14 @@ from pipeline.sink.audience import Audience
 from pipeline.sink.closing import Closing
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.speech import Speech
-from pipeline.sink.writing import Writing
+from pipeline.sink.live import Live
+from pipeline.sink.speech import Speech, Wants
+from pipeline.sink.view import View
+from pipeline.sink.writing import Limits, Writing
 from pipeline.words.errands import Differs, Durable, Kept, Spilled, Written
 from pipeline.words.halt import Halt
-from pipeline.words.messages import Bye, Pulse, Read, Result, Run, Stop
+from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
+from pipeline.words.notices import Asked, Shown
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
@@ -34,6 +37,12 @@ class Order:
     journal: bool = False
     retrying: Retrying = field(default_factory=Retrying)
     halt: Halt | None = None
+    wants: Wants = field(default_factory=Wants)
+
+    @property
+    def limits(self) -> Limits:
+        """Those of writing."""
+        return Limits(self.spill_limit, self.keep_order, self.wants.log)
 
 
 class Sink:
@@ -49,14 +58,19 @@ class Sink:
         self.ledger = ledger or Ledger()
         self.attempts = Attempts(order.retrying)
         self.attempts.learn(self.ledger.tries.among([(0, self.ledger.tries.end)]), now)
-        self.writing = Writing(self.ledger, self.attempts, order.spill_limit, kept, keep_order=order.keep_order)
+        self.live = Live(self.ledger, ordered=order.keep_order)
+        self.writing = Writing(self.ledger, self.attempts, self.live, order.limits, kept)
         self.intake = Intake(self.ledger, marked=order.journal)
         self.closing = Closing(self.ledger, self.writing, order.halt, order.interval, journal=order.journal)
         self.audience = Audience(self.ledger, order.liveness, now, order.patience, order.interval)
-        self.speech = Speech(self.ledger, epoch, birth, now)
+        self.speech = Speech(self.ledger, epoch, birth, now, order.wants)
+        self.view = View(self.ledger, self.audience, self.writing, now, ordered=order.keep_order)
         self._next, self._soon = now, False
         self._hears: Hearing = {
             Result: self._result,
+            Part: lambda word, _: self.live.heard(word),
+            Glance: lambda word, _: self.audience.glanced(word),
+            Asked: lambda _, now: [Send(Port.TOLD, Shown(self.view.status(now, self.closing.kill)))],
             Written: self._safe,
             Spilled: self._safe,
             Durable: self._durable,
@@ -132,26 +146,22 @@ class Sink:
             self.speech.hurry(now)
             known = self.ledger.run or self.closing.kill
             return [] if known else [*self.audience.fed(now), *self.intake.named(run)]
+        self.view.starved = run.waiting
         sends = self.audience.fed(now)
-        if run.state == "stopped" and not self.closing.kill:
-            return sends + self.closing.wish("soon", run.reason or "the ventilator stopped", now)
-        if run.state == "ended" and run.total < self.ledger.settled.end:
-            return sends + self.closing.differs(run.total, run.total + 1, now)
-        return sends + self.intake.ended(run)
+        return sends + (self.closing.heard(run, now) or self.intake.ended(run))
 
     def _beat(self, now: float) -> list[Send]:
         self.speech.due = now
         self.audience.forget(now)
         kill = self.closing.kill
-        return [*([Send(Port.CONTROL, kill)] if kill else []), *self._status(now), *self.writing.advance()]
+        return [
+            *([Send(Port.CONTROL, kill)] if kill else []),
+            *self.view.beat(now, self.closing.kill),
+            *self.writing.advance(),
+        ]
 
     def _close(self, now: float) -> list[Send]:
         """Everybody is gone."""
         sends = self.closing.last_words()
         self.done = sends is None
-        return self._status(now) if sends is None else sends
-
-    def _status(self, now: float) -> list[Send]:
-        """The whole line, for those who look on."""
-        status = self.speech.status(now, self.audience, self.closing.kill, ordered=self.order.keep_order)
-        return [Send(Port.CONTROL, status), Send(Port.TOLD, status)]
+        return self.view.beat(now, self.closing.kill) if sends is None else sends

@@ -1,26 +1,37 @@
-"""What the sink says: Acks, at once when idle and coalesced under load, each the whole ledger; and its Status.
+"""What the sink says: Acks, at once when idle and coalesced under load, each the whole ledger.
 
 An Ack says what is, never what changed; so any of them may be lost, doubled or late, and the next one heals it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pipeline.sink.attempts import Attempts
 from pipeline.sink.audience import Audience
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
-from pipeline.words.messages import LISTED, Ack, Kill, Status
+from pipeline.words.messages import LISTED, Ack
 from pipeline.words.station import NEVER, Port, Send
 
 COALESCED = 0.004
 """Seconds between Acks under load."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What the sink wants of each task: an account of it, its lines as they come; and each of its tries (`log`)."""
+
+    account: bool = False
+    live: bool = False
+    log: bool = False
+
+
 class Speech:
     """The sink's Acks: at once when idle, coalesced under load, each the whole ledger."""
 
-    def __init__(self, ledger: Ledger, epoch: str, birth: int, now: float) -> None:
-        self._ledger, self._epoch, self._number = ledger, epoch, birth
+    def __init__(self, ledger: Ledger, epoch: str, birth: int, now: float, wants: Wants) -> None:
+        self._ledger, self._epoch, self._number, self._wants = ledger, epoch, birth, wants
         self.heard = -1
         """The number of the latest Run."""
         self.due = now
@@ -53,21 +64,7 @@ class Speech:
             read=intake.read,
             digest=ledger.digest,
             command=ledger.command,
+            account=self._wants.account,
+            live=self._wants.live,
         )
         return Send(Port.CONTROL, ack)
-
-    def status(self, now: float, audience: Audience, kill: Kill | None, *, ordered: bool) -> Status:
-        """The whole line, for those who look on."""
-        ledger = self._ledger
-        state = "feeding" if ledger.total < 0 else "ended"
-        return Status(
-            run=ledger.run,
-            state=kill.mode if kill else state,
-            settled=ledger.settled.tasks,
-            failed=ledger.failed,
-            total=ledger.total,
-            turn=ledger.turn if ordered and len(ledger.ahead) else -1,
-            members=audience.members(now),
-            awaited=audience.awaited(now) if kill else (),
-            retrying=len(ledger.tries),
-        )

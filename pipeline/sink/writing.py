@@ -6,41 +6,38 @@ where they count as settled as soon as the journal knows. An Ack can so never sa
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from pipeline.sink.attempts import Attempts
 from pipeline.sink.ledger import Ledger
+from pipeline.sink.live import Live
+from pipeline.sink.underway import Underway
 from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled, Write, Written
 from pipeline.words.facts import Settled
 from pipeline.words.messages import Result
 from pipeline.words.notices import Full
+from pipeline.words.parts import Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import Port, Send
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    number: int
-    low: int
-    high: int
-    failures: tuple[int, ...]
+class Limits:
+    """How many bytes may wait for their turn, whether there are turns, and whether each try is written down."""
 
-
-def failures(result: Result) -> tuple[int, ...]:
-    """Which of its tasks did not end well."""
-    return tuple(note.task for note in result.notes)
+    spill: int = 10 << 30
+    keep_order: bool = False
+    log: bool = False
 
 
 class Writing:
     """What is on its way to output, spill and journal."""
 
-    def __init__(self, ledger: Ledger, attempts: Attempts, limit: int, kept: int = 0, *, keep_order: bool) -> None:
-        self._ledger, self._attempts, self._limit, self._keep_order = ledger, attempts, limit, keep_order
-        self._writes: deque[_Sent] = deque()
-        self._keeps: deque[_Sent] = deque()
-        self._number = 0
+    def __init__(self, ledger: Ledger, attempts: Attempts, live: Live, limits: Limits, kept: int = 0) -> None:
+        self._ledger, self._attempts, self._live = ledger, attempts, live
+        self._limit, self._keep_order, self._log = limits.spill, limits.keep_order, limits.log
+        self.underway = Underway()
         self._fetching = self._flushing = False
         self._kept, self._sizes, self._forgotten = kept, ledger.sizes, ledger.written
         self.full = False
@@ -54,7 +51,7 @@ class Writing:
     @property
     def is_still(self) -> bool:
         """Whether nothing is on its way."""
-        return not (self._writes or self._keeps or self._fetching)
+        return not (self.underway or self._fetching)
 
     @property
     def is_complete(self) -> bool:
@@ -63,7 +60,8 @@ class Writing:
 
     def take(self, result: Result) -> list[Send]:
         """A result has come: what is new of it is written or kept, unless it failed and is tried again."""
-        return [send for part in self._ledger.accept(result) for send in self._take(part)]
+        sends = [send for part in self._ledger.accept(result) for send in self._take(part)]
+        return [*sends, *self._live.turned()]
 
     def _take(self, part: Result) -> list[Send]:
         tried = self._attempts.again(part)
@@ -71,29 +69,37 @@ class Writing:
             return self.place(part)
         final = RangeSet([(part.first, part.first + part.count)])
         final.difference_update((each.low, each.high) for each in tried)
-        placed = [send for piece in cut_result(part, list(final)) for send in self.place(piece)]
+        told = self._log_of(part, tried) if self._log else self._tell(tried)
+        return [*told, *(send for piece in cut_result(part, list(final)) for send in self.place(piece))]
+
+    def _tell(self, tried: list[Tried]) -> list[Send]:
         news = [each for each in tried if self._ledger.again(each)]
-        return [*([self._ledger.enter(*news)] if news else []), *placed]
+        return [self._ledger.enter(*news)] if news else []
+
+    def _log_of(self, part: Result, tried: list[Tried]) -> list[Send]:
+        """Each try that failed has its row before it is known for good, so that no row is missing or there twice."""
+        sends = []
+        for each in tried:
+            if not self._ledger.is_news(each):
+                self._ledger.again(each)
+                continue
+            (piece,) = cut_result(part, [(each.low, each.high)])
+            sends.append(Send(Port.OUTPUT, Write(self.underway.write(piece, each), piece, tried=True)))
+        return sends
 
     def place(self, part: Result) -> list[Send]:
         """In its turn a result is written, ahead of it kept."""
         turn = self._ledger.turn  # below it, there are only those that had failed and are done once more
         if not self._keep_order or part.first < turn or (part.first == turn and not self._fetching):
-            return [self._write(part, failures(part)), *self.advance()]
-        end = part.first + part.count
-        self._number += 1
-        self._keeps.append(_Sent(self._number, part.first, end, failures(part)))
+            return [self._write(part), *self.advance()]
         self._kept += len(part.output) + len(part.errors)
-        self._ledger.ahead.add(part.first, end)
-        return [Send(Port.SPILL, Keep(self._number, part)), *self._fullness()]
+        self._ledger.ahead.add(part.first, part.first + part.count)
+        return [Send(Port.SPILL, Keep(self.underway.keep(part), part)), *self._fullness()]
 
-    def _write(self, part: Result, failed: tuple[int, ...]) -> Send:
-        self._number += 1
-        end = part.first + part.count
-        self._writes.append(_Sent(self._number, part.first, end, failed))
+    def _write(self, part: Result, *, known: bool = False) -> Send:
         if self._keep_order:
-            self._ledger.turn = max(self._ledger.turn, end)
-        return Send(Port.OUTPUT, Write(self._number, part))
+            self._ledger.turn = max(self._ledger.turn, part.first + part.count)
+        return Send(Port.OUTPUT, Write(self.underway.write(part, known=known), part, shown=self._live.shown(part)))
 
     def advance(self) -> list[Send]:
         """Fetch what was ahead and whose turn has come; at an early end, also what stands behind a gap."""
@@ -113,7 +119,7 @@ class Writing:
         self._fetching = False
         self._kept -= len(result.output) + len(result.errors)
         self._ledger.ahead.remove(result.first, result.first + result.count)
-        return [self._write(result, ()), *self.advance(), *self._fullness()]
+        return [self._write(result, known=True), *self.advance(), *self._fullness(), *self._live.turned()]
 
     def _fullness(self) -> list[Send]:
         """The person is told, when it begins and when it is over, and what is waited for."""
@@ -130,18 +136,14 @@ class Writing:
 
     def safe(self, word: Written | Spilled) -> list[Send]:
         """Output or spill has it: now the journal."""
-        spilled = isinstance(word, Spilled)
         if isinstance(word, Written):
             self._sizes = word.sizes
-        sent = self._keeps if spilled else self._writes
-        ranges, failed = RangeSet(), RangeSet()
-        while sent and sent[0].number <= word.number:
-            piece = sent.popleft()
-            ranges.add(piece.low, piece.high)
-            failed.update((task, task + 1) for task in piece.failures)
-        if not ranges.tasks:
+        safe = self.underway.safe(word)
+        news = [each for each in safe.tried if self._ledger.again(each)]
+        if not safe.ranges.tasks and not news:
             return []
-        return [self._ledger.enter(Settled(ranges.ranges(), failed.ranges(), spilled, self._sizes))]
+        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), isinstance(word, Spilled), self._sizes)
+        return [self._ledger.enter(settled, *news)]
 
     def forget(self) -> list[Send]:
         """What was fetched and is in the output for good need not be kept any more."""

@@ -42,8 +42,12 @@ class Accord:
         self.run = replace(self.run, number=self.run.number + 1)
         return [Send(Port.RESULTS, self.run), *([Send(Port.RESULTS, self.stop)] if self.stop else [])]
 
-    def beat(self, now: float, seconds: float) -> list[Send]:
-        """Say it again; over new sockets if they have carried nothing for `seconds`, one way or the other."""
+    def beat(self, now: float, seconds: float, *, starved: bool) -> list[Send]:
+        """Say it again; over new sockets if they have carried nothing for `seconds`, one way or the other.
+
+        `starved`: nothing can be sent before the source answers.
+        """
+        self.run = replace(self.run, waiting=starved and self.confirmed and self.run.state == "feeding")
         repairs: list[Send] = []
         if self.sink.repair_due(now, seconds):
             repairs = [Send(Port.CONTROL, Connect()), Send(Port.RESULTS, Connect())]

@@ -7,9 +7,6 @@ runs, acks or ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 from pipeline.ventilator.judged import Judged, too_large
 from pipeline.ventilator.lanes import CHUNK_SIZE, Lane, Lanes, share
 from pipeline.ventilator.quarantine import Quarantine
@@ -37,6 +34,8 @@ class Feeding:
         self.stock, self.settled, self.judged = Stock(recipe), RangeSet(), Judged()
         self.full = False
         """The sink asks for nothing that was never sent."""
+        self.wants = (False, False)
+        """What the sink asks of each chunk: its account, its lines."""
         self._quarantine = Quarantine(self.stock, self.judged, crash_limit)
         self._window, self._chunk, self._most = window, chunk, most
         self._reading, self._forgotten, self._end = False, 0, 0
@@ -57,16 +56,10 @@ class Feeding:
             if task in rest:
                 rest.remove(task, task + 1)
                 self.judged.large(cut(span, [(task, task + 1)], self.stock.recipe)[0], size, self.stock.recipe)
-        self._put_back(span, rest)
+        self.stock.again(span, rest)
         for lane in lanes:
             lanes.adopt(lane)
         return []
-
-    def _put_back(self, span: Span, ranges: Iterable[tuple[int, int]]) -> None:
-        """These parts of it are to be sent again, each in its own try."""
-        for run in (run for low, high in ranges for run in self.stock.tries.runs(low, high)):
-            for part in cut(span, [(run.low, run.high)], self.stock.recipe):
-                self.stock.put_back(replace(part, tries=run.tries))
 
     def repeat(self, run: str) -> list[Send]:
         """What the sink has not settled of the tasks that were judged here, and what the source need not keep."""
@@ -116,8 +109,10 @@ class Feeding:
 
     def _carry(self, run: str, lane: Lane, span: Span, now: float) -> Send:
         out = lane.carry(span, now)
-        word = Chunk(run, out.lane, out.sequence, out.first, out.count, out.body, out.tries)
-        return Send(LanePort(out.lane), word)
+        return Send(
+            LanePort(out.lane),
+            Chunk(run, out.lane, out.sequence, out.first, out.count, out.body, out.tries, *self.wants),
+        )
 
     def _next(self, lane: Lane, lanes: Lanes, credit: int, now: float) -> Span | None:
         """What this lane gets next."""
@@ -136,7 +131,7 @@ class Feeding:
         fresh = self.stock.take_fresh(most, CHUNK_SIZE)
         if not (fresh and self.stock.tries.among([(fresh.first, fresh.end)])):
             return fresh
-        self._put_back(fresh, [(fresh.first, fresh.end)])  # sent by a former life of this ventilator, and failed
+        self.stock.again(fresh, [(fresh.first, fresh.end)])  # sent by a former life of this ventilator, and failed
         return self._next(lane, lanes, credit, now)
 
     def read_on(self, lanes: Lanes) -> list[Send]:

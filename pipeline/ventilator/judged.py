@@ -41,7 +41,7 @@ class Judged:
         record = span.body if recipe.block else span.body[:-1]
         note = replace(note, size=len(record))
         self._results[span.first] = Result(
-            "", VENTILATOR, span.first, 1, b"", NOTHING, b"", (note,), span.tries, record
+            "", VENTILATOR, span.first, 1, b"", NOTHING, b"", (note,), span.tries, record, b"", recipe.shape
         )
         self._unsaid.append(span.first)
 

@@ -7,7 +7,7 @@ number first, once they are due). A body is cut by offset, and copied once, when
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.words.errands import Records
@@ -76,6 +76,11 @@ class Stock:
         self._fresh, self._offset = records, 0
         self.tasks += records.count
         self.size += len(records.body)
+
+    def again(self, span: Span, ranges: Iterable[tuple[int, int]]) -> None:
+        """These parts of it are to be sent again, each in its own try."""
+        for run in (run for low, high in ranges for run in self.tries.runs(low, high)):
+            self.put_back(replace(cut(span, [(run.low, run.high)], self.recipe)[0], tries=run.tries))
 
     def put_back(self, span: Span) -> None:
         """To be sent again."""

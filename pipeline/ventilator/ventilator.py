@@ -82,7 +82,7 @@ class Ventilator:
         self._soon, sends = False, self.accord.sink.tick(now)
         if now >= self._next:
             self._next = now + self.feed.interval
-            sends += [*self.desk.welcome_all(), *self.accord.beat(now, 5 * self.feed.interval), *self._beat(now)]
+            sends += [*self.desk.welcome_all(), *self._beat(now)]
         sends += self.desk.expire(now)
         if self.kill and not len(self.desk.lanes):
             self.done = True
@@ -90,18 +90,17 @@ class Ventilator:
         if end := self._reason_to_end(now):
             return sends + self._end(*end)
         if self.accord.confirmed and now >= self._quiet_until:
-            lanes = self.desk.lanes
-            sends += (
-                self.feeding.read_on(lanes) if self.kill else self.feeding.dispatch(self.accord.run.run, lanes, now)
-            )
+            lanes, run = self.desk.lanes, self.accord.run.run
+            sends += self.feeding.read_on(lanes) if self.kill else self.feeding.dispatch(run, lanes, now)
         self._due = self.feeding.stock.next_due(now)
         return sends
 
     def _beat(self, now: float) -> list[Send]:
-        """What the sink has not answered, again; and what need not be kept, to the source."""
+        """The run; what the sink has not answered, again; and what need not be kept, to the source."""
+        said = self.accord.beat(now, 5 * self.feed.interval, starved=not self.feeding.stock.tasks)
         if not self.accord.confirmed or self.accord.sink.silent(now, 3 * self.feed.interval):
-            return []
-        return [*self.marking.say(self.accord.run.run), *self.feeding.repeat(self.accord.run.run)]
+            return said
+        return [*said, *self.marking.say(self.accord.run.run), *self.feeding.repeat(self.accord.run.run)]
 
     def _read(self, records: Records, _: float) -> list[Send]:
         return [*self.marking.add(records, self.accord.run.run), *self.feeding.read(records, self.desk.lanes)]
@@ -128,7 +127,7 @@ class Ventilator:
             return sends + self._end(*breach)
         if not agreed:
             return sends + ([] if ack.run else self.accord.say())
-        self.feeding.full = ack.full
+        self.feeding.full, self.feeding.wants = ack.full, (ack.account, ack.live)
         self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
         self.feeding.retry(ack.retries, self.desk.lanes, now)
         self.desk.lanes.wake(now - 3 * self.feed.interval)

@@ -16,9 +16,26 @@ from typing import Any, get_args
 import msgpack
 
 from pipeline.wire.fields import Check, flag, known, many, one_of, ranges, record, seconds, text, whole
+from pipeline.words import accounts
 from pipeline.words.errors import DecodeError, ForeignError
-from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Status, Stop, Welcome, Wire
-from pipeline.words.parts import Again, Member, Note, NoteKind, Recipe, Retry, Tried
+from pipeline.words.messages import (
+    WHY,
+    Ack,
+    Bye,
+    Chunk,
+    Glance,
+    Kill,
+    Part,
+    Pulse,
+    Read,
+    Result,
+    Run,
+    Status,
+    Stop,
+    Welcome,
+    Wire,
+)
+from pipeline.words.parts import Again, Doing, Member, Note, NoteKind, Recipe, Retry, Shape, Tried
 
 VERSION = "pipe1"
 LONGEST = 1 << 16
@@ -26,12 +43,14 @@ LONGEST = 1 << 16
 HEADER = 8 << 20
 """Bytes of a header at most."""
 
-_recipe = record(Recipe, flag, flag)
+_shape = one_of(*get_args(Shape))
+_recipe = record(Recipe, flag, flag, _shape)
 _tries = record(Tried, whole, whole, whole)
 _retry = record(Retry, whole, whole, whole, seconds)
 _note = record(Note, whole, one_of(*get_args(NoteKind)), whole, text, text, whole)
 _again = record(Again, text, whole, ranges)
-_member = record(Member, text, text, whole, whole, whole, seconds)
+_doing = record(Doing, whole, whole, seconds, text)
+_member = record(Member, text, text, whole, whole, whole, seconds, seconds, whole, many(_doing))
 _mode = one_of("soon", "now")
 
 
@@ -63,32 +82,38 @@ FORMS = [
     ),
     _Form(
         Chunk,
-        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole},
+        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole}
+        | {"account": flag, "live": flag},
         ("body",),
     ),
     _Form(
         Result,
-        {"run": text, "worker": text, "first": whole, "count": whole, "notes": many(_note)} | {"tries": whole},
-        ("output", "ends", "errors", "records"),
+        {"run": text, "worker": text, "first": whole, "count": whole, "notes": many(_note)}
+        | {"tries": whole, "shape": _shape},
+        ("output", "ends", "errors", "records", "accounts"),
     ),
+    _Form(Part, {"run": text, "worker": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
+    _Form(Glance, {"worker": text, "cpu": seconds, "memory": whole, "doing": many(_doing)}),
     _Form(Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
     _Form(
         Run,
         {"run": text, "number": whole, "fingerprint": text, "state": one_of("feeding", "ended", "stopped")}
-        | {"total": known, "reason": text},
+        | {"total": known, "reason": text, "waiting": flag},
     ),
     _Form(
         Ack,
         {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
         | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
-        | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text},
+        | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text}
+        | {"account": flag, "live": flag},
     ),
     _Form(Stop, {"mode": _mode, "reason": text}),
     _Form(Kill, {"run": text, "mode": one_of("done", "soon", "now"), "reason": text, "code": whole}),
     _Form(
         Status,
         {"run": text, "state": text, "settled": whole, "failed": whole, "total": known, "turn": known}
-        | {"members": many(_member), "awaited": many(text), "retrying": whole},
+        | {"members": many(_member), "awaited": many(text), "retrying": whole}
+        | {"rate": seconds, "elapsed": seconds, "why": one_of("", *WHY)},
     ),
     _Form(Bye, {"name": text, "reason": text, "over": flag}),
 ]
@@ -114,7 +139,7 @@ def _plain(values: Any) -> Any:
 
 def _tuple(value: Any) -> Any:
     slots = getattr(type(value), "__dataclass_fields__", None)
-    return tuple(_tuple(getattr(value, name)) for name in slots) if slots else value
+    return _plain(getattr(value, name) for name in slots) if slots else value
 
 
 def decode(frames: Sequence[bytes]) -> Wire:
@@ -167,6 +192,8 @@ def _check_result(result: Result) -> None:
         raise DecodeError("a result with a note on another's task")
     if sum(note.size for note in result.notes) != len(result.records):
         raise DecodeError("a result whose notes do not fit its records")
+    if result.accounts:
+        accounts.check(result.accounts, result.count, len(result.errors))
 
 
 def _raise_unknown(prefix: bytes) -> None:

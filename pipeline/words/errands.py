@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.words.facts import Fact
 from pipeline.words.messages import Bye, Pulse, Result
-from pipeline.words.parts import Note, Ranges, Recipe
+from pipeline.words.parts import Doing, Note, Ranges, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,30 @@ class Done:
     notes: tuple[Note, ...]
     seconds: float
     records: bytes = b""
+    accounts: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """From the executor: as a Part."""
+
+    task: int
+    start: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """To the executor: what runs now? Answered by Seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """From the executor: as a Glance."""
+
+    cpu: float
+    memory: int
+    doing: tuple[Doing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +156,23 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """To the output: a result, all of it new and in its turn, as number `number` of this sink's life."""
+    """To the output: a result, all of it new and in its turn, as number `number` of this sink's life.
+
+    `tried`: its tasks have failed and are run again, so that only a log of attempts has room for it.
+    `shown`: of these tasks, so many first bytes were written before, by Show.
+    """
 
     number: int
     result: Result
+    tried: bool = False
+    shown: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """To the output: lines of a task that still runs, to be written at once. Not answered."""
+
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +263,15 @@ Errand = (
     | Records
     | End
     | Done
+    | Lines
+    | Look
+    | Seen
     | Release
     | Returned
     | Cancel
     | Broken
     | Write
+    | Show
     | Keep
     | Fetch
     | Kept

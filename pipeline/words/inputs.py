@@ -6,6 +6,20 @@ Where each record is verified as it is read again, the name alone must be the sa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Tasks on the command line: the words behind one mark, which is `:::`, `::::`, `:::+` or `::::+`.
+
+    Behind `::::` they are files of tasks. A `+` joins this source to the one before, item to item; without it, each
+    is combined with each.
+    """
+
+    mark: str
+    words: tuple[str, ...]
+
 
 def fingerprint(name: str, state: str) -> str:
     """Of two digests, neither of which holds a colon."""

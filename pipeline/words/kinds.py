@@ -99,7 +99,28 @@ class Kind:
     least: float | None = None
 
 
+def regex(text: str) -> str:
+    """The text itself, when it is a regular expression. Raises ValueError."""
+    try:
+        re.compile(text)
+    except re.error as wrong:
+        raise ValueError(f"{text!r} is not a regular expression: {wrong}") from None
+    return text
+
+
+def header(text: str) -> str:
+    """A colon: the first line. Raises ValueError."""
+    if text != ":":
+        raise ValueError(f"it takes a colon, as in `--header :`, not {text!r}")
+    return text
+
+
 FLAG = Kind()
+TEXT = Kind("TEXT")
+VARIABLE = Kind("NAME[=VALUE]")
+REGEX = Kind("REGEX", regex)
+HEADER = Kind(":", header)
+NUMBER = Kind("N", whole)
 NAME = Kind("NAME")
 FILE = Kind("FILE")
 FOLDER = Kind("DIR")

@@ -6,7 +6,7 @@ frozen and closed; nothing here does anything. Grammar of one run (V ventilator,
     line    = *ack [run] *(pulse / chunk / result / ack / run) *kill *bye
     desk    = W:pulse V:welcome / W:bye             ; pulse says all a worker holds, welcome where things are
     lane    = V:chunk                               ; its own connection, never more than the pulse allows
-    results = W:result / W:pulse / W:bye / V:read / V:result / V:run / V:bye / any:stop
+    results = W:result / W:part / W:glance / W:pulse / W:bye / V:read / V:result / V:run / V:bye / any:stop
     control = S:ack / S:status / S:kill             ; broadcast; a latecomer is told the last word
 
 Task numbers start at 0; ranges are half-open, sorted and merged; times are seconds; sizes are bytes.
@@ -17,8 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.words.parts import Again, Member, Note, Ranges, Recipe, Retry, Tried
+from pipeline.words.parts import Again, Doing, Member, Note, Ranges, Recipe, Retry, Shape, Tried
 
+WHY = ("ventilator", "worker", "slots", "output", "spill", "input", "turn")
+"""Nobody reads tasks; nobody runs them; all slots are busy; the output takes nothing; the spill is full until task
+`turn` has ended; the input has said nothing more; order waits for `turn`."""
 LISTED = 8192
 """Members of a list in an Ack at most."""
 
@@ -67,7 +70,8 @@ class Welcome:
 class Chunk:
     """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
 
-    Each of them has failed `tries` times before.
+    Each of them has failed `tries` times before. The sink wants an `account` of each, or its lines as they come
+    (`live`).
     """
 
     run: str
@@ -77,6 +81,8 @@ class Chunk:
     count: int
     body: bytes
     tries: int = 0
+    account: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,8 @@ class Result:
 
     `output` joins what they wrote; `ends` holds a little-endian uint32 per task, the end of its part in
     `output`; `errors` is what they wrote to stderr; `notes` names those that did not end well, and `records`
-    joins the records of these.
+    joins the records of these. `accounts` is empty, or has one for each task (see `accounts`); records have the
+    `shape` of the Recipe.
     """
 
     run: str
@@ -98,6 +105,30 @@ class Result:
     notes: tuple[Note, ...]
     tries: int = 0
     records: bytes = b""
+    accounts: bytes = b""
+    shape: Shape = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
+
+    run: str
+    worker: str
+    task: int
+    tries: int
+    start: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a worker runs now, and what that costs: for those who look on. See Member."""
+
+    worker: str
+    cpu: float
+    memory: int
+    doing: tuple[Doing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +149,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent."""
+    """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent.
+
+    `waiting`: nothing can be sent before the input says more.
+    """
 
     run: str
     number: int
@@ -126,6 +160,7 @@ class Run:
     state: Literal["feeding", "ended", "stopped"]
     total: int
     reason: str
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +168,9 @@ class Ack:
     """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
 
     `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
-    `full` asks for no task that was never sent. `retries` are to be run again. Of what `reader` has read, all below
-    `read` is marked for good; -1: nobody wants marks. `digest` and `command` are those of the run's first worker.
+    `full` asks for no task that was never sent; `account` and `live` are for all chunks. `retries` are to be run again.
+    Of what `reader` has read, all below `read` is marked for good; -1: nobody wants marks. `digest` and `command` are
+    those of the run's first worker.
     The lists may hold only their lowest LISTED members.
     """
 
@@ -154,6 +190,8 @@ class Ack:
     read: int = -1
     digest: str = ""
     command: str = ""
+    account: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +219,8 @@ class Kill:
 class Status:
     """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
 
-    `retrying` tasks have failed and will be run again.
+    `retrying` tasks have failed and will be run again. `rate` is tasks a second lately, `elapsed` the seconds of this
+    sink's life; `why` says what is waited for where nothing runs: empty, or one of WHY.
     """
 
     run: str
@@ -193,6 +232,9 @@ class Status:
     members: tuple[Member, ...]
     awaited: tuple[str, ...]
     retrying: int = 0
+    rate: float = 0.0
+    elapsed: float = 0.0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +246,4 @@ class Bye:
     over: bool = False
 
 
-Wire = Pulse | Welcome | Chunk | Result | Read | Run | Ack | Stop | Kill | Status | Bye
+Wire = Pulse | Welcome | Chunk | Result | Part | Glance | Read | Run | Ack | Stop | Kill | Status | Bye

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.words.errands import Foreign
-from pipeline.words.messages import Status
+from pipeline.words.messages import Glance, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,18 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A person asks what runs now (SIGUSR1): the loop says it to its station."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """For the person who asked: the whole line, as the sink sees it, or one worker."""
+
+    what: Status | Glance
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """For the person: this station ends early, and why."""
 
@@ -82,4 +94,6 @@ class Ended:
     reason: str
 
 
-Notice = Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Ended | Foreign | Status
+Notice = (
+    Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Asked | Shown | Ended | Foreign | Status
+)

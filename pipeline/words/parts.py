@@ -15,12 +15,27 @@ NoteKind = Literal["exit", "signal", "exception", "lost", "timeout", "size", "po
 """lost: its warm child ended; size: it, or what it wrote, is too large; poison: it takes its workers along."""
 
 
+Shape = Literal["line", "columns", "packed", "json"]
+"""line: the task as it is; columns, packed: several arguments (see `columns`), of which `packed` repeats the word
+around each; json: a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How the records of a run look. With `block`, a record is its bytes as they are, one to a chunk."""
 
     zero: bool = False
     block: bool = False
+    shape: Shape = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How tasks are run: they have failed `tries` times before; the sink wants an account of each; and their lines."""
+
+    tries: int = 0
+    account: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +82,21 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Doing:
+    """What one slot, counted from 1, runs now and since how many seconds; `command` is cut to one line's length."""
+
+    task: int
+    slot: int
+    seconds: float
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
-    """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word."""
+    """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word.
+
+    `cpu` is how many CPUs it and all below it use, `memory` their bytes; `doing` may be a second old.
+    """
 
     worker: str
     command: str
@@ -76,3 +104,6 @@ class Member:
     running: int
     done: int
     silent: float
+    cpu: float = 0.0
+    memory: int = 0
+    doing: tuple[Doing, ...] = ()

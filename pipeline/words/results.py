@@ -12,11 +12,12 @@ from dataclasses import replace
 from itertools import accumulate
 from sys import byteorder
 
+from pipeline.words import accounts
 from pipeline.words.messages import Result
 
 
 def cut_result(result: Result, ranges: list[tuple[int, int]]) -> list[Result]:
-    """The parts of a result that lie in `ranges`; stderr goes with the first part, being told only once."""
+    """The parts of a result that lie in `ranges`; stderr goes with the first part, unless accounts cut it, too."""
     if ranges == [(result.first, result.first + result.count)]:
         return [result]
     ends = array("I", result.ends)
@@ -38,12 +39,19 @@ def cut_result(result: Result, ranges: list[tuple[int, int]]) -> list[Result]:
                 count=high - low,
                 output=bytes(memoryview(result.output)[start : ends[high - result.first - 1]]),
                 ends=own.tobytes(),
-                errors=b"" if parts else result.errors,
+                errors=_errors(result, low, high) if result.accounts else b"" if parts else result.errors,
                 notes=tuple(note for note in result.notes if low <= note.task < high),
                 records=_records(result, low, high),
+                accounts=accounts.cut(result.accounts, low - result.first, high - result.first),
             )
         )
     return parts
+
+
+def _errors(result: Result, low: int, high: int) -> bytes:
+    """What the tasks from `low` to `high` wrote to stderr, as their accounts say."""
+    ends = list(accumulate((each.errors for each in accounts.each(result.accounts)), initial=0))
+    return result.errors[ends[low - result.first] : ends[high - result.first]]
 
 
 def _records(result: Result, low: int, high: int) -> bytes:
@@ -77,4 +85,6 @@ def merged(results: list[Result]) -> Result:
         tuple(note for result in results for note in result.notes),
         first.tries,
         b"".join([result.records for result in results]),
+        b"".join([result.accounts for result in results]),
+        first.shape,
     )

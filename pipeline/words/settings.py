@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.words.errors import UsageError
 from pipeline.words.halt import Halt
+from pipeline.words.inputs import Given
 from pipeline.words.kinds import (
     CALLABLE,
     COMMAND,
@@ -24,15 +25,20 @@ from pipeline.words.kinds import (
     FOLDER,
     GIB,
     HALT,
+    HEADER,
     MIB,
     NAME,
+    NUMBER,
     PAUSE,
     PORTS,
+    REGEX,
     SIZE,
+    TEXT,
     TIME,
     TIMEOUT,
     TRIES,
     UNLIMITED,
+    VARIABLE,
     Kind,
     Timeout,
 )
@@ -41,6 +47,7 @@ ALL = "run ventilate work sink kill top"
 TASKS = "run ventilate"
 BEATS = "run ventilate sink"
 WORK = "run work"
+PLAN = "run work doctor"
 SINK = "run sink"
 
 
@@ -60,12 +67,19 @@ class Settings:
 
     # what to run
     command: tuple[str, ...] = option((), about="one shell line, or an argv", on="", kind=COMMAND, words=WORK)
+    dry_run: bool = option(False, "--dry-run", about="print the commands, run none", on=WORK)
     call: str = option("", "--call", about="call MODULE:FUNCTION or FILE.py:FUNCTION", on=WORK, kind=CALLABLE)
     init: str = option("", "--init", about="call this once in each warm child first", on=WORK, kind=CALLABLE)
     stdin: bool = option(False, "--stdin", about="give the task on stdin instead of in {}", on=WORK)
-    jobs: int | None = option(None, "--jobs", "-j", about="tasks at a time [one a CPU]", on=WORK, kind=COUNT)
-    workers: int = option(1, "--workers", "-w", about="worker processes", on="run", kind=COUNT)
+    jobs: int | None = option(None, "--jobs", "-j", about="tasks at a time [one a CPU]", on=PLAN, kind=COUNT)
+    workers: int = option(1, "--workers", "-w", about="worker processes", on="run doctor", kind=COUNT)
 
+    cwd: str = option("", "--cwd", "--wd", about="run tasks in DIR", on=WORK, kind=FOLDER)
+    env: tuple[str, ...] = option(
+        (), "--env", about="give tasks this variable; without =VALUE, ours must be set", on=WORK, kind=VARIABLE
+    )
+    tag: bool = option(False, "--tag", about="begin each line of a task's output with the task and a tab", on=WORK)
+    tagstring: str = option("", "--tagstring", about="the same, with TEXT, in which {} is the task", on=WORK, kind=TEXT)
     timeout: Timeout = option(
         UNLIMITED,
         "--timeout",
@@ -82,8 +96,18 @@ class Settings:
     files: tuple[str, ...] = option(
         (), "--arg-file", "-a", about="read tasks from FILE, not stdin", on=TASKS, kind=FILE, words="ventilate"
     )
-    arguments: tuple[str, ...] | None = option(None, about="tasks given after :::", on="")
+    given: tuple[Given, ...] = option((), about="tasks given after ::: and its like", on="")
     zero: bool = option(False, "--null", "-0", about="tasks end in NUL, not newline", on=TASKS)
+    colsep: str = option("", "--colsep", "-C", about="cut lines into {1} {2} ... at REGEX", on=TASKS, kind=REGEX)
+    csv: bool = option(False, "--csv", about="lines are CSV, cut into {1} {2} ...", on=TASKS)
+    header: str = option("", "--header", about="with `:`, line 1 names the columns: {name}", on=TASKS, kind=HEADER)
+    jsonl: bool = option(False, "--jsonl", about="lines are JSON: a callable gets the value, {name} a field", on=TASKS)
+    max_args: int | None = option(
+        None, "--max-args", "-n", "-N", about="so many lines make one task: {1} {2} ...", on=TASKS, kind=COUNT
+    )
+    packed: bool = option(False, "-X", about="as many lines to a task as fit one command", on=TASKS)
+    shuf: bool = option(False, "--shuf", about="tasks in random order, all read first", on=TASKS)
+    seed: int | None = option(None, "--seed", about="another random order [of the input itself]", on=TASKS, kind=NUMBER)
     block: int | None = option(None, "--block", about="make each task a block of about SIZE", on=TASKS, kind=SIZE)
     chunk: int | None = option(None, "--chunk", about="tasks in a message [sizes itself]", on=TASKS, kind=COUNT)
     window: int = option(64 * MIB, "--window", about="tasks on the way, in bytes", on=TASKS, kind=SIZE)
@@ -99,6 +123,11 @@ class Settings:
     # the results
     output: str = option("", "--output", "-o", about="write results to FILE, not stdout", on=SINK, kind=FILE)
     keep_order: bool = option(False, "--keep-order", "-k", about="results in the order of tasks", on=SINK)
+    line_buffer: bool = option(
+        False, "--line-buffer", "--lb", about="write whole lines as they come, of all tasks mixed", on=SINK
+    )
+    results_folder: str = option("", "--results", about="a folder in DIR for each task's output", on=SINK, kind=FOLDER)
+    joblog: str = option("", "--joblog", about="a line in FILE for each try of a task", on=SINK, kind=FILE)
     spill_limit: int = option(
         10 * GIB, "--spill-limit", about="disk for results ahead of their turn", on=SINK, kind=SIZE
     )
@@ -136,6 +165,8 @@ class Settings:
     liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=BEATS, kind=TIME)
     now: bool = option(False, "--now", about="kill running tasks, too", on="kill")
     once: bool = option(False, "--once", about="print it once and end", on="top")
+    as_json: bool = option(False, "--json", about="as JSON, an object a line", on="top doctor")
+    bar: bool | None = option(None, "--bar/--no-bar", about="draw a bar on stderr [if it is a terminal]", on=SINK)
     verbose: int = option(0, "--verbose", "-v", about="say more", on=ALL)
     quiet: bool = option(False, "--quiet", "-q", about="no progress, no summary", on=ALL)
 
@@ -172,11 +203,11 @@ def _wrong_work(settings: Settings) -> str:
 
 def _wrong_tasks(settings: Settings) -> str:
     """What is wrong with the tasks and the times; empty if nothing."""
-    if settings.files and settings.arguments is not None:
+    if settings.files and settings.given:
         return "tasks come from files or from :::, not from both"
-    if settings.block and settings.arguments is not None:
+    if settings.block and settings.given:
         return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
-    if settings.from_failed and (settings.arguments is not None or settings.block or settings.zero):
+    if settings.from_failed and (settings.given or settings.block or settings.zero):
         return "--from-failed reads what --failed wrote, from files or stdin: leave out :::, --block and -0"
     if settings.spool and settings.no_spool:
         return "--spool and --no-spool exclude each other: give one"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.words.errands import Connect, Done
-from pipeline.words.messages import Ack, Chunk, Pulse, Result, Welcome
-from pipeline.words.parts import Again
+from pipeline.words.errands import Connect, Done, Lines, Returned
+from pipeline.words.messages import Ack, Bye, Chunk, Part, Pulse, Result, Welcome
+from pipeline.words.parts import Again, Shape
 from pipeline.words.station import Port, Send
 from pipeline.worker.credit import Credit
 from pipeline.worker.held import Held
@@ -39,6 +39,7 @@ class Voice:
         self.run, self.lane, self.seen, self.ack, self.number, self.finished = "", 0, 0, 0, 0, 0
         self.interval, self.liveness = 1.0, 10.0
         self.soon, self.next, self._unsaid = True, now, 0
+        self._shape: Shape = "line"
         self._held, self._credit, self._told, self._joined = held, Credit(identity.slots), 0, False
 
     def welcomed(self, welcome: Welcome) -> list[Send]:
@@ -46,6 +47,7 @@ class Voice:
         self.interval, self.liveness = welcome.interval, welcome.liveness
         if welcome.run != self.run:
             self.run, self.ack, self.lane, self._joined = welcome.run, 0, 0, True
+            self._shape = welcome.recipe.shape
         if welcome.lane <= self.lane:
             return []
         self.lane, self.seen, self._told, self.soon = welcome.lane, 0, 0, True
@@ -81,22 +83,42 @@ class Voice:
             errors=done.errors,
             notes=done.notes,
             records=done.records,
+            accounts=done.accounts,
+            shape=self._shape,
         )
+
+    def part(self, lines: Lines) -> list[Send]:
+        """What the sink is told of a task that still runs; what is lost of it comes with the result."""
+        if not self._held.unfinished.covers(lines.task, lines.task + 1):
+            return []
+        tries = self._held.tries.of(lines.task)
+        part = Part(self.run, self.identity.name, lines.task, tries, lines.start, lines.body)
+        return [Send(Port.RESULTS, part)]
+
+    def gave_back(self, returned: Returned) -> list[Send]:
+        """The executor has not started these, and the next pulse says so."""
+        self._held.give_back(returned.ranges)
+        self.soon = True
+        return []
+
+    def goodbye(self, reason: str, *, over: bool) -> list[Send]:
+        """The last word, to desk and sink."""
+        bye = Bye(self.identity.name, reason, over)
+        return [Send(Port.DESK, bye), *([Send(Port.RESULTS, bye)] if self.run else [])]
 
     def tick(self, now: float, *, asks: bool) -> list[Send]:
         """A pulse at each interval, to desk and sink; and one to the desk when there is something to ask for."""
         self.soon = False
         allowed = self._allowed() if asks else self.seen
         beat = now >= self.next or self._joined
-        self._joined = False
-        idle = self._held.idle
-        hungry = allowed > self._told and (idle or allowed - self._told >= max(1, self._credit.ahead() // 4))
+        more, self._joined = allowed - self._told, False
+        hungry = more > 0 and (self._held.idle or more >= max(1, self._credit.ahead() // 4))
         # the ventilator counts as under way what it has not heard of as seen, and stops at so many bytes
         arrived = self._unsaid >= UNSAID or (self._unsaid and not self._held.unfinished.tasks)
         if not beat and not hungry and not arrived:
             return []
         self._unsaid = 0
-        if allowed > self._told:
+        if more > 0:
             self._credit.told(allowed, now)
         self._told = allowed
         pulse = self._pulse()

@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Done, Foreign, Release, Returned
-from pipeline.words.messages import Ack, Bye, Chunk, Kill, Stop, Welcome
+from pipeline.words.errands import Broken, Cancel, Done, Foreign, Lines, Release, Returned, Seen
+from pipeline.words.messages import Ack, Chunk, Kill, Stop, Welcome
+from pipeline.words.notices import Asked
 from pipeline.words.parts import Recipe
 from pipeline.words.ranges import settled_of
 from pipeline.words.results import cut_result
 from pipeline.words.station import Hearing, Message, Port, Send
 from pipeline.worker.departure import Departure, reason_to_end
+from pipeline.worker.glances import Glances
 from pipeline.worker.held import Held
 from pipeline.worker.ties import Ties
 from pipeline.worker.voice import Identity, Voice
@@ -34,14 +36,18 @@ class Worker:
         self.voice = Voice(identity, self.held, now)
         self.recipe = Recipe()
         self.departure = Departure()
+        self.glances = Glances(identity.name)
         self._hears: Hearing = {
             Done: self._finish,
             Chunk: self._take,
             Ack: self._answered,
             Welcome: self._welcomed,
             Kill: self._killed,
-            Returned: self._gave_back,
+            Returned: lambda word, _: self.voice.gave_back(word),
             Stop: lambda word, _: self._depart(self.departure.asked(word)),
+            Lines: lambda word, _: self.voice.part(word),
+            Seen: lambda word, _: self.glances.seen(word, joined=bool(self.voice.run)),
+            Asked: lambda *_: self.glances.asked(),
             Broken: lambda word, _: self._end(word.exit_code, word.reason),
             Foreign: lambda word, _: self._end(errors.INCOMPLETE, errors.foreign(word.version)),
         }
@@ -66,7 +72,7 @@ class Worker:
         sends += self.held.tick(now)
         if now >= self.voice.next:
             unanswered = self.held.unanswered if self.voice.run else None
-            sends += self.ties.repairs(now, self.voice.interval, self.voice.liveness, unanswered)
+            sends += self.ties.repairs(now, self.voice.interval, self.voice.liveness, unanswered) + self.glances.look()
         return sends + self.voice.tick(now, asks=not self.departure.begun)
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Send]:
@@ -93,11 +99,6 @@ class Worker:
         stale = self.held.stale(chunk)
         cancelled = [Send(Port.EXECUTOR, Cancel(stale))] if stale else []
         return [*cancelled, *(Send(Port.EXECUTOR, part) for part in self.held.new(chunk, self.recipe, now))]
-
-    def _gave_back(self, returned: Returned, _: float) -> list[Send]:
-        self.held.give_back(returned.ranges)
-        self.voice.soon = True
-        return []
 
     def _finish(self, done: Done, now: float) -> list[Send]:
         if not self.held.finish(done, now):
@@ -140,6 +141,4 @@ class Worker:
 
     def _end(self, outcome: int, reason: str) -> list[Send]:
         self.done, self.outcome, self.reason = True, outcome, reason
-        bye = Bye(self.voice.identity.name, reason, self.departure.over)
-        to_sink = [Send(Port.RESULTS, bye)] if self.voice.run else []
-        return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]
+        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(reason, over=self.departure.over)]

@@ -1,0 +1,82 @@
+"""Lines of running tasks: once, behind each other, and in their turn where order is asked for."""
+
+from __future__ import annotations
+
+import struct
+
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.live import KEPT, Live
+from pipeline.words.errands import Show
+from pipeline.words.facts import Began, Settled
+from pipeline.words.messages import Part, Result
+from pipeline.words.station import Port, Send
+
+BEGAN = Began("r", "print")
+
+
+def part(task: int, start: int, body: bytes, tries: int = 0) -> Part:
+    return Part("r", "ann", task, tries, start, body)
+
+
+def show(body: bytes) -> list[Send]:
+    return [Send(Port.OUTPUT, Show(body))]
+
+
+def result(first: int, count: int = 1, tries: int = 0) -> Result:
+    ends = struct.pack(f"<{count}I", *range(2, 2 * count + 2, 2))
+    return Result("r", "ann", first, count, b"x\n" * count, ends, b"", (), tries)
+
+
+def test_each_line_is_shown_once_and_a_gap_is_left_to_the_result() -> None:
+    live = Live(Ledger([BEGAN]), ordered=False)
+    assert live.heard(part(3, 0, b"a\n")) == show(b"a\n")
+    assert live.heard(part(3, 0, b"a\n")) == []
+    assert live.heard(part(3, 0, b"a\nb\n")) == show(b"b\n")
+    assert live.heard(part(3, 6, b"d\n")) == []
+    assert live.heard(part(4, 0, b"x\n")) == show(b"x\n")
+    assert live.shown(result(2, 3)) == ((3, 4), (4, 2))
+    assert live.shown(result(2, 3)) == ()
+
+
+def test_what_is_settled_or_on_its_way_or_of_another_run_is_not_shown() -> None:
+    ledger = Ledger([BEGAN, Settled(((0, 1),), (), spilled=False, sizes=())])
+    ledger.accept(result(5))
+    live = Live(ledger, ordered=False)
+    assert live.heard(part(0, 0, b"a\n")) == []
+    assert live.heard(part(5, 0, b"a\n")) == []
+    assert live.heard(Part("q", "ann", 7, 0, 0, b"a\n")) == []
+
+
+def test_another_try_begins_anew_and_an_earlier_one_is_over() -> None:
+    live = Live(Ledger([BEGAN]), ordered=False)
+    assert live.heard(part(3, 0, b"a\n")) == show(b"a\n")
+    assert live.heard(part(3, 0, b"b\n", tries=1)) == show(b"b\n")
+    assert live.heard(part(3, 2, b"c\n")) == []
+    assert live.shown(result(3)) == ()
+    assert live.heard(part(3, 0, b"b\n", tries=1)) == show(b"b\n")
+    assert live.shown(result(3, tries=1)) == ((3, 2),)
+
+
+def test_with_order_others_wait_for_their_turn() -> None:
+    ledger = Ledger([BEGAN])
+    live = Live(ledger, ordered=True)
+    assert live.heard(part(1, 0, b"b\n")) == []
+    assert live.heard(part(0, 0, b"a\n")) == show(b"a\n")
+    assert live.turned() == []
+    ledger.turn = 1
+    assert live.turned() == show(b"b\n")
+    assert live.turned() == []
+    assert live.heard(part(1, 2, b"c\n")) == show(b"c\n")
+
+
+def test_what_waits_is_bounded_and_the_result_has_the_rest() -> None:
+    ledger = Ledger([BEGAN])
+    live = Live(ledger, ordered=True)
+    line = b"x" * 1023 + b"\n"
+    for number in range(2 * KEPT // len(line)):
+        live.heard(part(1, number * len(line), line))
+    ledger.turn = 1
+    ((out,),) = [live.turned()]
+    assert isinstance(out.message, Show)
+    assert KEPT < len(out.message.body) <= KEPT + len(line)
+    assert live.shown(result(1)) == ((1, len(out.message.body)),)
