@@ -169,16 +169,24 @@ def work(settings: Settings, told: Told) -> int:
 
 
 def _executor(settings: Settings, slots: int) -> Edge:
+    from pipeline.executor import ground
     from pipeline.executor.limits import Limits
 
+    if settings.dry_run:
+        from pipeline.executor.rehearsal import Rehearsal
+
+        return Rehearsal(settings.command, settings.call)
+    settings = ground.take(settings)
     limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
     if settings.call:
         from pipeline.executor.calls import Calls
 
         return Calls(settings.call, settings.init, slots, limits)
     from pipeline.executor.commands import Commands
+    from pipeline.executor.template import Tag
 
-    return Commands(settings.command, slots, limits, stdin=settings.stdin)
+    tag = Tag(settings.tagstring) if settings.tag or settings.tagstring else None
+    return Commands(settings.command, slots, limits, tag, stdin=settings.stdin)
 
 
 def _identity(settings: Settings, slots: int) -> Identity:

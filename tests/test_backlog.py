@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from pipeline.executor.backlog import Backlog
-from pipeline.words.errands import Records
+from pipeline.executor.backlog import Backlog, Bite
 from pipeline.words.parts import Recipe
 from pipeline.words.records import count, each
 
@@ -39,44 +38,44 @@ def test_empty_backlog_has_nothing() -> None:
 
 def test_takes_at_most_so_many_records() -> None:
     waiting = backlog((5, b"a\nbb\nccc\n"))
-    assert waiting.take(2, 100) == Records(5, 2, b"a\nbb\n")
+    assert waiting.take(2, 100) == Bite(5, 2, b"a\nbb\n")
     assert waiting.tasks == 1
-    assert waiting.take(2, 100) == Records(7, 1, b"ccc\n")
+    assert waiting.take(2, 100) == Bite(7, 1, b"ccc\n")
     assert waiting.take(2, 100) is None
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0, b"aa\n"), (3, b"aa\n"), (6, b"aa\nbb\n"), (8, b"aa\nbb\n")])
 def test_size_bounds_a_bite_but_one_record_always_goes(size: int, expected: bytes) -> None:
     waiting = backlog((0, b"aa\nbb\ncc\n"))
-    assert waiting.take(9, size) == Records(0, len(expected) // 3, expected)
+    assert waiting.take(9, size) == Bite(0, len(expected) // 3, expected)
 
 
 def test_neighbours_are_joined_as_far_as_they_fit() -> None:
     waiting = backlog((0, b"a\n"), (1, b"b\n"), (2, b"c\nd\n"), (9, b"z\n"))
-    assert waiting.take(3, 100) == Records(0, 3, b"a\nb\nc\n")
-    assert waiting.take(3, 100) == Records(3, 1, b"d\n")
-    assert waiting.take(3, 100) == Records(9, 1, b"z\n")
+    assert waiting.take(3, 100) == Bite(0, 3, b"a\nb\nc\n")
+    assert waiting.take(3, 100) == Bite(3, 1, b"d\n")
+    assert waiting.take(3, 100) == Bite(9, 1, b"z\n")
 
 
 def test_joining_stops_at_the_size() -> None:
     waiting = backlog((0, b"a\n"), (1, b"long record\n"))
-    assert waiting.take(9, 5) == Records(0, 1, b"a\n")
-    assert waiting.take(9, 5) == Records(1, 1, b"long record\n")
+    assert waiting.take(9, 5) == Bite(0, 1, b"a\n")
+    assert waiting.take(9, 5) == Bite(1, 1, b"long record\n")
 
 
 def test_blocks_stand_alone_and_are_never_cut() -> None:
     waiting = backlog((0, b"a\nb"), (1, b"c\n\nd"), recipe=Recipe(block=True))
-    assert waiting.take(9, 1) == Records(0, 1, b"a\nb")
-    assert waiting.take(9, 100) == Records(1, 1, b"c\n\nd")
+    assert waiting.take(9, 1) == Bite(0, 1, b"a\nb")
+    assert waiting.take(9, 100) == Bite(1, 1, b"c\n\nd")
 
 
 def test_what_is_put_back_is_next() -> None:
     waiting = backlog((0, b"a\0b\0"), recipe=Recipe(zero=True))
     taken = waiting.take(1, 10)
-    assert taken == Records(0, 1, b"a\0")
-    waiting.put_back(0, 1, b"a\0")
+    assert taken == Bite(0, 1, b"a\0")
+    waiting.put_back(Bite(0, 1, b"a\0"))
     assert waiting.tasks == 2
-    assert waiting.take(5, 10) == Records(0, 2, b"a\0b\0")
+    assert waiting.take(5, 10) == Bite(0, 2, b"a\0b\0")
 
 
 def test_dropped_tasks_never_leave() -> None:
@@ -111,7 +110,7 @@ def test_every_task_leaves_exactly_once(seed: int) -> None:
     while (taken := waiting.take(rng.choice((1, 3, 64, 500)), rng.choice((1, 40, 5000)))) is not None:
         assert count(taken.body, waiting.recipe) == taken.count
         if rng.random() < 0.1:
-            waiting.put_back(taken.first, taken.count, taken.body)
+            waiting.put_back(Bite(taken.first, taken.count, taken.body))
             continue
         seen |= dict(enumerate(each(taken.body, waiting.recipe), taken.first))
     assert list(seen) == [number for number in range(3000) if number not in set(gone)]

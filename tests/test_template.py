@@ -9,8 +9,11 @@ import subprocess
 
 import pytest
 
-from pipeline.executor.template import Template, needs_shell, quoted
+from pipeline.executor.quoting import needs_shell, quoted
+from pipeline.executor.template import REMEMBERED, Tag, Template
+from pipeline.words.columns import joined
 from pipeline.words.errors import UsageError
+from pipeline.words.parts import Shape
 
 
 @pytest.mark.parametrize(
@@ -31,13 +34,13 @@ from pipeline.words.errors import UsageError
     ],
 )
 def test_words(command: tuple[str, ...], record: bytes, words: list[bytes]) -> None:
-    assert Template(command, appended=True).render(record) == words
+    assert Template(command, appended=True).render(record, "line", 0, 1).argv == words
 
 
 def test_nothing_is_appended_when_the_task_comes_another_way() -> None:
-    assert Template(("wc -l",), appended=False).render(b"x") == [b"wc", b"-l"]
-    assert Template(("wc", "-l"), appended=False).render(b"x") == [b"wc", b"-l"]
-    assert Template(("wc -l;",), appended=False).render(b"x") == [b"sh", b"-c", b"wc -l;"]
+    assert Template(("wc -l",), appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
+    assert Template(("wc", "-l"), appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
+    assert Template(("wc -l;",), appended=False).render(b"x", "line", 0, 1).argv == [b"sh", b"-c", b"wc -l;"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_program_is_the_word_to_execute(command: tuple[str, ...], program: bytes
     assert Template(command, appended=True).program == program
 
 
-@pytest.mark.parametrize("command", [(), ("",), ("  ",), ("", "x")])
+@pytest.mark.parametrize("command", [("",), ("  ",), ("", "x")])
 def test_empty_command_is_refused(command: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="empty"):
         Template(command, appended=True)
@@ -61,7 +64,7 @@ def test_lines_for_a_shell(line: bytes) -> None:
     assert needs_shell(line)
 
 
-@pytest.mark.parametrize("line", [b"x", b"x {} y={}", b"./x -a --b=c,d %e @f +g :h", b"{}"])
+@pytest.mark.parametrize("line", [b"x", b"x y=", b"./x -a --b=c,d %e @f +g :h", b""])
 def test_lines_for_no_shell(line: bytes) -> None:
     assert not needs_shell(line)
 
@@ -77,7 +80,7 @@ def test_quoted_is_what_shlex_says(text: str) -> None:
 def test_a_real_shell_reads_any_bytes_back() -> None:
     rng = random.Random(7)
     texts = [bytes(rng.randrange(1, 256) for _ in range(rng.randrange(40))) for _ in range(50)]
-    words = Template(("printf '%s\\0' {}",), appended=True).render(b"x")
+    words = Template(("printf '%s\\0' {}",), appended=True).render(b"x", "line", 0, 1).argv
     assert words[:2] == [b"sh", b"-c"]
     line = b"printf '%s\\0' " + b" ".join(quoted(text) for text in texts)
     told = subprocess.run(["/bin/sh", "-c", line], check=True, stdout=subprocess.PIPE).stdout
@@ -93,7 +96,7 @@ def test_a_real_shell_reads_any_bytes_back() -> None:
 def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> None:
     import subprocess
 
-    words = Template((line,), appended=True).render(task)
+    words = Template((line,), appended=True).render(task, "line", 0, 1).argv
     printed = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
     assert printed == (b"got it " + task + b" " + task if "got" in line else task)
 
@@ -107,4 +110,95 @@ def test_a_place_where_a_task_cannot_be_quoted_is_refused(line: str) -> None:
 
 
 def test_a_substitution_without_double_quotes_can_hold_a_task() -> None:
-    assert Template(("echo $(cat {})",), appended=True).render(b"a b") == [b"sh", b"-c", b"echo $(cat 'a b')"]
+    assert Template(("echo $(cat {})",), appended=True).render(b"a b", "line", 0, 1).argv == [
+        b"sh",
+        b"-c",
+        b"echo $(cat 'a b')",
+    ]
+
+
+def command(words: tuple[str, ...], record: bytes, shape: Shape = "line", task: int = 0, slot: int = 1) -> bytes:
+    return Template(words, appended=True).render(record, shape, task, slot).command
+
+
+@pytest.mark.parametrize(
+    ("record", "parts"),
+    [
+        (b"a b/c.tar.gz", b"[a b/c.tar][c.tar.gz][a b][c.tar]"),
+        (b".bashrc", b"[][.bashrc][.][]"),
+        (b"dir.d/file", b"[dir.d/file][file][dir.d][file]"),
+        (b"/x", b"[/x][x][/][x]"),
+        (b"/", b"[/][][/][]"),
+        (b"a/", b"[a/][][.][]"),
+        (b"a/.b", b"[a/][.b][a][]"),
+        (b"", b"[][][.][]"),
+    ],
+)
+def test_parts_of_a_path_are_those_of_gnu_parallel(record: bytes, parts: bytes) -> None:
+    words = Template(("x", "[{.}][{/}][{//}][{/.}]"), appended=True).render(record, "line", 0, 1).argv
+    assert words == [b"x", parts]
+
+
+def test_numbers_count_from_one_and_slots_are_as_given() -> None:
+    assert command(("x", "{#}", "{%}"), b"t", task=6, slot=3) == b"x 7 3"
+
+
+AB = joined([b"a b", b"c.d"])
+XY = joined([b"1", b"2.c"], [b"x", b"long name"])
+
+
+@pytest.mark.parametrize(
+    ("words", "record", "shape", "expected"),
+    [
+        (("x {}",), AB, "columns", b"x 'a b' c.d"),
+        (("x [{}]; y",), AB, "columns", b"x ['a b' c.d]; y"),
+        (('x "{}";',), AB, "columns", b'x ""\'a b c.d\'"";'),
+        (("x", "{}", "-{}"), AB, "columns", b"x 'a b' c.d '-a b c.d'"),
+        (("x {2.} {-1} {1} [{3}];",), AB, "columns", b"x c c.d 'a b' [''];"),
+        (("x p{}.q {.} y;",), AB, "packed", b"x p'a b'.q pc.d.q 'a b' c y;"),
+        (("x", "p{}.q"), AB, "packed", b"x 'pa b.q' pc.d.q"),
+        (("x 'p {}' {} ;",), AB, "packed", b"x 'p ''a b''' 'p 'c.d'' 'a b' c.d ;"),
+        (("x {x} {long name.}",), XY, "columns", b"x 1 2"),
+        (("x {y} {x y}",), XY, "columns", b"x {y} {x y} 1 2.c"),
+        (("x",), AB, "columns", b"x 'a b' c.d"),
+        (("x {n} {o} {1};",), b'{"n": 7, "o": {"k": [1]}}', "json", b"x 7 '{\"k\":[1]}' 7;"),
+        (("x {}",), b'{"n": 7}', "json", b"x '{\"n\": 7}'"),
+        (("x {2}",), b'["a", "b c"]', "json", b"x 'b c'"),
+        (("awk '{print $1}'",), b"f", "line", b"awk '{print $1}' f"),
+        (("echo {a,b} ${HOME} {}",), b"f", "line", b"echo {a,b} ${HOME} f"),
+        ((), b"echo a; b", "line", b"echo a; b"),
+        ((), AB, "columns", b"a b c.d"),
+        ((), b"", "line", b""),
+    ],
+)
+def test_arguments_stand_where_gnu_parallel_puts_them(
+    words: tuple[str, ...], record: bytes, shape: Shape, expected: bytes
+) -> None:
+    assert command(words, record, shape) == expected
+
+
+@pytest.mark.parametrize(("record", "why"), [(b" ", "blank"), (b"{", "no JSON"), (b"[" * 100_000, "no JSON")])
+def test_what_is_no_json_is_said(record: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        command(("x",), record, "json")
+
+
+def test_a_command_line_of_its_own_needs_a_shell_only_for_what_a_shell_knows() -> None:
+    own = Template((), appended=True)
+    assert own.program is None
+    assert own.render(b"ls -l", "line", 0, 1).argv == [b"ls", b"-l"]
+    assert own.render(b"ls | wc", "line", 0, 1).argv == [b"sh", b"-c", b"ls | wc"]
+
+
+def test_objects_with_ever_other_names_are_not_all_remembered() -> None:
+    template = Template(("x {a}",), appended=True)
+    for number in range(1000):
+        template.render(joined([b"1"], [b"%d" % number]), "columns", 0, 1)
+    assert len(template._cuts) <= REMEMBERED
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", b"a b c.d"), ("x {2.}", b"x c"), ("{#}", b"5"), ("plain", b"plain")]
+)
+def test_a_tag_is_the_arguments_or_a_text_of_its_own(text: str, expected: bytes) -> None:
+    assert Tag(text).render(AB, "columns", 4, 1) == expected

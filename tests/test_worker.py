@@ -40,7 +40,7 @@ def goodbye(reason: str, *, welcomed: bool = True, over: bool = False) -> list[S
 
 def fresh() -> Worker:
     ours = Worker(Identity("ann", "d", "wc", 1), 0.0, patience=60.0)
-    assert ours.tick(0.0) == [LOOK, Send(Port.DESK, PULSE)]
+    assert ours.tick(0.0) == [Send(Port.DESK, PULSE)]
     return ours
 
 

@@ -95,6 +95,7 @@ def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
 def _check(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
     from pipeline import safe
+    from pipeline.executor import ground
     from pipeline.input import infiles
     from pipeline.wire import places
 
@@ -102,6 +103,7 @@ def _check(settings: Settings) -> None:
     for name in settings.files:
         infiles.identity(name, 0)
     safe.check(settings)
+    ground.check(settings)
     if folder:
         places.claim_folder(folder)
 

@@ -9,11 +9,28 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pipeline.words.errands import Records
-from pipeline.words.parts import Ranges, Recipe
+from pipeline.words.parts import Ranges, Recipe, Terms
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import end_of, terminator
+
+
+class Lot(NamedTuple):
+    """What records came with: how they are to be run, in which run, and when they came (a time.monotonic())."""
+
+    terms: Terms = Terms()
+    run: str = ""
+    since: float = 0.0
+
+
+class Bite(NamedTuple):
+    """`count` records from task `first` on, each with its terminator."""
+
+    first: int
+    count: int
+    body: bytes
+    lot: Lot = Lot()
 
 
 @dataclass(slots=True)
@@ -23,7 +40,11 @@ class _Piece:
     first: int
     count: int
     body: bytes
+    lot: Lot
     at: int = 0
+
+
+ANY = Lot()
 
 
 class Backlog:
@@ -37,37 +58,38 @@ class Backlog:
         self.tasks = 0
         self._pieces: deque[_Piece] = deque()
 
-    def add(self, first: int, count: int, body: bytes) -> None:
+    def add(self, first: int, count: int, body: bytes, lot: Lot = ANY) -> None:
         """`count` records of `body`, tasks `first` and up, wait behind all others."""
-        self._pieces.append(_Piece(first, count, body))
+        self._pieces.append(_Piece(first, count, body, lot))
         self.tasks += count
 
-    def put_back(self, first: int, count: int, body: bytes) -> None:
+    def put_back(self, bite: Bite) -> None:
         """These were taken and did not start after all: they are next."""
-        self._pieces.appendleft(_Piece(first, count, body))
-        self.tasks += count
+        self._pieces.appendleft(_Piece(*bite))
+        self.tasks += bite.count
 
-    def take(self, most: int, size: int) -> Records | None:
+    def take(self, most: int, size: int) -> Bite | None:
         """The next records: at most `most`, in at most `size` bytes but at least one; None when nothing waits.
 
         Neighbours are joined even if they came in separate chunks, while they fill less than half of `size`: more
-        is not worth the copy. A block always stands alone.
+        is not worth the copy. A block always stands alone, and so does what wants an account.
         """
         if not self._pieces:
             return None
         front = self._pieces[0]
+        lot, most = front.lot, 1 if front.lot.terms.account else most
         first, count, body = front.first, *self._bite(front, most, size, least=1)
-        if self.recipe.block or count == most or 2 * len(body) > size or not self._follows(first + count):
-            return Records(first, count, body)
+        if self.recipe.block or count == most or 2 * len(body) > size or not self._follows(first + count, lot):
+            return Bite(first, count, body, lot)
         parts, left = [body], size - len(body)
-        while count < most and self._follows(first + count):
+        while count < most and self._follows(first + count, lot):
             number, body = self._bite(self._pieces[0], most - count, left, least=0)
             if number == 0:
                 break
             parts.append(body)
             count += number
             left -= len(body)
-        return Records(first, count, b"".join(parts))
+        return Bite(first, count, b"".join(parts), lot)
 
     def drop(self, ranges: Ranges) -> None:
         """Forget these tasks, as far as they wait here."""
@@ -83,9 +105,10 @@ class Backlog:
         self.tasks = 0
         return waiting.ranges()
 
-    def _follows(self, number: int) -> bool:
-        """Whether task `number` is the next one waiting."""
-        return bool(self._pieces) and self._pieces[0].first == number
+    def _follows(self, number: int, lot: Lot) -> bool:
+        """Whether task `number` is the next one waiting, to be run as those of this lot are."""
+        front = self._pieces[0] if self._pieces else None
+        return front is not None and front.first == number and front.lot[:2] == lot[:2]
 
     def _bite(self, piece: _Piece, most: int, size: int, least: int) -> tuple[int, bytes]:
         """Cut at most `most` records and `size` bytes, but `least` records, off the front piece."""
@@ -119,5 +142,5 @@ class Backlog:
         for low, high in gone.outside(number, number + piece.count):
             start = end_of(piece.body, low - number, self.recipe, at)
             number, at = high, end_of(piece.body, high - low, self.recipe, start)
-            left.append(_Piece(low, high - low, piece.body[start:at]))
+            left.append(_Piece(low, high - low, piece.body[start:at], piece.lot))
         return left

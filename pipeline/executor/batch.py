@@ -12,8 +12,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 from pipeline.executor.arena import Arena
+from pipeline.executor.backlog import Bite
 from pipeline.executor.outcomes import tail_of
-from pipeline.words.errands import Done, Records
+from pipeline.words.errands import Done
 from pipeline.words.parts import Note, NoteKind, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import end_of
@@ -27,7 +28,7 @@ MOST_NOTES = 256
 class Batch:
     """One batch. `count` is its tasks without those cut off; `seconds` its run time once the child is through."""
 
-    def __init__(self, arena: Arena, records: Records, recipe: Recipe) -> None:
+    def __init__(self, arena: Arena, records: Bite, recipe: Recipe) -> None:
         self.arena = arena
         self.count = records.count
         self.look = NEVER
@@ -94,16 +95,16 @@ class Batch:
         self._place = at, start
         return body[start : end_of(body, 1, recipe, start) - 1]
 
-    def cut(self, at: int) -> list[Records]:
+    def cut(self, at: int) -> list[Bite]:
         """Take the tasks from index `at` on out of the batch; the records of those that are wanted."""
-        rest: list[Records] = []
+        rest: list[Bite] = []
         if at < self.count:
             body, recipe = self._records.body, self._recipe
             number, start = self.first + at, end_of(body, at, recipe)
             for low, high in self.unwanted.outside(number, self.first + self.count):
                 start = end_of(body, low - number, recipe, start)
                 number, end = high, end_of(body, high - low, recipe, start)
-                rest.append(Records(low, high - low, body[start:end]))
+                rest.append(Bite(low, high - low, body[start:end], self._records.lot))
                 start = end
             self.count = at
         return rest

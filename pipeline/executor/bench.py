@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import signal
 
-from pipeline.executor.backlog import Backlog
+from pipeline.executor.backlog import Backlog, Bite
 from pipeline.executor.callslot import DEPTH, CallSlot
 from pipeline.executor.crew import Crew
 from pipeline.executor.limits import Limits
 from pipeline.executor.pace import Pace
-from pipeline.words.errands import Done, Records, Returned
+from pipeline.words.errands import Done, Returned
 from pipeline.words.parts import Ranges
 from pipeline.words.station import NEVER, Message
 
@@ -59,10 +59,10 @@ class Bench:
             self._limits.learn(done.seconds / done.count, done.count - len(done.notes))
         self.said += dones
 
-    def put_back(self, rest: list[Records]) -> None:
+    def put_back(self, rest: list[Bite]) -> None:
         """These were not started; they are next."""
-        for records in reversed(rest):
-            self.backlog.put_back(records.first, records.count, records.body)
+        for bite in reversed(rest):
+            self.backlog.put_back(bite)
 
     def _attend(self, slot: CallSlot, now: float) -> None:
         """Take what the slot's child is through with, and look at what takes long."""
@@ -111,6 +111,6 @@ class Bench:
         self._crew.replace(slot, status)
 
 
-def numbers(rest: list[Records]) -> Ranges:
+def numbers(rest: list[Bite]) -> Ranges:
     """The numbers of these records."""
     return tuple((records.first, records.first + records.count) for records in rest)

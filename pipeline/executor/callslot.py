@@ -10,10 +10,11 @@ import socket
 
 from pipeline.executor import hearing
 from pipeline.executor.arena import Arena
+from pipeline.executor.backlog import Bite
 from pipeline.executor.batch import Batch
 from pipeline.executor.limits import Watch
 from pipeline.executor.plate import Plate
-from pipeline.words.errands import Done, Records
+from pipeline.words.errands import Done
 from pipeline.words.parts import NoteKind, Recipe
 from pipeline.words.records import terminator
 from pipeline.words.station import NEVER
@@ -48,7 +49,7 @@ class CallSlot:
         fast = all(batch.seen is None for batch in self.batches)
         return self.ready and not self.doomed and fast and len(self.batches) < depth
 
-    def load(self, records: Records, recipe: Recipe, now: float) -> bool:
+    def load(self, records: Bite, recipe: Recipe, now: float) -> bool:
         """Give the child a batch; False when it is dead already, and has not got it."""
         busy = [batch.arena for batch in self.batches]
         which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
@@ -76,7 +77,7 @@ class CallSlot:
         self.hear()  # a failure is said before its task is published, so by now all of them are here
         return [done for batch, high in zip(self.batches, reached, strict=True) for done in batch.tell(high, now)]
 
-    def look(self, now: float) -> tuple[list[Done], list[Records]]:
+    def look(self, now: float) -> tuple[list[Done], list[Bite]]:
         """The first batch takes long: what has finished; and what stands behind a task that ran at the last look."""
         batch, running = self.batches[0], self.plate.running()
         dones = self.tell(now)
@@ -86,14 +87,14 @@ class CallSlot:
         batch.look = NEVER if lonely else now + LONG / 2
         return dones, rest
 
-    def convict(self, status: int) -> tuple[list[Done], list[Records]]:
+    def convict(self, status: int) -> tuple[list[Done], list[Bite]]:
         """The child died of `status`: the verdict on its task, and the records of those behind. Tell before."""
         verdicts = self.plate.convict(status)
         if self.watch.stopped:
             verdicts += self.plate.execute(self.watch.verdict(status), self.watch.limit)
         return verdicts, self.plate.clear()
 
-    def finish(self, now: float) -> list[Records]:
+    def finish(self, now: float) -> list[Bite]:
         """The first batch is over; the records of what was not run of it after all. Tell before."""
         batch = self.batches.pop(0)
         batch.arena.trim()

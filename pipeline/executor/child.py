@@ -16,10 +16,11 @@ import signal
 from collections.abc import Mapping
 
 from pipeline.executor import sessions
+from pipeline.executor.assignment import Assignment
 from pipeline.executor.limits import MOST_OUTPUT, too_large, too_long
 from pipeline.executor.outcomes import Outcome, tail_of
-from pipeline.executor.template import quoted
-from pipeline.words.parts import Note, NoteKind
+from pipeline.words.errands import Lines
+from pipeline.words.parts import Doing, Note, NoteKind
 
 PIECE = 1 << 16
 """Bytes read at once: what a pipe holds."""
@@ -39,19 +40,39 @@ class Child:
     """
 
     __slots__ = (
-        "_cut", "_errors", "_flooded", "_limit", "_output", "_size", "argv", "dropped", "ended", "err",
-        "killed", "look", "most", "out", "pid", "process", "record", "started", "stopped", "task",
+        "_cut", "_errors", "_flooded", "_limit", "_output", "_said", "_size", "_unsaid", "assignment", "dropped",
+        "ended", "err", "killed", "look", "most", "out", "pid", "process", "started", "stopped",
     )  # fmt: skip
 
-    def __init__(self, task: int, argv: list[bytes], pid: int, out: int, err: int) -> None:
-        self.task, self.argv, self.pid, self.out, self.err = task, argv, pid, out, err
+    def __init__(self, assignment: Assignment, pid: int, out: int, err: int) -> None:
+        self.assignment, self.pid, self.out, self.err = assignment, pid, out, err
         self.process = os.pidfd_open(pid)
-        self.record, self.most = b"", MOST_OUTPUT
+        self.most = MOST_OUTPUT
+        self._said, self._unsaid = 0, b""
         self.started = self.ended = self.stopped = self.look = self._limit = 0.0
         self.dropped = self.killed = self._flooded = False
         self._output: list[bytes] = []
         self._errors = bytearray()
         self._size = self._cut = 0
+
+    @property
+    def task(self) -> int:
+        """The number of its task."""
+        return self.assignment.task
+
+    def doing(self, now: float) -> Doing:
+        """What it does, for a person who looks on."""
+        command = shown(self.assignment.rendered.command)
+        return Doing(self.task, self.assignment.slot, round(max(0.0, now - self.started), 3), command)
+
+    def lines(self) -> list[Lines]:
+        """Whole lines that it has written and that were not said."""
+        whole, newline, self._unsaid = self._unsaid.rpartition(b"\n")
+        if not newline:
+            return []
+        text, start = self.assignment.tagged(whole + newline), self._said
+        self._said += len(text)
+        return [Lines(self.task, start, text)]
 
     @property
     def over(self) -> bool:
@@ -70,6 +91,8 @@ class Child:
                 self._cut_errors()
         elif not self._flooded:
             self._output.append(piece)
+            if self.assignment.lot.terms.live:
+                self._unsaid += piece
             self._size += len(piece)
             if self._size > self.most:
                 self._flooded = True
@@ -100,18 +123,22 @@ class Child:
 
     def outcome(self) -> Outcome:
         """Reap the process, which has ended or is about to, and say how. Once."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        _, status, usage = os.wait4(self.pid, 0)
+        code, given = os.waitstatus_to_exitcode(status), self.assignment
         if self._cut or len(self._errors) > MOST_ERRORS:
             self._cut_errors()
             mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut
             self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2] = mark
-        output, errors, seconds = b"".join(self._output), bytes(self._errors), self.ended - self.started
+        output, errors = given.tagged(b"".join(self._output)), given.tagged(bytes(self._errors))
+        seconds, cpu = self.ended - self.started, usage.ru_utime + usage.ru_stime
+        queued = self.started - given.lot.since
+        account = given.account(queued, seconds, cpu, usage.ru_maxrss * 1024, len(errors))
         if not (code or self._flooded or self.stopped):
-            return Outcome(self.task, output, errors, None, seconds)
+            return Outcome(self.task, output, errors, None, seconds, b"", account)
         kind, number, why = self._fault(code)
-        text = f"{why}: {shown(self.argv)}"
-        note = Note(self.task, kind, number, text, tail_of(errors), len(self.record))
-        return Outcome(self.task, output, errors, note, seconds, self.record)
+        text = f"{why}: {shown(given.rendered.command)}"
+        note = Note(self.task, kind, number, text, tail_of(bytes(self._errors)), len(given.record))
+        return Outcome(self.task, output, errors, note, seconds, given.record, account)
 
     def _fault(self, code: int) -> tuple[NoteKind, int, str]:
         """What went wrong: the kind, the number and the text of a note."""
@@ -137,9 +164,9 @@ def kill(children: list[Child]) -> None:
         child.killed = True
 
 
-def shown(argv: list[bytes]) -> str:
+def shown(command: bytes) -> str:
     """The command for a person, cut to one line's length."""
-    text = b" ".join(quoted(word[: 2 * SHOWN]) for word in argv[:SHOWN]).decode(errors="backslashreplace")
+    text = command[: 2 * SHOWN].decode(errors="backslashreplace").replace("\n", " ")
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
@@ -151,12 +178,13 @@ def name_of(number: int) -> str:
         return f"signal {number}"
 
 
-def spawn(task: int, program: bytes | None, argv: list[bytes], environment: Mapping[bytes, bytes], stdin: int) -> Child:
-    """Start `argv` in a session of its own; `program` is the file, or None: look argv[0] up in PATH.
+def spawn(assignment: Assignment, program: bytes | None, environment: Mapping[bytes, bytes], stdin: int) -> Child:
+    """Start it in a session of its own; `program` is the file, or None: look argv[0] up in PATH.
 
     Raises OSError when that can't be done: EINVAL when a word holds a NUL byte.
     """
     start = os.posix_spawnp if program is None else os.posix_spawn
+    argv = assignment.rendered.argv
     ends = list(os.pipe())
     try:
         ends += os.pipe()
@@ -182,4 +210,4 @@ def spawn(task: int, program: bytes | None, argv: list[bytes], environment: Mapp
         raise
     os.close(out_end)  # before the Child is made: it needs a file descriptor, and now there is one
     os.close(err_end)
-    return Child(task, argv, pid, out, err)
+    return Child(assignment, pid, out, err)

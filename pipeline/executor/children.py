@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import select
 import time
+from itertools import islice
 
 from pipeline.executor.child import PIECE, Child, kill
 from pipeline.executor.limits import Limits
 from pipeline.executor.outcomes import Outcome
 from pipeline.executor.overtime import Overtime
 from pipeline.house.processes import reap_strays
-from pipeline.words.parts import Ranges
+from pipeline.words.parts import Doing, Ranges
 from pipeline.words.ranges import RangeSet
-from pipeline.words.station import NEVER
+from pipeline.words.station import NEVER, Message
 
 YOUNG = 0.003
 """Seconds for which only the end of a process wakes us; after that, what it writes does, too. None, when the task
 before it wrote more than a pipe holds: it would only be kept waiting."""
+MOST_SHOWN = 256
+"""Running tasks that are told to who looks on."""
 LINGER = 0.1
 """Seconds that the pipes of an ended process may stay open."""
 
@@ -86,6 +89,19 @@ class Children:
         self._ended = left
         return outcomes
 
+    def lines(self) -> list[Message]:
+        """Whole lines that have come out of those that are listened to as they write. Follows `listen`."""
+        return [said for child in self._running.values() if child.assignment.lot.terms.live for said in child.lines()]
+
+    def doing(self, now: float) -> tuple[Doing, ...]:
+        """What runs, for a person who looks on."""
+        return tuple(child.doing(now) for child in islice(self._running.values(), MOST_SHOWN))
+
+    @property
+    def slots(self) -> set[int]:
+        """The slots that are taken: by those that run, and by those that are not over."""
+        return {child.assignment.slot for child in (*self._running.values(), *self._ended)}
+
     def drop(self, ranges: Ranges) -> None:
         """Kill those that run these tasks; nobody wants their outcomes, and only their ends are waited for."""
         gone = RangeSet(ranges)
@@ -136,8 +152,11 @@ class Ears:
         return self._young[0].started + self._youth if self._young else NEVER
 
     def add(self, child: Child) -> None:
-        """One more, which is young."""
-        self._young.append(child)
+        """One more, which is young, unless its lines are wanted as they come."""
+        if child.assignment.lot.terms.live:
+            self._listen(child)
+        else:
+            self._young.append(child)
 
     def learn(self, written: int) -> None:
         """A child has written so many bytes."""
@@ -148,13 +167,16 @@ class Ears:
         old = [child for child in self._young if child.ended or now >= child.started + self._youth]
         for child in old:
             self._young.remove(child)
-            for fd in child.pipes():
-                self.poll.register(fd, select.EPOLLIN)
-                self._heard[fd] = child
+            self._listen(child)
         for fd, events in self.poll.poll(0) if self._heard else ():
             child = self._heard[fd]
             if child.read(fd, last=bool(events & select.EPOLLHUP)):
                 self._unhear(fd, child)
+
+    def _listen(self, child: Child) -> None:
+        for fd in child.pipes():
+            self.poll.register(fd, select.EPOLLIN)
+            self._heard[fd] = child
 
     def ignore(self, child: Child) -> None:
         """Hear it no more."""

@@ -10,17 +10,20 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 
-from pipeline.executor.backlog import Backlog
+from pipeline.executor.assignment import Assignment
+from pipeline.executor.backlog import Backlog, Bite, Lot
 from pipeline.executor.child import CLOSED, shown, spawn
 from pipeline.executor.children import Children
 from pipeline.executor.limits import Limits
 from pipeline.executor.outcomes import FULL, Outcome, Outcomes
-from pipeline.executor.template import Template
-from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.executor.template import Rendered, Tag, Template
+from pipeline.house.usage import Usage
+from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
 from pipeline.words.errors import UsageError
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Note, Recipe
+from pipeline.words.parts import Note, Recipe, Terms
 from pipeline.words.station import NEVER, Address, Message
 
 JOINED = 0.01
@@ -34,23 +37,33 @@ EXIT_CODES = {errno.ENOENT: NOT_FOUND, errno.ENOTDIR: NOT_FOUND, errno.EACCES: 1
 
 
 class Commands:
-    """Runs `command` for each task, `slots` at a time; with `stdin`, the task is what it reads.
+    """Runs `command` for each task, `slots` at a time; with `stdin`, the task is what it reads; `tag` begins its lines.
 
-    Takes Recipe, Chunk, Release and Cancel; says Done and Returned. Raises UsageError for a command not found.
+    Takes Recipe, Chunk, Release, Cancel and Look; says Done, Lines, Returned and Seen. Raises UsageError for a command
+    not found.
     """
 
     def __init__(
-        self, command: tuple[str, ...], slots: int, limits: Limits | None = None, *, stdin: bool = False
+        self,
+        command: tuple[str, ...],
+        slots: int,
+        limits: Limits | None = None,
+        tag: Tag | None = None,
+        *,
+        stdin: bool = False,
     ) -> None:
         self.deadline = NEVER
         self._template = Template(command, appended=not stdin)
-        self._program = None if self._template.program is None else found(self._template.program)
-        self._slots, self._stdin = slots, stdin
+        self._programs: dict[bytes, bytes] = {}
+        if self._template.program is not None:
+            self._found(self._template.program)
+        self._slots, self._stdin, self._tag = slots, stdin, tag
         self._environment = dict(os.environb)
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._children = Children(limits or Limits())
         self._backlog, self._outcomes = Backlog(), Outcomes()
-        self._returned: list[Message] = []
+        self._answers: list[Message] = []
+        self._usage = Usage()
         self._retry = 0.0
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an edge has one port
@@ -59,9 +72,12 @@ class Commands:
             case Recipe():
                 self._backlog.recipe = message
             case Chunk(first=first, count=count, body=body):
-                self._backlog.add(first, count, body)
+                terms = Terms(message.tries, message.account, message.live)
+                self._backlog.add(first, count, body, Lot(terms, message.run, time.monotonic()))
             case Release():
-                self._returned.append(Returned(self._backlog.release()))
+                self._answers.append(Returned(self._backlog.release()))
+            case Look():
+                self._answers.append(Seen(*self._usage.look(), self._children.doing(time.monotonic())))
             case Cancel(ranges=ranges):
                 self._backlog.drop(ranges)
                 self._outcomes.drop(ranges)
@@ -83,7 +99,7 @@ class Commands:
             self._fill()
         for outcome in children.listen(now):
             self._outcomes.add(outcome, now)
-        said, self._returned = self._returned, []
+        said, self._answers = [*self._answers, *children.lines()], []
         # with nothing left to start, a slot is idle: whoever feeds us must hear of it now
         if not self._backlog.tasks or self._outcomes.size >= FULL or now >= self._outcomes.since + JOINED:
             said += self._outcomes.take()
@@ -103,36 +119,59 @@ class Commands:
 
     def _fill(self) -> None:
         """Start as many tasks as there are idle slots. Each is tried once, so that failing ones don't hold us here."""
-        for _ in range(self._slots - self._children.running):
-            records = self._backlog.take(1, 1)
-            if records is None:
+        taken = self._children.slots
+        for slot in [slot for slot in range(1, self._slots + len(taken) + 1) if slot not in taken]:
+            bite = self._backlog.take(1, 1) if self._children.running < self._slots else None
+            if bite is None:
                 break
-            record = records.body if self._backlog.recipe.block else records.body[:-1]
-            argv = self._template.render(record)
+            record = bite.body if self._backlog.recipe.block else bite.body[:-1]
             try:
-                self._start(records.first, record, argv)
+                assignment = self._assigned(bite, record, slot)
+            except ValueError as wrong:
+                note = Note(bite.first, "exception", 0, str(wrong), "", len(record))
+                blank = Assignment(bite.first, record, slot, Rendered(None, []), bite.lot, b"", time.time())
+                account = blank.account(0.0, 0.0, 0.0, 0, 0)
+                self._outcomes.add(Outcome(bite.first, b"", b"", note, 0.0, record, account), time.monotonic())
+                continue
+            try:
+                self._start(assignment)
             except OSError as fault:
                 if fault.errno in SHORT and self._children.running:
-                    self._backlog.put_back(records.first, 1, records.body)
+                    self._backlog.put_back(bite)
                     self._retry = time.monotonic() + RETRY
                     break
-                self._outcomes.add(failed(records.first, argv, record, fault), time.monotonic())
+                self._outcomes.add(failed(assignment, fault), time.monotonic())
 
-    def _start(self, task: int, record: bytes, argv: list[bytes]) -> None:
+    def _assigned(self, bite: Bite, record: bytes, slot: int) -> Assignment:
+        """Raises ValueError when the record can't be filled in."""
+        shape, task = self._backlog.recipe.shape, bite.first
+        rendered = self._template.render(record, shape, task, slot)
+        tag = self._tag.render(record, shape, task, slot) if self._tag else b""
+        return Assignment(task, record, slot, rendered, bite.lot, tag, time.time())
+
+    def _start(self, assignment: Assignment) -> None:
         """Spawn one. Raises as `spawn` does."""
-        stdin = file_of(record) if self._stdin else self._null
+        stdin = file_of(assignment.record) if self._stdin else self._null
+        environment, rendered = assignment.environment(self._environment), assignment.rendered
+        program = None if rendered.program is None else self._found(rendered.program)
         try:
-            child = spawn(task, self._program, argv, self._environment, stdin)
+            child = spawn(assignment, program, environment, stdin)
         except OSError as fault:
-            if fault.errno != errno.ENOEXEC or self._program is None:
+            if fault.errno != errno.ENOEXEC or program is None:
                 raise
             # a script without a #! line is the shell's, as everywhere
-            child = spawn(task, b"/bin/sh", [b"sh", self._program, *argv[1:]], self._environment, stdin)
+            scripted = replace(assignment, rendered=rendered._replace(argv=[b"sh", program, *rendered.argv[1:]]))
+            child = spawn(scripted, b"/bin/sh", environment, stdin)
         finally:
             if self._stdin:
                 os.close(stdin)
-        child.record = record
         self._children.add(child)
+
+    def _found(self, word: bytes) -> bytes:
+        """As `found`, once for each word."""
+        if word not in self._programs:
+            self._programs[word] = found(word)
+        return self._programs[word]
 
 
 def found(word: bytes) -> bytes:
@@ -155,12 +194,16 @@ def file_of(record: bytes) -> int:
     return file
 
 
-def failed(task: int, argv: list[bytes], record: bytes, fault: OSError) -> Outcome:
+def failed(given: Assignment, fault: OSError) -> Outcome:
     """The outcome of a task that could not be started, with the codes that a shell has for it."""
     code = EXIT_CODES.get(fault.errno or 0, 0)
-    text = f"command not found: {shown(argv[:1])}" if code == NOT_FOUND else f"{fault.strerror}: {shown(argv)}"
-    size = len(record)
+    argv, record, size = given.rendered.argv, given.record, len(given.record)
+    command = shown(given.rendered.command)
+    text = f"command not found: {shown(b''.join(argv[:1]))}" if code == NOT_FOUND else f"{fault.strerror}: {command}"
     if not code:
-        return Outcome(task, b"", b"", Note(task, "exception", code, text, "", size), 0.0, record)
+        note = Note(given.task, "exception", code, text, "", size)
+        return Outcome(given.task, b"", b"", note, 0.0, record, given.account(0.0, 0.0, 0.0, 0, 0))
     text = f"exit {code}: {text}"  # as a shell would say it: a note of an exit code alone is not shown
-    return Outcome(task, b"", f"{text}\n".encode(), Note(task, "exit", code, text, text, size), 0.0, record)
+    errors = given.tagged(f"{text}\n".encode())
+    account = given.account(0.0, 0.0, 0.0, 0, len(errors))
+    return Outcome(given.task, b"", errors, Note(given.task, "exit", code, text, text, size), 0.0, record, account)

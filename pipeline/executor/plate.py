@@ -6,8 +6,9 @@ not wanted, or was running when the child died. It never talks to the child.
 
 from __future__ import annotations
 
+from pipeline.executor.backlog import Bite
 from pipeline.executor.batch import Batch, failure
-from pipeline.words.errands import Done, Records
+from pipeline.words.errands import Done
 from pipeline.words.parts import Note
 from pipeline.words.ranges import RangeSet
 
@@ -28,7 +29,7 @@ class Plate:
                 return batch.first + at
         return -1
 
-    def take_back(self) -> list[Records]:
+    def take_back(self) -> list[Bite]:
         """Stop the child behind its present task; the records of all that it will not start."""
         # halt, then look: the child publishes a task before it looks at the halt for the next one
         for batch in self.batches:
@@ -66,7 +67,7 @@ class Plate:
         """The verdict on the task that was sentenced, if anybody wants it still."""
         return [failure(note, self._late[1], seconds)] if self._late and self._late[0] == note.task else []
 
-    def clear(self) -> list[Records]:
+    def clear(self) -> list[Bite]:
         """Take all off; the records of what was not told."""
         rest = [records for batch in self.batches for records in batch.cut(batch.told)]
         self.batches.clear()

@@ -1,97 +1,119 @@
-"""From a command and a record to the words to execute: `{}` is the task.
+"""From a command and a record to the words to execute.
 
-One word is a shell line, in which the task is quoted, also where the line has quotes around it already; it needs no
-shell when its own text holds nothing that a shell would interpret. Several words are an argv, in which the task stays
-raw. Records are bytes and pass through as they are, valid UTF-8 or not. Nothing is executed or looked up here.
+One word of COMMAND is a shell line; it needs no shell when its own text holds nothing that a shell would interpret.
+Several are an argv. Without a command, each record is a command line. Records are bytes and pass through as they are,
+valid UTF-8 or not. Nothing is executed or looked up here.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from typing import NamedTuple
 
+from pipeline.executor.fillings import Argv, Names, ShellLine
+from pipeline.executor.quoting import needs_shell, quoted
+from pipeline.executor.replacements import Arguments, arguments_of, found
 from pipeline.words.errors import UsageError
+from pipeline.words.parts import Shape
 
-TASK = b"{}"
-PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_"
-"""What no shell interprets, anywhere in a word."""
-SHELL_CHARACTERS = frozenset(b"\n\r'\"\\`$|&;<>()*?[]{}~#!")
-SHELL_WORDS = frozenset(
-    b". : alias bg break cd command continue eval exec exit export fc fg getopts hash jobs local read readonly return"
-    b" set shift times trap type ulimit umask unalias unset wait".split()
-)
-"""Words that only a shell knows: as the first word of a line, they call for one."""
+SHELL = b"/bin/sh"
+REMEMBERED = 64
+"""Sets of column names for which a command is kept cut: each object of --jsonl may have others."""
+WHOLE = b"{}"
+_WORD = re.compile(rb"(?:\{[^{}\n]*\}|\S)+")
+"""Of a line that needs no shell; a column's name may hold blanks."""
 
 
-def quoted(text: bytes) -> bytes:
-    """`text` as one word of a shell line; shlex.quote for bytes."""
-    if text and not text.translate(None, PLAIN):
-        return text
-    return b"'" + text.replace(b"'", b"'\"'\"'") + b"'"
+class Rendered(NamedTuple):
+    """A command to execute: its program (None: by PATH, from argv), its argv; and its line, if a shell runs it."""
 
+    program: bytes | None
+    argv: list[bytes]
+    line: bytes | None = None
 
-def quotes_around(line: bytes) -> list[bytes]:
-    """For each `{}` of a shell line the quote that is open there, b"" if none.
-
-    Raises UsageError where a quoted task would not stay one word: behind a backslash, in a here-document, or within
-    double quotes in a substitution.
-    """
-    around: list[bytes] = []
-    quote, since, at = b"", 0, 0
-    while at < len(line):
-        char = line[at : at + 1]
-        if char == b"\\" and quote != b"'":
-            if line.startswith(TASK, at + 1):
-                raise UsageError("{} can't stand behind a backslash; it is quoted for the shell anyway")
-            at += 2
-            continue
-        if line.startswith(TASK, at):
-            inside = line[since:at]
-            if quote == b'"' and (b"$(" in inside or b"`" in inside or b"${" in inside):
-                raise UsageError("{} can't be quoted within a substitution in double quotes; put it into a script")
-            around.append(quote)
-        elif not quote and line.startswith(b"<<", at) and TASK in line[at:]:
-            raise UsageError("{} can't be quoted in a here-document; use --stdin, or put it into a script")
-        elif char in (b"'", b'"') and quote in (b"", char):
-            quote, since = (b"" if quote else char), at + 1
-        at += 1
-    return around
-
-
-def needs_shell(line: bytes) -> bool:
-    """Whether `line`, its `{}` aside, means more than its words."""
-    text = line.replace(TASK, b"")
-    first = (line.split() or [b""])[0]
-    return not SHELL_CHARACTERS.isdisjoint(text) or b"=" in first or first in SHELL_WORDS
+    @property
+    def command(self) -> bytes:
+        """As a person would type it, and as GNU parallel's --dry-run and --joblog show it."""
+        return b" ".join(map(quoted, self.argv)) if self.line is None else self.line
 
 
 class Template:
-    """A command with places for the task.
+    """A command with places for the task. With `appended`, one without any gets the task as its last word.
 
-    `program` is the word to execute; None when it depends on the task. With `appended`, a command without `{}`
-    gets the task as its last word. A command of no words, or of blanks, is a UsageError.
+    `program` is the word to execute, as far as it is known before the first task. A command of blanks, or one with a
+    place where no argument can stand, is a UsageError.
     """
 
     def __init__(self, command: tuple[str, ...], *, appended: bool) -> None:
-        words = [os.fsencode(word) for word in command]
-        if not words or not words[0].strip():
+        self._command = [os.fsencode(word) for word in command]
+        if command and not self._command[0].strip():
             raise UsageError("the command is empty")
-        if appended and not any(TASK in word for word in words):
-            words = [words[0] + b" " + TASK] if len(words) == 1 else [*words, TASK]
-        self._shell = len(words) == 1 and needs_shell(words[0])
-        if len(words) == 1 and not self._shell:
-            words = words[0].split()
-        # a word is kept cut at its `{}`, so that filling it in is one join
-        self._words = [word.split(TASK) for word in words]
-        self._quotes = quotes_around(words[0]) if self._shell else []
-        self.program = b"/bin/sh" if self._shell else words[0] if len(self._words[0]) == 1 else None
+        self._appended = appended
+        self._cuts: dict[tuple[Shape, Names], ShellLine | Argv] = {}
+        try:
+            cut = self._cut("line", ()) if command else None
+        except ValueError as wrong:
+            raise UsageError(str(wrong)) from None
+        self.program = SHELL if isinstance(cut, ShellLine) else cut.program if cut else None
 
-    def render(self, record: bytes) -> list[bytes]:
-        """The words to execute for this record, the program's name first."""
-        if self._shell:
-            task = quoted(record)
-            if not any(self._quotes):
-                return [b"sh", b"-c", task.join(self._words[0])]
-            places = (quote + task + quote for quote in self._quotes)  # closes the quotes, and opens them again
-            line = b"".join(piece for pair in zip(self._words[0], (*places, b""), strict=True) for piece in pair)
-            return [b"sh", b"-c", line]
-        return [record.join(parts) for parts in self._words]
+    def render(self, record: bytes, shape: Shape, task: int, slot: int) -> Rendered:
+        """The command for this record, the `task`-th from 0 on, in this slot. Raises ValueError with a sentence."""
+        arguments = arguments_of(record, shape)
+        if not self._command:
+            return _as_line(arguments)
+        cut = self._cut(shape, arguments.names)
+        if isinstance(cut, ShellLine):
+            return _in_shell(cut.filled(arguments, task, slot))
+        return Rendered(cut.program, cut.filled(arguments, task, slot))
+
+    def _cut(self, shape: Shape, names: Names) -> ShellLine | Argv:
+        """The command for tasks whose columns have these names. Raises ValueError."""
+        key = shape, names
+        if key not in self._cuts:
+            if len(self._cuts) >= REMEMBERED:
+                self._cuts.clear()
+            self._cuts[key] = self._made(names, packed=shape == "packed")
+        return self._cuts[key]
+
+    def _made(self, names: Names, *, packed: bool) -> ShellLine | Argv:
+        words = self._command
+        if self._appended and not any(found(word, names) for word in words):
+            words = [words[0] + b" " + WHOLE] if len(words) == 1 else [*words, WHOLE]
+        if len(words) > 1:
+            return Argv(words, names, packed=packed)
+        line = words[0]
+        if needs_shell(_without(line, names)):
+            return ShellLine(line, names, packed=packed)
+        return Argv(_WORD.findall(line), names, packed=packed)
+
+
+class Tag:
+    """What stands before each line of a task's output: `text` with its replacement strings; empty: the arguments."""
+
+    def __init__(self, text: str) -> None:
+        self._text = os.fsencode(text) or WHOLE
+
+    def render(self, record: bytes, shape: Shape, task: int, slot: int) -> bytes:
+        """The tag of this task, without the tab behind it. Raises ValueError with a sentence."""
+        arguments = arguments_of(record, shape)
+        (word,) = [self._text]
+        return b" ".join(Argv([word], arguments.names, packed=False).filled(arguments, task, slot))
+
+
+def _as_line(arguments: Arguments) -> Rendered:
+    """The task is a command line itself; without a shell, where it needs none."""
+    line = b" ".join(arguments.values) if arguments.whole is None else arguments.whole
+    words = line.split()
+    return Rendered(None, words, line) if words and not needs_shell(line) else _in_shell(line)
+
+
+def _in_shell(line: bytes) -> Rendered:
+    return Rendered(SHELL, [b"sh", b"-c", line], line)
+
+
+def _without(line: bytes, names: Names) -> bytes:
+    """The line without what stands for a task."""
+    for start, end, _ in reversed(found(line, names)):
+        line = line[:start] + line[end:]
+    return line

@@ -32,6 +32,7 @@ from pipeline.words.kinds import (
     PAUSE,
     PORTS,
     REGEX,
+    SHELL,
     SIZE,
     TEXT,
     TIME,
@@ -47,7 +48,6 @@ ALL = "run ventilate work sink kill top"
 TASKS = "run ventilate"
 BEATS = "run ventilate sink"
 WORK = "run work"
-PLAN = "run work doctor"
 SINK = "run sink"
 
 
@@ -71,7 +71,9 @@ class Settings:
     call: str = option("", "--call", about="call MODULE:FUNCTION or FILE.py:FUNCTION", on=WORK, kind=CALLABLE)
     init: str = option("", "--init", about="call this once in each warm child first", on=WORK, kind=CALLABLE)
     stdin: bool = option(False, "--stdin", about="give the task on stdin instead of in {}", on=WORK)
-    jobs: int | None = option(None, "--jobs", "-j", about="tasks at a time [one a CPU]", on=PLAN, kind=COUNT)
+    jobs: int | None = option(
+        None, "--jobs", "-j", about="tasks at a time [one a CPU]", on="run work doctor", kind=COUNT
+    )
     workers: int = option(1, "--workers", "-w", about="worker processes", on="run doctor", kind=COUNT)
 
     cwd: str = option("", "--cwd", "--wd", about="run tasks in DIR", on=WORK, kind=FOLDER)
@@ -164,6 +166,7 @@ class Settings:
     interval: float = option(1.0, "--interval", about="time between pulses", on=BEATS, kind=TIME)
     liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=BEATS, kind=TIME)
     now: bool = option(False, "--now", about="kill running tasks, too", on="kill")
+    shell: str = option("", about="whose completion to print", on="", kind=SHELL, words="completion")
     once: bool = option(False, "--once", about="print it once and end", on="top")
     as_json: bool = option(False, "--json", about="as JSON, an object a line", on="top doctor")
     bar: bool | None = option(None, "--bar/--no-bar", about="draw a bar on stderr [if it is a terminal]", on=SINK)
@@ -189,12 +192,12 @@ def _wrong_work(settings: Settings) -> str:
     """What is wrong with the command and its like; empty if nothing."""
     if settings.command and settings.call:
         return "COMMAND and --call exclude each other: give one"
-    if not settings.command and not settings.call:
-        return "COMMAND is missing: give one, like 'gzip {}', or --call MODULE:FUNCTION"
     if settings.init and not settings.call:
         return "--init needs --call: commands have no warm child"
     if settings.stdin and settings.call:
         return "--stdin is for commands: a callable gets its task as an argument"
+    if settings.stdin and not settings.command:
+        return "--stdin needs COMMAND: without one, each task is a command line itself"
     for flag, name in (("--call", settings.call), ("--init", settings.init)):
         if name and not all(name.rpartition(":")[::2]):
             return f"{flag} wants MODULE:FUNCTION or FILE.py:FUNCTION, not {name!r}"

@@ -17,9 +17,9 @@ class Glances:
     def __init__(self, worker: str) -> None:
         self._worker, self._is_asked = worker, False
 
-    def look(self) -> list[Send]:
-        """Ask the executor."""
-        return [Send(Port.EXECUTOR, Look())]
+    def look(self, *, joined: bool = True) -> list[Send]:
+        """Ask the executor; `joined`: there is a run."""
+        return [Send(Port.EXECUTOR, Look())] if joined else []
 
     def asked(self) -> list[Send]:
         """A person wants to know."""

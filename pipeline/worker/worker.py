@@ -72,7 +72,9 @@ class Worker:
         sends += self.held.tick(now)
         if now >= self.voice.next:
             unanswered = self.held.unanswered if self.voice.run else None
-            sends += self.ties.repairs(now, self.voice.interval, self.voice.liveness, unanswered) + self.glances.look()
+            sends += self.ties.repairs(now, self.voice.interval, self.voice.liveness, unanswered) + self.glances.look(
+                joined=bool(self.voice.run)
+            )
         return sends + self.voice.tick(now, asks=not self.departure.begun)
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Send]:

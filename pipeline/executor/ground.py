@@ -1,0 +1,46 @@
+"""Where a worker's tasks run, and what variables they see beside its own: --cwd and --env.
+
+What is wrong with them is a UsageError before anything runs. `take` changes this process, which must be a worker's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.words.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.words.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Raises UsageError for a folder that is not there, and a variable that is not set here."""
+    if settings.cwd and not os.path.isdir(settings.cwd):
+        raise UsageError(f"--cwd {settings.cwd}: no such folder")
+    if settings.cwd and not os.access(settings.cwd, os.X_OK):
+        raise UsageError(f"--cwd {settings.cwd}: permission denied")
+    for given in settings.env:
+        name, equals, _ = given.partition("=")
+        if not name or (not equals and name not in os.environ):
+            raise UsageError(f"--env {given}: it is not set here; give it a value, as in --env {name or 'NAME'}=VALUE")
+
+
+def take(settings: Settings) -> Settings:
+    """Stand there, with these variables; the settings with their own files found from where the person stood."""
+    check(settings)
+    for name, equals, value in (given.partition("=") for given in settings.env):
+        if equals:
+            os.environ[name] = value
+    if not settings.cwd:
+        return settings
+    found = replace(settings, call=_rooted(settings.call), init=_rooted(settings.init))
+    os.chdir(settings.cwd)
+    return found
+
+
+def _rooted(call: str) -> str:
+    """FILE.py:FUNCTION with the whole path of its file; a module is looked for in the folder that tasks run in."""
+    place, colon, name = call.rpartition(":")
+    return os.path.abspath(place) + colon + name if place.endswith(".py") else call

@@ -1,0 +1,115 @@
+"""Documents as sessions: the commands that a page shows, run in order in one shell, and what they print compared.
+
+A page's ```console blocks hold commands behind `$ ` (continued behind `> `) and what they print, both streams as in a
+terminal. A ```python block whose fence names a file is that file. A line `...` stands for any lines. What differs
+from run to run (times, rates, dates, names of workers) is masked on both sides, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WITHIN = 120.0
+ANY = "..."
+MASKS = (
+    (r"\d+(\.\d+)? ms\b", "T ms"),
+    (r"\d[\d,]*\.\d+ s\b", "T s"),
+    (r"[\d,.]+( tasks)?/s\b", "R/s"),
+    (r"\b\d{1,2} [A-Z][a-z]{2}( \d{4})? \d\d:\d\d", "DATE"),
+    (r"\b[\w-]+\.\d+\.[0-9a-f]{6}\b", "WORKER"),
+    (r"\brun [0-9a-f]{16}\b", "run ID"),
+    (r"\b1[0-9]{9}\.[0-9]{3}\b", "WHEN"),
+    (r"\t *\d+\.\d{3}\b", "\tT"),
+)
+HOSTS = {"10.0.0.5": "127.0.0.1"}
+"""Addresses of a page that stand for others, and where the test finds them."""
+
+
+@dataclass
+class Command:
+    """What a person types, and what the page shows of its answer."""
+
+    line: str
+    shown: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Page:
+    """The files that a page gives, and its commands."""
+
+    files: dict[str, str]
+    commands: list[Command]
+
+
+def page_of(text: str) -> Page:
+    """All of one document."""
+    page = Page({}, [])
+    for fence, body in re.findall(r"^```(\S+(?: \S+)?)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        language, _, name = fence.partition(" ")
+        if name:
+            page.files[name] = body
+        elif language == "console":
+            page.commands += _commands(body)
+    return page
+
+
+def _commands(block: str) -> list[Command]:
+    commands: list[Command] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            commands.append(Command(line[2:]))
+        elif line.startswith("> ") and commands and not commands[-1].shown:
+            commands[-1].line += f"\n{line[2:]}"
+        else:
+            commands[-1].shown.append(line)
+    return commands
+
+
+def answers(page: Page, folder: Path, shim: Path) -> list[list[str]]:
+    """What each command prints, with `pipe` found in the folder `shim`; the page's files lie in `folder`."""
+    for name, body in page.files.items():
+        (folder / name).write_text(body)
+    script = ["set +m"]
+    for number, command in enumerate(page.commands):
+        script.append(f"{{ {_reached(command.line)}\n}} > '{folder}/.out.{number}' 2>&1")
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}},
+        "PATH": f"{shim}:{os.environ['PATH']}",
+        "XDG_RUNTIME_DIR": str(shim),
+        "NO_COLOR": "1",
+    }
+    ran = subprocess.run(
+        ["bash", "-c", "\n".join([*script, "wait"])],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    assert not ran.stderr, ran.stderr
+    return [(folder / f".out.{number}").read_text().splitlines() for number in range(len(page.commands))]
+
+
+def _reached(line: str) -> str:
+    for page, test in HOSTS.items():
+        line = line.replace(page, test)
+    return line
+
+
+def masked(line: str) -> str:
+    """The line without what differs from run to run."""
+    for pattern, stand_in in MASKS:
+        line = re.sub(pattern, stand_in, line)
+    return line.rstrip()
+
+
+def is_shown(shown: list[str], printed: list[str]) -> bool:
+    """Whether what is shown is what was printed."""
+    pattern = "".join(r"(?:.*\n)*?" if line == ANY else re.escape(f"{masked(line)}\n") for line in shown)
+    return re.fullmatch(pattern, "".join(f"{masked(line)}\n" for line in printed)) is not None

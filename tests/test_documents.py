@@ -1,0 +1,69 @@
+"""Every command line that README and docs show is run, and does what the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from documents import Command, answers, is_shown, masked, page_of
+
+HOUSE = Path(__file__).parent.parent
+PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
+UNRUN = {"architecture.md", "protocol.md"}
+"""Pages that show no commands."""
+
+
+@pytest.fixture
+def shim(tmp_path: Path) -> Path:
+    """A folder with `pipe` in it, and a runtime folder of the test's own."""
+    made = tmp_path / "bin"
+    made.mkdir(mode=0o700)
+    path = made / "pipe"
+    path.write_text(f"#!/bin/sh\nPYTHONPATH='{HOUSE}' exec '{sys.executable}' -m pipeline \"$@\"\n")
+    path.chmod(0o755)
+    return made
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path, shim: Path) -> None:
+    page = page_of(path.read_text())
+    assert bool(page.commands) == (path.name not in UNRUN)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    wrong = [
+        f"$ {command.line}\nshown:\n" + "\n".join(command.shown) + "\nprinted:\n" + "\n".join(printed)
+        for command, printed in zip(page.commands, answers(page, folder, shim), strict=True)
+        if not is_shown(command.shown, printed)
+    ]
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_page_shows_a_command_that_is_not_run(path: Path) -> None:
+    outside = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert not re.findall(r"^ {4,}.*\bpipe (?:run|sink|work|ventilate|top|kill|doctor)\b.*$", outside, re.MULTILINE)
+    fences = set(re.findall(r"^```(\w+)\n(?:(?!```).*\n)*?.*\bpipe run ", path.read_text(), re.MULTILINE))
+    assert fences <= {"console"}
+
+
+def test_a_page_is_read_as_a_session() -> None:
+    page = page_of("x\n```console\n$ a\nb\n$ c \\\n> d\n```\n```python f.py\ncode\n```\n```text\n$ e\n```\n")
+    assert page.commands == [Command("a", ["b"]), Command("c \\\nd", [])]
+    assert page.files == {"f.py": "code\n"}
+
+
+def test_a_session_keeps_its_folder_and_shows_both_streams(tmp_path: Path, shim: Path) -> None:
+    text = "```console\n$ mkdir x && cd x && cat ../f\n$ pwd >&2; sleep 0 &\n```\n```python f\nhello\n```\n"
+    assert answers(page_of(text), tmp_path, shim) == [["hello"], [f"{tmp_path}/x"]]
+
+
+def test_only_what_must_differ_may_differ() -> None:
+    told = "pipe: 1,790 tasks, 0 failed, 1.6 s, 1,103 tasks/s"
+    assert is_shown([told], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
+    assert not is_shown([told], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])
+    assert not is_shown([told], [])
+    assert is_shown(["a", "...", "b"], ["a", "x", "y", "b"])
+    assert not is_shown(["a", "...", "b"], ["a", "x"])
+    assert masked("host.12.0a1b2c 21 Nov 14:02") == "WORKER DATE"
