@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from pipeline.house.machine import keep_heap
@@ -86,11 +87,20 @@ def _spool(settings: Settings) -> Spool | None:
 
 
 def _source(settings: Settings, spool: Spool | None) -> Source:
+    from pipeline.input.form import form_of
     from pipeline.input.source import Source
 
     if settings.from_failed:
         return Source.of_letters(settings.files, spool=spool)
-    arguments = settings.given[0].words if settings.given else None
+    form, given = form_of(settings, settings.slots), settings.given
+    if len(given) == 1 and given[0].mark == "::::" and len(given[0].words) == 1:
+        settings, given = replace(settings, files=given[0].words), ()  # as -a
+    plain = form.is_plain and not form.json and form.sources == 1
+    if not plain:
+        from pipeline.input.forming import Forming
+
+        return Source.formed(Forming(form, given, zero=settings.zero), settings.files, spool=spool)
+    arguments = given[0].words if given else None
     return Source(Recipe(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
 
 

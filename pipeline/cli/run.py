@@ -61,7 +61,8 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
     from pipeline.house.launcher import Post
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
-    ventilate = guarded(lambda: assembly.ventilate(settings, screen.told))
+    feed = replace(settings, slots=sum(shares(settings)))
+    ventilate = guarded(lambda: assembly.ventilate(feed, screen.told))
     crew = [
         Post(
             "sink",

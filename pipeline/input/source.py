@@ -24,6 +24,7 @@ from pipeline.words.station import NEVER, Address, Message
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.input.forming import Forming
     from pipeline.input.spool import Spool
 
 RETRY = 1.0
@@ -59,6 +60,7 @@ class Source:
         self._spool = spool
         self._alone = spool if names == [STDIN] else None
         self._letters: Letters | None = None
+        self._forming: Forming | None = None
         self._apart = block is not None
         self._want: int | None = None
         self._begun = False
@@ -75,6 +77,19 @@ class Source:
         source._cutter = Cutter(b"\n", None)
         source._letters, source._apart = Letters(source._total), True
         source._asked += ("letters",)
+        return source
+
+    @classmethod
+    def formed(cls, forming: Forming, files: Sequence[str], stdin: int = 0, spool: Spool | None = None) -> Self:
+        """Tasks formed of what is read, or of what is given. Raises UsageError.
+
+        Nothing of a spool is forgotten then: which of its bytes make which task is not known.
+        """
+        source = cls(forming.recipe, files, None if forming.reads else (), None, stdin, spool)
+        source.recipe, source._forming = forming.recipe, forming
+        source._cutter = Cutter(forming.mark, None)
+        source._apart, source._alone, source._total = True, None, 0
+        source._asked = forming.identity
         return source
 
     @property
@@ -122,8 +137,23 @@ class Source:
             body = self._cutter.take(size)
         if not body and self._infiles:
             return []
+        if self._forming:
+            return self._formed(self._forming, body)
         self._want = None
         return [self._answer(body) if body else End(self._total, self._reason)]
+
+    def _formed(self, forming: Forming, body: bytes) -> list[Message]:
+        """The records of what was read, if any are complete; the rest of them at the end."""
+        formed, is_over = forming.form(body, self._infiles.opened)
+        if not formed and not is_over:
+            self.deadline = 0.0  # there may be more at hand
+            return []
+        self._want = None
+        if not formed:
+            return [End(self._total, self._reason)]
+        first, mark = self._total, records.terminator(self.recipe)
+        self._total += len(formed)
+        return [Records(first, len(formed), b"".join([record + mark for record in formed]))]
 
     def close(self) -> None:
         """Close what is open."""

@@ -98,6 +98,7 @@ class Settings:
     files: tuple[str, ...] = option(
         (), "--arg-file", "-a", about="read tasks from FILE, not stdin", on=TASKS, kind=FILE, words="ventilate"
     )
+    slots: int = option(1, about="slots of all workers, as far as that is known", on="")
     given: tuple[Given, ...] = option((), about="tasks given after ::: and its like", on="")
     zero: bool = option(False, "--null", "-0", about="tasks end in NUL, not newline", on=TASKS)
     colsep: str = option("", "--colsep", "-C", about="cut lines into {1} {2} ... at REGEX", on=TASKS, kind=REGEX)
