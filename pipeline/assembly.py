@@ -26,6 +26,7 @@ from pipeline.words.parts import Recipe
 from pipeline.words.station import Edge, Message, Port, Station
 
 if TYPE_CHECKING:
+    from pipeline.executor.template import Tag
     from pipeline.input.source import Source
     from pipeline.input.spool import Spool
     from pipeline.sink.sink import Order
@@ -145,8 +146,10 @@ def conclude(settings: Settings) -> int:
 
 def _order(settings: Settings) -> Order:
     from pipeline.beside import journal_path
+    from pipeline.safe import wants_accounts
     from pipeline.sink.attempts import Retrying
     from pipeline.sink.sink import Order
+    from pipeline.sink.speech import Wants
 
     return Order(
         keep_order=settings.keep_order,
@@ -157,6 +160,7 @@ def _order(settings: Settings) -> Order:
         journal=journal_path(settings) != "",
         retrying=Retrying(settings.retries, settings.retry_delay, settings.crash_limit),
         halt=settings.halt,
+        wants=Wants(wants_accounts(settings), settings.line_buffer, settings.joblog != ""),
     )
 
 
@@ -182,10 +186,12 @@ def _executor(settings: Settings, slots: int) -> Edge:
     from pipeline.executor import ground
     from pipeline.executor.limits import Limits
 
+    tag = _tag(settings)
     if settings.dry_run:
         from pipeline.executor.rehearsal import Rehearsal
 
-        return Rehearsal(settings.command, settings.call)
+        ground.check(settings)
+        return Rehearsal(settings.command, settings.call, tag, stdin=settings.stdin)
     settings = ground.take(settings)
     limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
     if settings.call:
@@ -193,10 +199,17 @@ def _executor(settings: Settings, slots: int) -> Edge:
 
         return Calls(settings.call, settings.init, slots, limits)
     from pipeline.executor.commands import Commands
+
+    return Commands(settings.command, slots, limits, tag, stdin=settings.stdin)
+
+
+def _tag(settings: Settings) -> Tag | None:
+    """What begins each line of a task's output, if anything does."""
+    if not settings.tag and not settings.tagstring:
+        return None
     from pipeline.executor.template import Tag
 
-    tag = Tag(settings.tagstring) if settings.tag or settings.tagstring else None
-    return Commands(settings.command, slots, limits, tag, stdin=settings.stdin)
+    return Tag(settings.tagstring)
 
 
 def _identity(settings: Settings, slots: int) -> Identity:
@@ -204,9 +217,11 @@ def _identity(settings: Settings, slots: int) -> Identity:
 
     from pipeline.worker.voice import Identity
 
+    # not where they run, or with which variables: workers of one run may differ in that
     what = (settings.command, settings.call, settings.init, settings.stdin)
-    text = settings.call or " ".join(settings.command)
-    digest = blake2b(repr(what).encode(errors="backslashreplace"), digest_size=8).hexdigest()
+    shown = (settings.tag, settings.tagstring, settings.dry_run)
+    text = settings.call or " ".join(settings.command or ["{}"])
+    digest = blake2b(repr((*what, *shown)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
     name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(3).hex()}"
     return Identity(name, digest, text[:200], slots)
 

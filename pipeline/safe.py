@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline import beside
 from pipeline.journal.journal import Journal, NoJournal
 from pipeline.output import sheet
-from pipeline.output.output import Output
+from pipeline.output.output import Files, Output
+from pipeline.output.page import FORMS
 from pipeline.output.spill import Spill
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Reopened
@@ -26,8 +28,20 @@ if TYPE_CHECKING:
 
 def check(settings: Settings) -> None:
     """Raises UsageError if one of the files can plainly not be written."""
-    for path in filter(None, (settings.output, settings.failed, beside.journal_path(settings))):
+    for path in filter(None, (settings.output, settings.failed, settings.joblog, beside.journal_path(settings))):
         sheet.check(path)
+
+
+def wants_accounts(settings: Settings) -> bool:
+    """Whether anything that is written needs to know when, where and how each task ran."""
+    return bool(settings.joblog or settings.results_folder or settings.output.endswith(FORMS))
+
+
+def rehearsed(settings: Settings) -> Settings:
+    """With --dry-run nothing but stdout is written."""
+    if not settings.dry_run:
+        return settings
+    return replace(settings, output="", failed="", joblog="", results_folder="", journal="")
 
 
 class Safe:
@@ -40,14 +54,11 @@ class Safe:
         self.journal: Journal | NoJournal = NoJournal()
         if path:
             self.journal = Journal(path, disk=settings.durability == "disk", sync=self._sync)
-        self._output = Output(
-            settings.output,
-            errors,
-            verbose=settings.verbose > 0,
-            failed=settings.failed,
-            # who is done again gets a letter again
-            sizes=(*self.journal.sizes[:1], 0) if settings.resume_failed else self.journal.sizes,
-        )
+        sizes = self.journal.sizes
+        if settings.resume_failed:  # who is done again gets a letter again
+            sizes = (*sizes[:1], 0, *sizes[2:])
+        files = Files(settings.output, settings.failed, settings.joblog, settings.results_folder)
+        self._output = Output(files, errors, verbose=settings.verbose > 0, sizes=sizes)
         durable = beside.spill_path(settings) if settings.keep_order else ""
         self.spill = Spill(os.path.dirname(settings.output) or None, durable=durable)
         self.edges: dict[Port, Edge] = {

@@ -17,7 +17,7 @@ from kernels import Faulty
 
 from pipeline.output import kernel as kernels
 from pipeline.output.letters import complaints, letter
-from pipeline.output.output import Output
+from pipeline.output.output import Files, Output
 from pipeline.output.spout import ATOMIC, GATHER, Spout
 from pipeline.words.errands import Write, Written
 from pipeline.words.errors import CLOSED, PipelineError, UsageError
@@ -325,7 +325,7 @@ def receive_all(output: Output, number: int) -> list[Message]:
 def test_who_failed_has_a_letter(tmp_path: Path) -> None:
     path, failed = tmp_path / "out", tmp_path / "failed"
     failed.write_text("of the last run")
-    output = Output(str(path), failed=str(failed))
+    output = Output(Files(str(path), str(failed)))
     assert failed.read_text() == "of the last run"
     notes = (Note(4, "exit", 3, "exit 3", "tail", 2), Note(6, "lost", 9, "SIGKILL", "", 3))
     both = Result("run", "worker", 4, 3, b"five\n", b"", b"", notes, 2, b"fisix")
@@ -346,7 +346,7 @@ def test_without_a_file_for_them_there_are_no_letters(tmp_path: Path) -> None:
 
 
 def test_where_nothing_failed_the_file_for_letters_is_empty(tmp_path: Path) -> None:
-    output = Output(str(tmp_path / "out"), failed=str(tmp_path / "failed"))
+    output = Output(Files(str(tmp_path / "out"), str(tmp_path / "failed")))
     output.finish()
     assert (tmp_path / "failed").read_bytes() == b""
 
@@ -368,7 +368,7 @@ def test_a_run_goes_on_behind_what_is_committed(tmp_path: Path) -> None:
     path, failed = tmp_path / "out", tmp_path / "failed"
     path.write_bytes(b"one\ntwo\nha")
     failed.write_bytes(b"{}\n{")
-    output = Output(str(path), failed=str(failed), sizes=(8, 3))
+    output = Output(Files(str(path), str(failed)), sizes=(8, 3))
     assert (path.read_bytes(), failed.read_bytes()) == (b"one\ntwo\n", b"{}\n")
     write(output, 1, b"three\n")
     assert output.receive() == [Written(1, sizes=(14, 3))]
@@ -381,7 +381,7 @@ def test_a_file_for_letters_that_is_new_to_a_run_begins_empty(tmp_path: Path) ->
     path, failed = tmp_path / "out", tmp_path / "failed"
     path.write_bytes(b"one\n")
     failed.write_bytes(b"old\n")
-    output = Output(str(path), failed=str(failed), sizes=(4,))
+    output = Output(Files(str(path), str(failed)), sizes=(4,))
     write(output, 1, b"two\n")
     assert output.receive() == [Written(1, sizes=(8, 0))]
     assert failed.read_bytes() == b""
@@ -471,7 +471,7 @@ def test_a_sync_that_fails_names_the_file(tmp_path: Path) -> None:
     output.sync()
     output.sync()
     assert kernel.calls.count("sync") == 3
-    failing = Output(str(path), kernel=Faulty(1), failed="")
+    failing = Output(str(path), kernel=Faulty(1))
     write(failing, 1, b"")
     receive_all(failing, 1)
     with pytest.raises(OSError, match="Input/output error") as told:

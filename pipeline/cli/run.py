@@ -39,11 +39,12 @@ Examples:
 
 def main(settings: Settings, screen: Screen) -> int:
     """Launch the stations; the run's exit code."""
-    from pipeline import assembly
+    from pipeline import assembly, safe
     from pipeline.cli import unfinished
     from pipeline.house.launcher import launch
     from pipeline.wire import places
 
+    settings = safe.rehearsed(settings)
     _check(settings)
     if not unfinished.begin(settings, screen.say):
         return assembly.conclude(settings)

@@ -25,6 +25,7 @@ def letter(result: Result, note: Note, record: bytes) -> bytes:
     told = {
         "number": note.task + 1,
         **task,
+        **({} if result.shape == "line" else {"shape": result.shape}),
         "why": note.kind,
         "code": note.code,
         "reason": note.text,
@@ -64,8 +65,11 @@ def record_of(line: bytes) -> bytes:
     raise ValueError("it has no task")
 
 
-def complaints(result: Result, *, verbose: bool) -> bytes:
-    """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here."""
+def complaints(result: Result, *, verbose: bool, apart: bool = False) -> bytes:
+    """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here.
+
+    `apart`: what they wrote is kept elsewhere, and not told here.
+    """
     named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes if note.kind != "exit" or verbose)
     lines = ("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in named)
-    return result.errors + "".join(lines).encode(errors="replace")
+    return (b"" if apart else result.errors) + "".join(lines).encode(errors="replace")

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.output.kernel import KERNEL, Kernel, Room
-from pipeline.output.letters import complaints, letters
-from pipeline.output.sheet import STDERR, Sheet
+from pipeline.output.letters import complaints
+from pipeline.output.page import FORMS, PLACES, Page, letters_page, log_page, main_page
+from pipeline.output.sheet import STDERR
 from pipeline.output.spout import Spout, opened
-from pipeline.words.errands import Write, Written
+from pipeline.words.errands import Show, Write, Written
 from pipeline.words.errors import CLOSED, PipelineError
 from pipeline.words.station import NEVER, Address, Message
 
@@ -28,6 +29,36 @@ class _Coming:
     number: int
     sizes: tuple[int, ...]
     errors: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where results go: the output (empty: stdout), dead letters, the log of tries, folders."""
+
+    output: str = ""
+    failed: str = ""
+    joblog: str = ""
+    folder: str = ""
+
+    @property
+    def keeps_errors(self) -> bool:
+        """Whether what tasks write to stderr is kept in one of them, and so not shown."""
+        return bool(self.folder) or self.output.endswith(FORMS)
+
+    def pages(self, sizes: Sequence[int | None], kernel: Kernel) -> dict[int, Page]:
+        """The pages by their place in `sizes`. Raises UsageError."""
+        pages: dict[int, Page] = {}
+        if self.output or not self.folder:
+            pages[0] = main_page(self.output, sizes[0], kernel)
+        if self.failed:
+            pages[1] = letters_page(self.failed, sizes[1], kernel)
+        if self.joblog:
+            pages[2] = log_page(self.joblog, sizes[2], kernel)
+        if self.folder:
+            from pipeline.output.folders import Folders
+
+            pages[3] = Folders(self.folder)
+        return pages
 
 
 class _Aside:
@@ -75,40 +106,38 @@ class Output:
 
     def __init__(
         self,
-        path: str = "",
+        files: Files | str = "",
         errors: Callable[[bytes], None] | None = None,
         *,
         verbose: bool = False,
-        failed: str = "",
         sizes: tuple[int, ...] = (),
         kernel: Kernel = KERNEL,
     ) -> None:
-        """To the file at `path`, or to stdout if that is empty; dead letters to the file `failed`, if that is not.
+        """To these files, or to the one at that path.
 
         `errors` shows bytes to the person where stderr is not written to directly; it may wait. `verbose` names each
         task that ended with an exit code, too, and not only those that could not say why they failed. With `sizes`,
         the committed lengths of the files, a run goes on. Raises UsageError if they are not so long, or not writable.
         """
         self.deadline = NEVER
-        lengths = (*sizes, None, None)
-        paths = [path, failed] if failed else [path]
-        self._sheets = [Sheet(each, size, kernel) for each, size in zip(paths, lengths, strict=False)]
-        self._aside, self._verbose = _Aside(errors), verbose
+        files = Files(files) if isinstance(files, str) else files
+        self._pages = files.pages((*sizes, *[None] * PLACES), kernel)
+        self._aside, self._verbose, self._apart = _Aside(errors), verbose, files.keeps_errors
         self._number = -1  # nothing yet
         self._sizes: tuple[int, ...] = ()
         self._failure, self._room = "", Room()
-        self._given: list[Write] = []
+        self._given: list[Write | Show] = []
         self._coming: deque[_Coming] = deque()
 
     def send(self, _to: Address, message: Message) -> None:
-        """Take a Write. After a failure nothing more is written."""
-        if isinstance(message, Write) and not self._failure:
+        """Take a Write or a Show. After a failure nothing more is written."""
+        if isinstance(message, Write | Show) and not self._failure:
             self._given.append(message)
             self.deadline = min(self.deadline, 0.0 if self._room.again == NEVER else self._room.again)
 
     def files(self) -> list[object]:
         """Readable when a blocked stdout or stderr takes more."""
-        spouts: list[Spout | None] = [] if self._failure else [sheet.spout for sheet in self._sheets]
+        spouts: list[Spout | None] = [] if self._failure else [page.spout for page in self._pages.values()]
         return [spout.ready() for spout in (*spouts, self._aside.spout) if spout and spout.blocked]
 
     def receive(self) -> list[Message]:
@@ -124,21 +153,21 @@ class Output:
 
     def finish(self) -> None:
         """The run is over: make sure that the files are there even if nothing was written. Raises PipelineError."""
-        for sheet in self._sheets if not self._failure else ():
+        for page in self._pages.values() if not self._failure else ():
             try:
-                sheet.open()
+                page.open()
             except OSError as error:
-                raise PipelineError(f"cannot write {sheet.path}: {error.strerror}") from None
+                raise PipelineError(f"cannot write {page.path}: {error.strerror}") from None
 
     def sync(self) -> None:
         """What Written spoke of is on the disk. Raises OSError, naming the file."""
-        for sheet in self._sheets:
-            sheet.sync()
+        for page in self._pages.values():
+            page.sync()
 
     def close(self) -> None:
         """Close what is open, and drop what is not written."""
-        for sheet in self._sheets:
-            sheet.close()
+        for page in self._pages.values():
+            page.close()
         self._aside.close()
         self._given.clear()
         self._coming.clear()
@@ -148,41 +177,46 @@ class Output:
         """What the person is to be told."""
         if self._room.waits:
             return []
-        sheet = self._sheets[0]
+        page = next(iter(self._pages.values()))
         try:
-            for sheet in self._sheets:
-                sheet.open()
+            for page in self._pages.values():
+                page.open()
             self._take()
-            for sheet in self._sheets:
-                sheet.pour()
+            for page in self._pages.values():
+                page.pour()
         except OSError as error:
-            return self._stop(sheet, error)
+            return self._stop(page, error)
         return self._room.found()
 
     def _take(self) -> None:
         for word in self._given:
-            for sheet, text in zip(self._sheets, (word.result.output, self._letters(word)), strict=False):
-                sheet.add(text)
-            sizes = tuple(sheet.added for sheet in self._sheets)
-            self._coming.append(_Coming(word.number, sizes, complaints(word.result, verbose=self._verbose)))
+            for page in self._pages.values():
+                if isinstance(word, Show):
+                    page.show(word.body)
+                else:
+                    page.take(word)
+            if isinstance(word, Write):
+                told = b"" if word.tried else complaints(word.result, verbose=self._verbose, apart=self._apart)
+                self._coming.append(_Coming(word.number, self._lengths("added"), told))
         self._given.clear()
 
-    def _letters(self, word: Write) -> bytes:
-        return letters(word.result) if len(self._sheets) > 1 and word.result.notes else b""
+    def _lengths(self, what: str) -> tuple[int, ...]:
+        """Of all places up to the last page, 0 where there is none."""
+        return tuple(getattr(self._pages[at], what) if at in self._pages else 0 for at in range(max(self._pages) + 1))
 
-    def _stop(self, sheet: Sheet, error: OSError) -> list[Message]:
+    def _stop(self, page: Page, error: OSError) -> list[Message]:
         """For a while, if there is no room; else for good."""
-        reason = f"{sheet.path or 'stdout'}: {error.strerror} after {sheet.size} bytes"
+        reason = f"{page.path or 'stdout'}: {error.strerror} after {page.size} bytes"
         try:
             return self._room.lacking(error, reason)
         except OSError:
-            closed = error.errno in {errno.EPIPE, errno.EBADF} and not sheet.path
+            closed = error.errno in {errno.EPIPE, errno.EBADF} and not page.path
             self._failure = CLOSED if closed else reason
             return []
 
     def _settle(self) -> None:
         """Show the errors behind what is out, and count as written what is out with its errors."""
-        out = [sheet.size for sheet in self._sheets]
+        out = self._lengths("size")
         while self._coming and all(has >= wants for has, wants in zip(out, self._coming[0].sizes, strict=True)):
             self._aside.say(self._coming.popleft())
         for word in self._aside.said():

@@ -18,17 +18,18 @@ from pipeline.output.kernel import Kernel
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
 
-MAGIC = b"pipe spill\x01"
-LENGTHS = struct.Struct("<IQQQ")
-"""Of the header, the output, the ends and the errors; the records are the rest."""
+MAGIC = b"pipe spill\x02"
+LENGTHS = struct.Struct("<IQQQQ")
+"""Of the header, the output, the ends, the errors and the records; the accounts are the rest."""
 
 
 def packed(result: Result) -> bytes:
     """A result as bytes."""
     notes = [[note.task, note.kind, note.code, note.text, note.tail, note.size] for note in result.notes]
-    header = json.dumps([result.run, result.worker, result.first, result.count, result.tries, notes]).encode()
-    lengths = LENGTHS.pack(len(header), len(result.output), len(result.ends), len(result.errors))
-    return b"".join([lengths, header, result.output, result.ends, result.errors, result.records])
+    numbers = [result.first, result.count, result.tries]
+    header = json.dumps([result.run, result.worker, *numbers, notes, result.shape]).encode()
+    lengths = LENGTHS.pack(*map(len, (header, result.output, result.ends, result.errors, result.records)))
+    return b"".join([lengths, header, result.output, result.ends, result.errors, result.records, result.accounts])
 
 
 def unpacked(blob: bytes) -> Result:
@@ -37,10 +38,10 @@ def unpacked(blob: bytes) -> Result:
     for length in (*LENGTHS.unpack_from(blob), len(blob)):
         parts.append(blob[at : at + length])
         at += length
-    header, output, ends, errors, records = parts
-    run, worker, first, count, tries, notes = json.loads(header)
+    header, output, ends, errors, records, accounts = parts
+    run, worker, first, count, tries, notes, shape = json.loads(header)
     kept = tuple(Note(*note) for note in notes)
-    return Result(run, worker, first, count, output, ends, errors, kept, tries, records)
+    return Result(run, worker, first, count, output, ends, errors, kept, tries, records, accounts, shape)
 
 
 class Segment:

@@ -88,3 +88,12 @@ def merged(results: list[Result]) -> Result:
         b"".join([result.accounts for result in results]),
         first.shape,
     )
+
+
+def unshown(result: Result, shown: tuple[tuple[int, int], ...]) -> bytes:
+    """What its tasks wrote, without the so many first bytes of these tasks."""
+    if not shown:
+        return result.output
+    ends, known = [0, *(end for (end,) in struct.iter_unpack("<I", result.ends))], dict(shown)
+    starts = [ends[at] + known.get(result.first + at, 0) for at in range(result.count)]
+    return b"".join([result.output[start:end] for start, end in zip(starts, ends[1:], strict=True)])
