@@ -92,7 +92,9 @@ def _source(settings: Settings, spool: Spool | None) -> Source:
     from pipeline.input.source import Source
 
     if settings.from_failed:
-        return Source.of_letters(settings.files, spool=spool)
+        from pipeline.input.lettered import Lettered
+
+        return Source.formed(Lettered(settings.files, spool.first if spool else 0), settings.files, spool=spool)
     form, given = form_of(settings, settings.slots), settings.given
     if len(given) == 1 and given[0].mark == "::::" and len(given[0].words) == 1:
         settings, given = replace(settings, files=given[0].words), ()  # as -a

@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from pipeline.input.infiles import BLOCK
+from pipeline.input.lettered import Lettered
 from pipeline.input.source import Source
 from pipeline.input.spool import Spool
 from pipeline.output.letters import letter
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINES = Recipe()
+
+
+def of_letters(files: list[str]) -> Source:
+    return Source.formed(Lettered(files), files)
+
+
+def lettered_stdin(stdin: int, spool: Spool) -> Source:
+    return Source.formed(Lettered([], spool.first), [], stdin, spool)
 
 
 def ask(source: Source, size: int = 1 << 20, patience: float = 5.0) -> Message:
@@ -330,7 +339,7 @@ def test_the_fingerprint_tells_inputs_apart(tmp_path: Path) -> None:
             (LINES, [], [], None),
         ]
     ]
-    prints.append(Source.of_letters([str(path)]).fingerprint)
+    prints.append(of_letters([str(path)]).fingerprint)
     assert len({name for name, _, _ in (each.partition(":") for each in prints)}) == len(prints)
     again = Source(LINES, [os.path.relpath(path)], None, None)
     assert again.fingerprint == prints[0]
@@ -518,7 +527,7 @@ def lettered(tasks: list[bytes]) -> bytes:
 def test_dead_letters_are_tasks_again(tmp_path: Path, size: int) -> None:
     (tmp_path / "one").write_bytes(lettered(TASKS))
     (tmp_path / "two").write_bytes(lettered(TASKS)[:-1])
-    source = Source.of_letters([str(tmp_path / "one"), str(tmp_path / "two")])
+    source = of_letters([str(tmp_path / "one"), str(tmp_path / "two")])
     assert source.recipe == Recipe(zero=True)
     found, end = everything(source, size)
     assert b"".join(records.body for records in found) == b"".join(task + b"\0" for task in TASKS * 2)
@@ -528,14 +537,14 @@ def test_dead_letters_are_tasks_again(tmp_path: Path, size: int) -> None:
 def test_dead_letters_come_from_a_spool_too(tmp_path: Path, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], lettered([b"task %d" % number for number in range(100)]))
     os.close(pipe[1])
-    source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
     last = b""
     while isinstance(answer := ask(source, 500), Records) and answer.first < 50:
         last = answer.body
     assert last.startswith(b"task ")
     source.send(Port.SOURCE, Forget(50))
     source.close()
-    source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
     answer = ask(source, 500)
     assert isinstance(answer, Records)
     assert 0 < answer.first <= 50
@@ -548,18 +557,18 @@ def test_a_broken_letter_is_named_and_ends_the_reading(tmp_path: Path, broken: b
     (tmp_path / "bad").write_bytes(lettered(TASKS[:2]) + broken + lettered(TASKS))
     names = [str(tmp_path / "good"), str(tmp_path / "bad"), str(tmp_path / "good")]
     for size in (1, 1 << 20):
-        found, end = everything(Source.of_letters(names), size)
+        found, end = everything(of_letters(names), size)
         assert sum(records.count for records in found) == end.total == 8
         assert end.reason.startswith(f"{tmp_path / 'bad'}, line 3 ")
         assert ("NUL byte" if broken.startswith(b"{") else "is no letter of --failed: ") in end.reason
-    assert everything(Source.of_letters([names[1]]))[1].reason == end.reason
+    assert everything(of_letters([names[1]]))[1].reason == end.reason
 
 
 def test_a_broken_letter_in_a_spool_is_found_again(tmp_path: Path, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], lettered([b"a"] * 30) + b"broken\n" + lettered([b"a"] * 30))
     os.close(pipe[1])
     for _ in range(2):
-        source = Source.of_letters([], pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=100))
+        source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=100))
         while isinstance(answer := ask(source, 500), Records):
             pass
         assert isinstance(answer, End)
@@ -582,6 +591,6 @@ def test_the_spool_stays_ours_to_the_end_of_the_run(tmp_path: Path, pipe: tuple[
 def test_the_same_letters_twice_are_counted_anew(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"none\n")
     (tmp_path / "good").write_bytes(lettered([b"a"]))
-    found, end = everything(Source.of_letters([str(tmp_path / "good")] * 2 + [str(tmp_path / "bad")]))
+    found, end = everything(of_letters([str(tmp_path / "good")] * 2 + [str(tmp_path / "bad")]))
     assert [records.body for records in found] == [b"a\0", b"a\0"]
     assert end.reason.startswith(f"{tmp_path / 'bad'}, line 1 ")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline.input.cutter import Cutter
 from pipeline.input.infiles import STDIN, Infiles
+from pipeline.input.reading import Reading
 from pipeline.words import inputs, records
 from pipeline.words.errands import End, Forget, Records, Want
 from pipeline.words.errors import UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.input.forming import Forming
+    from pipeline.input.lettered import Lettered
     from pipeline.input.spool import Spool
 
 RETRY = 1.0
@@ -54,41 +56,33 @@ class Source:
             )
         self.recipe = Recipe(zero=recipe.zero or arguments is not None, block=block is not None)
         self.deadline = NEVER
-        self._cutter = Cutter(records.terminator(self.recipe), block)
+        cutter = Cutter(records.terminator(self.recipe), block)
         names = [] if arguments is not None else list(files) or [STDIN]
         self._infiles = Infiles(names, stdin, spool)
         self._spool = spool
         self._alone = spool if names == [STDIN] else None
-        self._letters: Letters | None = None
-        self._forming: Forming | None = None
-        self._apart = block is not None
+        self._reading = Reading(self._infiles, cutter, self.recipe, apart=block is not None)
         self._want: int | None = None
         self._begun = False
         self._total = self._alone.first if self._alone else 0
-        self._reason, self._stuck = "", ""
+        self._stuck = ""
         self._asked: tuple[object, ...] = (self.recipe, block, arguments and tuple(arguments))
         if arguments:
-            self._cutter.add(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+            cutter.add(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
 
     @classmethod
-    def of_letters(cls, files: Sequence[str], stdin: int = 0, spool: Spool | None = None) -> Self:
-        """The tasks of the dead letters in these files, or on stdin. Raises UsageError."""
-        source = cls(Recipe(zero=True), files, None, None, stdin, spool)
-        source._cutter = Cutter(b"\n", None)
-        source._letters, source._apart = Letters(source._total), True
-        source._asked += ("letters",)
-        return source
-
-    @classmethod
-    def formed(cls, forming: Forming, files: Sequence[str], stdin: int = 0, spool: Spool | None = None) -> Self:
+    def formed(
+        cls, forming: Forming | Lettered, files: Sequence[str], stdin: int = 0, spool: Spool | None = None
+    ) -> Self:
         """Tasks formed of what is read, or of what is given. Raises UsageError.
 
-        Nothing of a spool is forgotten then: which of its bytes make which task is not known.
+        Unless a line is a task, nothing of a spool is forgotten: which of its bytes make which task is not known.
         """
         source = cls(forming.recipe, files, None if forming.reads else (), None, stdin, spool)
-        source.recipe, source._forming = forming.recipe, forming
-        source._cutter = Cutter(forming.mark, None)
-        source._apart, source._alone, source._total = True, None, 0
+        source.recipe, cutter = forming.recipe, Cutter(forming.mark, None)
+        source._reading = Reading(source._infiles, cutter, forming.recipe, forming, apart=True)
+        if not forming.is_exact:
+            source._alone, source._total = None, 0
         source._asked = forming.identity
         return source
 
@@ -131,29 +125,17 @@ class Source:
 
     def _answered(self, size: int) -> list[Message]:
         """Records or the End, if it can be said already."""
-        body = self._cutter.take(size)
-        if not body:
-            self._reason = self._reason or self._infiles.feed(self._cutter, apart=self._apart)
-            body = self._cutter.take(size)
-        if not body and self._infiles:
-            return []
-        if self._forming:
-            return self._formed(self._forming, body)
-        self._want = None
-        return [self._answer(body) if body else End(self._total, self._reason)]
-
-    def _formed(self, forming: Forming, body: bytes) -> list[Message]:
-        """The records of what was read, if any are complete; the rest of them at the end."""
-        formed, is_over = forming.form(body, self._infiles.opened)
-        if not formed and not is_over:
-            self.deadline = 0.0  # there may be more at hand
+        taken = self._reading.take(size)
+        if taken is None:
             return []
         self._want = None
-        if not formed:
-            return [End(self._total, self._reason)]
-        first, mark = self._total, records.terminator(self.recipe)
-        self._total += len(formed)
-        return [Records(first, len(formed), b"".join([record + mark for record in formed]))]
+        if not taken.count:
+            return [End(self._total, self._reading.reason)]
+        first = self._total
+        self._total += taken.count
+        if self._alone and not self._reading.reason:
+            self._alone.given(self._total, taken.size)
+        return [Records(first, taken.count, taken.body)]
 
     def close(self) -> None:
         """Close what is open."""
@@ -166,49 +148,3 @@ class Source:
         """Whoever looks on is told once that there is no room, and once when that is over."""
         told, self._stuck = self._stuck, stuck
         return [Stuck(stuck)] if stuck != told else []
-
-    def _answer(self, body: bytes) -> Message:
-        first, size = self._total, len(body)
-        if self._letters:
-            body, count, self._reason = self._letters.opened(body, self._infiles.name, self._infiles.opened)
-            if self._reason:
-                self._infiles.close()
-                self._cutter = Cutter(b"\n", None)
-        else:
-            count = records.count(body, self.recipe)
-        self._total += count
-        if self._alone and not self._reason:
-            self._alone.given(self._total, size)
-        return Records(first, count, body) if count else End(self._total, self._reason)
-
-
-class Letters:
-    """Dead letters on their way back: a line is a task, and is known by its file and number when it is broken."""
-
-    def __init__(self, skipped: int) -> None:
-        """So many lines of the first file are not read again."""
-        self._file, self._line = 0, skipped
-
-    def opened(self, lines: bytes, name: str, file: int) -> tuple[bytes, int, str]:
-        """The records of these lines, each with its NUL, and their number; then why the line behind them is none.
-
-        They are of the `file`-th file, which is called `name`.
-        """
-        from pipeline.output.letters import record_of
-
-        tasks: list[bytes] = []
-        wrong = ""
-        if file != self._file:
-            self._file, self._line = file, self._line if file == 1 else 0
-        for line in records.each(lines, Recipe()):
-            self._line += 1
-            try:
-                task = record_of(line)
-            except ValueError as error:
-                wrong = f"is no letter of --failed: {error}"
-                break
-            if b"\0" in task:
-                wrong = "holds a task with a NUL byte, which cannot be an argument"
-                break
-            tasks.append(task + b"\0")
-        return b"".join(tasks), len(tasks), wrong and f"{name}, line {self._line} {wrong}"

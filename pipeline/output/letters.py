@@ -47,8 +47,8 @@ def letters(result: Result) -> bytes:
     )
 
 
-def record_of(line: bytes) -> bytes:
-    """The task of a letter, without a terminator. Raises ValueError if the line is none."""
+def record_of(line: bytes) -> tuple[bytes, str]:
+    """The task of a letter, without a terminator, and its shape. Raises ValueError if the line is none."""
     import json
 
     try:
@@ -57,11 +57,11 @@ def record_of(line: bytes) -> bytes:
         told = None
     match told:
         case {"task": str(task)}:
-            return task.encode()
+            return task.encode(), told.get("shape", "line")
         case {"task_base64": str(task)}:
             from base64 import b64decode
 
-            return b64decode(task, validate=True)
+            return b64decode(task, validate=True), told.get("shape", "line")
     raise ValueError("it has no task")
 
 
