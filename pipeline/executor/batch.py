@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 import struct
+import time
 from dataclasses import replace
 from itertools import pairwise
 
 from pipeline.executor.arena import Arena
 from pipeline.executor.backlog import Bite
 from pipeline.executor.outcomes import tail_of
+from pipeline.words.accounts import Account, packed
 from pipeline.words.errands import Done
 from pipeline.words.parts import Note, NoteKind, Recipe
 from pipeline.words.ranges import RangeSet
@@ -28,13 +30,16 @@ MOST_NOTES = 256
 class Batch:
     """One batch. `count` is its tasks without those cut off; `seconds` its run time once the child is through."""
 
-    def __init__(self, arena: Arena, records: Bite, recipe: Recipe) -> None:
+    def __init__(self, arena: Arena, records: Bite, recipe: Recipe, call: str = "", slot: int = 1) -> None:
         self.arena = arena
         self.count = records.count
         self.look = NEVER
         self.seen: int | None = None
         """The task that ran at the last look, if there was one."""
         self.seconds: float | None = None
+        self.cost = 0.0, 0
+        """Seconds of CPU, and bytes of memory, where they are wanted."""
+        self._call, self._slot = call, slot
         self.released = False
         """What is not run of it after all is to be given back, not put back."""
         self.unwanted = RangeSet()
@@ -70,20 +75,37 @@ class Batch:
     def tell(self, high: int, now: float) -> list[Done]:
         """What is new of the tasks up to `high`, which has been reached: each run of wanted neighbours once."""
         low = self._told
-        if low >= high:
+        if low >= high or (self._records.lot.terms.account and self.seconds is None):
             return []
         passed = max(self._counted, now - self._started) if self.seconds is None else self.seconds
         spent = max(0.0, passed - self._counted)
         self._told, self._counted = high, passed
         wanted = self.unwanted.outside(self.first + low, self.first + high)
         parts = [part for start, stop in wanted for part in self._parts(start - self.first, stop - self.first)]
-        return [self._done(start, stop, spent / len(parts)) for start, stop in parts]
+        return [self._done(start, stop, spent / len(parts), now) for start, stop in parts]
 
     def convict(self, at: int, status: int) -> list[Done]:
         """The child died of wait status `status` while task `at` ran: the verdict on it, if anybody wants it."""
         task = self.first + at
         self._told = at + 1
-        return [] if task in self.unwanted else [failure(verdict(task, status), self.record(at))]
+        if task in self.unwanted:
+            return []
+        seconds, record = max(0.0, time.monotonic() - self._started), self.record(at)
+        done = failure(verdict(task, status), record)
+        return [replace(done, accounts=self._account(record, seconds, 0, time.monotonic()))]
+
+    def command(self, at: int) -> bytes:
+        """Task `at` as a call, for a person."""
+        return f"{self._call}({self.record(at).decode(errors='backslashreplace')!r})".encode(errors="replace")
+
+    def _account(self, record: bytes, seconds: float, errors: int, now: float) -> bytes:
+        """Of its only task, if the sink wants one."""
+        lot = self._records.lot
+        if not lot.terms.account:
+            return b""
+        began, command = time.time() - (now - self._started), self.command(0)
+        queued = max(0.0, self._started - lot.since)
+        return packed(Account(began, queued, seconds, *self.cost, self._slot, errors, command, record))
 
     def record(self, at: int) -> bytes:
         """The record of task `at`, without its terminator. Quick when asked in the order of tasks."""
@@ -114,7 +136,7 @@ class Batch:
         failed = sorted(at for at in self.failures if low <= at < high)
         return list(pairwise([low, *failed[MOST_NOTES::MOST_NOTES], high]))
 
-    def _done(self, low: int, high: int, seconds: float) -> Done:
+    def _done(self, low: int, high: int, seconds: float, now: float) -> Done:
         """The Done of the finished tasks `low` to `high`."""
         notes, stories, records = [], [], []
         for at in sorted(at for at in self.failures if low <= at < high):
@@ -126,7 +148,8 @@ class Batch:
             records.append(record)
         output, ends = self.arena.outputs(low, high)
         errors, found = b"".join(stories), b"".join(records)
-        return Done(self.first + low, high - low, output, ends, errors, tuple(notes), seconds, found)
+        account = self._account(self.record(low), seconds, len(errors), now) if high == low + 1 else b""
+        return Done(self.first + low, high - low, output, ends, errors, tuple(notes), seconds, found, account)
 
 
 def failure(note: Note, record: bytes, seconds: float = 0.0) -> Done:

@@ -9,14 +9,19 @@ from __future__ import annotations
 from time import monotonic
 
 from pipeline.executor import callee
+from pipeline.executor.backlog import Lot
 from pipeline.executor.bench import Bench, numbers
 from pipeline.executor.crew import Crew
 from pipeline.executor.limits import Limits
-from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.house.usage import Usage
+from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Ranges, Recipe
+from pipeline.words.parts import Ranges, Recipe, Terms
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER, Address, Message
+
+MOST_SHOWN = 256
+"""Running tasks that are told to who looks on."""
 
 
 class Calls:
@@ -32,6 +37,7 @@ class Calls:
         limits = limits or Limits()
         self._crew, self._broken = Crew(call, init, slots, limits.output), False
         self._bench = Bench(self._crew, limits)
+        self._usage = Usage()
         self.deadline = self._bench.deadline
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an edge serves one port
@@ -40,10 +46,16 @@ class Calls:
             case Recipe():
                 self._bench.backlog.recipe = message
             case Chunk():
-                self._bench.backlog.add(message.first, message.count, message.body)
+                terms = Terms(message.tries, message.account)
+                self._bench.backlog.add(
+                    message.first, message.count, message.body, Lot(terms, message.run, monotonic())
+                )
                 self._bench.fill(monotonic())
             case Release():
                 self._release()
+            case Look():
+                doing = [each for slot in self._crew.slots for each in slot.doing(monotonic())]
+                self._bench.said.append(Seen(*self._usage.look(), tuple(doing[:MOST_SHOWN])))
             case Cancel():
                 self._cancel(message.ranges)
         self.deadline = self._bench.deadline

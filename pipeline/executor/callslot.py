@@ -15,7 +15,7 @@ from pipeline.executor.batch import Batch
 from pipeline.executor.limits import Watch
 from pipeline.executor.plate import Plate
 from pipeline.words.errands import Done
-from pipeline.words.parts import NoteKind, Recipe
+from pipeline.words.parts import Doing, NoteKind, Recipe
 from pipeline.words.records import terminator
 from pipeline.words.station import NEVER
 
@@ -23,6 +23,8 @@ LONG = 0.1
 """Seconds after which a batch is looked at: what has finished is told, and what stands behind a long task leaves."""
 KINDS: dict[int, NoteKind] = {hearing.FAILED: "exception", hearing.LARGE: "size"}
 """What a child can say of a task."""
+SHOWN = 120
+"""Characters of a call that are shown to who looks on."""
 DEPTH = 2
 """Batches that a child may have at a time."""
 
@@ -30,10 +32,11 @@ DEPTH = 2
 class CallSlot:
     """One slot. `ready` once its child has prepared; `doomed` when its death is ordered, or was noticed."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, call: str = "") -> None:
+        self.number, self._call = number, call
         self.ready = False
         self.doomed = False
+        self._glimpse = -1, 0.0
         self.unfit = ""
         """Why the child could not prepare."""
         self.plate = Plate()
@@ -53,10 +56,13 @@ class CallSlot:
         """Give the child a batch; False when it is dead already, and has not got it."""
         busy = [batch.arena for batch in self.batches]
         which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
-        batch = Batch(self.arenas[which], records, recipe)
+        batch = Batch(self.arenas[which], records, recipe, self._call, self.number + 1)
         mark = hearing.WHOLE if recipe.block else terminator(recipe)[0]
+        terms, shape = records.lot.terms, hearing.SHAPES.index(recipe.shape)
+        sizes = which, records.count, len(records.body), mark
+        word = hearing.BATCH.pack(*sizes, records.first, terms.tries, self.number + 1, shape, terms.account)
         try:
-            self.talk.send(hearing.BATCH.pack(which, records.count, len(records.body), mark))
+            self.talk.send(word + records.lot.run.encode()[: hearing.RUN])
         except OSError:
             self.doomed = True
             return False
@@ -102,6 +108,17 @@ class CallSlot:
             self.batches[0].start(now, now + LONG)
         return batch.cut(batch.told)
 
+    def doing(self, now: float) -> list[Doing]:
+        """What its child does, if it does anything, since it was first seen so."""
+        running = self.plate.running() if self.ready else -1
+        if running < 0:
+            return []
+        if running != self._glimpse[0]:
+            self._glimpse = running, now
+        batch = next(batch for batch in self.batches if batch.first <= running < batch.first + batch.count)
+        command = batch.command(running - batch.first)[: 2 * SHOWN].decode(errors="backslashreplace")[:SHOWN]
+        return [Doing(running, self.number + 1, round(now - self._glimpse[1], 3), command)]
+
     def close(self) -> None:
         """Let go of the child."""
         self.talk.close()
@@ -120,3 +137,5 @@ class CallSlot:
             batch.failures[index] = KINDS[what], *hearing.texts(word)
         elif batch:
             batch.seconds = seconds
+            if len(word) > hearing.SAYING.size:
+                batch.cost = hearing.COST.unpack_from(word, hearing.SAYING.size)

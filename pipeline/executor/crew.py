@@ -107,7 +107,7 @@ class Crew:
 
     def _fresh(self, number: int) -> CallSlot:
         """A slot whose child is on its way."""
-        slot = CallSlot(number)
+        slot = CallSlot(number, self._call)
         self._poll.register(slot.talk, select.EPOLLIN)
         self._nursery.spawn(number, slot.theirs, slot.arenas)
         slot.theirs.close()

@@ -9,12 +9,19 @@ from __future__ import annotations
 import socket
 import struct
 
-BATCH = struct.Struct("<BIQB")
-"""To the child: which arena, tasks, bytes of their body, the byte that ends each (or WHOLE)."""
+BATCH = struct.Struct("<BIQBQIHBB")
+"""To the child: which arena, tasks, bytes of their body, the byte that ends each (or WHOLE); the first's number, its
+tries, the slot from 1, the shape of records, whether their cost is wanted. The run's name follows."""
+SHAPES = ("line", "columns", "packed", "json")
 WHOLE = 255
 """Instead of a terminator: the body is one task, as it is. (0xFF never ends a record.)"""
 SAYING = struct.Struct("<BId")
-"""From the child: what, the task's index in the batch, seconds; text follows where there is any."""
+"""From the child: what, the task's index in the batch, seconds; text follows where there is any. Behind FINISHED, if
+it is wanted: COST."""
+COST = struct.Struct("<dQ")
+"""Seconds of CPU, and the most memory that the child has had, in bytes."""
+RUN = 64
+"""Bytes of a run's name at most."""
 READY, FAILED, FINISHED, UNFIT, LARGE = range(5)
 LONGEST = 4 << 10
 """Characters of a text that are told; as JSON, two of them fit the socket's buffer whatever they are."""

@@ -11,19 +11,34 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from itertools import compress
+from resource import RUSAGE_SELF, getrusage
 from socket import socket
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 from pipeline.executor.arena import LARGEST, Arena
 from pipeline.executor.callee import story, summary
-from pipeline.executor.hearing import BATCH, FAILED, FINISHED, LARGE, LONGEST, READY, SAYING, UNFIT, WHOLE
+from pipeline.executor.hearing import (
+    BATCH,
+    COST,
+    FAILED,
+    FINISHED,
+    LARGE,
+    LONGEST,
+    READY,
+    RUN,
+    SAYING,
+    SHAPES,
+    UNFIT,
+    WHOLE,
+)
 from pipeline.executor.limits import too_large
+from pipeline.executor.surroundings import FEW, Surroundings
 
 COMMON = {number: b"%d\n" % number for number in range(1000)}
 """Small numbers as they are written; looking them up takes a third of the time."""
 
-Function = Callable[[str], Any]
+Function = Callable[..., Any]
 
 
 class TooLargeError(Exception):
@@ -48,22 +63,56 @@ def live(talk: socket, arenas: Sequence[Arena], work: Work) -> None:
             _say(talk, UNFIT, 0, [summary(error), story(error)])
             return
     talk.send(SAYING.pack(READY, 0, 0.0))
-    while message := talk.recv(BATCH.size):
-        which, count, size, mark = BATCH.unpack(message)
+    around = Surroundings()
+    while message := talk.recv(BATCH.size + RUN):
+        which, count, size, mark, first, tries, slot, shape, costs = BATCH.unpack_from(message)
         arena = arenas[which]
-        start = perf_counter()
-        _run(talk, arena, arena.lay(count, size), mark, work)
+        at = arena.lay(count, size)
+        around.begin(message[BATCH.size :].decode(), tries, slot, first, arena.finished)
+        each = around.set if 1 < count <= FEW else None
+        start, cpu = perf_counter(), process_time()
+        _run(talk, arena, (at, mark), work._replace(function=shaped(work.function, SHAPES[shape])), first, each)
         sys.stdout.flush()
         sys.stderr.flush()
-        talk.send(SAYING.pack(FINISHED, 0, perf_counter() - start))
+        seconds = perf_counter() - start
+        cost = COST.pack(process_time() - cpu, getrusage(RUSAGE_SELF).ru_maxrss * 1024) if costs else b""
+        talk.send(SAYING.pack(FINISHED, 0, seconds) + cost)
 
 
-def _run(talk: socket, arena: Arena, at: int, mark: int, work: Work) -> None:
-    """Run the batch's tasks, whose records lie at `at`, up to its end or the agent's halt."""
-    tasks, function = _tasks(arena.body(at), mark, work.function)
+def shaped(function: Callable[..., Any], shape: str) -> Function:
+    """The function, to be called with a record of this shape."""
+    if shape == "line":
+        return function
+
+    def called(record: str) -> Any:
+        if not record.strip():
+            raise ValueError("a blank line is no JSON")
+        if shape == "json":
+            return function(json.loads(record))
+        found = json.loads(record, object_pairs_hook=tuple)
+        if isinstance(found, tuple):
+            named = dict(found)
+            if len(named) < len(found):
+                raise ValueError("two columns have the same name, so they can't be named arguments")
+            return function(**named)
+        return function(*found)
+
+    return called
+
+
+def _run(
+    talk: socket, arena: Arena, place: tuple[int, int], work: Work, first: int, each: Callable[[int], None] | None
+) -> None:
+    """Run the batch's tasks, whose records lie and end as `place` says, up to its end or the agent's halt.
+
+    `each` is told the number of every task before it runs.
+    """
+    tasks, function = _tasks(arena.body(place[0]), place[1], work.function)
     most, free = work.most, work.most >= LARGEST  # then a number need not be measured
-    ends, write, place, common = arena.ends(), arena.map.write, 0, COMMON.get
+    ends, write, end, common = arena.ends(), arena.map.write, 0, COMMON.get
     for index, task in compress(enumerate(tasks), arena.go()):  # looks at `go` as late as it can, at no cost
+        if each:
+            each(first + index)
         try:
             value = function(task)
             data = (common(value) or b"%d\n" % value) if free and type(value) is int else written(value, most)
@@ -74,12 +123,12 @@ def _run(talk: socket, arena: Arena, at: int, mark: int, work: Work) -> None:
             _say(talk, FAILED, index, [summary(error), story(error)])
             data = b""
         try:
-            place += write(data)
+            end += write(data)
         except ValueError:
             # no room is left: make some, and let the agent take what there is before the next task
-            arena.append(index, place, data)
+            arena.append(index, end, data)
             return
-        ends[index] = place
+        ends[index] = end
 
 
 def _tasks(body: memoryview, mark: int, function: Function) -> tuple[Sequence[Any], Callable[[Any], Any]]:

@@ -5,7 +5,8 @@ It reads by blocks and only when it is asked, gives out what is there without wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.input.cutter import Cutter
 from pipeline.words import records
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from pipeline.input.lettered import Lettered
     from pipeline.words.parts import Recipe
 
+    Formings = Forming | Lettered
 
-class Taken(NamedTuple):
+
+@dataclass(frozen=True, slots=True)
+class Taken:
     """So many records, and the bytes of the input that they were. None of them: there are no more."""
 
     count: int
@@ -57,7 +61,7 @@ class Reading:
     def _plain(self, body: bytes) -> Taken:
         return Taken(records.count(body, self._recipe), body, len(body)) if body else Taken(0)
 
-    def _formed(self, forming: Forming | Lettered, body: bytes) -> Taken | None:
+    def _formed(self, forming: Formings, body: bytes) -> Taken | None:
         """What is complete with these lines; None if nothing is, and more can come."""
         formed = forming.form(body, self._infiles.opened, self._infiles.name)
         if formed.wrong:
