@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ def main() -> NoReturn:
     from pipeline.cli.ends import ended, settle_streams
 
     settle_streams()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a question, of which nobody dies; who can answer listens later
     code = ended(lambda: _run(sys.argv[1:], started))
     with suppress(OSError):
         sys.stderr.flush()

@@ -26,9 +26,9 @@ from pipeline.words.parts import Recipe
 from pipeline.words.station import Edge, Message, Port, Station
 
 if TYPE_CHECKING:
-    from pipeline.executor.template import Tag
     from pipeline.input.source import Source
     from pipeline.input.spool import Spool
+    from pipeline.output.output import Curtain
     from pipeline.sink.sink import Order
     from pipeline.words.settings import Settings
     from pipeline.worker.voice import Identity
@@ -107,7 +107,9 @@ def _source(settings: Settings, spool: Spool | None) -> Source:
     return Source(Recipe(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
 
 
-def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None) -> int:
+def collect(
+    settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None, curtain: Curtain | None = None
+) -> int:
     """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
     from pipeline.house.machine import raise_descriptor_limit
     from pipeline.safe import Safe
@@ -118,7 +120,7 @@ def collect(settings: Settings, told: Told, errors: Callable[[bytes], None] | No
     raise_descriptor_limit()
     with _Post("sink", place, told) as post:
         own = post.begin(verbose=settings.verbose > 0)
-        safe = Safe(settings, errors)
+        safe = Safe(settings, errors, curtain)
         edges = {port: post.own(edge) for port, edge in safe.edges.items()}
         ledger = Ledger(safe.journal.facts())
         safe.restore(ledger)
@@ -168,13 +170,14 @@ def _order(settings: Settings) -> Order:
 
 def work(settings: Settings, told: Told) -> int:
     """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
+    from pipeline.executor import chosen
     from pipeline.house.machine import usable_cpus
     from pipeline.worker.worker import Worker
 
     place = meeting_place(settings)
     slots = settings.jobs or usable_cpus()
     with _Post("worker", place, told) as post:
-        executor = post.own(_executor(settings, slots))
+        executor = post.own(chosen.executor(settings, slots))
         own = post.begin(verbose=settings.verbose > 0)
         edges = {Port.EXECUTOR: executor}
         edges[Port.LANES] = post.own(calling.lane(own))
@@ -182,36 +185,6 @@ def work(settings: Settings, told: Told) -> int:
         edges[Port.CONTROL] = post.own(calling.control(own, place.control))
         edges[Port.DESK] = post.own(calling.desk(own, place.desk))
         return post.run(Worker(_identity(settings, slots), time.monotonic(), settings.patience), edges)
-
-
-def _executor(settings: Settings, slots: int) -> Edge:
-    from pipeline.executor import ground
-    from pipeline.executor.limits import Limits
-
-    tag = _tag(settings)
-    if settings.dry_run:
-        from pipeline.executor.rehearsal import Rehearsal
-
-        ground.check(settings)
-        return Rehearsal(settings.command, settings.call, tag, stdin=settings.stdin)
-    settings = ground.take(settings)
-    limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
-    if settings.call:
-        from pipeline.executor.calls import Calls
-
-        return Calls(settings.call, settings.init, slots, limits)
-    from pipeline.executor.commands import Commands
-
-    return Commands(settings.command, slots, limits, tag, stdin=settings.stdin)
-
-
-def _tag(settings: Settings) -> Tag | None:
-    """What begins each line of a task's output, if anything does."""
-    if not settings.tag and not settings.tagstring:
-        return None
-    from pipeline.executor.template import Tag
-
-    return Tag(settings.tagstring)
 
 
 def _identity(settings: Settings, slots: int) -> Identity:

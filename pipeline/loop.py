@@ -23,7 +23,7 @@ from pipeline.words import errors
 from pipeline.words.errands import Foreign
 from pipeline.words.errors import PipelineError, StationError
 from pipeline.words.messages import Stop
-from pipeline.words.notices import Preparing, Refused, Stuck
+from pipeline.words.notices import Asked, Preparing, Refused, Stuck
 from pipeline.words.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
@@ -139,6 +139,9 @@ class Loop:
 
     def _stop(self) -> None:
         for number in self._signals.taken():
+            if number == signal.SIGUSR1:
+                self._hear(Asked())
+                continue
             self._stops += 1
             stop = Stop("soon" if self._stops == 1 else "now", NAMES.get(signal.Signals(number), str(number)))
             self._told(stop)

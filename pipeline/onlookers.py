@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import zmq
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SOON = 2.0
 """Seconds without a sink after which the person is told."""
+LOST = 15.0
+"""Seconds of silence after which nobody waits for another sink any more."""
 GONE = 3.0
 """Seconds of silence after which a sink that had said KILL has gone."""
 BEAT = 1.0
@@ -49,21 +51,29 @@ class _Ear:
         self._edge.close()
 
 
-def look(settings: Settings) -> Status:
-    """One Status of the line at this place.
+def watch(settings: Settings) -> Iterator[Status | float]:
+    """Each Status of the line at this place; while none comes, the seconds of silence, each second, up to a liveness.
 
     Raises:
         PipelineError: no sink has spoken within SOON.
     """
     place, own = meeting_place(settings), Sockets()
     ear = _Ear(own, place)
+    heard, met = time.monotonic(), False
     try:
-        deadline = time.monotonic() + SOON
-        while (now := time.monotonic()) < deadline:
-            for word in ear.hear(deadline - now):
-                if isinstance(word, Status):
-                    return word
-        raise PipelineError(f"no sink at {place.control}; nothing runs there")
+        while True:
+            silent = time.monotonic() - heard
+            statuses = [word for word in ear.hear(SOON - silent if not met else BEAT) if isinstance(word, Status)]
+            silent = time.monotonic() - heard
+            if statuses:
+                heard, met = time.monotonic(), True
+                yield statuses[-1]
+            elif not met and silent >= SOON:
+                raise PipelineError(f"no sink at {place.control}; nothing runs there")
+            elif met and silent > LOST:
+                return
+            elif met and silent > 2 * BEAT:
+                yield silent
     finally:
         ear.close()
         own.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline import beside
 from pipeline.journal.journal import Journal, NoJournal
 from pipeline.output import sheet
-from pipeline.output.output import Files, Output
+from pipeline.output.output import Curtain, Files, Output
 from pipeline.output.page import FORMS
 from pipeline.output.spill import Spill
 from pipeline.words.errands import Entry
@@ -47,7 +47,9 @@ def rehearsed(settings: Settings) -> Settings:
 class Safe:
     """The sink's three files, opened. Raises UsageError and PipelineError as they do."""
 
-    def __init__(self, settings: Settings, errors: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, settings: Settings, errors: Callable[[bytes], None] | None, curtain: Curtain | None = None
+    ) -> None:
         check(settings)
         self._settings = settings
         path = beside.journal_path(settings)
@@ -58,7 +60,7 @@ class Safe:
         if settings.resume_failed:  # who is done again gets a letter again
             sizes = (*sizes[:1], 0, *sizes[2:])
         files = Files(settings.output, settings.failed, settings.joblog, settings.results_folder)
-        self._output = Output(files, errors, verbose=settings.verbose > 0, sizes=sizes)
+        self._output = Output(files, errors, curtain=curtain, verbose=settings.verbose > 0, sizes=sizes)
         durable = beside.spill_path(settings) if settings.keep_order else ""
         self.spill = Spill(os.path.dirname(settings.output) or None, durable=durable)
         self.edges: dict[Port, Edge] = {

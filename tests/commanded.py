@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.executor.commands import Commands
 from pipeline.executor.limits import Limits
-from pipeline.words.errands import Done
+from pipeline.executor.template import Tag
+from pipeline.words import accounts
+from pipeline.words.errands import Done, Lines, Look, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Note, Recipe
+from pipeline.words.parts import Note, Recipe, Terms
 from pipeline.words.station import Message, Port
 
 if TYPE_CHECKING:
@@ -31,11 +33,23 @@ class Line:
         self.outputs: dict[int, bytes] = {}
         self.notes: dict[int, Note] = {}
         self.records: dict[int, bytes] = {}
+        self.accounts: dict[int, accounts.Account] = {}
+        self.lines: list[tuple[int, int, bytes]] = []
         self.errors = b""
+        self.terms = Terms()
 
     def give(self, *records: bytes, first: int = 0, end: bytes = b"\n") -> None:
-        body = b"".join(record + end for record in records)
-        self.commands.send(Port.EXECUTOR, Chunk("run", 1, 1, first, len(records), body))
+        body, terms = b"".join(record + end for record in records), self.terms
+        chunk = Chunk("run", 1, 1, first, len(records), body, terms.tries, terms.account, terms.live)
+        self.commands.send(Port.EXECUTOR, chunk)
+
+    def look(self) -> Seen:
+        """What it says of what it does now."""
+        self.commands.send(Port.EXECUTOR, Look())
+        self.until(lambda: any(isinstance(message, Seen) for message in self.heard))
+        (seen,) = [message for message in self.heard if isinstance(message, Seen)]
+        self.heard.remove(seen)
+        return seen
 
     def until(self, condition: Callable[[], bool]) -> None:
         limit = time.monotonic() + PATIENCE
@@ -65,6 +79,13 @@ class Line:
                 at += note.size
             assert at == len(message.records)
             self.errors += message.errors
+            told = list(accounts.each(message.accounts))
+            assert len(told) in (0, message.count)
+            assert not told or sum(account.errors for account in told) == len(message.errors)
+            self.accounts |= dict(enumerate(told, message.first))
+        elif isinstance(message, Lines):
+            assert message.task not in self.outputs
+            self.lines.append((message.task, message.start, message.body))
 
     def all_of(self, *records: bytes, end: bytes = b"\n") -> list[bytes]:
         self.give(*records, end=end)
@@ -77,9 +98,14 @@ class Line:
 
 @contextlib.contextmanager
 def line(
-    *command: str, slots: int = 2, stdin: bool = False, recipe: Recipe | None = None, limits: Limits | None = None
+    *command: str,
+    slots: int = 2,
+    stdin: bool = False,
+    recipe: Recipe | None = None,
+    limits: Limits | None = None,
+    tag: str | None = None,
 ) -> Iterator[Line]:
-    made = Line(Commands(command, slots, limits, stdin=stdin))
+    made = Line(Commands(command, slots, limits, None if tag is None else Tag(tag), stdin=stdin))
     made.commands.send(Port.EXECUTOR, recipe or Recipe())
     try:
         yield made

@@ -19,24 +19,26 @@ FLOORS: list[dict[str, str]] = [
         "ventilator": "ventilator accord desk admission lanes transit stock feeding marking suspects quarantine judged",
         "worker": "worker voice held credit unanswered ties departure glances",
         "sink": "sink intake ledger writing attempts audience speech closing verdict live view underway",
-        "executor": "backlog outcomes template pace limits",
+        "executor": "backlog outcomes template quoting replacements fillings assignment unsaid pace limits",
         "house": "roster decisions life",
         "cli": "render",
     },
     {
         "": "beside",
         "wire": "codec fields sockets listening calling places",
-        "input": "source infiles cutter spool spoolfolder inlet tape",
-        "output": "output sheet spout letters spill hoard shelf segment kernel",
+        "input": "source infiles cutter spool spoolfolder inlet tape reading form forming shaping"
+        " combinations lettered",
+        "output": "output page rows database folders sheet spout letters spill hoard shelf segment kernel",
         "journal": "journal book entries marks past recheck",
         "executor": "commands child children overtime sessions calls callslot bench plate batch arena crew nursery warm"
-        " callee hearing",
-        "house": "processes signals machine finding ceilings makings quarters",
+        " callee hearing rehearsal ground spawner chosen",
+        "house": "processes signals machine finding ceilings makings quarters usage",
     },
     {"": "loop failpoints assembly onlookers safe", "house": "herald launcher"},
     {
         "": "__main__",
-        "cli": "__init__ app signature habits instead doctor completion shells ends screen unfinished run ventilate work sink kill top journal",
+        "cli": "__init__ app signature ends screen unfinished run ventilate work sink kill top journal"
+        " habits instead doctor completion offers bash zsh fish",
     },
 ]
 """Each may import from its own floor and from those before it."""

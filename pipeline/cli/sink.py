@@ -40,6 +40,6 @@ def collect(settings: Settings, screen: Screen) -> int:
     from pipeline import assembly
 
     try:
-        return assembly.collect(settings, screen.told, screen.errors)
+        return assembly.collect(settings, screen.told, screen.errors, screen.curtain)
     finally:
         screen.finish()

@@ -5,10 +5,11 @@ It only says; a child is started and ended elsewhere. Task numbers are from 1 wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from pipeline.executor.backlog import ANY, Lot
+from pipeline.executor.backlog import Lot
 from pipeline.executor.template import Rendered
 from pipeline.words.accounts import Account, packed
 
@@ -16,10 +17,12 @@ INDEX, ATTEMPT, RUN, SLOT = b"PIPE_INDEX", b"PIPE_ATTEMPT", b"PIPE_RUN", b"PIPE_
 SEQUENCE, JOBSLOT = b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT"
 """What GNU parallel calls them."""
 
+_WITHIN = re.compile(rb"(?<=[\r\n])(?=.)", re.DOTALL)
+"""Where a line begins that is not the first."""
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Task number `task` in slot number `slot` (from 1); `tag` begins each line of what it writes, if it is not empty.
+
+class Assignment(NamedTuple):
+    """Task number `task` in slot number `slot` (from 1); `tag`, with its tab, begins each line of what it writes.
 
     `began` is when it was given to the slot, a time.time().
     """
@@ -28,7 +31,7 @@ class Assignment:
     record: bytes
     slot: int
     rendered: Rendered
-    lot: Lot = ANY
+    lot: Lot = Lot()
     tag: bytes = b""
     began: float = 0.0
 
@@ -53,9 +56,14 @@ class Assignment:
         return packed(Account(self.began, max(0.0, queued), seconds, cpu, rss, self.slot, errors, command, self.record))
 
     def tagged(self, text: bytes) -> bytes:
-        """The text with the tag and a tab before each of its lines."""
-        if not self.tag or not text:
-            return text
-        mark = self.tag + b"\t"
-        end = b"\n" if text.endswith(b"\n") else b""
-        return mark + (b"\n" + mark).join(text.removesuffix(b"\n").split(b"\n")) + end
+        """The text with the tag before each of its lines. They begin behind a carriage return, too, as GNU's do."""
+        return tagged(text, self.tag)
+
+
+def tagged(text: bytes, tag: bytes) -> bytes:
+    """As `Assignment.tagged`."""
+    if not tag or not text:
+        return text
+    if b"\r" not in text:
+        return tag + text[:-1].replace(b"\n", b"\n" + tag) + text[-1:]  # 40 times faster
+    return tag + _WITHIN.sub(tag.replace(b"\\", rb"\\"), text)

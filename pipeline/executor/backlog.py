@@ -24,13 +24,17 @@ class Lot(NamedTuple):
     since: float = 0.0
 
 
-class Bite(NamedTuple):
+ANY = Lot()
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
     """`count` records from task `first` on, each with its terminator."""
 
     first: int
     count: int
     body: bytes
-    lot: Lot = Lot()
+    lot: Lot = ANY
 
 
 @dataclass(slots=True)
@@ -42,9 +46,6 @@ class _Piece:
     body: bytes
     lot: Lot
     at: int = 0
-
-
-ANY = Lot()
 
 
 class Backlog:
@@ -65,7 +66,7 @@ class Backlog:
 
     def put_back(self, bite: Bite) -> None:
         """These were taken and did not start after all: they are next."""
-        self._pieces.appendleft(_Piece(*bite))
+        self._pieces.appendleft(_Piece(bite.first, bite.count, bite.body, bite.lot))
         self.tasks += bite.count
 
     def take(self, most: int, size: int) -> Bite | None:

@@ -10,25 +10,22 @@ xargs and GNU parallel do.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
-from collections.abc import Mapping
 
 from pipeline.executor import sessions
 from pipeline.executor.assignment import Assignment
 from pipeline.executor.limits import MOST_OUTPUT, too_large, too_long
 from pipeline.executor.outcomes import Outcome, tail_of
-from pipeline.words.errands import Lines
+from pipeline.executor.unsaid import Unsaid
 from pipeline.words.parts import Doing, Note, NoteKind
 
 PIECE = 1 << 16
 """Bytes read at once: what a pipe holds."""
 MOST_ERRORS = 1 << 20
 """Bytes of stderr kept of a task; beyond, the middle is cut."""
-SHOWN = 200
-"""Characters of the command in a note."""
-DEFAULTS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+SHOWN, GLANCED = 200, 120
+"""Characters of the command in a note, and for those who look on."""
 CLOSED = -1
 
 
@@ -40,15 +37,15 @@ class Child:
     """
 
     __slots__ = (
-        "_cut", "_errors", "_flooded", "_limit", "_output", "_said", "_size", "_unsaid", "assignment", "dropped",
-        "ended", "err", "killed", "look", "most", "out", "pid", "process", "started", "stopped",
+        "_cut", "_errors", "_flooded", "_limit", "_output", "_size", "assignment", "dropped", "ended", "err",
+        "killed", "look", "most", "out", "pid", "process", "started", "stopped", "unsaid",
     )  # fmt: skip
 
     def __init__(self, assignment: Assignment, pid: int, out: int, err: int) -> None:
         self.assignment, self.pid, self.out, self.err = assignment, pid, out, err
         self.process = os.pidfd_open(pid)
         self.most = MOST_OUTPUT
-        self._said, self._unsaid = 0, b""
+        self.unsaid = Unsaid(assignment) if assignment.lot.terms.live else None
         self.started = self.ended = self.stopped = self.look = self._limit = 0.0
         self.dropped = self.killed = self._flooded = False
         self._output: list[bytes] = []
@@ -62,17 +59,8 @@ class Child:
 
     def doing(self, now: float) -> Doing:
         """What it does, for a person who looks on."""
-        command = shown(self.assignment.rendered.command)
+        command = shown(self.assignment.rendered.command, GLANCED)
         return Doing(self.task, self.assignment.slot, round(max(0.0, now - self.started), 3), command)
-
-    def lines(self) -> list[Lines]:
-        """Whole lines that it has written and that were not said."""
-        whole, newline, self._unsaid = self._unsaid.rpartition(b"\n")
-        if not newline:
-            return []
-        text, start = self.assignment.tagged(whole + newline), self._said
-        self._said += len(text)
-        return [Lines(self.task, start, text)]
 
     @property
     def over(self) -> bool:
@@ -91,8 +79,8 @@ class Child:
                 self._cut_errors()
         elif not self._flooded:
             self._output.append(piece)
-            if self.assignment.lot.terms.live:
-                self._unsaid += piece
+            if self.unsaid:
+                self.unsaid.hear(piece)
             self._size += len(piece)
             if self._size > self.most:
                 self._flooded = True
@@ -130,6 +118,8 @@ class Child:
             mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut
             self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2] = mark
         output, errors = given.tagged(b"".join(self._output)), given.tagged(bytes(self._errors))
+        if len(output) > MOST_OUTPUT:  # with its tags
+            self._flooded, output = True, b""
         seconds, cpu = self.ended - self.started, usage.ru_utime + usage.ru_stime
         queued = self.started - given.lot.since
         account = given.account(queued, seconds, cpu, usage.ru_maxrss * 1024, len(errors))
@@ -164,10 +154,10 @@ def kill(children: list[Child]) -> None:
         child.killed = True
 
 
-def shown(command: bytes) -> str:
-    """The command for a person, cut to one line's length."""
-    text = command[: 2 * SHOWN].decode(errors="backslashreplace").replace("\n", " ")
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+def shown(command: bytes, most: int = SHOWN) -> str:
+    """The command for a person, cut to one line of so many characters."""
+    text = command[: 4 * most].decode(errors="backslashreplace").replace("\n", " ")
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def name_of(number: int) -> str:
@@ -176,38 +166,3 @@ def name_of(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def spawn(assignment: Assignment, program: bytes | None, environment: Mapping[bytes, bytes], stdin: int) -> Child:
-    """Start it in a session of its own; `program` is the file, or None: look argv[0] up in PATH.
-
-    Raises OSError when that can't be done: EINVAL when a word holds a NUL byte.
-    """
-    start = os.posix_spawnp if program is None else os.posix_spawn
-    argv = assignment.rendered.argv
-    ends = list(os.pipe())
-    try:
-        ends += os.pipe()
-        out, out_end, err, err_end = ends
-        pid = start(
-            argv[0] if program is None else program,
-            argv,
-            environment,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, stdin, 0),
-                (os.POSIX_SPAWN_DUP2, out_end, 1),
-                (os.POSIX_SPAWN_DUP2, err_end, 2),
-            ),
-            setsid=True,
-            setsigmask=(),
-            setsigdef=DEFAULTS,
-        )
-    except (OSError, ValueError) as fault:
-        for fd in ends:
-            os.close(fd)
-        if isinstance(fault, ValueError):
-            raise OSError(errno.EINVAL, "a command can't hold a NUL byte") from fault
-        raise
-    os.close(out_end)  # before the Child is made: it needs a file descriptor, and now there is one
-    os.close(err_end)
-    return Child(assignment, pid, out, err)

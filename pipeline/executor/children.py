@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import time
+from heapq import heappop, heappush
 from itertools import islice
 
 from pipeline.executor.child import PIECE, Child, kill
@@ -16,9 +17,10 @@ from pipeline.executor.limits import Limits
 from pipeline.executor.outcomes import Outcome
 from pipeline.executor.overtime import Overtime
 from pipeline.house.processes import reap_strays
+from pipeline.words.errands import Lines
 from pipeline.words.parts import Doing, Ranges
 from pipeline.words.ranges import RangeSet
-from pipeline.words.station import NEVER, Message
+from pipeline.words.station import NEVER
 
 YOUNG = 0.003
 """Seconds for which only the end of a process wakes us; after that, what it writes does, too. None, when the task
@@ -30,10 +32,11 @@ LINGER = 0.1
 
 
 class Children:
-    """The processes of an executor. Times are those of time.monotonic()."""
+    """The processes of an executor, in slots numbered from 1. Times are those of time.monotonic()."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, slots: int, limits: Limits) -> None:
         self._limits, self._overtime = limits, Overtime(limits)
+        self._free = list(range(1, slots + 1))
         self._pids: set[int] = set()
         self._ends, self._ears = select.epoll(), Ears()
         self._running: dict[int, Child] = {}
@@ -43,6 +46,11 @@ class Children:
     def running(self) -> int:
         """How many have not ended."""
         return len(self._running)
+
+    @property
+    def free(self) -> int:
+        """The lowest slot that is free, which the next child takes; 0 if there is none."""
+        return self._free[0] if self._free else 0
 
     @property
     def deadline(self) -> float:
@@ -57,7 +65,8 @@ class Children:
         return [self._ends.fileno(), self._ears.poll.fileno()]
 
     def add(self, child: Child) -> None:
-        """One more runs, from now on."""
+        """One more runs, from now on, in the lowest free slot."""
+        heappop(self._free)
         child.started, child.most = time.monotonic(), self._limits.output
         self._pids.add(child.pid)
         self._ends.register(child.process, select.EPOLLIN)
@@ -71,6 +80,7 @@ class Children:
             self._ends.unregister(fd)
             child.shut(fd)
             child.ended = now
+            heappush(self._free, child.assignment.slot)
             self._ended.append(child)
 
     def listen(self, now: float) -> list[Outcome]:
@@ -89,18 +99,13 @@ class Children:
         self._ended = left
         return outcomes
 
-    def lines(self) -> list[Message]:
-        """Whole lines that have come out of those that are listened to as they write. Follows `listen`."""
-        return [said for child in self._running.values() if child.assignment.lot.terms.live for said in child.lines()]
+    def lines(self) -> list[Lines]:
+        """Whole lines that have come out of those that run and whose lines are wanted. Follows `listen`."""
+        return self._ears.lines()
 
     def doing(self, now: float) -> tuple[Doing, ...]:
         """What runs, for a person who looks on."""
         return tuple(child.doing(now) for child in islice(self._running.values(), MOST_SHOWN))
-
-    @property
-    def slots(self) -> set[int]:
-        """The slots that are taken: by those that run, and by those that are not over."""
-        return {child.assignment.slot for child in (*self._running.values(), *self._ended)}
 
     def drop(self, ranges: Ranges) -> None:
         """Kill those that run these tasks; nobody wants their outcomes, and only their ends are waited for."""
@@ -144,6 +149,8 @@ class Ears:
         self.poll = select.epoll()
         self._heard: dict[int, Child] = {}
         self._young: list[Child] = []
+        self._live: list[Child] = []
+        """Those whose lines are wanted and that have just written something."""
         self._youth = YOUNG
 
     @property
@@ -153,7 +160,7 @@ class Ears:
 
     def add(self, child: Child) -> None:
         """One more, which is young, unless its lines are wanted as they come."""
-        if child.assignment.lot.terms.live:
+        if child.unsaid:
             self._listen(child)
         else:
             self._young.append(child)
@@ -170,13 +177,15 @@ class Ears:
             self._listen(child)
         for fd, events in self.poll.poll(0) if self._heard else ():
             child = self._heard[fd]
+            if child.unsaid and fd == child.out and not child.ended:  # who has ended is told of at once, whole
+                self._live.append(child)
             if child.read(fd, last=bool(events & select.EPOLLHUP)):
                 self._unhear(fd, child)
 
-    def _listen(self, child: Child) -> None:
-        for fd in child.pipes():
-            self.poll.register(fd, select.EPOLLIN)
-            self._heard[fd] = child
+    def lines(self) -> list[Lines]:
+        """Whole lines of those that have just been read."""
+        live, self._live = self._live, []
+        return [said for child in live if child.unsaid for said in child.unsaid.take()]
 
     def ignore(self, child: Child) -> None:
         """Hear it no more."""
@@ -187,6 +196,11 @@ class Ears:
         """Let go of everything."""
         self._young.clear()
         self.poll.close()
+
+    def _listen(self, child: Child) -> None:
+        for fd in child.pipes():
+            self.poll.register(fd, select.EPOLLIN)
+            self._heard[fd] = child
 
     def _unhear(self, fd: int, child: Child) -> None:
         """Close a pipe.

@@ -6,6 +6,7 @@ What is wrong with them is a UsageError before anything runs. `take` changes thi
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,13 @@ def take(settings: Settings) -> Settings:
     if not settings.cwd:
         return settings
     found = replace(settings, call=_rooted(settings.call), init=_rooted(settings.init))
+    sys.path.insert(0, os.getcwd())  # where the modules of --call are
     os.chdir(settings.cwd)
+    os.environ["PWD"] = os.getcwd()
     return found
 
 
 def _rooted(call: str) -> str:
-    """FILE.py:FUNCTION with the whole path of its file; a module is looked for in the folder that tasks run in."""
+    """FILE.py:FUNCTION with the whole path of its file."""
     place, colon, name = call.rpartition(":")
     return os.path.abspath(place) + colon + name if place.endswith(".py") else call

@@ -1,39 +1,49 @@
-"""The executor of --dry-run: each task's output is the command that would run it. Nothing is started."""
+"""The executor of --dry-run: each task's output is the command that would run it, in the first slot.
+
+It starts nothing, and is as quick as tasks come.
+"""
 
 from __future__ import annotations
 
 import time
 
-from pipeline.executor.backlog import Backlog, Lot
+from pipeline.executor.assignment import tagged
+from pipeline.executor.backlog import Backlog
 from pipeline.executor.outcomes import Outcome, Outcomes
-from pipeline.executor.template import Template
-from pipeline.words.errands import Cancel, Release, Returned
+from pipeline.executor.template import Tag, Template
+from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Note, Recipe, Terms
+from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import NEVER, Address, Message
 
 
 class Rehearsal:
-    """Prints the commands of `command`, or the calls of `call`. Raises UsageError as the executors do."""
+    """Shows the commands of `command`, or the calls of `call`; `tag` begins each line, as it would begin the task's.
 
-    def __init__(self, command: tuple[str, ...], call: str) -> None:
+    Raises UsageError as the executors do.
+    """
+
+    def __init__(
+        self, command: tuple[str, ...], call: str = "", tag: Tag | None = None, *, stdin: bool = False
+    ) -> None:
         self.deadline = NEVER
-        self._template = None if call else Template(command, appended=True)
-        self._call = call
-        self._backlog = Backlog()
+        self._template = None if call else Template(command, appended=not stdin)
+        self._call, self._tag = call, tag
+        self._backlog, self._outcomes = Backlog(), Outcomes()
         self._said: list[Message] = []
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an edge serves one port
-        """Take a Recipe, Chunk, Release or Cancel."""
+        """Take a Recipe, Chunk, Look, Release or Cancel."""
         match message:
             case Recipe():
                 self._backlog.recipe = message
             case Chunk():
-                lot = Lot(Terms(message.tries), message.run)
-                self._backlog.add(message.first, message.count, message.body, lot)
+                self._backlog.add(message.first, message.count, message.body)
+            case Look():
+                self._said.append(Seen(0.0, 0, ()))
             case Release():
                 self._said.append(Returned(self._backlog.release()))
-            case Cancel(ranges):
+            case Cancel(ranges=ranges):
                 self._backlog.drop(ranges)
         self.deadline = 0.0
 
@@ -43,25 +53,25 @@ class Rehearsal:
 
     def receive(self) -> list[Message]:
         """The commands of all that has come."""
-        outcomes = Outcomes()
+        now = time.monotonic()
         while bite := self._backlog.take(1, 1):
             record = bite.body if self._backlog.recipe.block else bite.body[:-1]
-            outcomes.add(self._outcome(bite.first, record), time.monotonic())
-        said, self._said, self.deadline = [*self._said, *outcomes.take()], [], NEVER
+            self._outcomes.add(self._outcome(bite.first, record), now)
+        said, self._said, self.deadline = [*self._said, *self._outcomes.take()], [], NEVER
         return said
 
     def close(self) -> None:
         """Nothing is open."""
 
     def _outcome(self, task: int, record: bytes) -> Outcome:
+        at = record, self._backlog.recipe.shape, task, 1
         try:
-            shown = self._shown(task, record)
+            tag = self._tag.render(*at) + b"\t" if self._tag else b""
+            shown = self._template.render(*at).command if self._template else self._called(record)
         except ValueError as wrong:
-            note = Note(task, "exception", 0, str(wrong), "", len(record))
+            note = Note(task, "exception", 1, str(wrong), "", len(record))
             return Outcome(task, b"", b"", note, 0.0, record)
-        return Outcome(task, shown + b"\n", b"", None, 0.0)
+        return Outcome(task, tagged(shown + b"\n", tag), b"", None, 0.0)
 
-    def _shown(self, task: int, record: bytes) -> bytes:
-        if self._template:
-            return self._template.render(record, self._backlog.recipe.shape, task, 1).command
+    def _called(self, record: bytes) -> bytes:
         return f"{self._call}({record.decode(errors='backslashreplace')!r})".encode()

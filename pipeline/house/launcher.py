@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
 from pipeline.house.processes import Child, become_subreaper, fork, kill_descendants
 from pipeline.house.roster import Roster
-from pipeline.house.signals import Signals
+from pipeline.house.signals import ASKED, Signals
 from pipeline.words.errors import PipelineError
 from pipeline.words.station import NEVER
 
@@ -66,11 +66,15 @@ class _Crew:
             ready = dict(self._poll.poll(self._patience()))
             # What a person asked comes first: it explains the deaths that came with it.
             for signum in signals.taken():
-                self._obey(self._roster.stop(signum, time.monotonic()))
+                self._obey(self._asked() if signum == ASKED else self._roster.stop(signum, time.monotonic()))
             for pidfd in ready.keys() & self._names.keys():
                 self._bury(self._names[pidfd])
             self._obey(self._roster.tick(time.monotonic()))
         return self._roster.outcome
+
+    def _asked(self) -> list[Decision]:
+        """The sink knows what runs."""
+        return [PassOn("sink", ASKED)]
 
     def _patience(self) -> int | None:
         """Milliseconds to the roster's deadline, rounded up."""

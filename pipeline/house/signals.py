@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-PASSED_ON: dict[int, int] = {signal.SIGINT: signal.SIGRTMIN, signal.SIGTERM: signal.SIGRTMIN + 1}
+ASKED = signal.SIGUSR1
+"""Somebody wants to know what runs now."""
+PASSED_ON: dict[int, int] = {
+    signal.SIGINT: signal.SIGRTMIN,
+    signal.SIGTERM: signal.SIGRTMIN + 1,
+    ASKED: signal.SIGRTMIN + 2,
+}
 """What a keeper sends to its child for a signal of its own. Real-time signals queue: two are never taken for one."""
 
 MEANING: dict[int, int] = {
@@ -25,11 +31,13 @@ MEANING: dict[int, int] = {
     signal.SIGHUP: signal.SIGTERM,
     PASSED_ON[signal.SIGINT]: signal.SIGINT,
     PASSED_ON[signal.SIGTERM]: signal.SIGTERM,
+    ASKED: ASKED,
+    PASSED_ON[ASKED]: ASKED,
 }
 
 
 class Signals:
-    """SIGINT, SIGTERM and, unless it was ignored (nohup), SIGHUP. One at a time in a process, as a context.
+    """SIGINT, SIGTERM, SIGUSR1 and, unless it was ignored (nohup), SIGHUP. One at a time in a process, as a context.
 
     A kept process leaves SIGINT and SIGHUP to its keeper. A SIGTERM may come to both; it then counts once.
     """
@@ -38,7 +46,7 @@ class Signals:
     """Whether this process has a keeper."""
 
     def __init__(self, ignore: Collection[int] = ()) -> None:
-        heard: set[int] = {signal.SIGTERM, *PASSED_ON.values()} if self.kept else {signal.SIGTERM, signal.SIGINT}
+        heard: set[int] = {signal.SIGTERM, ASKED, *(PASSED_ON.values() if self.kept else {signal.SIGINT})}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             heard.add(signal.SIGHUP)
         self._ignored = {*ignore, signal.SIGINT} if self.kept else set(ignore)
@@ -69,7 +77,7 @@ class Signals:
         return self._read
 
     def taken(self) -> list[int]:
-        """What was asked since the last call, in order: SIGINT or SIGTERM each (SIGHUP counts as SIGTERM)."""
+        """What was asked since the last call, in order: SIGINT, SIGTERM (SIGHUP counts as that) or SIGUSR1 each."""
         asked: list[int] = []
         with suppress(BlockingIOError):
             while seen := os.read(self._read, 4096):
@@ -80,6 +88,8 @@ class Signals:
         """Whether this is another wish. One may come several ways (keeper, group; TERM, HUP): the longest counts."""
         if signum not in self._wanted:
             return False
+        if MEANING[signum] == ASKED:
+            return True
         self._heard[signum] += 1
         meaning = MEANING[signum]
         if self._heard[signum] <= self._told[meaning]:
@@ -101,6 +111,7 @@ def begin_kept() -> None:
     for signum in signal.valid_signals():
         if callable(signal.getsignal(signum)):
             signal.signal(signum, signal.SIG_DFL)
+    signal.signal(ASKED, signal.SIG_IGN)  # until somebody listens: nobody dies of a question
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, PASSED_ON.values())

@@ -11,6 +11,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.output.kernel import KERNEL, Kernel, Room
 from pipeline.output.letters import complaints
@@ -61,6 +62,16 @@ class Files:
         return pages
 
 
+class Curtain(Protocol):
+    """What is drawn on the terminal that results are written to."""
+
+    def lift(self) -> None:
+        """Out of the way, please."""
+
+    def fall(self, *, whole: bool) -> None:
+        """It may come back, if the last line is `whole`."""
+
+
 class _Aside:
     """What tasks complain of: on stderr, or to whom it may be shown."""
 
@@ -109,6 +120,7 @@ class Output:
         files: Files | str = "",
         errors: Callable[[bytes], None] | None = None,
         *,
+        curtain: Curtain | None = None,
         verbose: bool = False,
         sizes: tuple[int, ...] = (),
         kernel: Kernel = KERNEL,
@@ -116,12 +128,14 @@ class Output:
         """To these files, or to the one at that path.
 
         `errors` shows bytes to the person where stderr is not written to directly; it may wait. `verbose` names each
-        task that ended with an exit code, too, and not only those that could not say why they failed. With `sizes`,
+        task that ended with an exit code, too, and not only those that could not say why they failed. `curtain` is told
+        before and after something is written. With `sizes`,
         the committed lengths of the files, a run goes on. Raises UsageError if they are not so long, or not writable.
         """
         self.deadline = NEVER
         files = Files(files) if isinstance(files, str) else files
         self._pages = files.pages((*sizes, *[None] * PLACES), kernel)
+        self._curtain = curtain if 0 in self._pages else None
         self._aside, self._verbose, self._apart = _Aside(errors), verbose, files.keeps_errors
         self._number = -1  # nothing yet
         self._sizes: tuple[int, ...] = ()
@@ -182,8 +196,12 @@ class Output:
             for page in self._pages.values():
                 page.open()
             self._take()
+            if self._curtain:
+                self._curtain.lift()
             for page in self._pages.values():
                 page.pour()
+            if self._curtain:
+                self._curtain.fall(whole=self._pages[0].ends_line)
         except OSError as error:
             return self._stop(page, error)
         return self._room.found()

@@ -32,6 +32,10 @@ class Page(Protocol):
     path: str
 
     @property
+    def ends_line(self) -> bool:
+        """Whether the last that it was given is a whole line."""
+
+    @property
     def spout(self) -> Spout | None:
         """What a reader can block."""
 
@@ -70,6 +74,11 @@ class Paper:
     ) -> None:
         self.sheet, self._form, self._head = sheet, form, head
         self.path = sheet.path
+
+    @property
+    def ends_line(self) -> bool:
+        """As a Page."""
+        return self.sheet.ends_line and not (self.sheet.spout and self.sheet.spout.blocked)
 
     @property
     def spout(self) -> Spout | None:

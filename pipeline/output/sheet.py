@@ -24,6 +24,8 @@ class Sheet:
         self.path, self._kernel = path, kernel
         self._base, self._fd, self._is_named = size or 0, STDOUT, False
         self.spout: Spout | None = None
+        self.ends_line = True
+        """Whether the last that was added is a whole line."""
         if not path:
             self.spout = opened(STDOUT, kernel)
             if self.spout is None:
@@ -59,6 +61,7 @@ class Sheet:
         """To be written behind all that was added before. It must be open."""
         assert self.spout
         self.spout.add(text)
+        self.ends_line = text.endswith(b"\n") if text else self.ends_line
 
     def pour(self) -> None:
         """Write all that goes without waiting. Raises OSError."""

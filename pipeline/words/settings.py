@@ -76,7 +76,7 @@ class Settings:
     )
     workers: int = option(1, "--workers", "-w", about="worker processes", on="run doctor", kind=COUNT)
 
-    cwd: str = option("", "--cwd", "--wd", about="run tasks in DIR", on=WORK, kind=FOLDER)
+    cwd: str = option("", "--cwd", "--wd", about="run tasks in DIR, which is not made", on=WORK, kind=FOLDER)
     env: tuple[str, ...] = option(
         (), "--env", about="give tasks this variable; without =VALUE, ours must be set", on=WORK, kind=VARIABLE
     )
@@ -197,6 +197,8 @@ def _wrong_work(settings: Settings) -> str:
         return "--init needs --call: commands have no warm child"
     if settings.stdin and settings.call:
         return "--stdin is for commands: a callable gets its task as an argument"
+    if settings.call and (settings.tag or settings.tagstring):
+        return "--tag and --tagstring are for commands: a callable writes its lines as it likes"
     if settings.stdin and not settings.command:
         return "--stdin needs COMMAND: without one, each task is a command line itself"
     for flag, name in (("--call", settings.call), ("--init", settings.init)):
