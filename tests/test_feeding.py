@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.ventilator.feeding import BLOCK, MOST_RANGES, PREFERRED, Feeding
+from pipeline.ventilator.feeding import AHEAD, BLOCK, MOST_RANGES, PREFERRED, Feeding
 from pipeline.ventilator.lanes import Lane, Lanes
 from pipeline.ventilator.stock import Span
 from pipeline.words.errands import Records, Want
@@ -77,7 +77,7 @@ def test_it_reads_when_it_has_nothing_and_asks_once() -> None:
 def test_lanes_are_fed_in_turn_and_no_more_than_they_asked_for() -> None:
     feeding, lanes = scene()
     feeding.read(Records(0, 9, body(0, 9)), lanes)
-    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), chunk(2, 1, 1), chunk(1, 2, 2), chunk(2, 2, 3)]
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), chunk(2, 1, 1), chunk(1, 2, 2), chunk(2, 2, 3), *WANT]
     assert feeding.dispatch("r", lanes, 0.0) == []
     pulsed(lanes, replace(PULSE, worker="bob", lane=2, seen=2, allowed=3, holding=((1, 4),)))
     assert feeding.dispatch("r", lanes, 1.0) == [chunk(2, 3, 4)]
@@ -97,6 +97,20 @@ def test_nothing_is_read_past_the_window() -> None:
     assert feeding.dispatch("r", lanes, 0.0) == WANT
 
 
+def test_it_reads_on_while_little_is_at_hand_and_keeps_the_order() -> None:
+    feeding, lanes = scene(chunk=3)
+    feeding.full = True
+    feeding.read(Records(0, 2, body(0, 2)), lanes)
+    assert feeding.dispatch("r", lanes, 0.0) == WANT
+    feeding.read(Records(2, 2, body(2, 2)), lanes)
+    feeding.full = False
+    sends = feeding.dispatch("r", lanes, 0.0)
+    assert sends == [chunk(1, 1, 0, 2), chunk(2, 1, 2, 2), *WANT]
+    feeding.read(Records(4, 1, b"x" * AHEAD + b"\n"), lanes)
+    feeding.full = True
+    assert feeding.dispatch("r", lanes, 0.0) == []
+
+
 def test_after_the_end_nothing_is_read() -> None:
     feeding, lanes = scene()
     feeding.ended()
@@ -111,7 +125,7 @@ def test_what_must_go_out_again_goes_even_when_nothing_new_may(why: str) -> None
         feeding.full = True
     else:
         feeding.settled.update((at, at + 1) for at in range(100, 100 + 2 * MOST_RANGES, 2))
-    assert feeding.dispatch("r", lanes, 0.0) == []
+    assert feeding.dispatch("r", lanes, 0.0) == WANT
     feeding.stock.put_back(Span(20, 1, body(20, 1)))
     assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 20)]
 
@@ -187,9 +201,9 @@ def test_too_many_retries_are_a_reason_to_send_nothing_new_until_they_are_settle
     feeding, lanes = scene()
     feeding.read(Records(0, 1, body(0, 1)), lanes)
     feeding.retry((Retry(100, 100 + MOST_RANGES, 1, 0.0),), lanes, 0.0)
-    assert feeding.dispatch("r", lanes, 0.0) == []
+    assert feeding.dispatch("r", lanes, 0.0) == WANT
     feeding.settle(RangeSet([(100, 100 + MOST_RANGES)]), lanes)
-    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0), *WANT]
+    assert feeding.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0)]
 
 
 # --- suspects

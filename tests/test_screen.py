@@ -6,10 +6,12 @@ import sys
 import pytest
 
 from pipeline.cli.screen import ERASE, Screen
-from pipeline.words.messages import Status
-from pipeline.words.notices import Missing
+from pipeline.words.messages import Glance, Status
+from pipeline.words.notices import Missing, Shown
+from pipeline.words.parts import Doing
 from pipeline.words.settings import Settings
 
+BAR = "[###############...............]  50% 50 of 100 done"
 STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())
 
 
@@ -40,7 +42,7 @@ def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch:
     screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
     screen.told(STATUS)
     screen.told(Missing("worker"))
-    drawn = f"{ERASE}50 of 100 done, 0 failed"
+    drawn = f"{ERASE}{BAR}"
     said = f"{ERASE}pipe: no worker has checked in; start one with `pipe work COMMAND`\n"
     assert paper.getvalue() == drawn + said
 
@@ -49,13 +51,15 @@ def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch:
     ("stderr", "stdout", "settings", "drawn"),
     [
         (True, False, Settings(), True),
-        (True, True, Settings(), False),
+        (True, True, Settings(), True),
+        (True, True, Settings(bar=False), False),
+        (True, False, Settings(quiet=True, bar=True), False),
         (True, True, Settings(output="x"), True),
         (False, False, Settings(), False),
         (True, False, Settings(quiet=True), False),
     ],
 )
-def test_progress_is_for_a_terminal_that_shows_nothing_else(
+def test_a_bar_is_for_a_terminal_unless_nobody_wants_it(
     monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, settings: Settings, drawn: bool
 ) -> None:
     screen, paper = seen(monkeypatch, stderr=stderr, stdout=stdout, settings=settings)
@@ -68,7 +72,7 @@ def test_while_a_line_is_drawn_what_tasks_complain_of_takes_its_place(monkeypatc
     screen.told(STATUS)
     assert screen.errors
     screen.errors(b"oh\n\xff\n")
-    assert paper.getvalue() == f"{ERASE}50 of 100 done, 0 failed{ERASE}oh\n\ufffd\n"
+    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}oh\n\ufffd\n"
 
 
 @pytest.mark.parametrize(("stderr", "settings"), [(False, Settings()), (True, Settings(quiet=True))])
@@ -116,3 +120,54 @@ def test_in_a_launched_run_nobody_is_asked_to_start_a_station(monkeypatch: pytes
     screen.launched = True
     screen.told(Missing("worker"))
     assert paper.getvalue() == "pipe: no worker has checked in\n"
+
+
+def test_with_bar_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(bar=True))
+    screen.told(STATUS)  # it was started long ago
+    screen.told(STATUS)
+    assert paper.getvalue() == "pipe: 50 of 100 done\n"
+
+
+def test_results_on_the_same_terminal_take_the_bars_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
+    curtain = screen.curtain
+    assert curtain
+    curtain.lift()
+    curtain.fall(whole=True)
+    assert paper.getvalue() == ""  # there was no bar yet
+    screen.told(STATUS)
+    curtain.lift()
+    curtain.fall(whole=False)  # a line without an end: the bar would stand behind it
+    screen.told(STATUS)
+    curtain.lift()
+    curtain.fall(whole=True)
+    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}{ERASE}{ERASE}{BAR}"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "settings"), [(False, Settings()), (True, Settings(output="x")), (True, Settings(bar=False))]
+)
+def test_where_results_go_elsewhere_there_is_no_curtain(
+    monkeypatch: pytest.MonkeyPatch, *, stdout: bool, settings: Settings
+) -> None:
+    screen, _ = seen(monkeypatch, stderr=True, stdout=stdout, settings=settings)
+    assert screen.curtain is None
+
+
+def test_who_asks_is_shown_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings())
+    screen.told(Shown(STATUS))
+    screen.told(Shown(Glance("w", 0.0, 0, (Doing(0, 1, 1.0, "x"),))))
+    assert paper.getvalue().splitlines() == [
+        "pipe: run ab12, feeding: 50 of 100 done",
+        "pipe: worker w: 0.0 CPUs, 0 MB, 1 task running",
+        "pipe:   task 1, 1.0 s: x",
+    ]
+
+
+def test_at_night_the_overview_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(verbose=2))
+    screen.told(STATUS)
+    screen.told(STATUS)
+    assert paper.getvalue() == "pipe: run ab12, feeding: 50 of 100 done\n"

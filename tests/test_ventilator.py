@@ -65,7 +65,7 @@ def test_it_offers_its_run_and_sends_nothing_before_it_is_confirmed() -> None:
     assert ours.tick(0.4) == [WANT]
     assert ours.receive(Records(0, 2, b"a\nb\n"), 0.5) == []
     assert ours.deadline == 0.0
-    assert ours.tick(0.5) == [Send(Lane(1), Chunk("r", 1, 1, 0, 1, b"a\n"))]
+    assert ours.tick(0.5) == [Send(Lane(1), Chunk("r", 1, 1, 0, 1, b"a\n")), WANT]
     assert ours.receive(End(2), 0.6) == [run(3, "ended", 2)]
 
 

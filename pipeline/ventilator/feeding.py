@@ -23,6 +23,8 @@ MOST_RANGES = 4096
 """Settled ranges and retries past which nothing new is sent: each costs room in every Ack."""
 BLOCK = 512 << 10
 """Bytes asked of the source at a time."""
+AHEAD = BLOCK // 2
+"""Bytes that should be at hand."""
 PREFERRED = 2.0
 """Seconds for which another try waits for another worker, where there is one."""
 
@@ -139,8 +141,8 @@ class Feeding:
         return self._want(lanes) if lanes.claimed().end > self._end else []
 
     def _want(self, lanes: Lanes) -> list[Send]:
-        """Read on when nothing fresh is left, but only within the window."""
-        if self._reading or self.stock.has_fresh or self.stock.size + lanes.size >= self._window:
+        """Read on when little is left, but only within the window: so of a short input the end is soon known."""
+        if self._reading or self.stock.size >= AHEAD or self.stock.size + lanes.size >= self._window:
             return []
         self._reading = True
         return [Send(Port.SOURCE, Want(BLOCK))]

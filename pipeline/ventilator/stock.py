@@ -7,6 +7,7 @@ number first, once they are due). A body is cut by offset, and copied once, when
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -63,17 +64,13 @@ class Stock:
         self.tasks = 0
         self.size = 0
         self._back: list[Span] = []
-        self._fresh: Records | None = None
+        self._fresh: deque[Records] = deque()
         self._offset = 0
-
-    @property
-    def has_fresh(self) -> bool:
-        """Whether something waits that was never sent."""
-        return self._fresh is not None
+        """Where in the body of the first of them the records begin that were not taken."""
 
     def add(self, records: Records) -> None:
-        """Newly read records; the fresh ones before must have been taken."""
-        self._fresh, self._offset = records, 0
+        """Newly read records, behind those that were read before."""
+        self._fresh.append(records)
         self.tasks += records.count
         self.size += len(records.body)
 
@@ -148,14 +145,14 @@ class Stock:
 
     def take_fresh(self, most: int, size: int) -> Span | None:
         """The next at most `most` of the fresh records, about `size` bytes, at least one; None if there are none."""
-        records, start = self._fresh, self._offset
-        if records is None:
+        if not self._fresh:
             return None
+        records, start = self._fresh.popleft(), self._offset
         number, end = self._measure(records, start, most, size)
-        if number == records.count:
-            self._fresh = None
-        else:
-            self._fresh, self._offset = Records(records.first + number, records.count - number, records.body), end
+        self._offset = 0
+        if number < records.count:
+            self._fresh.appendleft(Records(records.first + number, records.count - number, records.body))
+            self._offset = end
         body = records.body if end - start == len(records.body) else records.body[start:end]
         self.tasks -= number
         self.size -= len(body)
