@@ -28,7 +28,7 @@ from pipeline.words.station import Edge, Message, Port, Station
 if TYPE_CHECKING:
     from pipeline.input.source import Source
     from pipeline.input.spool import Spool
-    from pipeline.output.output import Curtain
+    from pipeline.output.page import Curtain
     from pipeline.sink.sink import Order
     from pipeline.words.settings import Settings
     from pipeline.worker.voice import Identity

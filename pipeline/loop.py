@@ -30,7 +30,7 @@ STORY = 50
 """Words remembered for the story of a bug."""
 STALLED = 0.5
 """Seconds that a wait was too long: this process was stopped, or the machine asleep, and much may have arrived."""
-NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+NAMES: dict[int, str] = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class Signals(Protocol):
@@ -143,8 +143,7 @@ class Loop:
                 self._hear(Asked())
                 continue
             self._stops += 1
-            stop = Stop("soon" if self._stops == 1 else "now", NAMES.get(signal.Signals(number), str(number)))
-            self._told(stop)
+            self._told(stop := Stop("soon" if self._stops == 1 else "now", NAMES.get(number, str(number))))
             self._hear(stop)
 
     def _hear(self, message: Message) -> None:

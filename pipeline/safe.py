@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from pipeline import beside
 from pipeline.journal.journal import Journal, NoJournal
 from pipeline.output import sheet
-from pipeline.output.output import Curtain, Files, Output
-from pipeline.output.page import FORMS
+from pipeline.output.output import Files, Output
+from pipeline.output.page import FORMS, Curtain
 from pipeline.output.spill import Spill
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Reopened
@@ -59,8 +59,8 @@ class Safe:
         sizes = self.journal.sizes
         if settings.resume_failed:  # who is done again gets a letter again
             sizes = (*sizes[:1], 0, *sizes[2:])
-        files = Files(settings.output, settings.failed, settings.joblog, settings.results_folder)
-        self._output = Output(files, errors, curtain=curtain, verbose=settings.verbose > 0, sizes=sizes)
+        files = Files(settings.output, settings.failed, settings.joblog, settings.results_folder, curtain)
+        self._output = Output(files, errors, verbose=settings.verbose > 0, sizes=sizes)
         durable = beside.spill_path(settings) if settings.keep_order else ""
         self.spill = Spill(os.path.dirname(settings.output) or None, durable=durable)
         self.edges: dict[Port, Edge] = {

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import choose
+from pipeline.cli.app import COMMANDS, choose
 from pipeline.cli.run import posts, shares
 from pipeline.cli.screen import Screen
+from pipeline.cli.signature import ALIASES, PANELS, panels
 from pipeline.wire import places
 from pipeline.wire.places import Lock
 from pipeline.words.errors import UsageError
 from pipeline.words.inputs import Given
 from pipeline.words.settings import Settings
 
+GIVEN = (Given(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs
 
 
@@ -28,13 +30,13 @@ def test_options_end_at_the_first_word_of_the_command() -> None:
     assert (settings.jobs, settings.quiet, settings.given) == (3, False, ())
 
 
-def test_arguments_follow_the_first_triple_colon() -> None:
-    settings = choose(["run", "echo", "-n", ":::", "a", "-b", ":::", "--help"]).settings
+def test_what_is_given_follows_the_first_mark() -> None:
+    settings = choose(["run", "echo", "-n", ":::", "a", "-b", "--help"]).settings
     assert settings.command == ("echo", "-n")
-    assert settings.given == (Given(":::", ("a", "-b", ":::", "--help")),)
+    assert settings.given == (Given(":::", ("a", "-b", "--help")),)
 
 
-def test_no_arguments_after_the_colons_are_no_tasks() -> None:
+def test_nothing_behind_the_colons_is_no_task() -> None:
     assert choose(["ventilate", ":::"]).settings.given == (Given(":::", ()),)
 
 
@@ -59,6 +61,41 @@ def test_values_are_read() -> None:
     expected = (1 << 20, 120.0, 2, True, "out", "builtins:len")
     got = (settings.window, settings.patience, settings.verbose, settings.keep_order, settings.output, settings.call)
     assert got == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["run", "-P", "3", "x"], "jobs", 3),
+        (["run", "--max-procs=3", "x"], "jobs", 3),
+        (["run", "-P3", "-j5", "x"], "jobs", 5),  # the last one counts
+        (["run", "--keeporder", "x"], "keep_order", True),
+        (["sink", "--line-buffered"], "line_buffer", True),
+        (["ventilate", "--argfile", "f"], "files", ("f",)),
+        (["work", "--workdir", "d", "x"], "cwd", "d"),
+        (["sink", "--bar"], "bar", True),
+        (["sink", "--no-bar"], "bar", False),
+        (["sink"], "bar", None),
+    ],
+)
+def test_names_of_gnu_parallel_that_mean_the_same_are_taken(words: list[str], name: str, value: object) -> None:
+    assert getattr(choose(words).settings, name) == value
+
+
+def test_no_alias_is_an_option_of_its_own() -> None:
+    flags = {flag for each in fields(Settings) for flag in each.metadata["flags"]}
+    aliases = [alias for others in ALIASES.values() for alias in others.split()]
+    assert set(ALIASES) <= flags
+    assert len(set(aliases)) == len(aliases)
+    assert not flags & set(aliases)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_stands_under_one_heading(command: str) -> None:
+    under = [left for rows in panels(command).values() for left, _ in rows]
+    assert len(under) == sum(command in each.metadata["on"] for each in fields(Settings))
+    assert "" not in panels(command)
+    assert set(PANELS) <= {each.name for each in fields(Settings)}
 
 
 def test_a_journal_is_named_by_a_word_or_by_an_option() -> None:
@@ -119,12 +156,12 @@ def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: b
 
 
 @pytest.mark.parametrize(
-    ("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", []), ("journal", ["x"])]
+    ("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", []), ("journal", ["x"]), ("doctor", [])]
 )
 def test_the_door_imports_no_more_than_it_needs(command: str, rest: list[str]) -> None:
     script = f"""
 import sys
-from pipeline.cli.app import choose
+from pipeline.cli.app import COMMANDS, choose
 assert choose({[command, *rest]!r}).command == {command!r}
 print(*sys.modules)
 """
@@ -135,3 +172,4 @@ print(*sys.modules)
     loaded = set(shown.stdout.split())
     assert f"pipeline.cli.{command}" in loaded
     assert not loaded & {"rich", "pydantic", "pygments", "zmq", "msgpack", "psutil", "asyncio", "pipeline.cli.top"}
+    assert not loaded & {"pipeline.cli.habits", "pipeline.cli.instead", "pipeline.house.quarters"}

@@ -13,7 +13,7 @@ FLOORS: list[dict[str, str]] = [
     {
         "": "__init__",
         "words": "messages parts facts errands notices station ranges tries records results inputs errors settings"
-        " kinds halt watch columns accounts",
+        " kinds halt wrongs watch columns accounts",
     },
     {
         "ventilator": "ventilator accord desk admission lanes transit stock feeding marking suspects quarantine judged",
@@ -31,13 +31,13 @@ FLOORS: list[dict[str, str]] = [
         "output": "output page rows database folders sheet spout letters spill hoard shelf segment kernel",
         "journal": "journal book entries marks past recheck",
         "executor": "commands child children overtime sessions calls callslot bench plate batch arena crew nursery warm"
-        " callee hearing rehearsal ground spawner chosen",
+        " callee hearing surroundings rehearsal ground spawner chosen",
         "house": "processes signals machine finding ceilings makings quarters usage",
     },
     {"": "loop failpoints assembly onlookers safe", "house": "herald launcher"},
     {
         "": "__main__",
-        "cli": "__init__ app signature ends screen unfinished run ventilate work sink kill top journal"
+        "cli": "__init__ app given signature ends screen unfinished run ventilate work sink kill top journal"
         " habits instead doctor completion offers bash zsh fish",
     },
 ]
@@ -59,11 +59,12 @@ HOMES = {
     "msgpack": {"wire.codec", "journal.entries"},
     "zmq": {"wire.sockets", "wire.listening", "wire.calling", "loop", "onlookers", "house.makings"},
     "psutil": {"house.processes"},
+    "rich": {"cli.top"},
     "typer": {"cli.app", "cli.signature"},
 }
 NEVER_USED = frozenset(
     """
-    pickle marshal shelve threading asyncio concurrent multiprocessing subprocess random logging rich pydantic
+    pickle marshal shelve threading asyncio concurrent multiprocessing subprocess random logging pydantic
     """.split()
 )
 LINES_OF_A_FUNCTION, LINES_OF_A_CLASS, LINES_OF_A_FILE = 40, 120, 250

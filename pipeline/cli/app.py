@@ -17,9 +17,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
+from pipeline.cli.given import split
 from pipeline.cli.signature import Typed, panels, signed
 from pipeline.words.errors import OK, USAGE, UsageError
-from pipeline.words.inputs import Given
 from pipeline.words.settings import TASKS, WORK, Settings, settings_from
 
 GROUPS = {
@@ -30,7 +30,6 @@ GROUPS = {
 }
 """The commands under their headings."""
 COMMANDS = tuple(" ".join(GROUPS.values()).split())
-ARGUMENTS_FOLLOW = ":::"
 LOOKING = {"kill", "top"}
 ENDPOINTS = {"at", "desk", "results", "control"}
 _LAYOUT: dict[str, Any] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
@@ -55,7 +54,7 @@ FIRST_WORDS = """pipe spreads tasks over many processes. A task is a line:
   pipe run gzip -k {} ::: *.log                              arguments instead of lines
   pipe run -a words.txt -o lengths.txt --call builtins:len   a Python function, warm
 
-pipe --help says more.
+pipe --help shows all commands, pipe run --help all options; pipe doctor looks at this machine.
 """
 
 # click's UsageError: typer carries a click of its own, and exports only what is derived from it
@@ -112,13 +111,13 @@ def choose(argv: Sequence[str]) -> Choice:
     name = argv[0] if argv else ""
     if name not in COMMANDS:
         return Choice(exit_code=_without_command(argv))
-    words, given = _split(name, argv[1:])
+    words, sources = split(argv[1:]) if name in TASKS.split() else (list(argv[1:]), ())
     typed = _parse(command(name), words, f"pipe {name}")
     if isinstance(typed, int):
         return Choice(exit_code=typed)
     if "name" not in typed:
         typed.update(_unnamed(name, typed))
-    return Choice(name, settings_from({**typed, "given": given}).validate(name))
+    return Choice(name, settings_from({**typed, "given": sources}).validate(name))
 
 
 def _unnamed(name: str, typed: Typed) -> Typed:
@@ -179,14 +178,6 @@ def _without_command(argv: Sequence[str]) -> int:
 
         raise habits.unknown_command(argv, COMMANDS)
     return int(_parse(group(), argv[:1], "pipe"))
-
-
-def _split(name: str, words: Sequence[str]) -> tuple[list[str], tuple[Given, ...]]:
-    """The words before the first `:::`, and what is given behind it, if this command takes tasks."""
-    if name not in TASKS.split() or ARGUMENTS_FOLLOW not in words:
-        return list(words), ()
-    at = words.index(ARGUMENTS_FOLLOW)
-    return list(words[:at]), (Given(ARGUMENTS_FOLLOW, tuple(words[at + 1 :])),)
 
 
 def _parse(parser: Any, words: Sequence[str], name: str) -> Any:

@@ -1,7 +1,7 @@
-"""A command's signature, built from the fields of Settings, so that an option is written down once.
+"""A command's signature and the table of its options, built from the fields of Settings.
 
-Promises: what the signed function returns holds what was typed and nothing else, by the fields' names, as texts.
-Never converts and never judges: that is `settings_from` and `Settings.validate`.
+Promises: an option is written down once; what the signed function returns holds what was typed and nothing else, by
+the fields' names, as texts. Never converts and never judges: that is `settings_from` and `Settings.validate`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,30 @@ Typed = dict[str, Any]
 
 # a field that is both an option and the words has two parameters; the words' one ends so
 _AS_WORDS = "_"
+PANELS = {
+    "command": "Commands",
+    "files": "Tasks",
+    "output": "Results",
+    "failed": "Failures, and going on",
+    "name": "Where the stations meet",
+    "patience": "Times",
+    "now": "Talk",
+}
+"""The headings in a command's help, each by the first field that it stands above."""
+ALIASES = {
+    "--jobs": "-P --max-procs --maxprocs",
+    "--cwd": "--work-dir --workdir",
+    "--dry-run": "--dryrun --dr",
+    "--tagstring": "--tag-string",
+    "--arg-file": "--argfile",
+    "--max-args": "--maxargs --max-replace-args --maxreplaceargs",
+    "--keep-order": "--keeporder",
+    "--line-buffer": "--line-buffered --linebuffer --linebuffered",
+    "--results": "--result --res",
+    "--joblog": "--jl",
+    "--resume-failed": "--resumefailed",
+}
+"""Other names of the same in GNU parallel and xargs: taken, and not shown."""
 
 
 def signed(command: str) -> Callable[..., Typed]:
@@ -29,7 +53,7 @@ def signed(command: str) -> Callable[..., Typed]:
         gathered: Typed = {}
         for name, value in given.items():
             plain = name.removesuffix(_AS_WORDS)
-            if value:
+            if value or value is False:  # as --no-bar is
                 gathered[plain] = gathered[plain] + value if plain in gathered else value
         return gathered
 
@@ -37,6 +61,19 @@ def signed(command: str) -> Callable[..., Typed]:
     parameters += [_words(each) for each in fields(Settings) if command in each.metadata["words"]]
     typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return typed
+
+
+def panels(command: str) -> dict[str, list[tuple[str, str]]]:
+    """The options of `command` under their headings: how each is written, and what it is about."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    panel = ""
+    for each in fields(Settings):
+        panel = PANELS.get(each.name, panel)
+        if command in each.metadata["on"]:
+            flags = sorted(each.metadata["flags"], key=lambda flag: flag.startswith("--"))
+            written = f"{', '.join(flags)} {each.metadata['kind'].metavar}".rstrip()
+            found.setdefault(panel, []).append((written, each.metadata["help"] + _shown(each)))
+    return found
 
 
 def _words(each: Field[Any]) -> inspect.Parameter:
@@ -50,19 +87,15 @@ def _option(each: Field[Any]) -> inspect.Parameter:
     """One option, as its field says. All values are texts, apart from flags."""
     meta = each.metadata
     shape, default = _SHAPES.get(each.type, (str | None, None))
-    declared = typer.Option(
-        *meta["flags"],
-        help=meta["help"] + _shown(each),
-        metavar=meta["kind"].metavar or None,
-        show_default=False,
-        count=each.name == "verbose",
-    )
+    aliases = ALIASES.get(meta["flags"][0], "").split()
+    declared = typer.Option(*meta["flags"], *aliases, count=each.name == "verbose")
     return _parameter(each.name, default, Annotated[shape, declared])
 
 
 # by the field's type as it is written there; all else is one text
 _SHAPES: dict[Any, tuple[Any, object]] = {
     "bool": (bool, False),
+    "bool | None": (bool | None, None),
     "tuple[str, ...]": (list[str] | None, None),
 }
 

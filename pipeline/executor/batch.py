@@ -37,8 +37,7 @@ class Batch:
         self.seen: int | None = None
         """The task that ran at the last look, if there was one."""
         self.seconds: float | None = None
-        self.cost = 0.0, 0
-        """Seconds of CPU, and bytes of memory, where they are wanted."""
+        self.cost = 0.0, 0  # seconds of CPU, and bytes of memory, where they are wanted
         self._call, self._slot = call, slot
         self.released = False
         """What is not run of it after all is to be given back, not put back."""
@@ -88,11 +87,10 @@ class Batch:
         """The child died of wait status `status` while task `at` ran: the verdict on it, if anybody wants it."""
         task = self.first + at
         self._told = at + 1
-        if task in self.unwanted:
-            return []
-        seconds, record = max(0.0, time.monotonic() - self._started), self.record(at)
-        done = failure(verdict(task, status), record)
-        return [replace(done, accounts=self._account(record, seconds, 0, time.monotonic()))]
+        now, record = time.monotonic(), self.record(at)
+        account = self._account(record, max(0.0, now - self._started), 0, now)
+        done = replace(failure(verdict(task, status), record), accounts=account)
+        return [] if task in self.unwanted else [done]
 
     def command(self, at: int) -> bytes:
         """Task `at` as a call, for a person."""
@@ -103,9 +101,8 @@ class Batch:
         lot = self._records.lot
         if not lot.terms.account:
             return b""
-        began, command = time.time() - (now - self._started), self.command(0)
-        queued = max(0.0, self._started - lot.since)
-        return packed(Account(began, queued, seconds, *self.cost, self._slot, errors, command, record))
+        began, queued = time.time() - (now - self._started), max(0.0, self._started - lot.since)
+        return packed(Account(began, queued, seconds, *self.cost, self._slot, errors, self.command(0), record))
 
     def record(self, at: int) -> bytes:
         """The record of task `at`, without its terminator. Quick when asked in the order of tasks."""

@@ -12,16 +12,28 @@ from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """From malloc.h."""
+MEMBERSHIP, MOUNT = "/proc/self/cgroup", "/sys/fs/cgroup"
+"""Where the kernel says which cgroups a process is in, and where they are."""
 
 
-def usable_cpus(membership: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup") -> int:
+def usable_cpus(membership: str = MEMBERSHIP, mount: str = MOUNT) -> int:
     """CPUs that affinity and all cgroup quotas above leave to this process; a part of one counts as one."""
-    cpus = float(len(os.sched_getaffinity(0)))
-    for line in _read(membership).splitlines():
+    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), cpu_quota(membership, mount))))
+
+
+def cpu_quota(membership: str = MEMBERSHIP, mount: str = MOUNT) -> float:
+    """CPUs that all cgroups above leave to this process; inf without a quota."""
+    return min((_quota(folder) for folder in cgroups("cpu", membership, mount)), default=math.inf)
+
+
+def cgroups(controller: str, membership: str = MEMBERSHIP, mount: str = MOUNT) -> list[str]:
+    """The folders of this process's cgroup and all above it that can have limits of `controller`, of v1 or v2."""
+    folders = []
+    for line in small_file(membership).splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "" or "cpu" in controllers.split(","):
-            cpus = min(cpus, *(_quota(folder) for folder in _up(f"{mount}/{controllers}", path)))
-    return max(1, math.ceil(cpus))
+        if controllers == "" or controller in controllers.split(","):
+            folders += _up(f"{mount}/{controllers}", path)
+    return folders
 
 
 def _up(root: str, path: str) -> list[str]:
@@ -32,14 +44,14 @@ def _up(root: str, path: str) -> list[str]:
 
 def _quota(folder: str) -> float:
     """CPUs that one cgroup allows. v2 says "quota period" in one file, v1 in two; no number, or -1, is no limit."""
-    v1 = f"{_read(f'{folder}/cpu.cfs_quota_us')} {_read(f'{folder}/cpu.cfs_period_us')}"
+    v1 = f"{small_file(f'{folder}/cpu.cfs_quota_us')} {small_file(f'{folder}/cpu.cfs_period_us')}"
     with suppress(ValueError):
-        quota, period = map(int, (_read(f"{folder}/cpu.max") or v1).split())
+        quota, period = map(int, (small_file(f"{folder}/cpu.max") or v1).split())
         return quota / period if quota > 0 else math.inf
     return math.inf
 
 
-def _read(path: str) -> str:
+def small_file(path: str) -> str:
     """A small file's text, empty if it is not there."""
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

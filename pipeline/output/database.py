@@ -32,7 +32,7 @@ INSERT = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa:
 class Database:
     """The file at `path`; with `resumed`, it goes on."""
 
-    spout, ends_line = None, True
+    spout = None
 
     def __init__(self, path: str, *, resumed: bool) -> None:
         """Raises UsageError if it is plainly not writable, or holds something else."""

@@ -22,7 +22,7 @@ LONGEST = 255
 class Folders:
     """All of one DIR."""
 
-    spout, ends_line = None, True
+    spout = None
 
     def __init__(self, path: str) -> None:
         """Raises UsageError if it plainly can't be written."""

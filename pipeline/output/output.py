@@ -11,11 +11,10 @@ import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pipeline.output.kernel import KERNEL, Kernel, Room
 from pipeline.output.letters import complaints
-from pipeline.output.page import FORMS, PLACES, Page, letters_page, log_page, main_page
+from pipeline.output.page import FORMS, PLACES, Curtain, Page, letters_page, log_page, main_page
 from pipeline.output.sheet import STDERR
 from pipeline.output.spout import Spout, opened
 from pipeline.words.errands import Show, Write, Written
@@ -34,12 +33,16 @@ class _Coming:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where results go: the output (empty: stdout), dead letters, the log of tries, folders."""
+    """Where results go: the output (empty: stdout), dead letters, the log of tries, folders.
+
+    `curtain` is what is drawn where stdout is, if anything.
+    """
 
     output: str = ""
     failed: str = ""
     joblog: str = ""
     folder: str = ""
+    curtain: Curtain | None = None
 
     @property
     def keeps_errors(self) -> bool:
@@ -50,7 +53,7 @@ class Files:
         """The pages by their place in `sizes`. Raises UsageError."""
         pages: dict[int, Page] = {}
         if self.output or not self.folder:
-            pages[0] = main_page(self.output, sizes[0], kernel)
+            pages[0] = main_page(self.output, sizes[0], kernel, self.curtain)
         if self.failed:
             pages[1] = letters_page(self.failed, sizes[1], kernel)
         if self.joblog:
@@ -60,16 +63,6 @@ class Files:
 
             pages[3] = Folders(self.folder)
         return pages
-
-
-class Curtain(Protocol):
-    """What is drawn on the terminal that results are written to."""
-
-    def lift(self) -> None:
-        """Out of the way, please."""
-
-    def fall(self, *, whole: bool) -> None:
-        """It may come back, if the last line is `whole`."""
 
 
 class _Aside:
@@ -120,7 +113,6 @@ class Output:
         files: Files | str = "",
         errors: Callable[[bytes], None] | None = None,
         *,
-        curtain: Curtain | None = None,
         verbose: bool = False,
         sizes: tuple[int, ...] = (),
         kernel: Kernel = KERNEL,
@@ -128,14 +120,12 @@ class Output:
         """To these files, or to the one at that path.
 
         `errors` shows bytes to the person where stderr is not written to directly; it may wait. `verbose` names each
-        task that ended with an exit code, too, and not only those that could not say why they failed. `curtain` is told
-        before and after something is written. With `sizes`,
+        task that ended with an exit code, too, and not only those that could not say why they failed. With `sizes`,
         the committed lengths of the files, a run goes on. Raises UsageError if they are not so long, or not writable.
         """
         self.deadline = NEVER
         files = Files(files) if isinstance(files, str) else files
         self._pages = files.pages((*sizes, *[None] * PLACES), kernel)
-        self._curtain = curtain if 0 in self._pages else None
         self._aside, self._verbose, self._apart = _Aside(errors), verbose, files.keeps_errors
         self._number = -1  # nothing yet
         self._sizes: tuple[int, ...] = ()
@@ -196,12 +186,8 @@ class Output:
             for page in self._pages.values():
                 page.open()
             self._take()
-            if self._curtain:
-                self._curtain.lift()
             for page in self._pages.values():
                 page.pour()
-            if self._curtain:
-                self._curtain.fall(whole=self._pages[0].ends_line)
         except OSError as error:
             return self._stop(page, error)
         return self._room.found()

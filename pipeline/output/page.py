@@ -26,14 +26,20 @@ PLACES = 4
 """In `sizes`: the output, dead letters, the log of tries, and folders, which have none."""
 
 
+class Curtain(Protocol):
+    """What is drawn on the terminal that results are written to."""
+
+    def lift(self) -> None:
+        """Out of the way, please."""
+
+    def fall(self, *, whole: bool) -> None:
+        """It may come back, if the last line is `whole`."""
+
+
 class Page(Protocol):
     """What Output writes to. All but `take` may raise OSError; `added` and `size` are bytes, or results."""
 
     path: str
-
-    @property
-    def ends_line(self) -> bool:
-        """Whether the last that it was given is a whole line."""
 
     @property
     def spout(self) -> Spout | None:
@@ -70,15 +76,14 @@ class Paper:
     """A sheet, and how results look on it; `head` makes the first line from the first that is written."""
 
     def __init__(
-        self, sheet: Sheet, form: Callable[[Write], bytes], head: Callable[[Write], bytes] | None = None
+        self,
+        sheet: Sheet,
+        form: Callable[[Write], bytes],
+        head: Callable[[Write], bytes] | None = None,
+        curtain: Curtain | None = None,
     ) -> None:
-        self.sheet, self._form, self._head = sheet, form, head
+        self.sheet, self._form, self._head, self._curtain = sheet, form, head, curtain
         self.path = sheet.path
-
-    @property
-    def ends_line(self) -> bool:
-        """As a Page."""
-        return self.sheet.ends_line and not (self.sheet.spout and self.sheet.spout.blocked)
 
     @property
     def spout(self) -> Spout | None:
@@ -113,7 +118,12 @@ class Paper:
 
     def pour(self) -> None:
         """As a Page."""
+        if self._curtain:
+            self._curtain.lift()
         self.sheet.pour()
+        if self._curtain:
+            blocked = self.sheet.spout and self.sheet.spout.blocked
+            self._curtain.fall(whole=self.sheet.ends_line and not blocked)
 
     def sync(self) -> None:
         """As a Page."""
@@ -129,11 +139,11 @@ def text_of(word: Write) -> bytes:
     return b"" if word.tried else unshown(word.result, word.shown)
 
 
-def main_page(path: str, size: int | None, kernel: Kernel) -> Page:
+def main_page(path: str, size: int | None, kernel: Kernel, curtain: Curtain | None) -> Page:
     """The page of -o, or stdout. Raises UsageError if it is plainly not writable, or was changed."""
     form = os.path.splitext(path)[1]
     if form not in FORMS:
-        return Paper(Sheet(path, size, kernel), text_of)
+        return Paper(Sheet(path, size, kernel), text_of, None, curtain)
     if form == ".sqlite":
         from pipeline.output.database import Database
 

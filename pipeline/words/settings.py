@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from pipeline.words import wrongs
 from pipeline.words.errors import UsageError
 from pipeline.words.halt import Halt
 from pipeline.words.inputs import Given
@@ -180,62 +181,9 @@ class Settings:
             least, value = each.metadata["kind"].least, getattr(self, each.name)
             if least is not None and value is not None and value < least:
                 raise UsageError(f"{each.metadata['flags'][0]} must be at least {least:g}, not {value:g}")
-        checks = [_wrong_tasks, _wrong_results]
-        checks += [_wrong_work] if command in WORK.split() else []
-        if command == "journal" and not self.journal:
-            raise UsageError("FILE is missing: give a journal, like results.txt.journal")
-        for wrong in filter(None, (check(self) for check in checks)):
+        if wrong := wrongs.found(self, command, works=command in WORK.split()):
             raise UsageError(wrong)
         return self
-
-
-def _wrong_work(settings: Settings) -> str:
-    """What is wrong with the command and its like; empty if nothing."""
-    if settings.command and settings.call:
-        return "COMMAND and --call exclude each other: give one"
-    if settings.init and not settings.call:
-        return "--init needs --call: commands have no warm child"
-    if settings.stdin and settings.call:
-        return "--stdin is for commands: a callable gets its task as an argument"
-    if settings.call and (settings.tag or settings.tagstring):
-        return "--tag and --tagstring are for commands: a callable writes its lines as it likes"
-    if settings.stdin and not settings.command:
-        return "--stdin needs COMMAND: without one, each task is a command line itself"
-    for flag, name in (("--call", settings.call), ("--init", settings.init)):
-        if name and not all(name.rpartition(":")[::2]):
-            return f"{flag} wants MODULE:FUNCTION or FILE.py:FUNCTION, not {name!r}"
-    return ""
-
-
-def _wrong_tasks(settings: Settings) -> str:
-    """What is wrong with the tasks and the times; empty if nothing."""
-    if settings.files and settings.given:
-        return "tasks come from files or from :::, not from both"
-    if settings.block and settings.given:
-        return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
-    if settings.from_failed and (settings.given or settings.block or settings.zero):
-        return "--from-failed reads what --failed wrote, from files or stdin: leave out :::, --block and -0"
-    if settings.spool and settings.no_spool:
-        return "--spool and --no-spool exclude each other: give one"
-    if settings.liveness <= settings.interval:
-        return f"--liveness must be longer than --interval ({settings.interval:g} s)"
-    return ""
-
-
-def _wrong_results(settings: Settings) -> str:
-    """What is wrong with where results and journal go; empty if nothing."""
-    resuming = "--resume" if settings.resume else "--resume-failed" if settings.resume_failed else ""
-    if resuming and settings.restart:
-        return f"{resuming} goes on with an unfinished run, --restart forgets it: give one"
-    if not (settings.output or settings.journal):
-        for flag in filter(None, (resuming, "--durability disk" if settings.durability == "disk" else "")):
-            return f"{flag} needs a journal: give -o FILE, or --journal FILE"
-    written: dict[str, str] = {}
-    for flag, path in (("-o", settings.output), ("--failed", settings.failed), ("--journal", settings.journal)):
-        if path and path in written:
-            return f"{written[path]} and {flag} both write {path}: give each a file of its own"
-        written[path] = flag
-    return ""
 
 
 def settings_from(typed: Mapping[str, object]) -> Settings:

@@ -1,0 +1,68 @@
+"""What can stand behind `pipe`, for a shell that completes it: commands, options, and the kinds of their values.
+
+Promises: all of it comes from the fields of Settings, so that no shell can offer what is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Any
+
+from pipeline.cli.signature import ALIASES
+from pipeline.words.kinds import COMMAND, FILE, FLAG, FOLDER, NAME, Kind
+from pipeline.words.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One option: its flags, other names of it that are known and not offered, the kind of its value, its sentence.
+
+    A kind is `file`, `folder`, `name`, `any`, choices with spaces between, or empty: a flag has no value.
+    """
+
+    flags: tuple[str, ...]
+    hidden: tuple[str, ...]
+    kind: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """One command: its sentence, its options, and the kind of its words; `command`: another command line begins."""
+
+    command: str
+    about: str
+    options: tuple[Offer, ...]
+    words: str
+
+
+def offers(command: str) -> Offers:
+    """What can stand behind `pipe COMMAND`."""
+    options = [_offer(each) for each in fields(Settings) if command in each.metadata["on"]]
+    options.append(Offer(("--help", "-h"), (), "", "show the help"))
+    words = [kind_of(each.metadata["kind"]) for each in fields(Settings) if command in each.metadata["words"]]
+    about = import_module(f"pipeline.cli.{command}").HELP.partition("\n")[0]
+    return Offers(command, about, tuple(options), words[0] if words else "")
+
+
+def kind_of(kind: Kind) -> str:
+    """What a shell is to offer for a value of this kind."""
+    if re.fullmatch(r"[a-z]+(\|[a-z]+)+", kind.metavar):
+        return kind.metavar.replace("|", " ")
+    known = {FILE.metavar: "file", FOLDER.metavar: "folder", NAME.metavar: "name", COMMAND.metavar: "command"}
+    return "" if kind is FLAG else known.get(kind.metavar, "any")
+
+
+def _offer(each: Any) -> Offer:
+    flags = tuple(flag for written in each.metadata["flags"] for flag in written.split("/"))
+    hidden = tuple(ALIASES.get(each.metadata["flags"][0], "").split())
+    return Offer(flags, hidden, kind_of(each.metadata["kind"]), each.metadata["help"])
+
+
+def filled(script: str, **parts: str) -> str:
+    """The script with each @name@ replaced by its part."""
+    for name, part in parts.items():
+        script = script.replace(f"@{name}@", part)
+    return script

@@ -1,0 +1,158 @@
+"""What the kernel and the cgroups allow a run of so many tasks at a time: one small look each.
+
+Promises: figures are those of this process, which its tasks inherit; a limit is compared with what was measured of
+real runs, rounded up. Paths are parameters, so that a test can show it any machine. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from pipeline.house.finding import MIB, Finding, sized
+from pipeline.house.machine import MEMBERSHIP, MOUNT, cgroups, cpu_quota, small_file
+
+FILES, FILES_A_JOB, FILES_A_WORKER = 64, 5, 8
+"""Open files of a station; of a worker for each of its slots; of the ventilator for each worker."""
+PROCESSES, MEMORY, MEMORY_A_JOB = 8, 256 * MIB, 32 * MIB
+"""What the stations of a run take together, and a warm child of --call."""
+UNLIMITED = 1 << 60
+"""A cgroup of v1 says a number like this where there is no limit."""
+
+
+def open_files(jobs: int, workers: int, hard: int | None = None) -> Finding:
+    """Whether a worker may open what `jobs` slots take, and the ventilator what `workers` do."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
+    need = FILES + max(FILES_A_JOB * jobs, FILES_A_WORKER * workers)
+    if limit == resource.RLIM_INFINITY or limit >= need:
+        most = "any number" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+        return Finding("open files", "ok", f"{most} may be open, {need:,} are needed for {jobs:,} tasks at a time")
+    return Finding(
+        "open files",
+        "bad",
+        f"{limit:,} may be open at most, but {jobs:,} tasks at a time in one of {workers:,} workers need {need:,}",
+        f"more --workers with fewer --jobs each; or, as root, `ulimit -Hn {need}`, in a unit LimitNOFILE={need}",
+    )
+
+
+def processes(jobs: int, limit: int | None = None, running: int | None = None) -> Finding:
+    """Whether this user may start as many processes more."""
+    most = _process_limit() if limit is None else limit
+    if most == resource.RLIM_INFINITY:
+        return Finding("processes", "ok", "this user may start any number")
+    now = _running() if running is None else running
+    return _room("processes", most - now, jobs, f"this user may have {most:,} and has {now:,}", "`ulimit -u`")
+
+
+def _process_limit() -> int:
+    """How many this user may have; root is not held to it."""
+    return resource.RLIM_INFINITY if os.getuid() == 0 else resource.getrlimit(resource.RLIMIT_NPROC)[0]
+
+
+def cgroup_processes(jobs: int, membership: str = MEMBERSHIP, mount: str = MOUNT) -> Finding:
+    """The same, as the cgroups allow it."""
+    rooms = []
+    for folder in cgroups("pids", membership, mount):
+        most, now = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
+        if most < UNLIMITED:
+            rooms.append((most - now, most, now, folder))
+    if not rooms:
+        return Finding("cgroup processes", "ok", "no cgroup limits them")
+    room, most, now, folder = min(rooms)
+    says = f"pids.max of {folder} is {most:,.0f}, and {now:,.0f} are there"
+    return _room("cgroup processes", room, jobs, says, "pids.max (TasksMax= of a unit, --pids-limit of a container)")
+
+
+def _room(name: str, room: float, jobs: int, says: str, limit: str) -> Finding:
+    """Whether so many more processes are enough."""
+    need = PROCESSES + jobs
+    says, fix = f"{says}; {jobs:,} tasks at a time are {need:,} more", f"raise {limit}, or give fewer --jobs"
+    if room >= 2 * need:
+        return Finding(name, "ok", says)
+    if room >= need:
+        return Finding(name, "warn", f"{says}: tasks that start others may fail", fix)
+    return Finding(name, "bad", f"{says}: they can't be started", fix)
+
+
+def cpus(membership: str = MEMBERSHIP, mount: str = MOUNT, present: int = 0) -> Finding:
+    """How many CPUs are ours, and whether a quota stops us so often that a worker looks lost."""
+    there, bound, quota = present or os.cpu_count() or 1, len(os.sched_getaffinity(0)), cpu_quota(membership, mount)
+    if quota < 1:
+        return Finding(
+            "CPUs",
+            "warn",
+            f"a cgroup allows {quota:.2g} of a CPU: all stations stand still for most of the time, "
+            "and a silence may be taken for a loss",
+            "raise cpu.max (CPUQuota= of a unit, --cpus of a container), or give --liveness 60",
+        )
+    usable = math.ceil(min(bound, quota))
+    why = (
+        f" (a cgroup allows {quota:g})"
+        if quota < bound
+        else " (this process is bound to them)"
+        if bound < there
+        else ""
+    )
+    return Finding("CPUs", "ok", f"{usable} of {there} are usable{why}: --jobs is {usable} unless it is given")
+
+
+def memory(jobs: int, membership: str = MEMBERSHIP, mount: str = MOUNT, meminfo: str = "/proc/meminfo") -> Finding:
+    """Whether there is memory for the stations and `jobs` warm children."""
+    left, whose = float(_line(meminfo, "MemAvailable:") * 1024) or math.inf, "of this machine is free"
+    for folder in cgroups("memory", membership, mount):
+        most = min(_number(f"{folder}/memory.max"), _number(f"{folder}/memory.limit_in_bytes"))
+        used = min(_number(f"{folder}/memory.current"), _number(f"{folder}/memory.usage_in_bytes"))
+        cache = _line(f"{folder}/memory.stat", "inactive_file") or _line(f"{folder}/memory.stat", "total_inactive_file")
+        if most < UNLIMITED and most - used + cache < left:
+            left, whose = most - used + cache, f"is left of the {sized(most)} that {folder} allows"
+    need = MEMORY + jobs * MEMORY_A_JOB
+    if left >= need:
+        return Finding("memory", "ok", f"{sized(left)} {whose}" if left < math.inf else "no limit is known")
+    return Finding(
+        "memory",
+        "warn",
+        f"{sized(left)} {whose}; pipe takes some {sized(MEMORY)}, and {sized(MEMORY_A_JOB)} for each of {jobs:,} "
+        "children of --call: the kernel may kill what is largest",
+        "give fewer --jobs and a smaller --window, or more memory",
+    )
+
+
+def kernel(calls: Mapping[str, Callable[[], int]] | None = None) -> Finding:
+    """Whether the kernel can do what no run goes without. Each call answers with a descriptor, or raises OSError."""
+    tried = calls or {"pidfd_open": lambda: os.pidfd_open(os.getpid()), "memfd_create": lambda: os.memfd_create("try")}
+    lacking = []
+    for name, call in tried.items():
+        try:
+            os.close(call())
+        except OSError:
+            lacking.append(name)
+    if not lacking:
+        return Finding("kernel", "ok", f"{os.uname().sysname} {os.uname().release} has all that is needed")
+    says = f"{' and '.join(lacking)} can't be called here: no task can be started"
+    return Finding("kernel", "bad", says, "use Linux 5.4 or newer, and a sandbox that lets these calls through")
+
+
+def _running(proc: str = "/proc") -> int:
+    """Threads of this user, which is what the kernel counts."""
+    count = 0
+    for name in os.listdir(proc):
+        with suppress(OSError):
+            if name.isdigit() and os.stat(f"{proc}/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"{proc}/{name}/task"))
+    return count
+
+
+def _number(path: str) -> float:
+    """The number in a file; inf for `max`, and without a file."""
+    with suppress(ValueError):
+        return float(small_file(path))
+    return math.inf
+
+
+def _line(path: str, name: str) -> int:
+    """The number behind a name in a file of such lines; 0 if there is none."""
+    rows = (line.split() for line in small_file(path).splitlines())
+    return next((int(words[1]) for words in rows if len(words) > 1 and words[0] == name), 0)

@@ -1,0 +1,102 @@
+"""What `pipe` is made of and where it stands: versions, the clock, the terminal; one small look each.
+
+Promises: a library that is missing or too old is named with what installs it. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata, util
+
+from pipeline import __version__
+from pipeline.house.finding import Finding
+
+PYTHON = (3, 11)
+WANTED = {"pyzmq": "26", "typer": "0.29", "msgpack": "1.0.5", "psutil": "5.9"}
+"""The least version of each library, as pyproject.toml has it."""
+LIBZMQ = (4, 3, 2)
+WRITTEN, FAR = 1_760_000_000, 4_102_444_800
+"""In seconds: before this was written, no clock is right; the year 2100."""
+
+
+def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
+    """Whether the interpreter is new enough."""
+    shown = ".".join(map(str, version))
+    if version >= PYTHON:
+        return Finding("pipe", "ok", f"{__version__} on Python {shown}")
+    least = ".".join(map(str, PYTHON))
+    return Finding("pipe", "bad", f"Python {shown} is too old", f"install pipe for Python {least} or newer")
+
+
+def libraries(version: Callable[[str], str] = metadata.version) -> Finding:
+    """Whether each library is there, and new enough."""
+    wrong: list[str] = []
+    right: list[str] = []
+    for name, least in WANTED.items():
+        try:
+            found = version(name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        (right if _order(found) >= _order(least) else wrong).append(f"{name} {found}")
+    if not wrong:
+        return Finding("libraries", "ok", ", ".join(right))
+    names = " ".join(f"'{name}>={WANTED[name]}'" for name in WANTED if any(each.split()[0] == name for each in wrong))
+    return Finding("libraries", "bad", f"too old or missing: {', '.join(wrong)}", f"pip install {names}")
+
+
+def codec(compiled: bool | None = None) -> Finding:  # noqa: FBT001 -- a test says it
+    """Whether msgpack's words are packed by C."""
+    if util.find_spec("msgpack._cmsgpack") is not None if compiled is None else compiled:
+        return Finding("msgpack", "ok", "is compiled")
+    says = "runs as plain Python: runs of many short tasks take several times as long"
+    return Finding("msgpack", "warn", says, "pip install --force-reinstall --only-binary :all: msgpack")
+
+
+def libzmq(version: tuple[int, ...] = (), has: Mapping[str, bool] | None = None) -> Finding:
+    """Whether libzmq does as the design thinks, and has what tcp will need."""
+    wheel = "pip install --force-reinstall --only-binary :all: pyzmq"
+    try:
+        import zmq
+    except ImportError as error:
+        return Finding("libzmq", "bad", f"can't be loaded: {error}", wheel)
+    found = version or zmq.zmq_version_info()
+    able = {name: zmq.has(name) for name in ("ipc", "curve", "draft")} if has is None else has
+    shown = f"{'.'.join(map(str, found))}, " + ", ".join(f"{'' if yes else 'no '}{name}" for name, yes in able.items())
+    if not able.get("ipc"):
+        return Finding("libzmq", "bad", f"{shown}: stations can't meet on one machine", wheel)
+    if found < LIBZMQ:
+        least = ".".join(map(str, LIBZMQ))
+        return Finding("libzmq", "warn", f"{shown}: older than {least}, connections may not be repaired", wheel)
+    if not able.get("curve"):
+        return Finding("libzmq", "warn", f"{shown}: tcp can never have keys", wheel)
+    return Finding("libzmq", "ok", f"{shown} (no drafts are needed)")
+
+
+def clock(now: float = 0.0) -> Finding:
+    """Whether the clock can be right: journals, job logs and `pipe top` show its time."""
+    seconds = now or time.time()
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    if WRITTEN <= seconds < FAR:
+        return Finding("clock", "ok", shown)
+    says = f"{shown} can't be right: journals and job logs would say so, too, and files may look changed"
+    return Finding("clock", "warn", says, "set the clock, as with `timedatectl set-ntp true`")
+
+
+def terminal(environment: Mapping[str, str], *, is_one: bool) -> Finding:
+    """Whether a bar can be drawn on stderr, if that is a terminal."""
+    if not is_one:
+        return Finding("terminal", "ok", "stderr is none: no bar is drawn unless with --bar")
+    term = environment.get("TERM", "")
+    if term in {"", "dumb"}:
+        says = f"TERM is {term or 'not set'}: a bar would be drawn line under line"
+        return Finding("terminal", "warn", says, "set TERM, as to xterm-256color, or give --no-bar")
+    plain = ", without colours (NO_COLOR)" if environment.get("NO_COLOR") else ""
+    return Finding("terminal", "ok", f"{term}{plain}")
+
+
+def _order(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]

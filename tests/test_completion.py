@@ -1,0 +1,205 @@
+"""What a TAB does, in the shells themselves, each with a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from orphans import until
+
+from pipeline.cli import bash, fish, zsh
+from pipeline.cli.app import COMMANDS
+from pipeline.cli.completion import SHELLS
+from pipeline.cli.offers import kind_of, offers
+from pipeline.words import kinds
+from pipeline.words.settings import Settings
+
+HOUSE = Path(__file__).parent.parent
+OFFERED = [offers(command) for command in COMMANDS]
+SCRIPTS = {"bash": bash.script(OFFERED), "zsh": zsh.script(OFFERED), "fish": fish.script(OFFERED)}
+BEGIN = {
+    "bash": "PS1=; source {script}; show() {{ printf '%s' \"$READLINE_LINE\" >{shown}.new; mv {shown}.new {shown}; }}; "
+    "bind -x '\"\\C-x\": show'; bind 'set bell-style none'; touch {ready}\n",
+    "zsh": "PS1=; autoload -U compinit; compinit -u -D; source {script}; "
+    "show() {{ print -rn -- \"$BUFFER\" >{shown}.new; mv {shown}.new {shown}; }}; zle -N show; bindkey '^X' show; "
+    "touch {ready}\n",
+}
+CASES = [
+    ("pipe ru", "pipe run"),
+    ("pipe run --jobl", "pipe run --joblog"),
+    ("pipe run -k --no-b", "pipe run -k --no-bar"),
+    ("pipe run -o only", "pipe run -o only-one.txt"),
+    ("pipe run -ko only", "pipe run -ko only-one.txt"),
+    ("pipe run --output=only", "pipe run --output=only-one.txt"),
+    ("pipe run --cwd some", "pipe run --cwd some-folder/"),
+    ("pipe run only-com", "pipe run only-command"),
+    ("pipe run -j 3 gzip only-o", "pipe run -j 3 gzip only-one.txt"),
+    ("pipe run -j3 --timeout 5 gzip only-o", "pipe run -j3 --timeout 5 gzip only-one.txt"),
+    ("pipe run --max-procs 3 gzip only-o", "pipe run --max-procs 3 gzip only-one.txt"),
+    ("pipe run gzip --jobl", "pipe run gzip --jobl"),
+    ("pipe ventilate only-o", "pipe ventilate only-one.txt"),
+    ("pipe sink --durability d", "pipe sink --durability disk"),
+    ("pipe top --name ha", "pipe top --name hashes"),
+    ("pipe completion f", "pipe completion fish"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what can be completed there."""
+    made = tmp_path_factory.mktemp("completion")
+    (made / "only-one.txt").touch()
+    for name in ("some-folder", "bin", "run", "run/pipe", "run/pipe/hashes"):
+        (made / name).mkdir()
+    (made / "bin" / "only-command").write_text("#!/bin/sh\n")
+    (made / "bin" / "only-command").chmod(0o755)
+    for name, script in SCRIPTS.items():
+        (made / f"pipe.{name}").write_text(script)
+    return made
+
+
+def environment(folder: Path) -> dict[str, str]:
+    own = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "XDG_RUNTIME_DIR": f"{folder}/run", "HOME": str(folder)}
+    return {**os.environ, **own, "TERM": "dumb", "LC_ALL": "C"}
+
+
+class Typed:
+    """A shell in a terminal, and a person who types."""
+
+    def __init__(self, shell: str, words: list[str], folder: Path) -> None:
+        self._shown, ready = folder / f"{shell}.shown", folder / f"{shell}.ready"
+        self._master, slave = pty.openpty()
+        os.set_blocking(self._master, False)
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        self._shell = subprocess.Popen(words, env=environment(folder), cwd=folder, start_new_session=True, **streams)  # type: ignore[call-overload]
+        os.close(slave)
+        begin = BEGIN[shell].format(script=folder / f"pipe.{shell}", shown=self._shown, ready=ready)
+        os.write(self._master, begin.encode())
+        self._until(ready)
+
+    def completed(self, line: str) -> str:
+        """The line after a TAB."""
+        self._shown.unlink(missing_ok=True)
+        os.write(self._master, b"\x15" + line.encode() + b"\t\x18")
+        self._until(self._shown)
+        return self._shown.read_text()
+
+    def _until(self, path: Path) -> None:
+        said = b""
+
+        def is_there() -> bool:
+            nonlocal said
+            with suppress(OSError):
+                said += os.read(self._master, 1 << 16)  # else the shell would wait for us
+            return path.exists()
+
+        try:
+            until(is_there)
+        except AssertionError:
+            raise AssertionError(said.decode(errors="replace")) from None
+
+    def end(self) -> None:
+        self._shell.kill()
+        self._shell.wait()
+        os.close(self._master)
+
+
+def typed(shell: str, words: list[str], folder: Path) -> Iterator[Typed]:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    person = Typed(shell, words, folder)
+    yield person
+    person.end()
+
+
+@pytest.fixture(scope="module")
+def in_bash(folder: Path) -> Iterator[Typed]:
+    yield from typed("bash", ["bash", "--norc", "--noprofile", "-i"], folder)
+
+
+@pytest.fixture(scope="module")
+def in_zsh(folder: Path) -> Iterator[Typed]:
+    yield from typed("zsh", ["zsh", "-f", "-i"], folder)
+
+
+@pytest.mark.parametrize(("line", "expected"), CASES)
+def test_bash_completes(in_bash: Typed, line: str, expected: str) -> None:
+    assert in_bash.completed(line).rstrip() == expected
+
+
+@pytest.mark.parametrize(("line", "expected"), CASES)
+def test_zsh_completes(in_zsh: Typed, line: str, expected: str) -> None:
+    assert in_zsh.completed(line).rstrip() == expected
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes(folder: Path) -> None:
+    asked = "".join(f"echo @; complete -C '{line}'\n" for line, _ in CASES)
+    script = f"source {folder}/pipe.fish\n{asked}"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        env=environment(folder), cwd=folder, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == ""
+    for (line, expected), said in zip(CASES, done.stdout.split("@\n")[1:], strict=True):
+        got = [each.partition("\t")[0] for each in said.splitlines()]
+        assert got == ([expected.rsplit(" ", 1)[1]] if line != expected else []), line
+
+
+def test_several_are_offered_in_bash(folder: Path) -> None:
+    script = f"source {folder}/pipe.bash; COMP_WORDS=(pipe run --jo) COMP_CWORD=2; _pipe; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("--jobs --joblog --journal\n", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_is_printed(shell: str) -> None:
+    words = [sys.executable, "-m", "pipeline", "completion", shell]
+    assert subprocess.run(words, capture_output=True, text=True, check=True, cwd=HOUSE).stdout == SCRIPTS[shell]
+
+
+def test_without_a_shell_it_is_wrong_usage() -> None:
+    for words, said in (([], "SHELL is missing"), (["tcsh"], "no completion for 'tcsh'")):
+        argv = [sys.executable, "-m", "pipeline", "completion", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=HOUSE)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"pipe: {said}: give bash, zsh or fish, as in `pipe completion bash`\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_the_settings_is_offered(command: str) -> None:
+    on = [each for each in fields(Settings) if command in each.metadata["on"]]
+    expected = {flag for each in on for flags in each.metadata["flags"] for flag in flags.split("/")}
+    offered = {flag for one in offers(command).options for flag in one.flags}
+    assert offered == expected | {"--help", "-h"}
+
+
+def test_a_flag_means_the_same_in_all_commands() -> None:
+    """The scripts ask what an option takes without asking of which command."""
+    known: dict[str, str] = {}
+    for one in (one for each in OFFERED for one in each.options):
+        assert all(known.setdefault(flag, one.kind) == one.kind for flag in (*one.flags, *one.hidden))
+
+
+def test_a_kind_says_what_to_offer() -> None:
+    told = {
+        kinds.FLAG: "", kinds.FILE: "file", kinds.FOLDER: "folder", kinds.NAME: "name", kinds.COMMAND: "command",
+        kinds.DURABILITY: "process disk", kinds.SHELL: "bash zsh fish", kinds.COUNT: "any", kinds.TIMEOUT: "any",
+    }  # fmt: skip
+    assert {kind: kind_of(kind) for kind in told} == told
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say_of_the_script_for_bash(folder: Path) -> None:
+    checked = subprocess.run(
+        ["shellcheck", "--shell", "bash", folder / "pipe.bash"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
