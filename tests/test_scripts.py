@@ -18,6 +18,8 @@ LAST_WORDS = {
     "three-commands": "1000 results, in order, from 3 workers",
     "come-and-go": "400 results, each once",
     "restart": "400 results, each once",
+    "in-a-row": "100 squares measured, in order",
+    "nights": "three nights, 59 results each once",
 }
 
 
@@ -55,7 +57,7 @@ def running(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
 
 
 def test_every_script_has_its_test() -> None:
-    assert {path.stem for path in EXAMPLES.iterdir()} == set(LAST_WORDS)
+    assert {path.stem for path in EXAMPLES.iterdir()} == {*LAST_WORDS, "nightly"}  # which nights runs
 
 
 @pytest.mark.parametrize("name", LAST_WORDS)
@@ -85,6 +87,6 @@ def test_a_wrong_result_is_a_failure(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
-    scripts = [EXAMPLES / f"{name}.sh" for name in LAST_WORDS]
+    scripts = sorted(EXAMPLES.iterdir())
     checked = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
