@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WITHIN = 120.0
+WITHIN = 60.0
 ANY = "..."
 MASKS = (
     (r"\d+(\.\d+)? ms\b", "T ms"),
@@ -22,9 +22,14 @@ MASKS = (
     (r"\b\d{1,2} [A-Z][a-z]{2}( \d{4})? \d\d:\d\d", "DATE"),
     (r"\b[\w-]+\.\d+\.[0-9a-f]{6}\b", "WORKER"),
     (r"\brun [0-9a-f]{16}\b", "run ID"),
+    (r"^bash: line \d+: +\d+ Killed.*", "Killed"),
+    (r"\d+ % done", "P % done"),
+    (r"\b(ipc|tcp)://[^\s;]+", "PLACE"),
     (r"\b1[0-9]{9}\.[0-9]{3}\b", "WHEN"),
     (r"\t *\d+\.\d{3}\b", "\tT"),
 )
+TOLD = 'code=$?; [ "$code" = 0 ] || echo "[$code]"'
+"""An exit code that is not 0 is shown behind what was printed, as some prompts do."""
 HOSTS = {"10.0.0.5": "127.0.0.1"}
 """Addresses of a page that stand for others, and where the test finds them."""
 
@@ -75,11 +80,13 @@ def answers(page: Page, folder: Path, shim: Path) -> list[list[str]]:
         (folder / name).write_text(body)
     script = ["set +m"]
     for number, command in enumerate(page.commands):
-        script.append(f"{{ {_reached(command.line)}\n}} > '{folder}/.out.{number}' 2>&1")
+        script.append(
+            f"{{ {_reached(command.line)}\n}} > '{folder}/.out.{number}' 2>&1; {TOLD} >> '{folder}/.out.{number}'"
+        )
     environment = {
         **{key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}},
         "PATH": f"{shim}:{os.environ['PATH']}",
-        "XDG_RUNTIME_DIR": str(shim),
+        "XDG_RUNTIME_DIR": str(shim.parent / "run"),
         "NO_COLOR": "1",
     }
     ran = subprocess.run(
