@@ -448,7 +448,7 @@ MUTANTS = [
     ),
     Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
     Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
-    Mutant("repair of a lane", Lane, "overdue", nothing(answer=False)),
+    Mutant("repair of a lane", Lane, "overdue", nothing(answer=False), None, DEAD),
     Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect), None, DEAD),
     Mutant("repair of the ventilator's results", Accord, "beat", but_not(Port.RESULTS, Connect)),
     Mutant("Ack is repeated", Sink, "_beat", _no_ack, alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
@@ -499,6 +499,14 @@ MUTANTS = [
     Mutant("each task is taken once", Ledger, "accept", _takes_all),
     Mutant("who calls before the run is known is remembered", Desk, "pulsed", _forgets_early, seconds, {"faults": {}}),
     Mutant("nothing is read past the window", Feeding, "_want", _reads_on),
+    Mutant(
+        "when the end is being written, results are too late",
+        Writing,
+        "flush",
+        lambda method: lambda self: [method(self), setattr(self, "flushing", False)][0] or self.advance(),
+        None,
+        {"wants": "live", "keep_order": True, "stop": "soon", "stop_at": 3.0, "tasks": 60},
+    ),
     Mutant(
         "a try is written down before it is known to have failed",
         Writing,

@@ -33,6 +33,11 @@ class Closing:
         """What was said."""
         return self.verdict.kill
 
+    @property
+    def is_late(self) -> bool:
+        """Whether nothing more can be written, or not in its turn."""
+        return self.broken or self._writing.flushing
+
     def wish(self, mode: Literal["soon", "now"], reason: str, now: float, code: int | None = None) -> list[Send]:
         """Somebody wants an early end, with this exit code or the one of its reason: said when the journal has it."""
         code = errors.outcome(mode, reason, self._ledger.failed) if code is None else code

@@ -122,7 +122,7 @@ class Sink:
 
     def _result(self, result: Result, _: float) -> list[Send]:
         known = result.run == self.ledger.run and self.intake.told_of(result.first, result.first + result.count)
-        return self.writing.take(result) if known and not self.closing.broken else []
+        return self.writing.take(result) if known and not self.closing.is_late else []
 
     def _safe(self, word: Written | Spilled, now: float) -> list[Send]:
         return [*self.writing.safe(word), *self.closing.break_off(word.failure, now)]

@@ -38,7 +38,7 @@ class Writing:
         self._ledger, self._attempts, self._live = ledger, attempts, live
         self._limit, self._keep_order, self._log = limits.spill, limits.keep_order, limits.log
         self.underway = Underway()
-        self._fetching = self._flushing = False
+        self._fetching = self.flushing = False
         self._kept, self._sizes, self._forgotten = kept, ledger.sizes, ledger.written
         self.full = False
         """More than `limit` bytes are in the spill: nothing should be sent that was never sent."""
@@ -107,7 +107,7 @@ class Writing:
         if self._fetching or not len(ahead):
             return []
         if self._ledger.turn not in ahead:
-            if not self._flushing:
+            if not self.flushing:
                 return []
             self._ledger.turn = ahead.ranges()[0][0]
         self._fetching = True
@@ -131,7 +131,7 @@ class Writing:
 
     def flush(self) -> list[Send]:
         """The run has ended early: what waits for a turn that never comes is written in the order of what is there."""
-        self._flushing = True
+        self.flushing = True
         return self.advance()
 
     def safe(self, word: Written | Spilled) -> list[Send]:
