@@ -1,0 +1,70 @@
+"""Dead letters as tasks: in the shape that they had, and named when they are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.input.form import Form
+from pipeline.input.forming import Forming
+from pipeline.input.lettered import Lettered
+from pipeline.input.source import Source
+from pipeline.input.spool import Spool
+from pipeline.words.errands import End, Forget, Records, Want
+from pipeline.words.station import Port
+
+LINE = b'{"number": 1, "task": "a b"}\n'
+COLUMNS = b'{"number": 2, "task": "[\\"a\\",\\"b\\"]", "shape": "columns"}\n'
+
+
+def test_a_letter_is_a_task_again() -> None:
+    formed = Lettered([]).form(LINE * 2, 1, "f")
+    assert (formed.records, formed.is_over, formed.wrong) == ([b"a b"] * 2, False, "")
+
+
+def test_the_first_letter_says_the_shape(tmp_path: Path) -> None:
+    path = tmp_path / "letters"
+    path.write_bytes(COLUMNS)
+    letters = Lettered([str(path)])
+    assert letters.recipe.shape == "columns"
+    assert letters.form(COLUMNS, 1, "letters").records == [b'["a","b"]']
+    mixed = letters.form(COLUMNS + LINE, 1, "letters")
+    assert mixed.records == [b'["a","b"]']
+    assert mixed.wrong.startswith("letters, line 3 holds a task of the shape line")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]\n", b'{"shape": 7}\n'])
+def test_a_file_that_begins_otherwise_is_looked_at_later(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "letters").write_bytes(text)
+    assert Lettered([str(tmp_path / "letters")]).recipe.shape == "line"
+
+
+def drained(source: Source) -> list[tuple[int, bytes]]:
+    """All records with their numbers, as a ventilator would get them."""
+    found: list[tuple[int, bytes]] = []
+    while True:
+        source.send(Port.SOURCE, Want(64))
+        answers = [answer for answer in source.receive() if isinstance(answer, Records | End)]
+        for answer in answers:
+            if isinstance(answer, End):
+                return found
+            found += list(enumerate(answer.body.split(b"\n")[:-1], start=answer.first))
+            source.send(Port.SOURCE, Forget(answer.first))
+
+
+@pytest.mark.parametrize("form", [Form(group=3), Form(csv=True, header=True), Form(shuffled=True), Form(packed=2)])
+def test_what_is_formed_of_a_spool_is_formed_again_by_who_comes_back(tmp_path: Path, form: Form) -> None:
+    text = "".join(f'"{number}\n",{number}\n' if form.csv else f"{number}\n" for number in range(500)).encode()
+    read, write = os.pipe()
+    os.write(write, text)
+    os.close(write)
+    first = Source.formed(Forming(form, [], zero=False), [], read, Spool(str(tmp_path / "spool"), read, each=100))
+    name, tasks = first.fingerprint, drained(first)
+    first.close()
+    again = Source.formed(Forming(form, [], zero=False), [], read, Spool(str(tmp_path / "spool"), read, each=100))
+    assert (again.fingerprint, drained(again)) == (name, tasks)
+    again.close()
+    os.close(read)
+    assert len(tasks) > 1
