@@ -13,7 +13,7 @@ from clock import Clock
 from faults import Faults
 from lives import Lives
 from log import Log, Violation
-from plan import LIVENESS, Plan, plan
+from plan import LIVENESS, PATIENCE, Plan, plan
 from promises import check_outcome, check_window
 from ways import Ways
 
@@ -32,12 +32,15 @@ class Line:
     def run(self) -> Line:
         """To the end, which all promises have been kept at."""
         ways, lives, latest = self.ways, self._lives, self.plan.latest
+        out_of_reach: set[str] | None = None
         while self.clock.step():
             ways.promises.check()
             check_window(self.plan, ways.ventilator.station)
             if lives.is_over():
                 break
-            if self.clock.now > latest + (0.0 if ways.sink.is_running else self.plan.patience):
+            if out_of_reach is None and not ways.sink.is_running:
+                out_of_reach = self._out_of_reach()
+            if self.clock.now > latest + (0.0 if ways.sink.is_running else self._patience(out_of_reach or set())):
                 raise Violation("hangs")
         ways.promises.check_end()
         for process in (ways.sink,) if self._lives.is_ventilator_late() else (ways.sink, ways.ventilator):
@@ -48,6 +51,17 @@ class Line:
                 cut_off=process.ended - ways.sink.ended > LIVENESS,
             )
         return self
+
+    def _out_of_reach(self) -> set[str]:
+        """Those whom no word reaches, or who reach nobody, while the sink leaves: they may miss the end."""
+        links = self.ways.links
+        names = [worker.name for worker in self._lives.running()]
+        return {name for name in names if any(link.is_dead for link in links.of_one(name, ("to", "from")))}
+
+    def _patience(self, out_of_reach: set[str]) -> float:
+        """How long after the end somebody may wait for it: who was out of reach has a patience of its own."""
+        running = {process.name for process in self._lives.everybody() if process.is_running}
+        return 2 * PATIENCE if running and running <= out_of_reach else self.plan.patience
 
     def who(self) -> str:
         """Who still runs, and who does not."""
