@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,19 @@ def test_as_json_each_finding_is_an_object_a_line() -> None:
     assert shown.returncode in {0, 1}
 
 
-def test_what_would_bite_a_run_is_found_before_it(tmp_path: Path) -> None:
-    (tmp_path / "pipe").mkdir(mode=0o755)
-    (tmp_path / "pipe").chmod(0o755)
-    shown = asked("--jobs", "100000000", XDG_RUNTIME_DIR=str(tmp_path), TMPDIR=str(tmp_path / "none"))
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose name leaves room for sockets, which pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="pipe-") as made:
+        yield Path(made)
+
+
+def test_what_would_bite_a_run_is_found_before_it(short: Path) -> None:
+    (short / "pipe").mkdir()
+    (short / "pipe").chmod(0o755)
+    shown = asked("--jobs", "100000000", XDG_RUNTIME_DIR=str(short), TMPDIR=str(short / "none"))
     assert shown.returncode == 3
     bad = {line.split("  ")[1].strip() for line in shown.stdout.splitlines() if line.startswith("bad")}
     assert {"runtime folder", "TMPDIR"} <= bad
-    assert f"-> chmod 700 {tmp_path / 'pipe'}" in shown.stdout
+    assert f"-> chmod 700 {short / 'pipe'}" in shown.stdout
     assert shown.stderr == ""

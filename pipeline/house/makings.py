@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.house.finding import Finding
 
 PYTHON = (3, 11)
-WANTED = {"pyzmq": "26", "typer": "0.29", "msgpack": "1.0.5", "psutil": "5.9"}
+WANTED = {"pyzmq": "26", "typer": "0.29", "rich": "13", "msgpack": "1.0.5", "psutil": "5.9"}
 """The least version of each library, as pyproject.toml has it."""
 LIBZMQ = (4, 3, 2)
 WRITTEN, FAR = 1_760_000_000, 4_102_444_800
