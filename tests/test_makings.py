@@ -37,7 +37,7 @@ def test_a_library_that_is_old_or_missing_is_named_with_what_installs_it() -> No
     def version(name: str) -> str:
         if name == "msgpack":
             raise metadata.PackageNotFoundError
-        return {"pyzmq": "25.1.2", "typer": "0.100.0rc1"}.get(name, "5.10")
+        return {"pyzmq": "25.1.2", "typer": "0.100.0rc1", "rich": "13.9"}.get(name, "5.10")
 
     found = makings.libraries(version)
     assert (found.state, found.says) == ("bad", "too old or missing: pyzmq 25.1.2, msgpack is missing")
