@@ -53,10 +53,11 @@ class Line:
         return self
 
     def _out_of_reach(self) -> set[str]:
-        """Those whom no word reaches, or who reach nobody, while the sink leaves: they may miss the end."""
-        links = self.ways.links
+        """Those whom no word reaches, or who reach nobody, or who sleep, while the sink leaves: they may miss the end."""
+        links, now = self.ways.links, self.clock.now
+        asleep = {worker.name for worker in self._lives.running() if worker.frozen_until > now}
         names = [worker.name for worker in self._lives.running()]
-        return {name for name in names if any(link.is_dead for link in links.of_one(name, ("to", "from")))}
+        return asleep | {name for name in names if any(link.is_dead for link in links.of_one(name, ("to", "from")))}
 
     def _patience(self, out_of_reach: set[str]) -> float:
         """How long after the end somebody may wait for it: who was out of reach has a patience of its own."""
