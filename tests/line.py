@@ -53,7 +53,7 @@ class Line:
         return self
 
     def _out_of_reach(self) -> set[str]:
-        """Those whom no word reaches, or who reach nobody, or who sleep, while the sink leaves: they may miss the end."""
+        """Whom no word reaches, or who reach nobody, or who sleep while the sink leaves: they may miss the end."""
         links, now = self.ways.links, self.clock.now
         asleep = {worker.name for worker in self._lives.running() if worker.frozen_until > now}
         names = [worker.name for worker in self._lives.running()]
