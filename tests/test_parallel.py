@@ -92,7 +92,7 @@ TABLES: dict[str, list[tuple[str, bytes]]] = {
         ("'exit {}' ::: 0 0", b""),
         ("'echo {}; exit {}' ::: 0 1 2", b""),
         ("--retries 3 'echo {}; false' ::: a", b""),
-        ("--halt now,fail=1 -j1 'echo {}; false' ::: a b c", b""),
+        ("--halt now,fail=1 -j1 'echo {}; test {} = a || sleep 9; false' ::: a b c", b""),
         ("--timeout 1 'echo {}; sleep {}' ::: 5 0", b""),
     ],
     "command lines": [
