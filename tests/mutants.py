@@ -405,7 +405,7 @@ MUTANTS = [
         worker,
         "reason_to_end",
         _waits_at_the_end,
-        None,
+        seconds,
         {"stop": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
     ),
     Mutant(
