@@ -131,7 +131,7 @@ def test_many_failures_come_in_parts_with_their_records(start: Start) -> None:
     driver.give(*(f"x{n}" for n in range(6000)))
     driver.run(6000)
     assert driver.records() == {n: b"x%d" % n for n in range(6000)}
-    assert max(len(done.notes) for done in driver.dones()) == MOST_NOTES
+    assert max(len(done.notes) for done in driver.dones()) <= MOST_NOTES  # fewer, where it looked in between
 
 
 def test_a_block_that_fails_brings_all_its_bytes(start: Start) -> None:
