@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import zmq
@@ -29,20 +29,20 @@ LOST = 15.0
 GONE = 3.0
 """Seconds of silence after which a sink that had said KILL has gone."""
 BEAT = 1.0
-"""Seconds after which a Stop that nobody obeyed is said again."""
+"""Seconds after which a Stop that nobody obeyed is said again, and who watches looks again."""
 
 
 class _Ear:
     """Control, as an onlooker hears it."""
 
-    def __init__(self, own: Sockets, place: Place) -> None:
+    def __init__(self, own: Sockets, place: Place, wakes: Sequence[int] = ()) -> None:
         self._edge = calling.control(own, place.control, looks_on=True)
         self._poller = zmq.Poller()
-        for file in self._edge.files():
+        for file in (*self._edge.files(), *wakes):
             self._poller.register(file, zmq.POLLIN)
 
     def hear(self, seconds: float) -> list[Message]:
-        """What is said within `seconds`, as soon as anything is."""
+        """What is said within `seconds`, as soon as anything is; nothing if another file woke us."""
         self._poller.poll(max(0, math.ceil(seconds * 1000)))
         return self._edge.receive()
 
@@ -51,28 +51,31 @@ class _Ear:
         self._edge.close()
 
 
-def watch(settings: Settings) -> Iterator[Status | float]:
-    """Each Status of the line at this place; while none comes, the seconds of silence, each second, up to a liveness.
+def watch(settings: Settings, wakes: Sequence[int] = ()) -> Iterator[Status | float]:
+    """Each Status of the line at this place, on one subscription that outlives the sinks it hears.
+
+    While none comes, the seconds of silence instead: at each beat, and when a file of `wakes` is readable, which the
+    caller then reads. It ends after LOST.
 
     Raises:
         PipelineError: no sink has spoken within SOON.
     """
     place, own = meeting_place(settings), Sockets()
-    ear = _Ear(own, place)
+    ear = _Ear(own, place, wakes)
     heard, met = time.monotonic(), False
     try:
         while True:
-            silent = time.monotonic() - heard
-            statuses = [word for word in ear.hear(SOON - silent if not met else BEAT) if isinstance(word, Status)]
+            patience = BEAT if met else SOON - (time.monotonic() - heard)
+            statuses = [word for word in ear.hear(patience) if isinstance(word, Status)]
             silent = time.monotonic() - heard
             if statuses:
                 heard, met = time.monotonic(), True
                 yield statuses[-1]
             elif not met and silent >= SOON:
                 raise PipelineError(f"no sink at {place.control}; nothing runs there")
-            elif met and silent > LOST:
+            elif silent > LOST:
                 return
-            elif met and silent > 2 * BEAT:
+            else:
                 yield silent
     finally:
         ear.close()

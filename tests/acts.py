@@ -61,3 +61,12 @@ def daemon(note: str = "") -> None:
 
 if __name__ == "__main__":
     daemon(*sys.argv[2:])
+
+
+def wait_for(path: str) -> int:
+    """How often this was begun, as soon as there is that file; PATH.begun has a dot for each."""
+    with open(f"{path}.begun", "a") as begun:
+        begun.write(".")
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return os.path.getsize(f"{path}.begun")

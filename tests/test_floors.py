@@ -21,7 +21,7 @@ FLOORS: list[dict[str, str]] = [
         "sink": "sink intake ledger writing attempts audience speech closing verdict live view underway",
         "executor": "backlog outcomes template quoting replacements fillings assignment unsaid pace limits",
         "house": "roster decisions life",
-        "cli": "render",
+        "cli": "figures render overview",
     },
     {
         "": "beside",
@@ -38,7 +38,7 @@ FLOORS: list[dict[str, str]] = [
     {
         "": "__main__",
         "cli": "__init__ app given signature ends screen unfinished run ventilate work sink kill top journal"
-        " habits instead doctor completion offers bash zsh fish",
+        " keys lastline habits instead doctor completion offers bash zsh fish",
     },
 ]
 """Each may import from its own floor and from those before it."""

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
-from pipeline.cli.screen import ERASE, Screen
-from pipeline.words.messages import Glance, Status
-from pipeline.words.notices import Missing, Shown
+from pipeline.cli.lastline import BLACK, ERASE, RED
+from pipeline.cli.screen import Screen
+from pipeline.words.messages import Glance, Status, Stop
+from pipeline.words.notices import Lost, Missing, Present, Shown
 from pipeline.words.parts import Doing
 from pipeline.words.settings import Settings
 
@@ -72,7 +77,7 @@ def test_while_a_line_is_drawn_what_tasks_complain_of_takes_its_place(monkeypatc
     screen.told(STATUS)
     assert screen.errors
     screen.errors(b"oh\n\xff\n")
-    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}oh\n\ufffd\n"
+    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}oh\n\ufffd\n{ERASE}{BAR}"
 
 
 @pytest.mark.parametrize(("stderr", "settings"), [(False, Settings()), (True, Settings(quiet=True))])
@@ -142,12 +147,10 @@ def test_results_on_the_same_terminal_take_the_bars_place(monkeypatch: pytest.Mo
     screen.told(STATUS)
     curtain.lift()
     curtain.fall(whole=True)
-    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}{ERASE}{ERASE}{BAR}"
+    assert paper.getvalue() == f"{ERASE}{BAR}{ERASE}{ERASE}{BAR}"
 
 
-@pytest.mark.parametrize(
-    ("stdout", "settings"), [(False, Settings()), (True, Settings(output="x")), (True, Settings(bar=False))]
-)
+@pytest.mark.parametrize(("stdout", "settings"), [(False, Settings()), (True, Settings(output="x"))])
 def test_where_results_go_elsewhere_there_is_no_curtain(
     monkeypatch: pytest.MonkeyPatch, *, stdout: bool, settings: Settings
 ) -> None:
@@ -160,7 +163,7 @@ def test_who_asks_is_shown_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     screen.told(Shown(STATUS))
     screen.told(Shown(Glance("w", 0.0, 0, (Doing(0, 1, 1.0, "x"),))))
     assert paper.getvalue().splitlines() == [
-        "pipe: run ab12, feeding: 50 of 100 done",
+        "pipe: run ab12, reading tasks: 50 of 100 done",
         "pipe: worker w: 0.0 CPUs, 0 MB, 1 task running",
         "pipe:   task 1, 1.0 s: x",
     ]
@@ -170,4 +173,68 @@ def test_at_night_the_overview_comes_by_itself(monkeypatch: pytest.MonkeyPatch) 
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(verbose=2))
     screen.told(STATUS)
     screen.told(STATUS)
-    assert paper.getvalue() == "pipe: run ab12, feeding: 50 of 100 done\n"
+    said = paper.getvalue().splitlines()
+    assert said[0] == "pipe: run ab12, reading tasks: 50 of 100 done"
+
+
+def test_at_night_what_happens_is_told_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(verbose=2))
+    screen.told(replace(STATUS, failed=2))
+    assert re.match(r"pipe: \d\d:\d\d:\d\d 2 tasks failed, 2 in all\n", paper.getvalue())
+
+
+def test_who_wants_quiet_is_told_only_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(quiet=True))
+    for word in (Missing("worker"), Present("worker"), Stop("soon", "x"), Lost("ann", 1)):
+        screen.told(word)
+    assert paper.getvalue() == "pipe: worker ann fell silent; 1 task of its own goes out again\n"
+
+
+def test_what_a_result_has_begun_is_not_wiped_out_by_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
+    assert screen.curtain
+    screen.curtain.fall(whole=False)
+    screen.say("a sentence")
+    screen.say("another")
+    assert paper.getvalue() == f"\npipe: a sentence\n{ERASE}pipe: another\n"
+
+
+def test_it_is_not_wiped_out_by_another_process_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
+    pid = os.fork()
+    if pid == 0:
+        assert screen.curtain
+        screen.curtain.fall(whole=False)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    screen.say("a sentence")
+    assert paper.getvalue() == "\npipe: a sentence\n"
+
+
+def test_a_bar_is_drawn_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
+    began = time.monotonic()
+    for _ in range(1000):
+        screen.told(STATUS)
+    assert paper.getvalue().count(BAR) <= 10 * (1 + int(time.monotonic() - began))
+
+
+@pytest.mark.parametrize(("color", "painted"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_failures_are_red_unless_nobody_wants_colors(
+    monkeypatch: pytest.MonkeyPatch, color: dict[str, str], *, painted: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in color.items():
+        monkeypatch.setenv(name, value)
+    screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
+    screen.told(replace(STATUS, failed=3))
+    assert (f"{RED}3 failed{BLACK}" in paper.getvalue()) is painted
+    assert "3 failed" in paper.getvalue()
+
+
+def test_a_dumb_terminal_gets_no_bar_and_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
+    screen.told(STATUS)
+    screen.say("a sentence")
+    assert paper.getvalue() == "pipe: a sentence\n"

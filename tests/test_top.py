@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from orphans import until
-from stage import Stage
+from stage import ACTS, Stage
+from terminal import Terminal
+
+from pipeline import onlookers
+from pipeline.cli import top
+from pipeline.cli.screen import Screen
+from pipeline.words.errors import PipelineError
+from pipeline.words.messages import Status
+from pipeline.words.settings import Settings
 
 SLOW = "echo {}; exec sleep 1000"
 
@@ -84,20 +94,60 @@ def test_where_nothing_runs_it_says_so(stage: Stage) -> None:
 def test_on_a_terminal_it_is_live_and_ends_with_the_run(stage: Stage) -> None:
     run = stage.start("run", "--name", "live", "-j", "1", "sleep {}", tasks="1\n2\n")
     until(lambda: stage.start("top", "--once", "--name", "live").code() == 0)
-    ours, theirs = pty.openpty()
-    top = subprocess.Popen(stage.words("top", "--name", "live"), stdout=theirs, stderr=theirs, env=stage.environment())
-    os.close(theirs)
-    seen = b""
-    try:
-        while piece := os.read(ours, 65536):
-            seen += piece
-    except OSError:  # its end is closed
-        pass
-    os.close(ours)
-    assert top.wait(30) == 0
+    top = Terminal(stage, "top", "--name", "live")
+    assert top.code() == 0
     assert run.code() == 0
-    assert b"WORKER" in seen
-    assert b"sleep 2" in seen
+    assert "WORKER" in top.seen
+    assert "sleep 2" in top.seen
+    assert "done, 2 of 2" not in top.seen
+
+
+@pytest.mark.parametrize("columns", [40, 70])
+def test_a_narrow_terminal_shows_the_figures_and_q_ends_it(stage: Stage, columns: int) -> None:
+    stage.start("run", "--name", "narrow", "-j", "2", SLOW, ":::", "a", "b")
+    until(lambda: stage.start("top", "--once", "--name", "narrow").code() == 0)
+    until(lambda: len(tasks(once(stage, "--name", "narrow"))) == 2)
+    top = Terminal(stage, "top", "--name", "narrow", columns=columns)
+    top.shows("SLOTS  BUSY")
+    top.shows("task 2, ")
+    top.press("x")
+    top.press("q")
+    assert top.code() == 0
+    assert stage.start("kill", "--now", "--name", "narrow").code() == 0
+
+
+def test_ctrl_c_ends_it_and_changes_nothing(stage: Stage) -> None:
+    run = stage.start("run", "--name", "kept", SLOW, ":::", "a")
+    until(lambda: stage.start("top", "--once", "--name", "kept").code() == 0)
+    top = Terminal(stage, "top", "--name", "kept")
+    top.shows("SLOTS")
+    top.press("\x03")
+    assert top.code() == 0
+    assert once(stage, "--name", "kept")["state"] != "now"
+    stage.start("kill", "--now", "--name", "kept")
+    assert run.code() == 3
+
+
+STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())
+KILLED = replace(STATUS, state="soon")
+
+
+@pytest.mark.parametrize(
+    ("views", "lost"),
+    [((STATUS, 3.0, 16.0), True), ((KILLED, 16.0), False), ((replace(KILLED, awaited=("w",)), 16.0), False)],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_sink_that_does_not_come_back_is_told(
+    monkeypatch: pytest.MonkeyPatch, views: tuple[Status | float, ...], *, lost: bool, as_json: bool
+) -> None:
+    monkeypatch.setattr(onlookers, "watch", lambda *_: iter(views))
+    settings = Settings(as_json=as_json)
+    screen = Screen(settings, 0.0)
+    if lost:
+        with pytest.raises(PipelineError, match="the sink was lost"):
+            top.main(settings, screen)
+    else:
+        assert top.main(settings, screen) == 0
 
 
 @pytest.mark.parametrize("role", ["run", "sink", "work"])
@@ -113,6 +163,16 @@ def test_who_is_asked_by_a_signal_tells_what_runs(stage: Stage, role: str) -> No
     players[role].says("task 1, ")
     players[role].send(signal.SIGUSR1)
     until(lambda: players[role].err.count("echo a; exec sleep 1000") >= 2)
+
+
+def test_no_child_dies_of_the_question(stage: Stage) -> None:
+    note = stage.note("signals")
+    run = stage.start("run", "-j", "1", "--call", f"{ACTS}:wait_for", ":::", note)
+    until(lambda: Path(f"{note}.begun").exists())
+    for each in psutil.Process(run.pid).children(recursive=True):
+        each.send_signal(signal.SIGUSR1)
+    Path(note).touch()
+    assert (run.code(), run.out) == (0, "1\n"), run.err
 
 
 def test_nobody_dies_of_the_question(stage: Stage) -> None:

@@ -1,28 +1,34 @@
 """`pipe top`: what a run does now.
 
-Promises: on a terminal the newest view alone is seen, elsewhere each follows the other; a sink that is started again
-is seen again. Never changes a run.
+Promises: on a terminal one view in place of the other, as large as it is now, elsewhere each below the one before; a
+sink that is started again is seen again; `q` and ^C end it with 0, since nothing has gone wrong. Never changes a run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli import render
-from pipeline.words.errors import INCOMPLETE, OK
+from pipeline.cli import overview, render
+from pipeline.cli.figures import took
+from pipeline.words.errors import OK, PipelineError
 from pipeline.words.messages import Status
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console
+    from rich.text import Text
 
     from pipeline.cli.screen import Screen
 
 KILLED = {"done", "soon", "now"}
-HELP = """Show progress, workers and what they run, each second until the end.
+QUIET = 2.0
+"""Seconds of silence that are worth a word: a sink speaks each second."""
+NOTHING = Status("", "", 0, 0, -1, -1, (), ())
+HELP = """Show progress, workers and what they run, each second until the end; q ends it before.
 
 \b
 Examples:
@@ -33,17 +39,21 @@ Examples:
 
 
 def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Show views until the run is over, or one with --once. ^C just ends it."""
+    """Show views until the run is over, or one with --once.
+
+    Raises:
+        PipelineError: there is no sink, or it has been silent for too long in the middle of a run.
+    """
     from pipeline import onlookers
 
+    where = render.place(settings)
     try:
-        views = onlookers.watch(settings)
         if settings.as_json:
-            return _each(views, lambda status: json.dumps(facts(status)), once=settings.once)
-        if settings.once or not sys.stdout.isatty():
-            where = render.place(settings)
-            return _each(views, lambda status: render.overview(status, where), once=settings.once)
-        return _live(views, render.place(settings))
+            return _each(onlookers.watch(settings), lambda status: json.dumps(facts(status)), once=settings.once)
+        if settings.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+            views = onlookers.watch(settings)
+            return _each(views, lambda status: overview.overview(status, where), once=settings.once)
+        return _live(settings, where)
     except KeyboardInterrupt:
         return OK
 
@@ -65,7 +75,7 @@ def facts(status: Status) -> dict[str, Any]:
         "total": status.total if status.total >= 0 else None,
         "turn": status.turn + 1 if status.turn >= 0 else None,
         "rate": round(status.rate, 3),
-        "eta": round(render.left(status), 1) if status.rate > 0 and status.total >= 0 else None,
+        "eta": round(overview.left(status), 1) if status.rate > 0 and status.total >= 0 else None,
         "elapsed": round(status.elapsed, 1),
         "awaited": list(status.awaited),
         "workers": [
@@ -90,52 +100,64 @@ def facts(status: Status) -> dict[str, Any]:
 
 def _each(views: Iterator[Status | float], text: Callable[[Status], str], *, once: bool) -> int:
     """A text for each, one after the other."""
+    last = NOTHING
     for view in views:
         if isinstance(view, Status):
+            last = view
             sys.stdout.write(f"{text(view)}\n")
             sys.stdout.flush()
             if once or is_over(view):
                 return OK
-    return INCOMPLETE
+    return _unheard(last)
 
 
-def _live(views: Iterator[Status | float], where: str) -> int:
-    """One view in place of the other."""
+def _unheard(last: Status) -> int:
+    """The exit code when the sink has not come back: 0 if it had said the end. Raises PipelineError if not."""
+    if last.state in KILLED:
+        return OK
+    raise PipelineError("the sink was lost, and no other has come in its place; is the run still there?")
+
+
+def _live(settings: Settings, where: str) -> int:
+    """One view in place of the other, on a page of the terminal's own; the last of them stays when that is gone."""
     from rich.console import Console
     from rich.live import Live
 
-    console, last = Console(), Status("", "", 0, 0, -1, -1, (), ())
-    with Live(console=console, screen=False, auto_refresh=False, vertical_overflow="crop") as live:
-        for view in views:
+    from pipeline import onlookers
+    from pipeline.cli.keys import Keys
+
+    console, last, silent = Console(), NOTHING, 0.0
+    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        for view in onlookers.watch(settings, keys.files()):
             silent = view if isinstance(view, float) else 0.0
             last = view if isinstance(view, Status) else last
             live.update(_picture(last, where, silent, console), refresh=True)
-            if isinstance(view, Status) and is_over(view):
-                return OK
-    return INCOMPLETE
+            if is_over(last) or "q" in keys.pressed():
+                break
+    if last is not NOTHING:
+        sys.stdout.write(f"{overview.overview(last, where)}\n")
+        sys.stdout.flush()
+    return _unheard(last) if silent > onlookers.LOST else OK
 
 
-def _picture(status: Status, where: str, silent: float, console: Console) -> Group:
-    """All of it, as high as the terminal at most."""
-    from rich.console import Group
-    from rich.table import Table
+def _picture(status: Status, where: str, silent: float, console: Console) -> Text:
+    """All of it, as large as the terminal at most."""
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("WORKER", "SLOTS", "BUSY", "DONE", "CPU", "MEMORY", "SILENT", "COMMAND"):
-        table.add_column(heading, justify="left" if heading in {"WORKER", "COMMAND"} else "right", no_wrap=True)
-    for each in status.members:
-        numbers = (str(each.slots), str(each.running), f"{each.done:,}", f"{each.cpu:.1f}", render.memory(each.memory))
-        table.add_row(render.plain(each.worker), *numbers, f"{each.silent:.0f} s", render.plain(each.command))
-    told = [Text(render.headline(status), style="bold"), Text(render.bar(status, console.width - 1))]
-    told.append(Text(f"{render.took(status.elapsed)} elapsed"))
-    if silent:
-        told.append(Text(f"the sink is silent since {silent:.0f} s", style="red"))
-    elif because := render.reason(status, where):
-        told.append(Text(because, style="yellow"))
+    told = [Text(overview.headline(status), "bold")] if status.run or status.state else []
+    if status.run:
+        told.append(Text(overview.bar(status, console.width - 1)))
+        told[-1].highlight_regex(r"[\d,]+ failed", "red")
+        told.append(Text(f"{took(status.elapsed)} elapsed"))
+    if silent > QUIET:
+        told.append(Text(f"the sink is silent since {silent:.0f} s", "red"))
+    elif because := overview.reason(status, where):
+        told.append(Text(because, "yellow"))
     if status.awaited:
         told.append(Text(render.goodbyes(status)))
-    room = max(0, console.height - len(told) - len(status.members) - 4)
-    tasks = [Text(line, overflow="ellipsis", no_wrap=True) for line in render.running(status.members)]
-    more = [Text(f"  and {len(tasks) - room} more")] if len(tasks) > room else []
-    return Group(*told, Text(""), table, Text(""), *tasks[:room], *more)
+    if status.members:
+        rows = overview.crew(status.members, max(2, console.height - len(told) - 1))
+        told += [Text(), Text(rows[0], "bold"), *map(Text, rows[1:])]
+    for line in told:
+        line.truncate(console.width, overflow="ellipsis")
+    return Text("\n").join(told)

@@ -215,6 +215,10 @@ def send(pid: int, signum: int) -> None:
             os.kill(pid, signum)
 
 
+def _unasked(*_: object) -> None:
+    """Do nothing: `pkill -USR1 pipe` asks everybody."""
+
+
 def _confess(error: Exception) -> None:
     """Show a bug of ours; that the agent is gone is none."""
     if not isinstance(error, OSError):
@@ -230,6 +234,7 @@ def _alone(control: int) -> None:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent alone counts ^C
+    signal.signal(signal.SIGUSR1, _unasked)  # it alone says what runs; what tasks start has the default again
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)

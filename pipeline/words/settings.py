@@ -173,7 +173,7 @@ class Settings:
     as_json: bool = option(False, "--json", about="as JSON, an object a line", on="top doctor")
     bar: bool | None = option(None, "--bar/--no-bar", about="draw a bar on stderr [if it is a terminal]", on=SINK)
     verbose: int = option(0, "--verbose", "-v", about="say more", on=ALL)
-    quiet: bool = option(False, "--quiet", "-q", about="no progress, no summary", on=ALL)
+    quiet: bool = option(False, "--quiet", "-q", about="say only what goes wrong", on=ALL)
 
     def validate(self, command: str) -> Settings:
         """Itself, when it makes sense for `command`; else raises UsageError, naming the option."""

@@ -1,0 +1,57 @@
+"""A command of the stage on a terminal of its own: what it shows, and keys for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+from contextlib import suppress
+
+from stage import WITHIN, Stage
+
+
+class Terminal:
+    """`pipe WORDS` in the foreground of a new terminal; `seen` is all that it has written there so far."""
+
+    def __init__(self, stage: Stage, *words: object, columns: int = 100, lines: int = 24) -> None:
+        command, environment = stage.words(*words), {**stage.environment(), "TERM": "xterm", "COLUMNS": "", "LINES": ""}
+        self.seen = ""
+        self._pid, self._keys = pty.fork()
+        if self._pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+            os.execvpe(command[0], command, environment)  # noqa: S606 -- the words are ours
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._keys, keys.encode())
+
+    def shows(self, text: str) -> None:
+        """Wait until it has shown this."""
+        until = time.monotonic() + WITHIN
+        while text not in self.seen:
+            assert self._read(), self.seen
+            assert time.monotonic() < until, self.seen
+
+    def code(self) -> int:
+        """Its exit code, once it has ended."""
+        until = time.monotonic() + WITHIN
+        while self._read():
+            if time.monotonic() > until:
+                os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._keys)
+        return os.waitstatus_to_exitcode(status)
+
+    def _read(self) -> bool:
+        """Take what has come, within a second; False when the terminal has been left."""
+        if select.select([self._keys], [], [], 1.0)[0]:
+            with suppress(OSError):
+                self.seen += os.read(self._keys, 65536).decode(errors="replace")
+                return True
+            return False
+        return True

@@ -1,0 +1,141 @@
+"""What a run does now, as text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.cli import overview
+from pipeline.words.messages import WHY, Glance, Status
+from pipeline.words.parts import Doing, Member
+
+STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (replace(STATUS, rate=567.0), "1,234 of 10,000 done, 3 failed, 567/s, 0:15 left"),
+        (STATUS, "1,234 of 10,000 done, 3 failed"),
+        (replace(STATUS, total=-1, rate=0.5, retrying=2), "1,234 done, 3 failed, 2 to be tried again, 0.50/s"),
+        (replace(STATUS, settled=10_000, failed=0, rate=1e6), "10,000 of 10,000 done, 1,000,000/s, 0:00 left"),
+        (replace(STATUS, rate=0.5), "1,234 of 10,000 done, 3 failed, 0.50/s, 4:52:12 left"),
+    ],
+)
+def test_progress(status: Status, expected: str) -> None:
+    assert overview.progress(status) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (80, "[###...........................]  12% 1,234 of 10,000 done, 3 failed"),
+        (50, "[#...........]  12% 1,234 of 10,000 done, 3 failed"),
+        (36, " 12% 1,234 of 10,000 done, 3 failed"),
+        (12, " 12% 1,234 o"),
+    ],
+)
+def test_a_bar_is_as_wide_as_the_terminal_allows(width: int, expected: str) -> None:
+    assert overview.bar(STATUS, width) == expected
+    assert len(expected) <= width
+
+
+def test_where_the_end_is_unknown_there_is_no_bar() -> None:
+    assert overview.bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
+    assert overview.bar(replace(STATUS, total=0, settled=0, failed=0), 80) == "0 of 0 done"
+
+
+@pytest.mark.parametrize(
+    ("settled", "total", "elapsed", "expected"),
+    [
+        (100, 100, 5.2, "100 tasks, 0 failed, 5.2 s, 19.2 tasks/s"),
+        (1, 1, 0.1, "1 task, 0 failed, 0.1 s, 10.0 tasks/s"),
+        (0, 0, 0.0, "0 tasks, 0 failed, 0.0 s, 0.00 tasks/s"),
+        (40, 100, 4.0, "40 of 100 tasks, 0 failed, 4.0 s, 10.0 tasks/s"),
+        (7200, -1, 3600.0, "7,200 tasks, 0 failed, 1:00:00, 2.00 tasks/s"),
+    ],
+)
+def test_summary(settled: int, total: int, elapsed: float, expected: str) -> None:
+    assert overview.summary(replace(STATUS, settled=settled, total=total, failed=0), elapsed) == expected
+
+
+def test_overview_of_a_run() -> None:
+    doing = (Doing(3, 1, 0.25, "gzip\x1b[2J four"), Doing(1_000_000, 2, 75.0, "gzip b"))
+    members = (
+        Member("host-1-ab", "gzip\t{}", 2, 1, 617, 0.24, 1.5, 250_000_000, doing[:1]),
+        Member("h2", "gzip {}", 16, 16, 1_234_567, 3.0, 12.0, 1_500_000_000, doing[1:]),
+    )
+    status = replace(STATUS, turn=16, members=members, awaited=("host-1-ab", "h2"), why="turn")
+    assert overview.overview(status).splitlines() == [
+        "run ab12, reading tasks: 1,234 of 10,000 done, 3 failed",
+        "nothing runs: order waits for task 17",
+        "waiting for the goodbye of host-1-ab, h2",
+        "",
+        "WORKER     SLOTS  BUSY         DONE   CPU    MEMORY  SILENT  COMMAND",
+        "host-1-ab      2     1          617   1.5    250 MB   0.2 s  gzip?{}",
+        "  task 4, 0.2 s: gzip?[2J four",
+        "h2            16    16    1,234,567  12.0    1.5 GB   3.0 s  gzip {}",
+        "  task 1,000,001, 1:15: gzip b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("worker", "no worker has checked in; start one with `pipe work --name x COMMAND`"),
+        ("ventilator", "nobody reads tasks; start `pipe ventilate --name x FILE`"),
+        ("slots", "all 2 slots are busy"),
+        ("output", "the output takes nothing: its reader is slow, or the disk is full"),
+        ("spill", "--spill-limit is reached: all wait for task 8 to end"),
+        ("input", "the input has said nothing more"),
+        ("turn", "nothing runs: order waits for task 8"),
+    ],
+)
+def test_each_reason_why_nothing_runs_is_a_sentence(why: str, said: str) -> None:
+    status = replace(STATUS, why=why, turn=7, members=(Member("w", "c", 2, 2, 0, 0.0),))
+    assert overview.reason(status, " --name x") == said
+    assert said in overview.overview(status, " --name x").splitlines()
+
+
+def test_one_slot_is_not_all_slots() -> None:
+    assert (
+        overview.reason(replace(STATUS, why="slots", members=(Member("w", "c", 1, 1, 0, 0.0),)), "")
+        == "the only slot is busy"
+    )
+
+
+def test_every_reason_has_its_sentence() -> None:
+    assert all(overview.reason(replace(STATUS, why=why), None) != why for why in WHY)
+
+
+def test_a_glance_is_one_worker_and_what_it_runs() -> None:
+    seen = Glance("h.1.a", 1.25, 2_000_000, (Doing(0, 1, 2.0, "sleep 9"),))
+    assert overview.glance(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
+
+
+def test_a_crew_has_room_for_what_takes_longest() -> None:
+    doing = tuple(Doing(number, number, float(number), f"sleep {number}") for number in range(9))
+    members = (Member("a", "c", 9, 5, 0, 0.0, doing=doing[:5]), Member("b", "c", 9, 4, 0, 0.0, doing=doing[5:]))
+    lines = overview.crew(members, 6)
+    assert [line.split()[0] for line in lines] == ["WORKER", "a", "b", "task", "task", "and"]
+    assert lines[3:] == ["  task 9, 8.0 s: sleep 8", "  task 8, 7.0 s: sleep 7", "and 7 tasks more"]
+    assert [line.split()[0] for line in overview.crew(members, 2)] == ["WORKER", "and"]
+    assert overview.crew(members, 2)[1] == "and 2 workers more"
+    assert all(len(overview.crew(members, room)) <= room for room in range(2, 20))
+    assert len(overview.crew(members)) == 12
+
+
+def test_news_is_what_has_happened_between_two_looks() -> None:
+    ann, bob = Member("ann", "wc", 2, 0, 0, 0.0), Member("bob", "wc", 1, 0, 0, 0.0)
+    before = replace(STATUS, members=(ann,))
+    after = replace(STATUS, members=(bob,), failed=5, retrying=1, why="input")
+    assert overview.news(None, before, None) == ["worker ann has come with 2 slots for: wc", "3 tasks failed, 3 in all"]
+    assert overview.news(before, after, None) == [
+        "worker bob has come with 1 slot for: wc",
+        "worker ann has gone",
+        "2 tasks failed, 5 in all",
+        "1 task failed and will be tried again",
+        "the input has said nothing more",
+    ]
+    assert overview.news(after, after, None) == []
