@@ -49,7 +49,9 @@ class Terminal:
 
     def _read(self) -> bool:
         """Take what has come, within a second; False when the terminal has been left."""
-        if select.select([self._keys], [], [], 1.0)[0]:
+        poll = select.poll()  # not select(): a test's process may have more than 1024 files
+        poll.register(self._keys, select.POLLIN)
+        if poll.poll(1000):
             with suppress(OSError):
                 self.seen += os.read(self._keys, 65536).decode(errors="replace")
                 return True

@@ -56,7 +56,9 @@ class Keys:
             return ""
         import select
 
-        if not select.select([self._terminal], [], [], 0)[0]:
+        poll = select.poll()
+        poll.register(self._terminal, select.POLLIN)
+        if not poll.poll(0):
             return ""
         with suppress(OSError):
             return os.read(self._terminal, 4096).decode(errors="replace") or "q"
