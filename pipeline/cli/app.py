@@ -26,7 +26,7 @@ GROUPS = {
     "All on this machine": "run",
     "The three stations": "ventilate work sink",
     "While a run goes on": "top kill",
-    "Besides": "journal doctor completion",
+    "Besides": "journal doctor completion lab",
 }
 """The commands under their headings."""
 COMMANDS = tuple(" ".join(GROUPS.values()).split())
@@ -111,6 +111,9 @@ def choose(argv: Sequence[str]) -> Choice:
     name = argv[0] if argv else ""
     if name not in COMMANDS:
         return Choice(exit_code=_without_command(argv))
+    if name == "lab" and not {*argv[1:2]} & {*_LAYOUT["help_option_names"]}:
+        # its programs have options of their own
+        return Choice(name, Settings(program=tuple(argv[1:])))
     words, sources = split(argv[1:]) if name in TASKS.split() else (list(argv[1:]), ())
     typed = _parse(command(name), words, f"pipe {name}")
     if isinstance(typed, int):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
+from pipeline.cli.lab import written
 from pipeline.cli.signature import ALIASES
-from pipeline.words.kinds import COMMAND, FILE, FLAG, FOLDER, NAME, Kind
+from pipeline.words.kinds import COMMAND, FILE, FLAG, FOLDER, NAME, PROGRAM, Kind
 from pipeline.words.settings import Settings
 
 
@@ -51,6 +52,8 @@ def kind_of(kind: Kind) -> str:
     """What a shell is to offer for a value of this kind."""
     if re.fullmatch(r"[a-z]+(\|[a-z]+)+", kind.metavar):
         return kind.metavar.replace("|", " ")
+    if kind is PROGRAM:
+        return " ".join(written())
     known = {FILE.metavar: "file", FOLDER.metavar: "folder", NAME.metavar: "name", COMMAND.metavar: "command"}
     return "" if kind is FLAG else known.get(kind.metavar, "any")
 

@@ -28,7 +28,7 @@ KILLED = {"done", "soon", "now"}
 QUIET = 2.0
 """Seconds of silence that are worth a word: a sink speaks each second."""
 NOTHING = Status("", "", 0, 0, -1, -1, (), ())
-HELP = """Show progress, workers and what they run, each second until the end; q ends it before.
+HELP = """Show progress, workers and what they run, each second; q ends it.
 
 \b
 Examples:

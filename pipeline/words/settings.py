@@ -32,6 +32,7 @@ from pipeline.words.kinds import (
     NUMBER,
     PAUSE,
     PORTS,
+    PROGRAM,
     REGEX,
     SHELL,
     SIZE,
@@ -168,6 +169,7 @@ class Settings:
     interval: float = option(1.0, "--interval", about="time between pulses", on=BEATS, kind=TIME)
     liveness: float = option(10.0, "--liveness", about="silence that loses a worker", on=BEATS, kind=TIME)
     now: bool = option(False, "--now", about="kill running tasks, too", on="kill")
+    program: tuple[str, ...] = option((), about="one of the lab, and its words", on="", kind=PROGRAM, words="lab")
     shell: str = option("", about="whose completion to print", on="", kind=SHELL, words="completion")
     once: bool = option(False, "--once", about="print it once and end", on="top")
     as_json: bool = option(False, "--json", about="as JSON, an object a line", on="top doctor")

@@ -1,0 +1,126 @@
+"""`pipe lab`: a command for each program of the lab, made of the signature of its `main`.
+
+Promises: the lab knows no typer; a program's options stand nowhere else. Lets a program end with its own exit code;
+what is in its way (a port that is taken) is told in a sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from pipeline.cli.interrupts import Interrupts, Terminated
+from pipeline.lab import PROGRAMS
+from pipeline.words.errors import OK, TERMINATED, PipelineError, UsageError
+from pipeline.words.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.cli.screen import Screen
+
+HELP = """Run the ZeroMQ guide's programs, small and measured.
+
+`pipe lab` lists them, each with what to learn there; `pipe lab NAME --help` shows one's options. Ends with 0 when all
+is as it should be, with 1 when something was lost or is not as promised, with 3 when nobody was there.
+
+\b
+Examples:
+  pipe lab
+  pipe lab batch --kill
+  pipe lab relay --help
+"""
+IN_THE_WAY = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOTEMPTY}
+_HELP = ("--help", "-h")
+# click's UsageError, as in app.py
+_Misused: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
+    """Run the program that the words of `settings.program` ask for, or list all; the exit code is its own."""
+    words = settings.program
+    if not words:
+        sys.stdout.write(listed())
+        return OK
+    if words[0] not in written():
+        raise UsageError(f"no such program: {words[0]}; the lab has {', '.join(written())}")
+    program = import_module(f"pipeline.lab.{words[0]}")
+    Interrupts(os.path.dirname(str(program.__file__)))
+    try:
+        return run(program, words[1:])
+    except Terminated:
+        return TERMINATED
+
+
+def written() -> list[str]:
+    """The names of the programs."""
+    return [name for name in PROGRAMS if find_spec(f"pipeline.lab.{name}")]
+
+
+def listed() -> str:
+    """All programs, each with what it is and what to learn there."""
+    lines = ["The programs of the lab; `pipe lab NAME --help` says more.", ""]
+    for name in written():
+        program = import_module(f"pipeline.lab.{name}")
+        lines += [f"  {name:<10}  {program.TITLE}", f"  {'':<10}    {program.LEARN}"]
+    return "\n".join(lines) + "\n"
+
+
+def run(program: ModuleType, words: Sequence[str]) -> int:
+    """Run a program with these words. Raises UsageError when they don't fit, PipelineError when the way is barred."""
+    name = f"pipe lab {program.__name__.rpartition('.')[2]}"
+    try:
+        typed = command(program)(list(words), prog_name=name, standalone_mode=False)
+    except _Misused as wrong:
+        said: str = wrong.format_message().rstrip(".")  # type: ignore[attr-defined]
+        raise UsageError(f"{said[:1].lower()}{said[1:]} (see `{name} --help`)") from None
+    if isinstance(typed, int):
+        return typed
+    words = next((typed.pop(each) for each in list(typed) if isinstance(typed[each], list)), ())
+    try:
+        return int(program.main(*words, **typed))
+    except Exception as wrong:
+        if getattr(wrong, "errno", None) not in IN_THE_WAY:
+            raise
+        raise PipelineError(f"{name}: {wrong}; its options choose another place (see `{name} --help`)") from None
+
+
+def command(program: ModuleType) -> Any:
+    """The parser of one program; what it returns is what was typed, by the names of its options."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    drawn = f"{program.__doc__}".replace("\n\n    ", "\n\n\b\n    ")  # click shall not fill pictures as paragraphs
+    text = f"{program.TITLE}\n\n{program.LEARN}\n\n{drawn}"
+    layout = {"max_content_width": 110, "help_option_names": list(_HELP)}
+    app.command(help=text, context_settings=layout)(_signed(program.main))
+    return typer.main.get_command(app)
+
+
+def _signed(program: Callable[..., int]) -> Callable[..., dict[str, Any]]:
+    """A function with the program's options as typer wants them: what was typed comes in, and goes out."""
+
+    def typed(**given: Any) -> dict[str, Any]:
+        return given
+
+    parameters = inspect.signature(program, eval_str=True).parameters.values()
+    typed.__signature__ = inspect.Signature([_declared(each) for each in parameters])  # type: ignore[attr-defined]
+    return typed
+
+
+def _declared(parameter: inspect.Parameter) -> inspect.Parameter:
+    """One option, or the words."""
+    kind: Any
+    kind, *said = get_args(parameter.annotation) or (parameter.annotation,)
+    name, default, told = parameter.name, parameter.default, "".join(said)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        declared: Any = Annotated[list[kind], typer.Argument(help=told)]
+        default = parameter.empty
+    else:
+        declared = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=told)]
+    return inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=declared)

@@ -1,0 +1,97 @@
+"""CURVE for `serve` and `ask`: the keys of both, the guard who looks at them, and strangers who try.
+
+    FOLDER/server.key      what all may know: the service's public key
+    FOLDER/server.key_secret                  only the service reads it
+    FOLDER/friends/friend.key                 whose public key is here is let in
+    FOLDER/friends/friend.key_secret          only friends read it
+
+The folder is for this user only, and goes when the service goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import zmq
+from zmq.auth import create_certificates, load_certificate
+from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.monitor import recv_monitor_message
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+ENDS = {
+    zmq.EVENT_HANDSHAKE_SUCCEEDED: "let in",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "refused by the guard",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "refused: does not speak CURVE",
+}
+"""How a handshake can end, as the socket's monitor tells it."""
+
+
+def usual(folder: str) -> str:
+    """The folder that was said, or else the usual one."""
+    return folder or f"{tempfile.gettempdir()}/pipe-lab-keys-{os.getuid()}"
+
+
+def without_curve() -> bool:
+    """Whether this libzmq can't do it, after a sentence that says so."""
+    if not zmq.has("curve"):
+        print("this libzmq was built without CURVE: there is no --secure here", file=sys.stderr)
+    return not zmq.has("curve")
+
+
+@contextmanager
+def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
+    """Make the keys, and put a guard before `front`, which is not bound yet. He is a thread, and asks the folder."""
+    made = tempfile.mkdtemp(dir=os.path.dirname(folder))
+    guard = ThreadAuthenticator(context)
+    try:
+        os.mkdir(f"{made}/friends")
+        create_certificates(made, "server")
+        create_certificates(f"{made}/friends", "friend")
+        guard.start()
+        guard.configure_curve(domain="*", location=f"{made}/friends")
+        front.curve_server = True
+        front.curve_secretkey = load_certificate(f"{made}/server.key_secret")[1]
+        os.rename(made, folder)  # so nobody finds half of it
+        made = folder
+        yield
+    finally:
+        guard.stop()
+        shutil.rmtree(made)
+
+
+def there(folder: str, patience: float) -> bool:
+    """Whether the keys are in this folder, and it is ours; waits for it `patience` seconds."""
+    until = time.monotonic() + patience
+    while not os.path.isdir(folder) and time.monotonic() < until:
+        time.sleep(0.02)
+    return os.path.isdir(folder) and os.stat(folder).st_uid == os.getuid()
+
+
+def introduced(socket: Socket, folder: str, pair: tuple[bytes, bytes | None] | None = None) -> None:
+    """Tell the socket, not connected yet, whom it will speak with; its keys are these, or a friend's."""
+    socket.curve_serverkey = load_certificate(f"{folder}/server.key")[0]
+    pair = pair or load_certificate(f"{folder}/friends/friend.key_secret")
+    socket.curve_publickey, socket.curve_secretkey = pair
+
+
+def tried(context: Context, at: str, folder: str, *, with_keys: bool, patience: float) -> str:
+    """What a stranger is told, who has made up keys, or has none."""
+    with context.socket(zmq.REQ) as stranger:
+        stranger.linger = 0
+        if with_keys:
+            introduced(stranger, folder, zmq.curve_keypair())
+        monitor = stranger.get_monitor_socket(sum(ENDS))
+        try:
+            stranger.connect(at)
+            if not monitor.poll(int(patience * 1000)):
+                return "heard nothing"
+            return ENDS[zmq.Event(recv_monitor_message(monitor)["event"])]
+        finally:
+            stranger.disable_monitor()

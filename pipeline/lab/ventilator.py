@@ -1,0 +1,82 @@
+"""The guide's taskvent: PUSH tasks to the workers, after one message "0" to the sink that starts its clock.
+
+    ventilator ──PUSH─5557──► workers ──PUSH─5558──► sink
+         └──────────────"0"──────────────────────────┘
+
+A task is a text, the milliseconds to work. PUSH deals tasks out in turn to the workers that are connected now, as
+fast as it can, and forgets them. So it matters that all workers are there before the first one: the guide asks for
+the Enter key, we count handshakes on the socket's monitor.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+TITLE = "the parallel pipeline, first part: deals tasks out to workers"
+LEARN = "PUSH deals in turn to who is there now, all at once; it never asks who has done what"
+START = b"0"
+LONGEST = 100  # ms
+
+
+def main(
+    *,
+    tasks: Annotated[int, "how many tasks"] = 100,
+    workers: Annotated[int, "begin when so many workers are connected"] = 1,
+    host: Annotated[str, "where to bind, and where the sink is; * binds everywhere"] = "127.0.0.1",
+    port: Annotated[int, "where workers get their tasks"] = 5557,
+    sink_port: Annotated[int, "where the sink listens"] = 5558,
+    patience: Annotated[float, "seconds to wait for each of them"] = 30.0,
+) -> int:
+    """Wait for the workers and the sink, start it, send all tasks. 3 if somebody does not come."""
+    with zmq.Context() as context, context.socket(zmq.PUSH) as sender, context.socket(zmq.PUSH) as sink:
+        for socket in (sender, sink):
+            socket.linger = socket.sndtimeo = int(patience * 1000)  # ms, for what is not sent yet
+        try:
+            hands, drain = (socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for socket in (sender, sink))
+            sender.bind(f"tcp://{host}:{port}")
+            sink.connect(f"tcp://{host.replace('*', '127.0.0.1')}:{sink_port}")
+            here = shaken(hands, workers, patience)
+            if here == workers and shaken(drain, 1, patience):
+                sender.poll(0, zmq.POLLOUT)  # it takes note of all its connections
+                return deal(sender, sink, tasks)
+        except KeyboardInterrupt:
+            sender.linger = sink.linger = 0  # who interrupts us will not wait for what is not sent
+            raise
+        finally:
+            sender.disable_monitor()
+            sink.disable_monitor()
+    who = "no sink" if here == workers else f"{here} of {workers} workers"
+    print(f"{who} came within {patience:g} s", file=sys.stderr)
+    return 3
+
+
+def shaken(monitor: zmq.Socket[bytes], hands: int, patience: float) -> int:
+    """How many of the others have shaken hands; waits for as many as are wanted, `patience` seconds for each."""
+    came = 0
+    while came < hands and monitor.poll(int(patience * 1000)):
+        recv_monitor_message(monitor)
+        came += 1
+    return came
+
+
+def deal(sender: zmq.Socket[bytes], sink: zmq.Socket[bytes], tasks: int) -> int:
+    """Send the start, and all tasks."""
+    work = [milliseconds(task) for task in range(tasks)]
+    try:
+        sink.send(START)
+        for each in work:
+            sender.send(str(each).encode())
+    except zmq.Again:
+        print("nobody takes what we send", file=sys.stderr)
+        return 3
+    print(f"sent {tasks} tasks: {sum(work)} ms of work")
+    return 0
+
+
+def milliseconds(task: int) -> int:
+    """The work of a task: 1 to 100 ms, each as often as any other, in a mixed order."""
+    return 1 + task * 37 % LONGEST

@@ -1,0 +1,91 @@
+"""docs/lab.md: its ```text blocks begin with the commands that print the rest of them.
+
+A block's commands run in one shell, and it is over when all of them are. Numbers with a unit or a point vary, and with
+the word `numbers` behind the fence all of them do; tables are as wide as their numbers, so spaces count as one.
+`python tests/lab_page.py` writes what they print into the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs import HOUSE, WITHIN, ports
+
+PAGE = HOUSE / "docs" / "lab.md"
+BLOCK = re.compile(r"^```text( numbers)?\n((?:\$ .*\n)+)((?:(?!```).*\n)*)```$", re.MULTILINE)
+SHIM = """#!/bin/sh
+case "$2" in
+ventilator) set -- "$@" --port {0} --sink-port {1} ;;
+worker) set -- "$@" --port {0} --sink-port {1} --control-port {2} ;;
+sink) set -- "$@" --port {1} --control-port {2} ;;
+serve | ask) set -- "$@" --port {3} ;;
+esac
+PYTHONPATH='{house}' exec '{python}' -m pipeline "$@"
+"""
+"""`pipe`, at ports that nobody else uses: the page shows the usual ones."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The commands of a block, as lines of a shell, and what the page shows of their output."""
+
+    commands: tuple[str, ...]
+    shown: str
+    varies: bool
+
+
+def blocks(text: str) -> list[Block]:
+    """All blocks of the page that begin with commands."""
+    return [
+        Block(tuple(line[2:] for line in commands.splitlines()), shown, bool(numbers))
+        for numbers, commands, shown in BLOCK.findall(text)
+    ]
+
+
+def printed(block: Block, folder: Path) -> str:
+    """What its commands print, both streams as in a terminal; an exit code that is not 0 ends it."""
+    shim = folder / "pipe"
+    shim.write_text(SHIM.format(*ports(4), house=HOUSE, python=sys.executable))
+    shim.chmod(0o755)
+    for name in ("tmp", "run"):
+        (folder / name).mkdir(mode=0o700)
+    places = {"TMPDIR": str(folder / "tmp"), "XDG_RUNTIME_DIR": str(folder / "run")}
+    ran = subprocess.run(
+        ["bash", "-c", "\n".join([*block.commands, "code=$?", "wait", "exit $code"])],
+        cwd=folder,
+        env={**os.environ, **places, "PATH": f"{folder}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=2 * WITHIN,
+        check=False,
+    )
+    assert not list((folder / "tmp").iterdir())
+    return ran.stdout + (f"[{ran.returncode}]\n" if ran.returncode else "")
+
+
+def masked(text: str, *, varies: bool) -> str:
+    """The text without what differs from run to run."""
+    number = r"\d+(\.\d+)?" if varies else r"\d+\.\d+|\d+(?= ms\b)"
+    return re.sub(r" +", " ", re.sub(number, "N", text))
+
+
+def rewritten(text: str) -> str:
+    """The page with what is printed now."""
+
+    def anew(found: re.Match[str]) -> str:
+        (block,) = blocks(found[0])
+        with tempfile.TemporaryDirectory() as folder:
+            return f"```text{found[1] or ''}\n{found[2]}{printed(block, Path(folder))}```"
+
+    return BLOCK.sub(anew, text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text()))

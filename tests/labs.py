@@ -1,0 +1,86 @@
+"""The lab's programs as processes: started in a session of their own, so that whatever they leave behind is seen."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+HOUSE = Path(__file__).parent.parent
+WITHIN = 30.0  # seconds; what takes longer hangs
+
+
+@contextmanager
+def started(*words: object, folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """`pipe lab WORDS`; its temporary files are in `folder`. All of its session is killed at the end."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "lab", *map(str, words)],
+        cwd=HOUSE,
+        env={**os.environ, **({"TMPDIR": str(folder)} if folder else {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield program
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+
+
+def ended(program: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code and what it printed since it was last read."""
+    printed, _ = program.communicate(timeout=WITHIN)
+    return program.returncode, printed
+
+
+def lab(*words: object) -> tuple[int, str]:
+    """Run `pipe lab WORDS` to its end."""
+    with started(*words) as program:
+        return ended(program)
+
+
+def ready(program: subprocess.Popen[str]) -> None:
+    """Wait for the first line that it prints."""
+    assert program.stdout
+    assert program.stdout.readline() == "ready\n"
+
+
+def soon(condition: Callable[[], object]) -> bool:
+    """Whether it becomes true in time."""
+    until = time.monotonic() + WITHIN
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def nobody_in(session: int) -> bool:
+    """Whether no process of this session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def ports(number: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as until:
+        taken = [until.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [each.getsockname()[1] for each in taken]
+
+
+def rows(printed: str) -> list[list[str]]:
+    """The cells of a table below its heads; they have two spaces between them."""
+    return [re.split(r"  +", line.strip()) for line in printed.splitlines()[1:]]

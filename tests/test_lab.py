@@ -1,0 +1,136 @@
+"""`pipe lab`: the door to the programs, and what all of them promise."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from labs import HOUSE, ended, lab, nobody_in, ports, soon, started
+from psutil import Process
+
+from pipeline.cli.lab import command, written
+
+LINE = 95
+AGAIN = 2.0
+"""Seconds until a person presses ^C again: Python may sleep through a signal that comes right before it waits."""
+
+
+def test_alone_it_lists_the_programs_with_what_to_learn_there() -> None:
+    code, printed = lab()
+    assert code == 0
+    lines = printed.splitlines()
+    for name in written():
+        program = import_module(f"pipeline.lab.{name}")
+        at = next(number for number, line in enumerate(lines) if line.split()[:1] == [name])
+        assert program.TITLE in lines[at]
+        assert lines[at + 1].strip() == program.LEARN
+
+
+@pytest.mark.parametrize("name", written())
+def test_a_program_is_told_of_in_one_way(name: str) -> None:
+    program = import_module(f"pipeline.lab.{name}")
+    for text in (program.TITLE, program.LEARN):
+        assert len(text) <= LINE
+        assert not text.endswith(".")
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", written())
+def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program = import_module(f"pipeline.lab.{name}")
+    assert command(program)(["--help"], prog_name=name, standalone_mode=False) == 0
+    shown = capsys.readouterr().out
+    main = next(
+        node
+        for node in ast.parse((HOUSE / "pipeline" / "lab" / f"{name}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "main"
+    )
+    for option in main.args.kwonlyargs:
+        assert f"--{option.arg.replace('_', '-')}" in shown
+    for drawn in [line for line in (program.__doc__ or "").splitlines() if line.startswith("    ")]:
+        assert drawn.strip() in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nobody"], "no such program: nobody; the lab has ventilator, "),
+        (["sink", "--tasks", "many"], "(see `pipe lab sink --help`)"),
+        (["ask"], "(see `pipe lab ask --help`)"),
+        (["relay", "--steps", "0"], "--steps is 1 to"),
+        (["signal", "push"], "no such pattern: push; there are pair, pubsub, "),
+        (["signal", "all", "--threads", "501"], "--threads is 1 to 500"),
+        (["hwm", "10"], "(see `pipe lab hwm --help`)"),
+        (["relay", "--transport", "tcp"], "--transport is inproc or ipc"),
+        (["serve", "--threads", "1", "--processes", "1"], "not both"),
+    ],
+)
+def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
+    code, printed = lab(*words)
+    assert code == 2
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("ventilator", "--port"), ("sink", "--control-port"), ("serve", "--port")]
+)
+def test_a_port_that_is_taken_is_told(name: str, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, printed = lab(name, option, port, *(["--port", ports(1)[0]] if option == "--control-port" else []))
+    assert code == 3
+    assert f"pipe: pipe lab {name}: Address already in use" in printed
+    assert str(port) in printed
+
+
+LONG = {
+    "ventilator": "ventilator --port {0}",
+    "worker": "worker --port {0} --sink-port {1} --control-port {2}",
+    "sink": "sink --port {0} --control-port {1}",
+    "batch": "batch --kill",
+    "contexts": "contexts",
+    "relay over ipc": "relay --transport ipc --steps 400",
+    "relay over inproc": "relay --steps 400",
+    "serve by threads": "serve --port {0}",
+    "serve by processes": "serve --port {0} --processes 2",
+    "serve --secure": "serve --port {0} --secure",
+    "ask": "ask x --port {0}",
+    "signal that hangs": "signal pair --threads 3",
+    "signal": "signal pushpull --threads 3 --sleep 1 --poll",
+    "weather": "weather --updates 100000000",
+    "sync": "sync --updates 100000000",
+    "envelope": "envelope --messages 100000000",
+    "hwm": "hwm",
+    "hwm --frozen": "hwm --frozen",
+    "poll": "poll --every 1000",
+    "soak": "soak",
+}
+"""Command lines that would go on for a while."""
+
+
+def is_under_way(pid: int) -> bool:
+    """Whether it has begun: its context has its threads, or it has children."""
+    process = Process(pid)
+    return process.num_threads() > 1 or bool(process.children())
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG)
+def test_a_signal_ends_it_and_nothing_is_left(line: str, by: signal.Signals, code: int, tmp_path: Path) -> None:
+    with started(*line.format(*ports(3)).split(), folder=tmp_path) as program:
+        assert soon(lambda: is_under_way(program.pid))
+        program.send_signal(by)
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(AGAIN)
+        program.send_signal(by)
+        got, printed = ended(program)
+        assert soon(lambda: nobody_in(program.pid))
+    assert (got, "Traceback" in printed) == (code, False), printed
+    assert not list(tmp_path.iterdir())

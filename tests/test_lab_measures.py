@@ -1,0 +1,129 @@
+"""What is measured: what a receiver that stands still swallows, a poller against reads without waiting, and a soak."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from threading import Event, Thread
+
+import pytest
+import zmq
+from labs import rows
+
+from pipeline.lab import hwm, poll, soak
+
+pytestmark = pytest.mark.usefixtures("tidy")
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_is_swallowed_is_no_mark(capsys: Printed, monkeypatch: pytest.MonkeyPatch, *, frozen: bool) -> None:
+    monkeypatch.setattr(hwm, "SIZES", (10, 100_000))
+    monkeypatch.setattr(hwm, "MOST", 5000)
+    monkeypatch.setattr(hwm, "ROW", "{}  {}  {}  {}")
+    monkeypatch.setattr(hwm, "HEADS", ("over", "mark", "10 B", "100 kB"))
+    assert hwm.main(frozen=frozen) == 0
+    *cells, _ = rows(capsys.readouterr().out)
+    assert [row[:2] for row in cells] == [[over, f"{mark}"] for over in ("ipc", "tcp") for mark in (1, 10, 1000)]
+    counts = {(row[0], row[1]): [int(cell.removeprefix(">")) for cell in row[2:]] for row in cells}
+    for (_, mark), (small, large) in counts.items():
+        assert small > int(mark)  # the kernel's buffers come on top
+        assert small >= large >= 1
+    assert counts["ipc", "1000"][1] >= 1000
+    assert counts["tcp", "1"][0] > 1000  # messages of 10 B in the kernel's buffers, by a mark of 1
+
+
+def test_a_receiver_that_does_not_come_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hwm, "PATIENCE", 50)
+    monkeypatch.setattr(hwm, "SIZES", (10, 100, 1000, 10_000, 100_000))
+    monkeypatch.setattr(hwm, "stand", lambda *_: None)
+    assert hwm.main() == 1
+    assert rows(capsys.readouterr().out)[0] == ["ipc", "1", *["0"] * 5]
+
+
+def test_each_way_reads_all_and_a_poller_works_least(capsys: Printed) -> None:
+    assert poll.main(msgs=60, every=2.0) == 0
+    busy, napping, polling = rows(capsys.readouterr().out)
+    assert [row[0] for row in (busy, napping, polling)] == ["non-blocking reads", "and a nap of 1 ms", "a poller"]
+    assert all(row[1] == "60" for row in (busy, napping, polling))
+    assert all(0 < int(row[2]) <= int(row[3]) for row in (busy, napping, polling))
+    assert float(polling[4]) < float(busy[4])
+
+
+def test_messages_that_do_not_come_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll, "PATIENCE", 100)
+    monkeypatch.setattr(poll, "send", lambda *_: None)
+    assert poll.main(msgs=5) == 1
+    assert [row[1] for row in rows(capsys.readouterr().out)] == ["0"] * 3
+
+
+def test_a_soak_is_flat(capsys: Printed) -> None:
+    assert soak.main(minutes=0.05) == 0
+    *cells, last = rows(capsys.readouterr().out)
+    assert len(cells) == 10
+    rounds, messages = (int(cells[-1][column]) for column in (1, 2))
+    assert messages == 3 * rounds > 0
+    assert last == ["flat"]
+
+
+class Leak:
+    """What is left of each round."""
+
+    def __init__(self) -> None:
+        self.files: list[int] = []
+        self.memory: list[bytes] = []
+        self.over = Event()
+
+    def descriptor(self, _: str) -> int:
+        """A file that stays open."""
+        self.files.append(os.dup(0))
+        return 0
+
+    def thread(self, _: str) -> int:
+        """A thread that does not end."""
+        Thread(target=self.over.wait).start()
+        return 0
+
+    def block(self, _: str) -> int:
+        """100 kB that is kept."""
+        self.memory.append(b"x" * 100_000)
+        return 0
+
+    def mend(self) -> None:
+        """Put all of it away."""
+        self.over.set()
+        for file in self.files:
+            os.close(file)
+
+
+@pytest.mark.parametrize("what", ["descriptor", "thread", "block"])
+def test_what_is_left_of_each_round_is_found_out(what: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    leak = Leak()
+    monkeypatch.setattr(soak, "once", getattr(leak, what))
+    try:
+        assert soak.main(minutes=0.03) == 1
+    finally:
+        leak.mend()
+    assert capsys.readouterr().out.endswith("not flat: something is left of each round\n")
+
+
+def test_a_round_in_which_nothing_comes_is_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "PATIENCE", 50)
+    monkeypatch.setattr(zmq.Socket, "send_multipart", lambda *_: None)
+    with pytest.raises(zmq.Again):
+        soak.main(minutes=0.01)
+
+
+@pytest.mark.parametrize(
+    "misused",
+    [
+        partial(poll.main, msgs=1),
+        partial(poll.main, every=0.0),
+        partial(soak.main, minutes=0.0),
+        partial(soak.main, minutes=10_000.0),
+    ],
+)
+def test_what_makes_no_sense_is_refused(misused: Callable[[], int], capsys: Printed) -> None:
+    assert misused() == 2
+    assert "--" in capsys.readouterr().err

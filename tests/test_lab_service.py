@@ -1,0 +1,115 @@
+"""The lab's request-reply service, by threads and by processes, plain and by CURVE."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import zmq
+from labs import ended, lab, ports, ready, started
+
+TEXTS = ["hello", "world", "again"]
+CLIENTS = 4
+SPREAD = len(TEXTS) * CLIENTS
+
+
+def counted(printed: str) -> dict[str, int]:
+    """The table of workers and replies."""
+    lines = printed.splitlines()
+    rows = [line.rsplit(maxsplit=1) for line in lines[lines.index(lines[0]) + 1 :] if line[:6] in {"thread", "proces"}]
+    return {name: int(replies) for name, replies in rows}
+
+
+@pytest.mark.parametrize("way", ["threads", "processes"])
+def test_replies_come_home_and_the_load_is_spread(way: str) -> None:
+    (port,) = ports(1)
+    with started("serve", f"--{way}", 3, "--port", port) as service:
+        ready(service)
+        code, printed = lab("ask", *TEXTS, "--clients", CLIENTS, "--port", port)
+        assert code == 0, printed
+        assert printed.splitlines()[-1] == f"{SPREAD} asked, {SPREAD} replies, 0 astray"
+        load = counted(printed)
+        service.send_signal(signal.SIGINT)
+        code, printed = ended(service)
+    assert code == 130
+    assert counted(printed) == load
+    assert sum(load.values()) == SPREAD
+    assert set(load) == {f"{'thread' if way == 'threads' else 'process'} {each}" for each in (1, 2, 3)}
+
+
+def test_it_ends_when_nobody_asks() -> None:
+    (port,) = ports(1)
+    assert lab("serve", "--port", port, "--seconds", 0.2) == (0, "ready\nworker  replies\n")
+
+
+def test_a_reply_that_does_not_come_is_told() -> None:
+    (port,) = ports(1)
+    code, printed = lab("ask", "x", "--port", port, "--clients", 2, "--patience", 0.2)
+    assert code == 3
+    assert "2 asked, 0 replies, 0 astray" in printed
+
+
+def test_a_reply_of_somebody_else_is_seen() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as service:
+        port = service.bind_to_random_port("tcp://127.0.0.1")
+        with started("ask", "x", "--clients", 2, "--port", port) as asking:
+            first, second = service.recv_multipart(), service.recv_multipart()
+            for one, other in ((first, second), (second, first)):
+                service.send_multipart([one[0], b"", b"thief", other[2].upper()])
+            code, printed = ended(asking)
+    assert code == 1
+    assert "2 asked, 2 replies, 2 astray" in printed
+
+
+@pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
+@pytest.mark.parametrize("way", ["threads", "processes"])
+def test_friends_are_let_in_and_strangers_are_not(way: str, tmp_path: Path) -> None:
+    (port,) = ports(1)
+    keys = tmp_path / "keys"
+    with started("serve", f"--{way}", 2, "--secure", "--port", port, "--keys", keys) as service:
+        ready(service)
+        assert keys.stat().st_mode & 0o077 == 0
+        code, printed = lab("ask", *TEXTS, "--secure", "--port", port, "--keys", keys)
+        plain = lab("ask", "x", "--port", port, "--patience", 1)
+        service.send_signal(signal.SIGINT)
+        assert ended(service)[0] == 130
+    assert code == 0, printed
+    assert "9 asked, 9 replies, 0 astray" in printed
+    assert "a stranger with made-up keys: refused by the guard" in printed
+    assert "a stranger without keys: refused: does not speak CURVE" in printed
+    assert plain[0] == 3
+    assert not keys.exists()
+
+
+@pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
+def test_who_lets_strangers_in_is_found_out(tmp_path: Path) -> None:
+    """The keys are there, and the door stands open: a service that speaks no CURVE at all."""
+    (port,), (other,) = ports(1), ports(1)
+    with (
+        started("serve", "--secure", "--port", port, "--keys", tmp_path / "keys") as service,
+        started("serve", "--port", other) as open_one,
+    ):
+        ready(service)
+        ready(open_one)
+        words = ("--secure", "--port", other, "--keys", tmp_path / "keys", "--patience", 1)
+        code, printed = lab("ask", "x", *words)
+    assert code == 3
+    assert "a stranger without keys: let in" in printed
+
+
+def test_keys_that_are_not_there_are_missed(tmp_path: Path) -> None:
+    code, printed = lab("ask", "x", "--secure", "--keys", tmp_path / "none", "--patience", 0.1)
+    assert code == 3
+    assert f"no keys of ours in {tmp_path}/none" in printed
+
+
+@pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
+def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "mine").touch()
+    code, printed = lab("serve", "--secure", "--port", ports(1)[0], "--keys", keys)
+    assert code == 3
+    assert "Directory not empty" in printed
+    assert [path.name for path in tmp_path.rglob("*")] == ["keys", "mine"]
