@@ -14,7 +14,8 @@ import pytest
 from labs import HOUSE, ended, lab, nobody_in, ports, soon, started
 from psutil import Process
 
-from pipeline.cli.lab import command, written
+from pipeline.cli.lab import command
+from pipeline.lab import PROGRAMS
 
 LINE = 95
 AGAIN = 2.0
@@ -25,14 +26,14 @@ def test_alone_it_lists_the_programs_with_what_to_learn_there() -> None:
     code, printed = lab()
     assert code == 0
     lines = printed.splitlines()
-    for name in written():
+    for name in PROGRAMS:
         program = import_module(f"pipeline.lab.{name}")
         at = next(number for number, line in enumerate(lines) if line.split()[:1] == [name])
         assert program.TITLE in lines[at]
         assert lines[at + 1].strip() == program.LEARN
 
 
-@pytest.mark.parametrize("name", written())
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_told_of_in_one_way(name: str) -> None:
     program = import_module(f"pipeline.lab.{name}")
     for text in (program.TITLE, program.LEARN):
@@ -41,7 +42,7 @@ def test_a_program_is_told_of_in_one_way(name: str) -> None:
         assert "\n" not in text
 
 
-@pytest.mark.parametrize("name", written())
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     program = import_module(f"pipeline.lab.{name}")
     assert command(program)(["--help"], prog_name=name, standalone_mode=False) == 0

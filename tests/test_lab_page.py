@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lab_page import PAGE, Block, blocks, masked, printed, rewritten
 
-from pipeline.cli.lab import written
+from pipeline.lab import PROGRAMS
 
 TEXT = PAGE.read_text()
 SHOWN = blocks(TEXT)
@@ -21,7 +21,7 @@ def test_what_the_page_shows_is_what_is_printed(block: Block, tmp_path: Path) ->
     assert masked(got, varies=block.varies) == masked(block.shown, varies=block.varies)
 
 
-@pytest.mark.parametrize("name", written())
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_each_program_is_on_the_page_and_run_there(name: str) -> None:
     assert f"`pipe lab {name}" in TEXT
     lines = [command for block in SHOWN for command in block.commands]

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
+from io import TextIOWrapper
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -49,9 +49,11 @@ def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all comm
     if not words:
         sys.stdout.write(listed())
         return OK
-    if words[0] not in written():
-        raise UsageError(f"no such program: {words[0]}; the lab has {', '.join(written())}")
+    if words[0] not in PROGRAMS:
+        raise UsageError(f"no such program: {words[0]}; the lab has {', '.join(PROGRAMS)}")
     program = import_module(f"pipeline.lab.{words[0]}")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # two programs that share a file shall not mix their lines
     Interrupts(os.path.dirname(str(program.__file__)))
     try:
         return run(program, words[1:])
@@ -59,15 +61,10 @@ def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all comm
         return TERMINATED
 
 
-def written() -> list[str]:
-    """The names of the programs."""
-    return [name for name in PROGRAMS if find_spec(f"pipeline.lab.{name}")]
-
-
 def listed() -> str:
     """All programs, each with what it is and what to learn there."""
     lines = ["The programs of the lab; `pipe lab NAME --help` says more.", ""]
-    for name in written():
+    for name in PROGRAMS:
         program = import_module(f"pipeline.lab.{name}")
         lines += [f"  {name:<10}  {program.TITLE}", f"  {'':<10}    {program.LEARN}"]
     return "\n".join(lines) + "\n"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from pipeline.cli.lab import written
 from pipeline.cli.signature import ALIASES
+from pipeline.lab import PROGRAMS
 from pipeline.words.kinds import COMMAND, FILE, FLAG, FOLDER, NAME, PROGRAM, Kind
 from pipeline.words.settings import Settings
 
@@ -53,7 +53,7 @@ def kind_of(kind: Kind) -> str:
     if re.fullmatch(r"[a-z]+(\|[a-z]+)+", kind.metavar):
         return kind.metavar.replace("|", " ")
     if kind is PROGRAM:
-        return " ".join(written())
+        return " ".join(PROGRAMS)
     known = {FILE.metavar: "file", FOLDER.metavar: "folder", NAME.metavar: "name", COMMAND.metavar: "command"}
     return "" if kind is FLAG else known.get(kind.metavar, "any")
 

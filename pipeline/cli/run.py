@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.cli import sink
+from pipeline.cli import sink, ventilate
 from pipeline.cli.ends import guarded
 from pipeline.words.settings import Settings
 from pipeline.words.station import Message
@@ -48,6 +48,7 @@ def main(settings: Settings, screen: Screen) -> int:
     _check(settings)
     if not unfinished.begin(settings, screen.say):
         return assembly.conclude(settings)
+    ventilate.invite(settings, screen)
     screen.launched = True
     try:
         return launch(posts(settings, screen), screen.say, verbose=settings.verbose > 0)
@@ -63,14 +64,14 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
     feed = replace(settings, slots=sum(shares(settings)))
-    ventilate = guarded(lambda: assembly.ventilate(feed, screen.told))
+    read = guarded(lambda: assembly.ventilate(feed, screen.told))
     crew = [
         Post(
             "sink",
             guarded(lambda: sink.collect(settings, screen)),
             guarded(lambda: sink.collect(again, screen)) if beside.journal_path(settings) else None,
         ),
-        Post("ventilator", ventilate, _from_the_start(ventilate) if beside.can_reread(settings) else None),
+        Post("ventilator", read, _from_the_start(read) if beside.can_reread(settings) else None),
         Post("herald", guarded(lambda: herald.announce(settings))),
     ]
     for number, jobs in enumerate(shares(settings), start=1):
@@ -79,17 +80,17 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
     return crew
 
 
-def _from_the_start(ventilate: Callable[[], int]) -> Callable[[], int]:
+def _from_the_start(read: Callable[[], int]) -> Callable[[], int]:
     """The same where the one before has read from stdin, whose offset it has moved for all of us."""
     from pipeline import beside
 
     if not beside.is_regular(0):
-        return ventilate
+        return read
     start = os.lseek(0, 0, os.SEEK_CUR)
 
     def again() -> int:
         os.lseek(0, start, os.SEEK_SET)
-        return ventilate()
+        return read()
 
     return again
 

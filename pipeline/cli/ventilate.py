@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pipeline.words.settings import Settings
@@ -29,6 +30,15 @@ def main(settings: Settings, screen: Screen) -> int:
     from pipeline import assembly
     from pipeline.cli import unfinished
 
+    invite(settings, screen)
     if settings.no_spool:
         unfinished.say_once(settings, screen.say)
     return assembly.ventilate(settings, screen.told)
+
+
+def invite(settings: Settings, screen: Screen) -> None:
+    """Say that tasks are to be typed, where they come from a terminal: else it would wait in silence."""
+    from pipeline import beside
+
+    if os.isatty(0) and beside.reads_stdin(settings) and not settings.quiet:
+        screen.say("tasks are read from this terminal, one a line; ^D ends them")

@@ -12,18 +12,15 @@ is not as promised, 2 misuse (say on stderr what is wrong), 3 nobody was there, 
 
 Promises: a program ends in bounded time, also when nobody is there; at ^C it raises KeyboardInterrupt once all is put
 away (the door makes 130 of it); it leaves no process, thread, socket or file. It imports nothing of pipeline but
-`pipeline.lab`, has no reliability layer, and nobody but the door imports it. What several programs need stands in
-`forks` (processes that end with their parent), `table` and `keys`, and nothing else does: a page stays whole.
+`pipeline.lab`, has no reliability layer, and nobody but the door imports it. What a page can't hold stands on
+one beside it: `forks` (processes that end with their parent), `table`, `keys`, `pings`.
 """
 
 PROGRAMS = (
     *("ventilator", "worker", "sink", "batch"),
-    *("signal",),
-    *("contexts",),
-    *("relay",),
+    *("signal", "contexts", "relay"),
     *("serve", "ask"),
     *("weather", "sync", "envelope"),
-    *("hwm",),
-    *("poll", "soak"),
+    *("hwm", "poll", "soak"),
 )
-"""In the order of docs/lab.md. One that is not written yet is left out."""
+"""In the order of docs/lab.md."""
