@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import time
@@ -116,11 +117,17 @@ def test_a_script_without_its_first_line_is_run_by_the_shell(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command", [("no-such-command {}",), ("no-such-command", "x"), ("./no/such", "x"), ("/tmp", "x")]
+    ("command", "said"),
+    [
+        (("no-such-command {}",), "command not found: no-such-command; no folder of PATH has it"),
+        (("no-such-command", "x"), "command not found: no-such-command; no folder of PATH has it"),
+        (("./no/such", "x"), "command not found: ./no/such"),
+        (("/usr", "x"), "/usr is a folder, not a command"),
+        (("/etc/passwd", "x"), "/etc/passwd is not executable: chmod +x it, or name what runs it before it"),
+    ],
 )
-def test_command_not_found_is_told_before_the_first_task(command: tuple[str, ...]) -> None:
-    word = command[0].split()[0]
-    with pytest.raises(UsageError, match=f"command not found: {word}"):
+def test_command_not_found_is_told_before_the_first_task(command: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
         Commands(command, 1)
 
 

@@ -16,7 +16,7 @@ import pytest
 from kernels import Faulty
 
 from pipeline.output import kernel as kernels
-from pipeline.output.letters import complaints, letter
+from pipeline.output.letters import Complaints, letter
 from pipeline.output.output import Files, Output
 from pipeline.output.spout import ATOMIC, GATHER, Spout
 from pipeline.words.errands import Write, Written
@@ -148,16 +148,23 @@ NOTES = (
     Note(0, "exit", 3, "exit 3: false"),
     Note(1, "signal", 9, "SIGKILL: x\n\x1b[2J"),
     Note(2, "exception", 1, "ValueError: oh"),
+    Note(5, "exit", 4, "exit 4: f"),
+    Note(6, "exit", 4, "exit 4: f"),
     Note(9, "lost", 7, "exited with 7"),
 )
-NAMED = "pipe: task 2: SIGKILL: x??[2J\npipe: task 3: ValueError: oh\npipe: task 10: exited with 7\n"
+FIRST = "pipe: task 1: exit 3: false\n"
+NAMED = "pipe: task 2: SIGKILL: x??[2J\npipe: task 3: ValueError: oh\n"
+LAST = "pipe: task 10: exited with 7\n"
+MORE = "pipe: more tasks end like that: -v names each, --failed FILE keeps them\n"
 
 
-@pytest.mark.parametrize(("verbose", "first"), [(False, ""), (True, "pipe: task 1: exit 3: false\n")])
-def test_who_could_not_say_why_it_failed_is_named_and_exit_codes_to_who_asks(*, verbose: bool, first: str) -> None:
+@pytest.mark.parametrize(
+    ("verbose", "exits"), [(False, MORE), (True, "pipe: task 6: exit 4: f\npipe: task 7: exit 4: f\n")]
+)
+def test_who_could_not_say_why_it_failed_is_named_and_of_exit_codes_the_first(*, verbose: bool, exits: str) -> None:
     failed = Result("run", "worker", 0, 10, b"", b"", b"oh\n", NOTES)
-    said = f"oh\n{first}{NAMED}".encode()
-    assert complaints(failed, verbose=verbose) == said
+    said = f"oh\n{FIRST}{NAMED}{exits}{LAST}".encode()
+    assert Complaints(verbose=verbose, apart=False).of(failed) == said
     with streams() as (out, err):
         output = Output(verbose=verbose)
         output.send(Port.OUTPUT, Write(1, failed))

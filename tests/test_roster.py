@@ -172,7 +172,10 @@ def test_a_first_wish_to_stop_goes_to_the_sink_and_has_time() -> None:
 
 def test_a_second_wish_has_a_grace_and_then_harsher_words() -> None:
     roster = started()
-    assert roster.stop(SIGTERM, 0) == [Say("stopping: running tasks finish"), PassOn("sink", SIGTERM)]
+    assert roster.stop(SIGTERM, 0) == [
+        Say("stopping: running tasks finish, once more to kill them"),
+        PassOn("sink", SIGTERM),
+    ]
     assert roster.stop(SIGTERM, 1) == [PassOn("sink", SIGTERM)]
     assert roster.stop(SIGTERM, 2) == [PassOn("sink", SIGTERM)]
     assert ends(roster, 3, ventilator=143, w1=0) == []

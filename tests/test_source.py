@@ -560,7 +560,7 @@ def test_a_broken_letter_is_named_and_ends_the_reading(tmp_path: Path, broken: b
         found, end = everything(of_letters(names), size)
         assert sum(records.count for records in found) == end.total == 8
         assert end.reason.startswith(f"{tmp_path / 'bad'}, line 3 ")
-        assert ("NUL byte" if broken.startswith(b"{") else "is no letter of --failed: ") in end.reason
+        assert ("NUL byte" if broken.startswith(b"{") else "was not written by --failed: ") in end.reason
     assert everything(of_letters([names[1]]))[1].reason == end.reason
 
 

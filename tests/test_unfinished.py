@@ -203,3 +203,10 @@ def test_a_sink_that_restarts_begins_anew(before: Before) -> None:
     before.found(HALF)
     unfinished.go_on(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
+
+
+@pytest.mark.parametrize(("summary", "told"), [(HALF, True), (OVER, False), (NO_RUN, False), (None, False)])
+def test_behind_a_run_that_was_ended_the_way_on_is_told(before: Before, summary: Summary | None, *, told: bool) -> None:
+    before.found(summary)
+    unfinished.say_how_to_go_on(before.settings(), before.said.append)
+    assert before.said == (["the same command with --resume goes on with what is not done"] if told else [])

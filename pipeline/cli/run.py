@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli import sink, ventilate
 from pipeline.cli.ends import guarded
+from pipeline.words.errors import TASKS_FAILED
 from pipeline.words.settings import Settings
 from pipeline.words.station import Message
 
@@ -51,9 +52,12 @@ def main(settings: Settings, screen: Screen) -> int:
     ventilate.invite(settings, screen)
     screen.launched = True
     try:
-        return launch(posts(settings, screen), screen.say, verbose=settings.verbose > 0)
+        code = launch(posts(settings, screen), screen.say, verbose=settings.verbose > 0)
     finally:
         places.tidy(places.meeting_place(settings).folder)
+    if code > TASKS_FAILED:
+        unfinished.say_how_to_go_on(settings, screen.say)
+    return code
 
 
 def posts(settings: Settings, screen: Screen) -> list[Post]:

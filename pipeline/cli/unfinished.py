@@ -75,6 +75,15 @@ def say_once(settings: Settings, say: Say) -> None:
     say(f"this run can't be resumed: {why}")
 
 
+def say_how_to_go_on(settings: Settings, say: Say) -> None:
+    """Behind a run that did not come to its end, if there is a journal to go on from."""
+    from pipeline import beside
+
+    path = beside.journal_path(settings)
+    if path and beside.can_reread(settings) and (found := _found(path)) and not is_over(found):
+        say("the same command with --resume goes on with what is not done")
+
+
 def is_over(found: Summary) -> bool:
     """Whether nothing is left to do."""
     return 0 <= found.total <= found.settled and not found.ahead

@@ -51,7 +51,7 @@ def quotes_around(line: bytes, spans: Sequence[Span]) -> list[bytes]:
         if at in starts:
             inside = line[since:at]
             if quote == b'"' and (b"$(" in inside or b"`" in inside or b"${" in inside):
-                where = "within a substitution in double quotes; put it into a script"
+                where = "within a substitution in double quotes; pass it on, as in `sh -c '... \"$1\" ...' _ {}`"
                 raise ValueError(f"{_shown(line, at, starts)} can't be quoted {where}")
             around.append(quote)
             at = starts[at]

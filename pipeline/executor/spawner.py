@@ -33,7 +33,7 @@ class Spawner:
         self._programs: dict[bytes, bytes | None] = {}
         # what stands in braces may be a column's name: then it is the task that says what to run
         if program is not None and self._found(program) is None and b"{" not in program:
-            raise UsageError(f"command not found: {os.fsdecode(program)}")
+            raise UsageError(unfound(program))
         self._environment, self._stdin = dict(os.environb), stdin
         self._null = os.open(os.devnull, os.O_RDONLY)
 
@@ -116,6 +116,18 @@ def found(word: bytes) -> bytes | None:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return None
+
+
+def unfound(word: bytes) -> str:
+    """Why that is no program, and what to do."""
+    name = os.fsdecode(word)
+    if b"/" not in word:
+        return f"command not found: {name}; no folder of PATH has it"
+    if os.path.isdir(word):
+        return f"{name} is a folder, not a command"
+    if os.path.exists(word):
+        return f"{name} is not executable: chmod +x it, or name what runs it before it"
+    return f"command not found: {name}"
 
 
 def file_of(record: bytes) -> int:

@@ -29,7 +29,7 @@ PLANNED = {OK, TASKS_FAILED, INTERRUPTED, TERMINATED, STDOUT_CLOSED}
 """Exit codes of a sink or ventilator that ended with the line's knowledge."""
 STOPPING: dict[int, str] = {
     SIGINT: "stopping: running tasks finish, ^C again to kill them",
-    SIGTERM: "stopping: running tasks finish",
+    SIGTERM: "stopping: running tasks finish, once more to kill them",
 }
 LOST = {SINK: "there is no journal to go on from", VENTILATOR: "its input can't be read again"}
 """Why the run ends with one that is not started again."""

@@ -49,7 +49,7 @@ class Lettered:
         try:
             record, shape = record_of(line)
         except ValueError as error:
-            return b"", f"is no letter of --failed: {error}"
+            return b"", f"was not written by --failed: {error}; leave out --from-failed"
         if b"\0" in record:
             return b"", "holds a task with a NUL byte, which cannot be an argument"
         if shape != self.recipe.shape:

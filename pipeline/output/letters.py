@@ -11,6 +11,8 @@ from itertools import accumulate
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
 
+SECOND = 2
+
 
 def letter(result: Result, note: Note, record: bytes) -> bytes:
     """The line of one task of `result`; `record` is the task, without its terminator."""
@@ -65,11 +67,28 @@ def record_of(line: bytes) -> tuple[bytes, str]:
     raise ValueError("it has no task")
 
 
-def complaints(result: Result, *, verbose: bool, apart: bool = False) -> bytes:
-    """What its tasks wrote to stderr; then, a line each, who of them failed, and why. Task numbers start at 1 here.
+class Complaints:
+    """What a person is told of results: what tasks wrote to stderr; then, a line each, who of them failed, and why.
 
-    `apart`: what they wrote is kept elsewhere, and not told here.
+    Of those that ended with an exit code, which could explain themselves, the first is named; with `verbose`, each.
+    `apart`: what they wrote is kept elsewhere, and not told here. Task numbers start at 1 here.
     """
-    named = (f"pipe: task {note.task + 1}: {note.text}" for note in result.notes if note.kind != "exit" or verbose)
-    lines = ("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in named)
-    return (b"" if apart else result.errors) + "".join(lines).encode(errors="replace")
+
+    def __init__(self, *, verbose: bool, apart: bool) -> None:
+        self._verbose, self._apart = verbose, apart
+        self._exits = 0
+
+    def of(self, result: Result) -> bytes:
+        """What is told of this one."""
+        told = b"" if self._apart else result.errors
+        return told + b"".join(self._line(note) for note in result.notes)
+
+    def _line(self, note: Note) -> bytes:
+        self._exits += note.kind == "exit"
+        if self._verbose or note.kind != "exit" or self._exits == 1:
+            text = f"task {note.task + 1}: {note.text}"
+        elif self._exits == SECOND:
+            text = "more tasks end like that: -v names each, --failed FILE keeps them"
+        else:
+            return b""
+        return ("pipe: " + "".join(c if c.isprintable() else "?" for c in text) + "\n").encode(errors="replace")

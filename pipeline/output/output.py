@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.output.kernel import KERNEL, Kernel, Room
-from pipeline.output.letters import complaints
+from pipeline.output.letters import Complaints
 from pipeline.output.page import FORMS, PLACES, Curtain, Page, letters_page, log_page, main_page
 from pipeline.output.sheet import STDERR
 from pipeline.output.spout import Spout, opened
@@ -120,13 +120,13 @@ class Output:
         """To these files, or to the one at that path.
 
         `errors` shows bytes to the person where stderr is not written to directly; it may wait. `verbose` names each
-        task that ended with an exit code, too, and not only those that could not say why they failed. With `sizes`,
-        the committed lengths of the files, a run goes on. Raises UsageError if they are not so long, or not writable.
+        task that ended with an exit code, not only the first. With `sizes`, the committed lengths of the files, a run
+        goes on. Raises UsageError if they are not so long, or not writable.
         """
         self.deadline = NEVER
         files = Files(files) if isinstance(files, str) else files
         self._pages = files.pages((*sizes, *[None] * PLACES), kernel)
-        self._aside, self._verbose, self._apart = _Aside(errors), verbose, files.keeps_errors
+        self._aside, self._complaints = _Aside(errors), Complaints(verbose=verbose, apart=files.keeps_errors)
         self._number = -1  # nothing yet
         self._sizes: tuple[int, ...] = ()
         self._failure, self._room = "", Room()
@@ -200,7 +200,7 @@ class Output:
                 else:
                     page.take(word)
             if isinstance(word, Write):
-                told = b"" if word.tried else complaints(word.result, verbose=self._verbose, apart=self._apart)
+                told = b"" if word.tried else self._complaints.of(word.result)
                 self._coming.append(_Coming(word.number, self._lengths("added"), told))
         self._given.clear()
 

@@ -28,6 +28,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def jobs(text: str) -> int:
+    """A whole number. Raises ValueError, also for what GNU parallel reckons from the CPUs: `200%`, `+1`, `-1`."""
+    if re.fullmatch(r"[0-9]+%|[+-][0-9]+", text):
+        raise ValueError(f"{text!r} is not a plain number: reckon it in the shell, as in -j $((2 * $(nproc)))")
+    return whole(text)
+
+
 def size(text: str) -> int:
     """Bytes of `512`, `64k`, `1M`, `1.5G`: powers of 1024. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.lower())
@@ -134,6 +141,7 @@ TIME = Kind("TIME", seconds, 0.01)
 HALT = Kind("WHEN,WHY=N", halt_of)
 SHELL = Kind("bash|zsh|fish")
 PROGRAM = Kind("PROGRAM")
+JOBS = Kind("N", jobs, 1)
 DURABILITY = Kind("process|disk", durability)
 TIMEOUT = Kind("TIME|N%", timeout)
 TRIES = Kind("N", whole, 0)

@@ -27,6 +27,7 @@ from pipeline.words.kinds import (
     GIB,
     HALT,
     HEADER,
+    JOBS,
     MIB,
     NAME,
     NUMBER,
@@ -74,7 +75,7 @@ class Settings:
     init: str = option("", "--init", about="call this once in each warm child first", on=WORK, kind=CALLABLE)
     stdin: bool = option(False, "--stdin", about="give the task on stdin instead of in {}", on=WORK)
     jobs: int | None = option(
-        None, "--jobs", "-j", about="tasks at a time [one a CPU]", on="run work doctor", kind=COUNT
+        None, "--jobs", "-j", about="tasks at a time [one a CPU]", on="run work doctor", kind=JOBS
     )
     workers: int = option(1, "--workers", "-w", about="worker processes", on="run doctor", kind=COUNT)
 
@@ -174,7 +175,7 @@ class Settings:
     once: bool = option(False, "--once", about="print it once and end", on="top")
     as_json: bool = option(False, "--json", about="as JSON, an object a line", on="top doctor")
     bar: bool | None = option(None, "--bar/--no-bar", about="draw a bar on stderr [if it is a terminal]", on=SINK)
-    verbose: int = option(0, "--verbose", "-v", about="say more", on=ALL)
+    verbose: int = option(0, "--verbose", "-v", about="say more; -vv: what happens, and when", on=ALL)
     quiet: bool = option(False, "--quiet", "-q", about="say only what goes wrong", on=ALL)
 
     def validate(self, command: str) -> Settings:

@@ -40,7 +40,7 @@ def _wrong_work(settings: Settings) -> str:
 def _wrong_tasks(settings: Settings) -> str:
     """What is wrong with the tasks and the times; empty if nothing."""
     if settings.files and settings.given:
-        return "tasks come from files or from :::, not from both"
+        return "tasks come from files or from :::, not from both: write `:::: FILE ::: WORDS` for each with each"
     if settings.block and settings.given:
         return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
     if settings.from_failed and (settings.given or settings.block or settings.zero):
@@ -89,6 +89,8 @@ def _wrong_columns(settings: Settings) -> str:
             return f"--from-failed knows what its tasks were like: leave out {flag}"
         if settings.jsonl and flag not in {"--jsonl", "--shuf"}:
             return f"--jsonl takes each line as one value: leave out {flag}"
+    if settings.jsonl and settings.given:
+        return "--jsonl takes each line as one value: give lines, from stdin or by -a, not :::"
     if settings.csv and settings.zero:
         return "--csv is about lines: leave out -0"
     if settings.seed is not None and not settings.shuf:
