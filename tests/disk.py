@@ -30,6 +30,7 @@ from pipeline.words.errands import (
 )
 from pipeline.words.facts import Fact, Left
 from pipeline.words.messages import Result
+from pipeline.words.notices import Stuck
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import VENTILATOR, Message
@@ -85,6 +86,12 @@ class Disk:
 
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
+        if isinstance(message, Write | Show) and self._clock.now >= self._clock.plan.full:
+            process.soon(Stuck("the disk is full"))
+        else:
+            self._take(process, message)
+
+    def _take(self, process: Process, message: Message) -> None:
         match message:
             case Write(number, result, tried, shown):
                 self._account(result)
@@ -104,8 +111,6 @@ class Disk:
             case Entry():
                 self.journal.append(message)
                 self._clock.at(self._clock.now + 0.02, partial(self._sync, process, message))
-            case _:
-                pass
 
     def _account(self, result: Result) -> None:
         """Each task's account is its own, and each of its tries has a row."""

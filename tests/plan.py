@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from pipeline.words.halt import Halt
@@ -53,6 +54,8 @@ class Plan:
     """Whether an executor tells of several tasks at once."""
     wants: str = ""
     """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
+    full: float = inf
+    """When the disk of the output is full, for good."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
@@ -137,4 +140,5 @@ def plan(seed: int) -> Plan:
     wants = rng.choice(["", "", "", "accounts", "log", "live"])
     drawn = replace(drawn, wants=wants)
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
-    return replace(drawn, faults=faults)
+    full = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
+    return replace(drawn, faults=faults, full=full)

@@ -7,6 +7,8 @@ Each raises Violation.
 
 from __future__ import annotations
 
+from math import inf
+
 from disk import ONE_READ, Disk
 from log import Violation
 from plan import Plan
@@ -123,7 +125,7 @@ def check_window(plan: Plan, station: Station) -> None:
 
 def check_outcome(plan: Plan, process: Process, fates: set[str], *, cut_off: bool) -> None:
     """At the end, of sink and ventilator; `cut_off`: it was out of reach until the sink had gone."""
-    early = {*((0, 130) if plan.stop else ()), *((errors.INCOMPLETE,) if cut_off else ())}
+    early = {*((0, 130) if plan.stop else ()), *((errors.INCOMPLETE,) if cut_off or plan.full < inf else ())}
     failed = any(fate != "ok" for fate in fates)
     if process.station.outcome not in early | ({0, 1} if plan.halt else {int(failed)}):
         raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")

@@ -14,6 +14,7 @@ from pipeline.words.errands import Entry, Fetch, Written
 from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
 from pipeline.words.halt import Halt, halt_of
 from pipeline.words.messages import Kill, Result
+from pipeline.words.notices import Stuck
 from pipeline.words.station import NEVER, Port, Send
 
 BEGAN = Began("r", "print")
@@ -171,3 +172,32 @@ def test_a_run_that_is_done_has_no_next_life() -> None:
     ours.closing.tick(0.0)
     assert ours.closing.last_words() is None
     assert Scene(journal=True).closing.last_words() is None  # nor has one that never began
+
+
+def test_a_run_waits_for_room_but_not_for_ever_when_somebody_wants_its_end() -> None:
+    ours = Scene(BEGAN)
+    ours.closing.stuck(Stuck("out: no space"))
+    assert ours.closing.tick(1000.0) == []
+    ours.closing.wish("soon", "SIGTERM", 1000.0)
+    ours.ledger.durable(1)
+    assert ours.closing.tick(1000.0) == control(Kill("r", "soon", "SIGTERM", errors.TERMINATED))
+    assert ours.closing.tick(1009.9) == []
+    ours.closing.stuck(Stuck(""))
+    assert ours.closing.tick(1010.0) == []
+    ours.closing.stuck(Stuck("out: no space"))
+    assert ours.closing.tick(1020.0) == []
+    ours.closing.stuck(Stuck("out: no space"))  # told again: it still waits
+    why = "out: no space: gave up waiting for room"
+    assert ours.closing.tick(1030.0) == control(Kill("r", "now", why, errors.INCOMPLETE))
+    assert (ours.closing.broken, ours.closing.last_words()) == (True, None)
+
+
+def test_who_wants_it_now_does_not_wait_for_room() -> None:
+    ours = Scene(BEGAN)
+    ours.closing.wish("now", "SIGTERM", 0.0)
+    ours.ledger.durable(1)
+    ours.closing.tick(0.0)
+    assert not ours.closing.broken
+    ours.closing.stuck(Stuck("out: no space"))
+    ours.closing.tick(1.0)
+    assert ours.closing.broken

@@ -195,3 +195,16 @@ def test_what_a_killed_run_left_does_not_stand_in_the_way(stage: Stage) -> None:
     assert run.code() == 0
     assert run.lines == ["1", "2"]
     stage.is_empty()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_full_disk_holds_nobody_who_wants_the_end(stage: Stage, times: int) -> None:
+    run = stage.start("run", "-o", "/dev/full", "echo {}", ":::", "a")
+    run.says("waiting for room")
+    for time in range(times):
+        run.send(signal.SIGTERM)
+        run.says("stopping" if time == 0 else "gave up")
+    assert run.code() == 3
+    assert "gave up waiting for room" in run.err
+    assert "SIGKILL" not in run.err
+    assert "no ventilator" not in run.err

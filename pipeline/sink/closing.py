@@ -16,7 +16,11 @@ from pipeline.words import errors
 from pipeline.words.facts import Killed, Left
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Kill, Run
-from pipeline.words.station import Port, Send
+from pipeline.words.notices import Stuck
+from pipeline.words.station import NEVER, Port, Send
+
+ROOM = 10.0
+"""Seconds that a run which is to end waits for room on a full disk."""
 
 
 class Closing:
@@ -27,6 +31,7 @@ class Closing:
         self.verdict = Verdict()
         self.broken = self._left = False
         """Nothing more can be written; the next sink was told to go on."""
+        self._lacks, self._given_up = "", NEVER
 
     @property
     def kill(self) -> Kill | None:
@@ -71,6 +76,12 @@ class Closing:
         self.verdict.break_off(failure)
         return self.wish("now", failure, now)
 
+    def stuck(self, word: Stuck) -> list[Send]:
+        """An edge waits for room, or has found it."""
+        if not (word.reason and self._lacks):
+            self._lacks, self._given_up = word.reason, NEVER
+        return []
+
     def differs(self, low: int, high: int, now: float) -> list[Send]:
         """The input is not the one whose tasks were done: these are not as they were."""
         tasks = f"task {low + 1} differs" if high == low + 1 else f"tasks {low + 1} to {high} differ"
@@ -87,7 +98,16 @@ class Closing:
         if self.kill is None and ledger.run and self._writing.is_complete:
             code = errors.outcome("done", ledger.reason, ledger.failed)
             sends = self._say(Kill(ledger.run, "done", ledger.reason, code))
-        return sends
+        return [*sends, *self._give_up(now)]
+
+    def _give_up(self, now: float) -> list[Send]:
+        """A person who wants the end does not wait for room as a run does; what is not written, is not done."""
+        if not self._lacks or not self.kill or self.broken:
+            return []
+        self._given_up = min(self._given_up, now + (ROOM if self.kill.mode == "soon" else 0.0))
+        if now < self._given_up:
+            return []
+        return self.break_off(f"{self._lacks}: gave up waiting for room", now)
 
     def last_words(self) -> list[Send] | None:
         """What is still to be written before the sink goes; None when nothing is.

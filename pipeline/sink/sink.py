@@ -21,7 +21,7 @@ from pipeline.sink.writing import Limits, Writing
 from pipeline.words.errands import Differs, Durable, Kept, Spilled, Written
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
-from pipeline.words.notices import Asked, Shown
+from pipeline.words.notices import Asked, Shown, Stuck
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
@@ -79,6 +79,7 @@ class Sink:
             Read: lambda word, _: self.intake.heard(word),
             Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
             Run: self._fed,
+            Stuck: lambda word, _: self.closing.stuck(word),
             Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
             Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
         }
@@ -153,10 +154,9 @@ class Sink:
     def _beat(self, now: float) -> list[Send]:
         self.speech.due = now
         self.audience.forget(now)
-        kill = self.closing.kill
         return [
-            *([Send(Port.CONTROL, kill)] if kill else []),
-            *self.view.beat(now, self.closing.kill),
+            *([Send(Port.CONTROL, kill)] if (kill := self.closing.kill) else []),
+            *self.view.beat(now, kill),
             *self.writing.advance(),
         ]
 
