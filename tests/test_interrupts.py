@@ -74,6 +74,20 @@ def test_what_is_half_done_is_done_first(name: str) -> None:
     assert ended == [name]
 
 
+def test_who_holds_the_key_down_does_not_break_off_what_clears_up() -> None:
+    ended: list[str] = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        ended.append("cleared up")
+    with pytest.raises(Terminated):  # the last of them, later
+        time.sleep(10)
+    assert ended
+
+
 def test_it_comes_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

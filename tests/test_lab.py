@@ -9,6 +9,7 @@ import subprocess
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from time import sleep
 
 import pytest
 from labs import HOUSE, ended, lab, nobody_in, ports, soon, started
@@ -64,12 +65,17 @@ def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.Captu
         (["nobody"], "no such program: nobody; the lab has ventilator, "),
         (["sink", "--tasks", "many"], "(see `pipe lab sink --help`)"),
         (["ask"], "(see `pipe lab ask --help`)"),
-        (["relay", "--steps", "0"], "--steps is 1 to"),
+        (["relay", "--steps", "0"], "invalid value for '--steps'"),
+        (["relay", "--steps", "9" * 30], "invalid value for '--steps'"),
+        (["signal", "pushpull", "--sleep", "nan"], "invalid value for '--sleep'"),
+        (["worker", "--patience", "-1"], "should be greater than or equal to 0"),
+        (["serve", "--port", "99999"], "should be less than or equal to 65535"),
+        (["batch", "--workers", "4", "--tasks", "30", "--kill"], "that needs 40 tasks"),
+        (["signal", "all", "x"], "no such pattern: x"),
         (["signal", "push"], "no such pattern: push; there are pair, pubsub, "),
-        (["signal", "all", "--threads", "501"], "--threads is 1 to 500"),
+        (["signal", "all", "--threads", "501"], "should be less than or equal to 500"),
         (["hwm", "10"], "(see `pipe lab hwm --help`)"),
         (["relay", "--transport", "tcp"], "--transport is inproc or ipc"),
-        (["serve", "--threads", "1", "--processes", "1"], "not both"),
     ],
 )
 def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
@@ -135,3 +141,38 @@ def test_a_signal_ends_it_and_nothing_is_left(line: str, by: signal.Signals, cod
         assert soon(lambda: nobody_in(program.pid))
     assert (got, "Traceback" in printed) == (code, False), printed
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_stands_still_does_not_hold_a_batch_that_is_ended(tmp_path: Path) -> None:
+    with started("batch", "--workers", 2, "--tasks", 500, folder=tmp_path) as program:
+        assert soon(lambda: len(Process(program.pid).children()) == 4)
+        still = Process(program.pid).children()[1]
+        still.suspend()
+        program.send_signal(signal.SIGTERM)
+        assert ended(program)[0] == 143
+        assert soon(lambda: nobody_in(program.pid))
+
+
+@pytest.mark.parametrize("line", ["serve --port {0} --secure", "soak", "signal pushpull --threads 3 --sleep 30"])
+def test_a_key_held_down_leaves_nothing(line: str, tmp_path: Path) -> None:
+    with started(*line.format(*ports(1)).split(), folder=tmp_path) as program:
+        assert soon(lambda: is_under_way(program.pid))
+        with suppress(ProcessLookupError):
+            while program.poll() is None:
+                program.send_signal(signal.SIGINT)
+                program.send_signal(signal.SIGTERM)
+                sleep(0.01)
+        code, printed = ended(program)
+        assert soon(lambda: nobody_in(program.pid))
+    assert code in {130, 143}
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_a_long_name_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    with started("poll", folder=folder) as program:
+        code, printed = ended(program)
+    assert code == 3
+    assert "set TMPDIR to a folder with a short name" in printed

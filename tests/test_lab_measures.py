@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 from threading import Event, Thread
 
 import pytest
@@ -113,17 +111,3 @@ def test_a_round_in_which_nothing_comes_is_no_round(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(zmq.Socket, "send_multipart", lambda *_: None)
     with pytest.raises(zmq.Again):
         soak.main(minutes=0.01)
-
-
-@pytest.mark.parametrize(
-    "misused",
-    [
-        partial(poll.main, msgs=1),
-        partial(poll.main, every=0.0),
-        partial(soak.main, minutes=0.0),
-        partial(soak.main, minutes=10_000.0),
-    ],
-)
-def test_what_makes_no_sense_is_refused(misused: Callable[[], int], capsys: Printed) -> None:
-    assert misused() == 2
-    assert "--" in capsys.readouterr().err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
 
 import pytest
 import zmq
@@ -118,19 +116,3 @@ def test_what_was_not_subscribed_to_is_found_out(capsys: Printed, monkeypatch: p
     monkeypatch.setattr(zmq.Socket, "subscribe", lambda socket, _: subscribe(socket, ""))
     assert envelope.main(key="B", messages=30) == 1
     assert "  A  " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "misused",
-    [
-        partial(weather.main, readers=0),
-        partial(weather.main, updates=0),
-        partial(sync.main, subscribers=201),
-        partial(sync.main, updates=0),
-        partial(envelope.main, messages=0),
-        partial(envelope.main, publishers=0),
-    ],
-)
-def test_what_makes_no_sense_is_refused(misused: Callable[[], int], capsys: Printed) -> None:
-    assert misused() == 2
-    assert "--" in capsys.readouterr().err

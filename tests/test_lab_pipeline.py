@@ -164,6 +164,21 @@ def test_alone_each_gives_up(line: str, said: str) -> None:
     assert said in printed
 
 
+def test_a_worker_that_has_gone_is_not_counted() -> None:
+    deal, results, control = ports(3)
+    where = {"deal": deal, "results": results, "control": control}
+    line = OURS["ventilator"].format(deal=deal, results=results, tasks=TASKS, workers=2)
+    with started(*line.split(), "--patience", 1) as ventilator, guides("worker", **where) as one:
+        ready(one)
+        assert soon(lambda: is_reached(ventilator, deal))
+        one.kill()
+        one.wait()
+        with guides("worker", **where) as other:
+            ready(other)
+            code, printed = ended(ventilator)
+    assert (code, printed) == (3, "1 of 2 workers came within 1 s\n")
+
+
 def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
     code, printed = lab("batch", "--workers", 3, "--tasks", 30, "--kill")
     assert code == 0, printed
@@ -178,6 +193,9 @@ def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
     assert how == "hung: ended by a watchdog after 2 s"
 
 
-@pytest.mark.parametrize(("task", "work"), [(b"37", 37), (b"37\0", 37), (b" 5\n", 5), (b"x", 0), (b"", 0)])
+@pytest.mark.parametrize(
+    ("task", "work"),
+    [(b"37", 37), (b"37\0", 37), (b" 5\n", 5), (b"12abc", 12), (b"9" * 5000, 60_000), (b"x", 0), (b"", 0)],
+)
 def test_work_is_read_as_c_would(task: bytes, work: int) -> None:
     assert read(task) == work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_replies_come_home_and_the_load_is_spread(way: str) -> None:
 
 def test_it_ends_when_nobody_asks() -> None:
     (port,) = ports(1)
-    assert lab("serve", "--port", port, "--seconds", 0.2) == (0, "ready\nworker  replies\n")
+    assert lab("serve", "--port", port, "--seconds", 0.2) == (3, "ready\nworker  replies\n")
 
 
 def test_a_reply_that_does_not_come_is_told() -> None:
@@ -113,3 +114,44 @@ def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
     assert code == 3
     assert "Directory not empty" in printed
     assert [path.name for path in tmp_path.rglob("*")] == ["keys", "mine"]
+
+
+@pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
+def test_keys_of_a_service_that_was_killed_are_replaced_and_those_of_one_that_lives_are_not(tmp_path: Path) -> None:
+    words = ("serve", "--secure", "--port", ports(1)[0])
+    with started(*words, folder=tmp_path) as service:
+        ready(service)
+        (old,) = tmp_path.glob("pipe-lab-keys-*/server.key")
+        before = old.read_text()
+        service.kill()
+        service.wait()
+    with started(*words, folder=tmp_path) as service:
+        ready(service)
+        after = old.read_text()
+        assert after != before
+        with started(*words, folder=tmp_path) as other:
+            code, printed = ended(other)
+        assert (code, "Address already in use" in printed) == (3, True)
+        assert old.read_text() == after
+        service.send_signal(signal.SIGINT)
+        assert ended(service)[0] == 130
+    assert not list(tmp_path.glob("pipe-lab-keys-*"))
+
+
+def test_a_question_in_several_frames_ends_no_worker() -> None:
+    (port,) = ports(1)
+    with started("serve", "--threads", 1, "--port", port) as service, zmq.Context() as context:
+        ready(service)
+        with context.socket(zmq.REQ) as question:
+            question.linger, question.rcvtimeo = 0, 10_000
+            question.connect(f"tcp://127.0.0.1:{port}")
+            question.send_multipart([b"a", b"b"])
+            assert question.recv_multipart() == [b"thread 1", b"B"]
+        assert lab("ask", "x", "--clients", 1, "--port", port)[0] == 0
+
+
+def test_whatever_is_asked_comes_home() -> None:
+    (port,) = ports(1)
+    with started("serve", "--port", port) as service:
+        ready(service)
+        assert lab("ask", "h\u00e9 \u00df", os.fsdecode(b"\xff"), "--clients", 1, "--port", port)[0] == 0

@@ -72,9 +72,10 @@ def test_who_is_late_to_subscribe_hears_the_rest(monkeypatch: pytest.MonkeyPatch
         lambda socket, topic: socket.setsockopt(zmq.SUBSCRIBE, topic) if half.is_set() else half.set(),
     )
     run = pings.collected(("PUB", "SUB"), Pings(1, 300, 0.001), poll=True)
-    assert run.lost == run.lost_at_start(0) >= 10
-    assert run.came[0] == list(range(run.lost + 1, 301))
-    assert run.gaps(0) == f"1-{run.lost}"
+    lost = run.lost_at_start(0)
+    assert lost >= 10
+    assert run.came[0] == list(range(lost + 1, 301))
+    assert run.gaps(0) == f"1-{lost}"
     assert not run.hung
 
 
@@ -111,7 +112,7 @@ def test_a_pattern_that_loses_what_it_should_keep_is_found_out(
 def test_what_is_missing_is_told_by_its_numbers() -> None:
     run = Pings(2, 9, 0.0)
     run.sent, run.came = [9, 4], [[3, 4, 7, 9], []]
-    assert (run.lost, run.lost_at_start(0), run.lost_at_start(1)) == (9, 2, 4)
+    assert (run.lost_at_start(0), run.lost_at_start(1)) == (2, 4)
     assert (run.gaps(0), run.gaps(1)) == ("1-2 5-6 8-8", "1-4")
     told = [line.strip() for line in signal.threads_of(run, all_of_them=False)]
     assert told == [

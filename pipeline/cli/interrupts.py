@@ -8,9 +8,12 @@ library makes something, starts it or puts it away, it comes a little later. SIG
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 
 LATER = 0.01  # seconds
+CLEARING = 0.5
+"""Seconds after one came, in which no other does: who holds ^C down shall not break off what clears up."""
 HALF_DONE = frozenset({"socket", "__init__", "__enter__", "__exit__", "__del__", "start", "destroy", "close"})
 """Names of functions outside of the lab that must not be left in their middle."""
 WAITS = "term"
@@ -26,18 +29,19 @@ class Interrupts:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._put_off = 0
+        self._put_off, self._raised = 0, -CLEARING
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._came)
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         """Raise now, or put it off."""
         number = self._put_off if number == signal.SIGALRM else number
-        if self._is_half_done(frame):
+        clearing = self._raised + CLEARING - time.monotonic()
+        if number and (clearing > 0 or self._is_half_done(frame)):
             self._put_off = number
-            signal.setitimer(signal.ITIMER_REAL, LATER)
+            signal.setitimer(signal.ITIMER_REAL, max(clearing, LATER))
         elif number:
-            self._put_off = 0
+            self._put_off, self._raised = 0, time.monotonic()
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def _is_half_done(self, frame: FrameType | None) -> bool:

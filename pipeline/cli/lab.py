@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -37,7 +38,15 @@ Examples:
   pipe lab batch --kill
   pipe lab relay --help
 """
-IN_THE_WAY = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOTEMPTY}
+PLACE = "its options choose another place"
+IN_THE_WAY = {
+    **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV), PLACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR), PLACE),
+    errno.ENOSPC: "make room there",
+    errno.ENAMETOOLONG: "set TMPDIR to a folder with a short name",
+    errno.EMFILE: "`ulimit -n` allows so few open files; raise it, or ask for less",
+}
+"""What can be in a program's way, by its errno, and what to do."""
 _HELP = ("--help", "-h")
 # click's UsageError, as in app.py
 _Misused: type[Exception] = typer.BadParameter.__bases__[0]
@@ -54,11 +63,7 @@ def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all comm
     program = import_module(f"pipeline.lab.{words[0]}")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # two programs that share a file shall not mix their lines
-    Interrupts(os.path.dirname(str(program.__file__)))
-    try:
-        return run(program, words[1:])
-    except Terminated:
-        return TERMINATED
+    return run(program, words[1:])
 
 
 def listed() -> str:
@@ -81,12 +86,17 @@ def run(program: ModuleType, words: Sequence[str]) -> int:
     if isinstance(typed, int):
         return typed
     words = next((typed.pop(each) for each in list(typed) if isinstance(typed[each], list)), ())
+    Interrupts(os.path.dirname(str(program.__file__)))
     try:
         return int(program.main(*words, **typed))
+    except Terminated:
+        return TERMINATED
     except Exception as wrong:
-        if getattr(wrong, "errno", None) not in IN_THE_WAY:
+        number = getattr(wrong, "errno", None)
+        if number not in IN_THE_WAY:
             raise
-        raise PipelineError(f"{name}: {wrong}; its options choose another place (see `{name} --help`)") from None
+        why = re.sub(r"^\[Errno \d+\] ", "", str(wrong))
+        raise PipelineError(f"{name}: {why}; {IN_THE_WAY[number]} (see `{name} --help`)") from None
 
 
 def command(program: ModuleType) -> Any:
@@ -113,11 +123,12 @@ def _signed(program: Callable[..., int]) -> Callable[..., dict[str, Any]]:
 def _declared(parameter: inspect.Parameter) -> inspect.Parameter:
     """One option, or the words."""
     kind: Any
-    kind, *said = get_args(parameter.annotation) or (parameter.annotation,)
-    name, default, told = parameter.name, parameter.default, "".join(said)
+    kind, told, *bounds = get_args(parameter.annotation)
+    name, default = parameter.name, parameter.default
+    least, most = bounds or (None, None)
     if parameter.kind is parameter.VAR_POSITIONAL:
         declared: Any = Annotated[list[kind], typer.Argument(help=told)]
         default = parameter.empty
     else:
-        declared = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=told)]
+        declared = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=told, min=least, max=most)]
     return inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=declared)

@@ -4,11 +4,12 @@ A program is a module of at most 100 lines that is named in PROGRAMS. TITLE says
 there, one line each: they begin small, end without a full stop, and fit into 95 columns. Its options are the keyword
 parameters of `main`, at most six, all with defaults; its words, if it has any, are `*words`:
 
-    def main(*texts: Annotated[str, "what to ask"], clients: Annotated[int, "how many ask"] = 3) -> int:
+    def main(*texts: Annotated[str, "what to ask"], clients: Annotated[int, "how many ask", 1, 200] = 3) -> int:
 
-The door makes a command of this signature (str, int, float, bool; `_` becomes `-`; the text of Annotated is the
-help) and of the module's docstring, and ends with what main returns: 0 all as it should be, 1 something was lost or
-is not as promised, 2 misuse (say on stderr what is wrong), 3 nobody was there, or this libzmq can't.
+The door makes a command of this signature (str, int, float, bool; `_` becomes `-`; Annotated has the help, the least
+and the greatest value) and of the module's docstring, and ends with what main returns: 0 all as it should be, 1
+something was lost or is not as promised, 2 misuse (say on stderr what is wrong), 3 nobody was there, or this libzmq
+can't.
 
 Promises: a program ends in bounded time, also when nobody is there; at ^C it raises KeyboardInterrupt once all is put
 away (the door makes 130 of it); it leaves no process, thread, socket or file. It imports nothing of pipeline but

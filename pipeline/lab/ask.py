@@ -11,6 +11,7 @@ service's folder (see keys.py); two strangers try as well, and must be refused.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -30,14 +31,14 @@ Reply = tuple[str, bool]
 
 def main(
     *texts: Annotated[str, "what to ask"],
-    clients: Annotated[int, "how many ask at once"] = 3,
-    port: Annotated[int, "where the service is"] = 5555,
+    clients: Annotated[int, "how many ask at once", 1, 200] = 3,
+    port: Annotated[int, "where the service is", 1, 65535] = 5555,
     secure: Annotated[bool, "speak CURVE, and let two strangers try, too"] = False,
     keys: Annotated[str, "with --secure: the folder that the service was given"] = "",
-    patience: Annotated[float, "seconds to wait for a reply"] = 5.0,
+    patience: Annotated[float, "seconds to wait for a reply", 0, 86400] = 5.0,
 ) -> int:
     """Ask all texts from each client. 1 if a reply went astray or a stranger came in, 3 if one did not come."""
-    at, folder = f"tcp://127.0.0.1:{port}", usual(keys) if secure else ""
+    at, folder = f"tcp://127.0.0.1:{port}", usual(keys, port) if secure else ""
     if secure and without_curve():
         return 3
     if secure and not there(folder, patience):
@@ -82,6 +83,7 @@ def ask(context: Context, at: str, folder: str, name: str, texts: tuple[str, ...
             introduced(question, folder)
         question.connect(at)
         for text in texts:
-            question.send_string(f"{name}: {text}")
+            asked = os.fsencode(f"{name}: {text}")
+            question.send(asked)
             worker, said = question.recv_multipart()
-            replies.append((worker.decode(), said.decode() == f"{name}: {text}".upper()))
+            replies.append((worker.decode(errors="replace"), said == asked.upper()))

@@ -4,9 +4,8 @@
                ──► worker 2 ──►            pipe run --workers N
                ──► worker 3 ✗
 
-Every part is a process of its own, started as a person would in a shell. The bare sink counts and can't know what
-a dead worker had in its queue: it would wait for ever, so a watchdog ends it after 2 s without a result. Which
-process is a worker of `pipe run` its tasks tell: it is their parent.
+The bare sink counts and can't know what a dead worker had in its queue: it would wait for ever, so a watchdog ends it
+after 2 s without a result. Of `pipe run`, tasks tell who their worker is: it is their parent.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
-from subprocess import DEVNULL, PIPE, Popen
+from contextlib import ExitStack, suppress
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Annotated
 
 from pipeline.lab.table import table
@@ -25,30 +24,30 @@ from pipeline.lab.ventilator import milliseconds
 
 TITLE = "the parallel pipeline as a whole, beside the same batch through pipe run"
 LEARN = "what a killed worker costs: the bare pipeline loses its queue and hangs, pipe run loses nothing"
-WATCHDOG = 2  # seconds
-BEFORE = 5  # results of each worker, until one is killed
+WATCHDOG, BEFORE = 2, 5  # seconds; results of each worker, until one is killed
 Row = tuple[str, str, int, int, float, str]
 
 
 def main(
     *,
-    workers: Annotated[int, "how many workers"] = 4,
-    tasks: Annotated[int, "how many tasks, of 1 to 100 ms each"] = 100,
+    workers: Annotated[int, "how many workers", 1, 100] = 4,
+    tasks: Annotated[int, "how many tasks, of 1 to 100 ms each", 1, 10_000] = 100,
     kill: Annotated[bool, "do it again, and kill a worker"] = False,
 ) -> int:
     """Print a row for each way. 1 if a result is missing where none should be."""
-    ways = (bare, product)
-    rows = [way(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for way in ways]
+    if kill and tasks < 2 * BEFORE * workers:
+        print(f"a worker is killed after {BEFORE} results: that needs {2 * BEFORE * workers} tasks", file=sys.stderr)
+        return 2
+    rows = [way(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for way in (bare, product)]
     print(table(("way", "a worker", "results", "missing", "seconds", "how it ended"), rows))
     return int(any(missing for way, fate, _, missing, _, _ in rows if (way, fate) != ("bare", "killed")))
 
 
 def bare(workers: int, tasks: int, *, killing: bool) -> Row:
     """The guide's programs."""
-    deal, results, control = free_ports()
+    began, (deal, results, control) = time.monotonic(), free_ports()
     places, count = ("--port", deal, "--sink-port", results), ("--tasks", str(tasks))
     heard = ("--port", results, "--control-port", control, "--patience", str(WATCHDOG))
-    began = time.monotonic()
     with ExitStack() as until:
         sink, _ = start(until, "lab", "sink", *heard, *count)
         hands = [start(until, "lab", "worker", *places, "--control-port", control) for _ in range(workers)]
@@ -59,17 +58,15 @@ def bare(workers: int, tasks: int, *, killing: bool) -> Row:
             said, pid = hands[0]
             said.read(BEFORE)  # a dot for each result
             os.kill(pid, signal.SIGKILL)
-        last = sink.read().splitlines()[-1]
-    came = int(last.split()[0])
+        counted = sink.read().split("\n")[1:]
+    came = int(counted[0].split()[0]) if counted else 0
     how = f"hung: ended by a watchdog after {WATCHDOG} s" if came < tasks else "all came home"
     return "bare", "killed" if killing else "-", came, tasks - came, time.monotonic() - began, how
 
 
 def product(workers: int, tasks: int, *, killing: bool) -> Row:
     """The same through `pipe run`, which deals work out by credit and knows who has what."""
-    work = [f"{milliseconds(task) / 1000}" for task in range(tasks)]
-    began = time.monotonic()
-    came = 0
+    began, came, work = time.monotonic(), 0, [f"{milliseconds(task) / 1000}" for task in range(tasks)]
     with ExitStack() as until:
         said, _ = start(until, "run", "-j1", "--workers", str(workers), "sleep {}; echo $PPID", ":::", *work)
         for line in said:
@@ -83,15 +80,21 @@ def product(workers: int, tasks: int, *, killing: bool) -> Row:
 def start(until: ExitStack, *words: str) -> tuple[IO[str], int]:
     """`pipe WORDS` as a process until the block is left: what it says, and its pid."""
     program = Popen([sys.executable, "-m", "pipeline", *words], stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, text=True)
-    until.enter_context(program)
-    until.callback(program.terminate)
+    until.callback(_end, program)
     assert program.stdout
     return program.stdout, program.pid
 
 
-def free_ports() -> tuple[str, str, str]:
+def _end(program: Popen[str]) -> None:
+    program.terminate()
+    with suppress(TimeoutExpired):
+        program.wait(WATCHDOG)
+    program.kill()
+    program.communicate()
+
+
+def free_ports() -> list[str]:
     """Three that nobody listens on, so that a batch of somebody else can run beside this one."""
     with ExitStack() as until:
         taken = [until.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        deal, results, control = (str(each.getsockname()[1]) for each in taken)
-    return deal, results, control
+        return [str(each.getsockname()[1]) for each in taken]

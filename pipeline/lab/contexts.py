@@ -34,8 +34,8 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 def main(
     *,
-    processes: Annotated[int, "children with a context of their own"] = 2,
-    threads: Annotated[int, "threads in the context of this process"] = 2,
+    processes: Annotated[int, "children with a context of their own", 0, 200] = 2,
+    threads: Annotated[int, "threads in the context of this process", 0, 200] = 2,
 ) -> int:
     """Print a row for each who asked. 1 if somebody could not do what it should, or what it should not."""
     read, write = os.pipe()

@@ -33,9 +33,9 @@ ENDS = {
 """How a handshake can end, as the socket's monitor tells it."""
 
 
-def usual(folder: str) -> str:
-    """The folder that was said, or else the usual one."""
-    return folder or f"{tempfile.gettempdir()}/pipe-lab-keys-{os.getuid()}"
+def usual(folder: str, port: int) -> str:
+    """The folder that was said, or else the usual one of the service at this port."""
+    return folder.rstrip("/") or f"{tempfile.gettempdir()}/pipe-lab-keys-{os.getuid()}-{port}"
 
 
 def without_curve() -> bool:
@@ -58,20 +58,22 @@ def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
         guard.configure_curve(domain="*", location=f"{made}/friends")
         front.curve_server = True
         front.curve_secretkey = load_certificate(f"{made}/server.key_secret")[1]
+        if there(folder, 0):
+            shutil.rmtree(folder)  # of a service that was killed
         os.rename(made, folder)  # so nobody finds half of it
         made = folder
         yield
     finally:
         guard.stop()
-        shutil.rmtree(made)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def there(folder: str, patience: float) -> bool:
     """Whether the keys are in this folder, and it is ours; waits for it `patience` seconds."""
     until = time.monotonic() + patience
-    while not os.path.isdir(folder) and time.monotonic() < until:
+    while not os.path.isfile(f"{folder}/server.key") and time.monotonic() < until:
         time.sleep(0.02)
-    return os.path.isdir(folder) and os.stat(folder).st_uid == os.getuid()
+    return os.path.isfile(f"{folder}/server.key") and os.stat(folder).st_uid == os.getuid()
 
 
 def introduced(socket: Socket, folder: str, pair: tuple[bytes, bytes | None] | None = None) -> None:
@@ -95,3 +97,4 @@ def tried(context: Context, at: str, folder: str, *, with_keys: bool, patience: 
             return ENDS[zmq.Event(recv_monitor_message(monitor)["event"])]
         finally:
             stranger.disable_monitor()
+            monitor.close()

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from threading import Barrier, BrokenBarrierError, Thread
+from threading import Barrier, BrokenBarrierError, Event, Thread
 
 import zmq
 
@@ -24,17 +24,13 @@ class Pings:
     sleep: float
     seconds: float = 0.0
     hung: bool = False
+    over: Event = field(default_factory=Event)
     sent: list[int] = field(init=False)
     came: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is sent yet."""
         self.sent, self.came = [0] * self.threads, [[] for _ in range(self.threads)]
-
-    @property
-    def lost(self) -> int:
-        """How many did not come."""
-        return sum(self.sent) - sum(map(len, self.came))
 
     def lost_at_start(self, thread: int) -> int:
         """How many of a thread's were sent before the first that came."""
@@ -62,6 +58,7 @@ def collected(kinds: tuple[str, str], pings: Pings, *, poll: bool) -> Pings:
                 Thread(target=send, args=(context, theirs, together, pings, thread)).start()
             collect(data, control, pings, poll=poll)
     finally:
+        pings.over.set()
         together.abort()
         context.term()  # wakes the threads that still wait; each closes its own sockets
     return pings
@@ -77,7 +74,7 @@ def send(context: zmq.Context[Socket], kind: int, together: Barrier, pings: Ping
             data.send(b"%d %d" % (thread, number))
             pings.sent[thread] = number
             if pings.sleep:
-                time.sleep(pings.sleep)
+                pings.over.wait(pings.sleep)
         control.send(b"done")
 
 

@@ -4,16 +4,15 @@
     ask ─REQ─┼─5555─ ROUTER ◄─zmq.proxy─► DEALER ─ REP worker 2    threads over inproc,
     ask ─REQ─┘           PAIR: counted here   └─ REP worker 3      or processes over ipc
 
-ROUTER puts the name of the asker's connection before each request, DEALER deals out in turn, and by that name a reply
-finds home. With --secure the front speaks CURVE, and a guard lets in friends only (see keys.py).
+ROUTER names the asker's connection, and by that name a reply finds home. With --secure a guard lets in friends only.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from contextlib import nullcontext, suppress
 from functools import partial
+from socket import create_server
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Annotated
@@ -31,28 +30,28 @@ SEEN = "inproc://seen"
 
 def main(
     *,
-    processes: Annotated[int, "how many workers, as processes"] = 0,
-    threads: Annotated[int, "how many workers, as threads; 3 if neither is said"] = 0,
-    port: Annotated[int, "where requests come in"] = 5555,
+    processes: Annotated[int, "how many workers, as processes", 0, 200] = 0,
+    threads: Annotated[int, "how many, as threads; 3 if there are no others", 0, 200] = 0,
+    port: Annotated[int, "where requests come in", 1, 65535] = 5555,
     secure: Annotated[bool, "speak CURVE, and let in friends only"] = False,
     keys: Annotated[str, "with --secure: the folder for the keys, made and removed; by default a temporary one"] = "",
-    seconds: Annotated[float, "end when nobody has asked for so long"] = 30.0,
+    seconds: Annotated[float, "end when nobody has asked for so long", 0, 86400] = 30.0,
 ) -> int:
-    """Serve until nobody asks any more, and tell which worker has answered how often. 3 if there is no CURVE."""
-    if processes and threads:
-        print("workers are --threads or --processes, not both", file=sys.stderr)
-        return 2
+    """Serve until nobody asks any more, and tell who has answered how often. 3 if nobody asked, or without CURVE."""
     if secure and without_curve():
         return 3
-    names = [f"{'process' if processes else 'thread'} {each + 1}" for each in range(processes or threads or 3)]
+    with create_server(("127.0.0.1", port)):
+        pass  # in vain if a service is there, whose keys shall stay
+    counts = {"process": processes, "thread": threads or 3 * (not processes)}
+    names = [f"{kind} {each + 1}" for kind, count in counts.items() for each in range(count)]
+    keys = usual(keys, port) if secure else ""
     with TemporaryDirectory() as folder:
         back = f"ipc://{folder}/back" if processes else "inproc://back"
         with forked(partial(work, back, name) for name in names[:processes]):
-            serve(f"tcp://127.0.0.1:{port}", back, names[processes:], usual(keys) if secure else "", seconds)
-    return 0
+            return 0 if serve(f"tcp://127.0.0.1:{port}", back, names[processes:], keys, seconds) else 3
 
 
-def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> None:
+def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> int:
     """Bind both sides, put the proxy between them, count what it shows."""
     context = zmq.Context()
     context.linger = 0
@@ -62,11 +61,10 @@ def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> No
         with guarded(context, front, keys) if keys else nullcontext():
             for socket, place in ((front, at), (inside, back), (seen, SEEN)):
                 socket.bind(place)
-            proxy.start()
-            for name in names:
-                Thread(target=work, args=(back, name, context)).start()
+            for each in (proxy, *(Thread(target=work, args=(back, name, context)) for name in names)):
+                each.start()
             print("ready", flush=True)
-            count(seen, seconds)
+            return count(seen, seconds)
     finally:
         seen.close()
         # term wakes the threads, and each closes its own; a proxy that never began would not
@@ -80,21 +78,23 @@ def between(context: Context, front: Socket, inside: Socket) -> None:
         zmq.proxy(front, inside, shown)
 
 
-def count(seen: Socket, seconds: float) -> None:
+def count(seen: Socket, seconds: float) -> int:
     """Count replies; they name their worker before the last frame, where requests have an empty one."""
-    passed: Counter[bytes] = Counter()
+    passed: Counter[str] = Counter()
     try:
         while seen.poll(int(seconds * 1000)):
-            passed[seen.recv_multipart()[-2]] += 1
+            if name := seen.recv_multipart()[-2].decode(errors="replace"):
+                passed[name] += 1
+        return passed.total()
     finally:
-        print(table(("worker", "replies"), sorted((name.decode(), said) for name, said in passed.items() if name)))
+        print(table(("worker", "replies"), sorted(passed.items())))
 
 
 def work(back: str, name: str, shared: Context | None = None) -> None:
     """A worker: the reply is its name, and the same in capitals. A process makes a context of its own."""
-    context = shared or zmq.Context()
-    with suppress(zmq.ZMQError), context.socket(zmq.REP) as replies:
+    own = nullcontext(shared) if shared else zmq.Context()
+    with suppress(zmq.ZMQError), own as context, context.socket(zmq.REP) as replies:
         replies.reconnect_ivl = 5  # ms: a process may come before its service has bound
         replies.connect(back)
         while True:
-            replies.send_multipart([name.encode(), replies.recv().upper()])
+            replies.send_multipart([name.encode(), replies.recv_multipart()[-1].upper()])

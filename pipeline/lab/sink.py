@@ -21,12 +21,12 @@ TEN = 10
 
 def main(
     *,
-    tasks: Annotated[int, "how many results make a batch"] = 100,
+    tasks: Annotated[int, "how many results make a batch", 0, 10**7] = 100,
     host: Annotated[str, "where to bind; * is everywhere"] = "127.0.0.1",
-    port: Annotated[int, "where results come in"] = 5558,
-    control_port: Annotated[int, "where KILL goes out"] = 5559,
-    patience: Annotated[float, "seconds without a result until we give up"] = 30.0,
-    start: Annotated[float, "seconds within which a batch must have begun"] = 30.0,
+    port: Annotated[int, "where results come in", 1, 65535] = 5558,
+    control_port: Annotated[int, "where KILL goes out", 1, 65535] = 5559,
+    patience: Annotated[float, "seconds without a result until we give up", 0, 86400] = 30.0,
+    start: Annotated[float, "seconds within which a batch must have begun", 0, 86400] = 30.0,
 ) -> int:
     """Collect a batch. 1 if results are missing, 3 if no batch began."""
     with zmq.Context() as context, context.socket(zmq.PULL) as receiver, context.socket(zmq.PUB) as controller:

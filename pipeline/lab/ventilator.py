@@ -20,23 +20,24 @@ TITLE = "the parallel pipeline, first part: deals tasks out to workers"
 LEARN = "PUSH deals in turn to who is there now, all at once; it never asks who has done what"
 START = b"0"
 LONGEST = 100  # ms
+COME = zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
 def main(
     *,
-    tasks: Annotated[int, "how many tasks"] = 100,
-    workers: Annotated[int, "begin when so many workers are connected"] = 1,
+    tasks: Annotated[int, "how many tasks", 0, 10**7] = 100,
+    workers: Annotated[int, "begin when so many workers are connected", 0, 1000] = 1,
     host: Annotated[str, "where to bind, and where the sink is; * binds everywhere"] = "127.0.0.1",
-    port: Annotated[int, "where workers get their tasks"] = 5557,
-    sink_port: Annotated[int, "where the sink listens"] = 5558,
-    patience: Annotated[float, "seconds to wait for each of them"] = 30.0,
+    port: Annotated[int, "where workers get their tasks", 1, 65535] = 5557,
+    sink_port: Annotated[int, "where the sink listens", 1, 65535] = 5558,
+    patience: Annotated[float, "seconds to wait for each of them", 0, 86400] = 30.0,
 ) -> int:
     """Wait for the workers and the sink, start it, send all tasks. 3 if somebody does not come."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender, context.socket(zmq.PUSH) as sink:
         for socket in (sender, sink):
             socket.linger = socket.sndtimeo = int(patience * 1000)  # ms, for what is not sent yet
         try:
-            hands, drain = (socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for socket in (sender, sink))
+            hands, drain = (socket.get_monitor_socket(COME | zmq.EVENT_DISCONNECTED) for socket in (sender, sink))
             sender.bind(f"tcp://{host}:{port}")
             sink.connect(f"tcp://{host.replace('*', '127.0.0.1')}:{sink_port}")
             here = shaken(hands, workers, patience)
@@ -49,18 +50,19 @@ def main(
         finally:
             sender.disable_monitor()
             sink.disable_monitor()
+            for monitor in (hands, drain):
+                monitor.close()
     who = "no sink" if here == workers else f"{here} of {workers} workers"
     print(f"{who} came within {patience:g} s", file=sys.stderr)
     return 3
 
 
 def shaken(monitor: zmq.Socket[bytes], hands: int, patience: float) -> int:
-    """How many of the others have shaken hands; waits for as many as are wanted, `patience` seconds for each."""
-    came = 0
-    while came < hands and monitor.poll(int(patience * 1000)):
-        recv_monitor_message(monitor)
-        came += 1
-    return came
+    """How many of the others have shaken hands and not gone; waits for as many, `patience` seconds for each."""
+    here = 0
+    while here < hands and monitor.poll(int(patience * 1000)):
+        here += 1 if recv_monitor_message(monitor)["event"] == COME else -1
+    return here
 
 
 def deal(sender: zmq.Socket[bytes], sink: zmq.Socket[bytes], tasks: int) -> int:

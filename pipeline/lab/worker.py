@@ -10,6 +10,7 @@ fit on one core. A result is an empty message: the sink only counts.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import Annotated
@@ -18,15 +19,16 @@ import zmq
 
 TITLE = "the parallel pipeline, second part: works until somebody says KILL"
 LEARN = "a poller over two sockets; what waits in a worker's queue dies with it"
+LONGEST = 60_000  # ms
 
 
 def main(
     *,
     host: Annotated[str, "where ventilator and sink are"] = "127.0.0.1",
-    port: Annotated[int, "where the ventilator deals out tasks"] = 5557,
-    sink_port: Annotated[int, "where the sink listens"] = 5558,
-    control_port: Annotated[int, "where the sink says KILL"] = 5559,
-    patience: Annotated[float, "seconds without a task or KILL until we give up"] = 30.0,
+    port: Annotated[int, "where the ventilator deals out tasks", 1, 65535] = 5557,
+    sink_port: Annotated[int, "where the sink listens", 1, 65535] = 5558,
+    control_port: Annotated[int, "where the sink says KILL", 1, 65535] = 5559,
+    patience: Annotated[float, "seconds without a task or KILL until we give up", 0, 86400] = 30.0,
 ) -> int:
     """Work, a dot for each task, until KILL. 3 if nothing comes any more."""
     with (
@@ -73,6 +75,6 @@ def work(receiver: zmq.Socket[bytes], sender: zmq.Socket[bytes], controller: zmq
 
 
 def milliseconds(task: bytes) -> int:
-    """The work of a task; as C's atoi, 0 of what is no number. Some of the guide's languages send a final NUL."""
-    text = task.rstrip(b"\0").strip()
-    return int(text) if text.isdigit() else 0
+    """The work of a task, a minute at most; as C's atoi, the number that it begins with, or 0."""
+    digits = re.match(rb"\s*\+?([0-9]{1,9})", task)
+    return min(int(digits[1]), LONGEST) if digits else 0
