@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 @pytest.fixture(autouse=True)
 def _own_lines_are_here() -> Iterator[None]:
     before = [signal.getsignal(number) for number in SIGNALS]
+    hooks = sys.unraisablehook, sys.excepthook
     Interrupts(str(Path(__file__).parent))
     yield
+    sys.unraisablehook, sys.excepthook = hooks
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, done in zip(SIGNALS, before, strict=True):
         signal.signal(number, done)
@@ -86,6 +89,29 @@ def test_who_holds_the_key_down_does_not_break_off_what_clears_up() -> None:
     with pytest.raises(Terminated):  # the last of them, later
         time.sleep(10)
     assert ended
+
+
+class Freed:
+    """Something that is hit while it is freed, where nothing can be raised."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_what_gets_lost_where_nothing_can_be_raised_comes_again(
+    number: signal.Signals, raised: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def free() -> None:
+        Freed(number)
+        time.sleep(10)
+
+    with pytest.raises(raised):
+        free()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_it_comes_once() -> None:

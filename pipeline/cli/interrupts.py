@@ -8,8 +8,9 @@ library makes something, starts it or puts it away, it comes a little later. SIG
 from __future__ import annotations
 
 import signal
+import sys
 import time
-from types import FrameType
+from types import FrameType, TracebackType
 
 LATER = 0.01  # seconds
 CLEARING = 0.5
@@ -30,6 +31,7 @@ class Interrupts:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._put_off, self._raised = 0, -CLEARING
+        sys.unraisablehook, sys.excepthook = self._lost, _shown
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._came)
 
@@ -44,6 +46,15 @@ class Interrupts:
             self._put_off, self._raised = 0, time.monotonic()
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+    def _lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """It was raised where nobody can pass it on, while a library frees something: it comes again."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            self._raised = -CLEARING
+            self._put_off = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+            signal.setitimer(signal.ITIMER_REAL, LATER)
+        else:
+            sys.__unraisablehook__(lost)
+
     def _is_half_done(self, frame: FrameType | None) -> bool:
         """Whether what runs above the program's own lines must not be left."""
         if frame and frame.f_code.co_name == WAITS:
@@ -53,3 +64,9 @@ class Interrupts:
                 return True
             frame = frame.f_back
         return False
+
+
+def _shown(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+    """What is told of an exception that nobody has caught; Cython tells of one that it loses in this way, too."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, value, trace)

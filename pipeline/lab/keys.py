@@ -28,7 +28,7 @@ Context = zmq.Context[Socket]
 ENDS = {
     zmq.EVENT_HANDSHAKE_SUCCEEDED: "let in",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "refused by the guard",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "refused: does not speak CURVE",
+    **dict.fromkeys((zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL), "refused unheard"),
 }
 """How a handshake can end, as the socket's monitor tells it."""
 
@@ -48,24 +48,24 @@ def without_curve() -> bool:
 @contextmanager
 def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
     """Make the keys, and put a guard before `front`, which is not bound yet. He is a thread, and asks the folder."""
-    made = tempfile.mkdtemp(dir=os.path.dirname(folder))
     guard = ThreadAuthenticator(context)
     try:
-        os.mkdir(f"{made}/friends")
-        create_certificates(made, "server")
-        create_certificates(f"{made}/friends", "friend")
-        guard.start()
-        guard.configure_curve(domain="*", location=f"{made}/friends")
-        front.curve_server = True
-        front.curve_secretkey = load_certificate(f"{made}/server.key_secret")[1]
-        if there(folder, 0):
-            shutil.rmtree(folder)  # of a service that was killed
-        os.rename(made, folder)  # so nobody finds half of it
-        made = folder
-        yield
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as made:
+            os.mkdir(f"{made}/friends")
+            create_certificates(made, "server")
+            create_certificates(f"{made}/friends", "friend")
+            guard.start()
+            guard.configure_curve(domain="*", location=f"{made}/friends")
+            front.curve_server, front.curve_secretkey = True, load_certificate(f"{made}/server.key_secret")[1]
+            if there(folder, 0):
+                shutil.rmtree(folder)  # of a service that was killed
+            os.rename(made, folder)  # so nobody finds half of it
+            try:
+                yield
+            finally:
+                shutil.rmtree(folder)
     finally:
         guard.stop()
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def there(folder: str, patience: float) -> bool:
