@@ -381,7 +381,7 @@ MUTANTS = [
     ),
     Mutant("Read is repeated", Marking, "say", nothing([]), None, DEAD),
     Mutant("an early end is in the journal before it is said", Closing, "wish", _says_before_the_journal, None, ENDED),
-    Mutant("who is to end gives up waiting for room", Closing, "_give_up", nothing([]), None, {**ENDED, "full": 2.0}),
+    Mutant("who is to end gives up waiting for room", Closing, "_give_up", nothing([]), None, {**ENDED, "fills": 2.0}),
     Mutant("a sink that comes back knows that the run was to end", Closing, "tick", _forgets_the_end, None, ENDED),
     Mutant(
         "a sink that comes back looks whose turn it is",

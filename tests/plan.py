@@ -54,14 +54,19 @@ class Plan:
     """Whether an executor tells of several tasks at once."""
     wants: str = ""
     """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
-    full: float = inf
-    """When the disk of the output is full, for good."""
+    fills: float = inf
+    """When the disk of the output is full for good, if somebody ends the run."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
         return self.long if self.long and task % 13 == 5 else self.seconds
+
+    @property
+    def full(self) -> float:
+        """When it is full: nobody would ever see the end of a run that nobody ends."""
+        return self.fills if self.stop else inf
 
     @property
     def journal(self) -> bool:
@@ -140,5 +145,5 @@ def plan(seed: int) -> Plan:
     wants = rng.choice(["", "", "", "accounts", "log", "live"])
     drawn = replace(drawn, wants=wants)
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
-    full = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
-    return replace(drawn, faults=faults, full=full)
+    fills = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
+    return replace(drawn, faults=faults, fills=fills)
