@@ -13,6 +13,7 @@ from log import Log, Violation
 from process import Process
 
 from pipeline.sink.ledger import Ledger
+from pipeline.sink.sink import Sink
 from pipeline.words import accounts
 from pipeline.words.errands import (
     Durable,
@@ -86,10 +87,15 @@ class Disk:
 
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
-        if isinstance(message, Write | Show) and self._clock.now >= self._clock.plan.full:
+        if isinstance(message, Write | Show) and self._is_full(process):
             process.soon(Stuck("the disk is full"))
         else:
             self._take(process, message)
+
+    def _is_full(self, process: Process) -> bool:
+        """For good, once the end was said: before it, a run would just wait, as it should."""
+        assert isinstance(process.station, Sink)
+        return self._clock.now >= self._clock.plan.full and process.station.closing.kill is not None
 
     def _take(self, process: Process, message: Message) -> None:
         match message:

@@ -156,8 +156,8 @@ def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) 
     ("signum", "said", "code"),
     [
         (INT, "stopping: running tasks finish, ^C again to kill them\n", 130),
-        (TERM, "stopping: running tasks finish\n", 143),
-        (signal.SIGHUP, "stopping: running tasks finish\n", 143),
+        (TERM, "stopping: running tasks finish, once more to kill them\n", 143),
+        (signal.SIGHUP, "stopping: running tasks finish, once more to kill them\n", 143),
     ],
 )
 def test_signals_to_the_whole_group_count_once_and_reach_the_sink(

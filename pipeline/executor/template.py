@@ -49,8 +49,6 @@ class Template:
         self._command = [os.fsencode(word) for word in command]
         if command and not self._command[0].strip():
             raise UsageError("the command is empty")
-        if any(re.search(rb"\{=.*=\}", word) for word in self._command):
-            raise UsageError("{= PERL =} is GNU parallel's alone: change the task in the shell line, or in a script")
         self._appended = appended
         self._cuts: dict[tuple[Shape, Names], ShellLine | Argv] = {}
         try:

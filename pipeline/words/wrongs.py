@@ -15,8 +15,15 @@ def found(settings: Settings, command: str, *, works: bool) -> str:
     """The first that is wrong; empty if nothing is. `works`: this command runs tasks."""
     if command == "journal" and not settings.journal:
         return "FILE is missing: give a journal, like results.txt.journal"
-    checks = [_wrong_tasks, _wrong_columns, _wrong_results, *([_wrong_work] if works else [])]
+    checks = [_wrong_tasks, _wrong_columns, _wrong_results, *([_wrong_command, _wrong_work] if works else [])]
     return next((wrong for check in checks if (wrong := check(settings))), "")
+
+
+def _wrong_command(settings: Settings) -> str:
+    """What is wrong with the words of the command; empty if nothing."""
+    if any(0 <= word.find("{=") < word.rfind("=}") for word in settings.command):
+        return "{= PERL =} is GNU parallel's alone: change the task in the shell line, or in a script"
+    return ""
 
 
 def _wrong_work(settings: Settings) -> str:
