@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Any, get_args
+from typing import Any
 
 import msgpack
 
 from pipeline.journal.book import Book
 from pipeline.words.errors import UsageError
-from pipeline.words.facts import Fact
+from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.words.parts import Tried
 
 MAGIC = b"pipe journal\x01"
 
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Fact)}
+NAMES: dict[type, str] = {
+    Began: "Began",
+    Commanded: "Commanded",
+    Marked: "Marked",
+    Settled: "Settled",
+    Tried: "Tried",
+    Reopened: "Reopened",
+    Ended: "Ended",
+    Killed: "Killed",
+    Left: "Left",
+}
+"""The name of each kind in a journal, whatever the class is called."""
+_KINDS: dict[str, Any] = {name: kind for kind, name in NAMES.items()}
 _FIELDS: dict[str, Any] = {
     name: [attrgetter(field) for field in kind.__dataclass_fields__] for name, kind in _KINDS.items()
 }
@@ -26,7 +39,7 @@ _FIELDS: dict[str, Any] = {
 
 def packed(facts: Sequence[Fact]) -> bytes:
     """The content of one leaf."""
-    rows = [[name, *(get(fact) for get in _FIELDS[name])] for fact in facts if (name := type(fact).__name__)]
+    rows = [[name, *(get(fact) for get in _FIELDS[name])] for fact in facts if (name := NAMES[type(fact)])]
     return _pack(rows)
 
 

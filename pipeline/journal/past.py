@@ -131,4 +131,4 @@ def _told(fact: Fact | float) -> dict[str, Any]:
         told[name] += 1
     if isinstance(fact, Marked):
         told["marks"] = [[each.high - each.low, each.size, f"{each.crc:08x}"] for each in stretches(fact)]
-    return {"fact": type(fact).__name__.lower(), **told}
+    return {"fact": entries.NAMES[type(fact)].lower(), **told}

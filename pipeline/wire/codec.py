@@ -58,64 +58,73 @@ _mode = one_of("soon", "now")
 class _Form:
     """How one word is written: its small fields with their checks, then its byte strings."""
 
+    name: str
+    """Its name on the wire, whatever the class is called."""
     kind: type
     checks: dict[str, Check]
     bodies: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> bytes:
-        return f"{VERSION}.{self.kind.__name__.lower()} ".encode()
+        return f"{VERSION}.{self.name} ".encode()
 
 
 FORMS = [
     _Form(
+        "pulse",
         Pulse,
         {"worker": text, "number": whole, "run": text, "digest": text, "command": text, "slots": whole}
         | {"lane": whole, "seen": whole, "allowed": whole, "holding": ranges, "finished": ranges}
         | {"ack": whole, "pace": seconds, "done": whole, "tried": many(_tries)},
     ),
     _Form(
+        "welcome",
         Welcome,
         {"run": text, "state": one_of("run", "over", "refused"), "reason": text, "recipe": _recipe}
         | {"lane": whole, "lane_at": text, "sink_at": text, "control_at": text}
         | {"interval": seconds, "liveness": seconds},
     ),
     _Form(
+        "chunk",
         Chunk,
         {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole}
         | {"account": flag, "live": flag},
         ("body",),
     ),
     _Form(
+        "result",
         Result,
         {"run": text, "worker": text, "first": whole, "count": whole, "notes": many(_note)}
         | {"tries": whole, "shape": _shape},
         ("output", "ends", "errors", "records", "accounts"),
     ),
-    _Form(Part, {"run": text, "worker": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
-    _Form(Glance, {"worker": text, "cpu": seconds, "memory": whole, "doing": many(_doing)}),
-    _Form(Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
+    _Form("part", Part, {"run": text, "worker": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
+    _Form("glance", Glance, {"worker": text, "cpu": seconds, "memory": whole, "doing": many(_doing)}),
+    _Form("read", Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
     _Form(
+        "run",
         Run,
         {"run": text, "number": whole, "fingerprint": text, "state": one_of("feeding", "ended", "stopped")}
         | {"total": known, "reason": text, "waiting": flag},
     ),
     _Form(
+        "ack",
         Ack,
         {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
         | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
         | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text}
         | {"account": flag, "live": flag},
     ),
-    _Form(Stop, {"mode": _mode, "reason": text}),
-    _Form(Kill, {"run": text, "mode": one_of("done", "soon", "now"), "reason": text, "code": whole}),
+    _Form("stop", Stop, {"mode": _mode, "reason": text}),
+    _Form("kill", Kill, {"run": text, "mode": one_of("done", "soon", "now"), "reason": text, "code": whole}),
     _Form(
+        "status",
         Status,
         {"run": text, "state": text, "settled": whole, "failed": whole, "total": known, "turn": known}
         | {"members": many(_member), "awaited": many(text), "retrying": whole}
         | {"rate": seconds, "elapsed": seconds, "why": one_of("", *WHY)},
     ),
-    _Form(Bye, {"name": text, "reason": text, "over": flag}),
+    _Form("bye", Bye, {"name": text, "reason": text, "over": flag}),
 ]
 
 TOPIC = {form.kind: form.prefix for form in FORMS}
