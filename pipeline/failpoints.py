@@ -13,9 +13,10 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_args
+
+from msgspec import Struct
 
 from pipeline.words.errands import Errand
 from pipeline.words.errors import OUR_BUG, UsageError
@@ -32,8 +33,7 @@ ACTS: dict[str, Callable[[], None]] = {
 _STRIKE = r"((?:ventilator|worker|sink)\.([a-z-]+)-(?:heard|sent)):([1-9][0-9]*)=(kill|stop|exit)"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What to do where: the act for each (point, hit); the file for all that is reached, and that of the one strike."""
 
     strikes: Mapping[tuple[str, int], str]

@@ -11,7 +11,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from functools import cache
 from operator import attrgetter
 from typing import Any, Protocol
@@ -169,7 +168,7 @@ class Loop:
 def _in_brief(kind: type) -> attrgetter[Any]:
     """What the story keeps of a word: its kind and small fields, but no body, which would live on with it."""
     return attrgetter(
-        "__class__.__name__", *(field.name for field in fields(kind) if field.type not in {"bytes", "Result"})
+        "__class__.__name__", *(name for name, hint in kind.__annotations__.items() if hint not in {"bytes", "Result"})
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.words.tries import Tries
 
 def result(*kinds: tuple[int, NoteKind], tries: int = 0, worker: str = "ann") -> Result:
     """Tasks 0 to 9, of which these failed."""
-    notes = tuple(Note(task, kind, 1, "") for task, kind in kinds)
+    notes = tuple(Note(task, kind, 1, "", "", 0) for task, kind in kinds)
     return Result("r", worker, 0, 10, b"", bytes(40), b"", notes, tries)
 
 

@@ -150,7 +150,7 @@ def test_who_returns_too_much_fails_alone(start: Start, module: Callable[[str], 
     driver.give("20", "21", "7", "1")
     assert driver.run(4) == {0: b"x" * 20 + b"\n", 1: b"", 2: b"", 3: b"x\n"}
     assert driver.notes() == [
-        Note(task, "size", 0, "wrote more than 21 bytes", size=size) for task, size in ((1, 2), (2, 1))
+        Note(task, "size", 0, "wrote more than 21 bytes", "", size=size) for task, size in ((1, 2), (2, 1))
     ]
     assert driver.records() == {1: b"21", 2: b"7"}
 
@@ -174,7 +174,7 @@ def test_who_runs_too_long_is_killed_and_the_others_go_on(
     outputs = driver.run(300)
     assert [n for n in range(300) if outputs[n] != f"{n}\n".encode()] == [100, 200]
     said = "timed out after 0.5 s"
-    assert driver.notes() == [Note(100, "timeout", 15, said, size=5), Note(200, "timeout", 9, said, size=8)]
+    assert driver.notes() == [Note(100, "timeout", 15, said, "", size=5), Note(200, "timeout", 9, said, "", size=8)]
     assert driver.records() == {100: b"plain", 200: b"stubborn"}
     driver.until(lambda: gone(int((tmp_path / "pid").read_text())))
 

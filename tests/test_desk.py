@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.ventilator.desk import Desk
 from pipeline.ventilator.lanes import Lane

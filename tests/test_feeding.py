@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.ventilator.feeding import AHEAD, BLOCK, MOST_RANGES, PREFERRED, Feeding
 from pipeline.ventilator.lanes import Lane, Lanes
@@ -287,7 +286,7 @@ def test_who_waited_to_be_alone_works_on_when_the_suspect_is_settled() -> None:
 
 
 def judged(task: int, kind: NoteKind, text: str, record: bytes, tries: int = 0) -> Send:
-    note = Note(task, kind, 0, text, size=len(record))
+    note = Note(task, kind, 0, text, "", size=len(record))
     return Send(Port.RESULTS, Result("r", VENTILATOR, task, 1, b"", bytes(4), b"", (note,), tries, record))
 
 

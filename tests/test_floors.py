@@ -25,7 +25,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "": "beside",
-        "wire": "codec fields sockets listening calling places",
+        "wire": "codec sockets listening calling places",
         "input": "source infiles cutter spool spoolfolder inlet tape reading form forming shaping"
         " combinations lettered",
         "output": "output page rows database folders sheet spout letters spill hoard shelf segment kernel",
@@ -53,12 +53,12 @@ FLOOR = {
 FLOOR |= {f"{wing}.__init__": 0 for wings in FLOORS for wing in wings if wing not in {"", "cli"}}
 PURE = frozenset(
     """
-    __future__ array bisect collections dataclasses enum functools heapq itertools json math operator re signal struct
+    __future__ array bisect collections enum functools heapq itertools json math msgspec operator re signal struct
     sys typing zlib
     """.split()
 )
 HOMES = {
-    "msgpack": {"wire.codec", "journal.entries"},
+    "msgpack": {"journal.entries"},
     "zmq": {"wire.sockets", "wire.listening", "wire.calling", "loop", "onlookers", "house.makings"},
     "psutil": {"house.processes"},
     "rich": {"cli.top"},
@@ -177,5 +177,5 @@ def test_the_walk_would_see_a_breach() -> None:
     assert ours("pipeline.cli.app.choose") == "cli.app"
     assert ours("pipeline.sink.sink.Sink") == "sink.sink"
     assert ours("zmq.Context") == ""
-    assert "msgpack" in foreign("wire.codec")
+    assert "msgpack" in foreign("journal.entries")
     assert "typer" in foreign("cli.app")

@@ -13,7 +13,7 @@ from pipeline.words.station import VENTILATOR, Port, Send
 
 
 def said(task: int, record: bytes, tries: int = 0) -> Send:
-    note = Note(task, "poison", 0, "3 workers were lost while it ran there alone", size=len(record))
+    note = Note(task, "poison", 0, "3 workers were lost while it ran there alone", "", size=len(record))
     return Send(Port.RESULTS, Result("r", VENTILATOR, task, 1, b"", bytes(4), b"", (note,), tries, record))
 
 

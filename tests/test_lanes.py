@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.ventilator.lanes import GROWTH, IN_FLIGHT, MOST_SPANS, SUSPECT, WORK, Lane, Lanes, claimed, share
 from pipeline.ventilator.stock import Span, Stock

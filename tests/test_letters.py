@@ -42,7 +42,7 @@ def test_a_letter_says_who_and_why_and_how_often() -> None:
 
 
 def test_each_failed_task_of_a_result_has_its_own_record() -> None:
-    notes = (Note(1, "exit", 1, "", size=3), Note(2, "exit", 1, ""), Note(4, "exit", 1, "", size=2))
+    notes = (Note(1, "exit", 1, "", "", size=3), Note(2, "exit", 1, "", "", 0), Note(4, "exit", 1, "", "", size=2))
     lines = letters(Result("run", "w", 0, 5, b"", b"", b"", notes, 0, b"onefo")).splitlines()
     assert [record_of(line)[0] for line in lines] == [b"one", b"", b"fo"]
     assert [json.loads(line)["number"] for line in lines] == [2, 3, 5]

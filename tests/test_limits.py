@@ -87,7 +87,7 @@ def test_the_verdict_names_the_signal_that_was_needed(status: int, code: int) ->
     watch = Watch()
     watch.see(4, 0.0)
     watch.stop(Limits(Timeout(seconds=1.25)), 1.3)
-    assert watch.verdict(status) == Note(4, "timeout", code, "timed out after 1.25 s")
+    assert watch.verdict(status) == Note(4, "timeout", code, "timed out after 1.25 s", "", 0)
 
 
 def test_what_is_said() -> None:

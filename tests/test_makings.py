@@ -44,11 +44,6 @@ def test_a_library_that_is_old_or_missing_is_named_with_what_installs_it() -> No
     assert found.fix == "pip install 'pyzmq>=26' 'msgpack>=1.0.5'"
 
 
-def test_a_codec_without_c_is_slow() -> None:
-    assert makings.codec(compiled=True).state == "ok"
-    assert (makings.codec(compiled=False).state, "msgpack" in makings.codec(compiled=False).fix) == ("warn", True)
-
-
 @pytest.mark.parametrize(
     ("version", "has", "state", "says"),
     [

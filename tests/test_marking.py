@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.ventilator.marking import AT_ONCE, Marking
 from pipeline.words.errands import Records

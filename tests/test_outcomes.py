@@ -42,7 +42,7 @@ def test_a_full_done_takes_no_more() -> None:
 def test_what_complains_much_and_fails_much_makes_a_done_full_too() -> None:
     made = Outcomes()
     for task in range(4):
-        note = Note(task, "exit", 1, "exit 1", size=FULL // 2)
+        note = Note(task, "exit", 1, "exit 1", "", size=FULL // 2)
         made.add(Outcome(task, b"", b"e" * (FULL // 2), note, 0.0, b"r" * (FULL // 2)), now=0.0)
     assert [(done.first, done.count) for done in made.take()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
 

@@ -145,12 +145,12 @@ def test_stdout_gets_results_and_stderr_what_they_complained_of() -> None:
 
 
 NOTES = (
-    Note(0, "exit", 3, "exit 3: false"),
-    Note(1, "signal", 9, "SIGKILL: x\n\x1b[2J"),
-    Note(2, "exception", 1, "ValueError: oh"),
-    Note(5, "exit", 4, "exit 4: f"),
-    Note(6, "exit", 4, "exit 4: f"),
-    Note(9, "lost", 7, "exited with 7"),
+    Note(0, "exit", 3, "exit 3: false", "", 0),
+    Note(1, "signal", 9, "SIGKILL: x\n\x1b[2J", "", 0),
+    Note(2, "exception", 1, "ValueError: oh", "", 0),
+    Note(5, "exit", 4, "exit 4: f", "", 0),
+    Note(6, "exit", 4, "exit 4: f", "", 0),
+    Note(9, "lost", 7, "exited with 7", "", 0),
 )
 FIRST = "pipe: task 1: exit 3: false\n"
 NAMED = "pipe: task 2: SIGKILL: x??[2J\npipe: task 3: ValueError: oh\n"
@@ -348,7 +348,7 @@ def test_who_failed_has_a_letter(tmp_path: Path) -> None:
 
 def test_without_a_file_for_them_there_are_no_letters(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
-    output.send(Port.OUTPUT, Write(1, Result("run", "worker", 0, 1, b"", b"", b"", (Note(0, "exit", 1, "x"),))))
+    output.send(Port.OUTPUT, Write(1, Result("run", "worker", 0, 1, b"", b"", b"", (Note(0, "exit", 1, "x", "", 0),))))
     assert output.receive() == [Written(1, sizes=(0,))]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.words.accounts import Account, packed
 from pipeline.words.messages import Result
@@ -22,7 +22,7 @@ def result(first: int, *outputs: bytes, errors: bytes = b"", notes: tuple[Note, 
 FAILED = replace(
     result(
         4, b"four", b"", b"six", b"seven", errors=b"oh",
-        notes=(Note(4, "exit", 1, "one", size=2), Note(7, "signal", 9, "killed", size=3)),
+        notes=(Note(4, "exit", 1, "one", "", size=2), Note(7, "signal", 9, "killed", "", size=3)),
     ),
     tries=2, records=b"aabbb",
 )  # fmt: skip
@@ -71,9 +71,9 @@ def test_ends_that_do_not_ascend_cut_a_workers_own_output_and_nothing_else(
 
 
 def test_neighbours_become_one_whose_ends_count_from_its_start() -> None:
-    last = replace(result(8, b"eight", errors=b"no", notes=(Note(8, "exit", 2, ""),)), tries=2)
+    last = replace(result(8, b"eight", errors=b"no", notes=(Note(8, "exit", 2, "", "", 0),)), tries=2)
     whole = merged([FOUR_AND_FIVE, cut_result(replace(FAILED, errors=b""), [(6, 7)])[0], SEVEN, last])
-    notes = (*FAILED.notes, Note(8, "exit", 2, ""))
+    notes = (*FAILED.notes, Note(8, "exit", 2, "", "", 0))
     outputs = (b"four", b"", b"six", b"seven", b"eight")
     assert whole == replace(result(4, *outputs, errors=b"ohno", notes=notes), tries=2, records=b"aabbb")
     assert merged([SEVEN]) is SEVEN

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.output import rows
 from pipeline.words.accounts import Account, packed
@@ -24,7 +24,7 @@ def result(*notes: Note, shape: str = "line", record: bytes = b"a", stdout: byte
 
 
 def row(*notes: Note, **more: str) -> rows.Row:
-    (found,) = rows.rows(replace(result(*notes), **more))  # type: ignore[arg-type]
+    (found,) = rows.rows(replace(result(*notes), **more))
     return found
 
 
@@ -41,7 +41,7 @@ def row(*notes: Note, **more: str) -> rows.Row:
     ],
 )
 def test_how_it_ended_is_told_as_gnu_parallel_does(kind: NoteKind, code: int, exitval: int, signal: int) -> None:
-    told = row(Note(6, kind, code, "why"))
+    told = row(Note(6, kind, code, "why", "", 0))
     assert (told.exit, told.signal) == (exitval, signal)
     assert rows.joblog(told, "here").endswith(f"\t{kind}\n".encode())
 
@@ -62,7 +62,7 @@ def test_a_line_of_csv_quotes_what_has_blanks() -> None:
 
 
 def test_json_says_all_of_it() -> None:
-    told = json.loads(rows.jsonl(row(Note(6, "exit", 3, "exit 3"))))
+    told = json.loads(rows.jsonl(row(Note(6, "exit", 3, "exit 3", "", 0))))
     assert told["number"] == 7
     assert (told["ok"], told["exit"], told["reason"], told["attempt"]) == (False, 3, "exit", 2)
     assert (told["stdout"], told["stderr"], told["task"], told["rss"]) == ("out\n", "oh\n", "a", 4096)

@@ -52,7 +52,7 @@ def begun(folder: Path, **more: str) -> tuple[Safe, Settings]:
     safe = Safe(settings, None)
     sizes = wrote(safe, 1, 0, b"zero\n")
     enter(safe, 1, Began("r", "print"), Settled(((0, 1),), (), spilled=False, sizes=sizes))
-    sizes = wrote(safe, 2, 1, b"", Note(1, "exit", 1, "exit 1"))
+    sizes = wrote(safe, 2, 1, b"", Note(1, "exit", 1, "exit 1", "", 0))
     enter(safe, 2, Settled(((1, 2),), ((1, 2),), spilled=False, sizes=sizes))
     wrote(safe, 3, 2, b"two\n")
     close(safe)

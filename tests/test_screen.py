@@ -5,9 +5,9 @@ import os
 import re
 import sys
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.cli.lastline import BLACK, ERASE, RED
 from pipeline.cli.screen import Screen

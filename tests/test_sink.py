@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.sink.attempts import Retrying
 from pipeline.sink.ledger import Ledger
@@ -31,7 +30,7 @@ COMMANDED = Commanded("d", "wc")
 
 
 def result(first: int, *, failed: bool = False, tries: int = 0) -> Result:
-    notes = (Note(first, "exit", 1, ""),) if failed else ()
+    notes = (Note(first, "exit", 1, "", "", 0),) if failed else ()
     return Result("r", "ann", first, 1, b"x", b"\1\0\0\0", b"", notes, tries)
 
 

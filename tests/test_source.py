@@ -519,7 +519,7 @@ TASKS = [b"plain", b"two\nlines", b"", b"\xff\xfe", b"caf\xc3\xa9", b" "]
 
 def lettered(tasks: list[bytes]) -> bytes:
     """As --failed writes them."""
-    note = Note(0, "exit", 1, "exit code 1")
+    note = Note(0, "exit", 1, "exit code 1", "", 0)
     return b"".join(letter(Result("run", "worker", 0, 1, b"", b"", b"", (note,)), note, task) for task in tasks)
 
 

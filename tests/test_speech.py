@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.audience import Audience

@@ -8,12 +8,12 @@ import random
 import struct
 import time
 import tracemalloc
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 from kernels import Faulty
+from msgspec.structs import replace
 
 from pipeline.output import hoard, shelf
 from pipeline.output import kernel as kernels
@@ -78,7 +78,7 @@ def open_files(folder: Path) -> int:
 
 def test_one_result_comes_back_as_it_was(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path))
-    kept = result(5, [b"a\n", b"", b"b"], b"oh", (Note(6, "exit", 3, "exited with 3"),))
+    kept = result(5, [b"a\n", b"", b"b"], b"oh", (Note(6, "exit", 3, "exited with 3", "", 0),))
     keep(spill, 1, kept)
     assert spill.size > 0
     assert fetch(spill, 5) == kept
@@ -96,7 +96,7 @@ def test_spilled_is_said_once_for_all_kept(tmp_path: Path) -> None:
 
 def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path))
-    notes = (Note(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc", "tail\n", 2), Note(9, "signal", 11, ""))
+    notes = (Note(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc", "tail\n", 2), Note(9, "signal", 11, "", "", 0))
     kept = replace(result(8, [os.urandom(MEMORY), b"", b"tail"], b"errors\xff", notes), tries=3, records=b"a\xff")
     keep(spill, 1, kept)
     assert open_files(tmp_path) == 1
@@ -117,7 +117,9 @@ def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: p
     pieces, at = [], 0
     while at < len(outputs):
         count = rng.choice([1, 1, 1, 7])
-        notes = tuple(Note(task, "exit", 1, "x") for task in range(at, min(at + count, len(outputs))) if task % 5 == 0)
+        notes = tuple(
+            Note(task, "exit", 1, "x", "", 0) for task in range(at, min(at + count, len(outputs))) if task % 5 == 0
+        )
         pieces.append(result(at, outputs[at : at + count], b"%d " % at, notes))
         at += count
     pieces.sort(key=lambda piece: piece.first + rng.uniform(0, 400))
@@ -197,8 +199,8 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
 def test_notes_of_different_tries_are_not_merged(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path))
     first = result(1, [b"a"])
-    second = replace(result(2, [b"b"], notes=(Note(2, "exit", 1, "x"),)), tries=2)
-    third = replace(second, first=3, notes=(Note(3, "exit", 1, "x"),), worker="other")
+    second = replace(result(2, [b"b"], notes=(Note(2, "exit", 1, "x", "", 0),)), tries=2)
+    third = replace(second, first=3, notes=(Note(3, "exit", 1, "x", "", 0),), worker="other")
     for number, each in enumerate((first, second, third)):
         keep(spill, number, each)
     assert [fetch(spill, task) for task in (1, 2, 3)] == [first, second, third]

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 from orphans import until
 from stage import ACTS, Stage
 from terminal import Terminal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.words.messages import Result
 from pipeline.words.parts import Again, Note, Retry
@@ -30,7 +30,7 @@ def test_it_counts_bytes_and_names_tasks() -> None:
 
 def test_records_of_failed_tasks_count_too() -> None:
     kept = Unanswered()
-    note = Note(4, "exit", 1, "", size=3)
+    note = Note(4, "exit", 1, "", "", size=3)
     kept.keep(replace(result(4), notes=(note,), records=b"abc"), 1, 10.0)
     assert kept.size == 3 + OVERHEAD
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.words.errands import Connect, Done
 from pipeline.words.messages import Ack, Chunk, Pulse, Result, Welcome
@@ -17,7 +17,7 @@ FIRST = Pulse(
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
 JOINED = replace(FIRST, number=2, run="r", lane=3)
-DONE = Done(0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, ""),), 0.5)
+DONE = Done(0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, "", "", 0),), 0.5)
 
 
 def chunk(sequence: int, first: int, count: int = 1) -> Chunk:
@@ -88,7 +88,7 @@ def test_a_pulse_says_all_that_is_held() -> None:
         held.new(chunk(sequence, first, 2), Recipe(), 10.1)
     held.finish(DONE, 10.6)
     result = voice.result(DONE)
-    assert result == Result("r", "ann", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, ""),))
+    assert result == Result("r", "ann", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, "", "", 0),))
     held.unanswered.keep(result, voice.number, 10.6)
     voice.meant(Ack("r", 1, "print", "one", 77, 0, (), 0, -1, full=False, again=()))
     pulse = replace(

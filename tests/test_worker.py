@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.words import errors
 from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
@@ -22,7 +21,7 @@ PULSE = Pulse(
 WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 1.0, 10.0)
 ACK = Ack("r", 1, "print", "one", 101, 0, (), 0, -1, full=False, again=())
 CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
-NOTE = Note(0, "exit", 1, "oh")
+NOTE = Note(0, "exit", 1, "oh", "", 0)
 DONE = Done(0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,), 0.05)
 RESULT = Result("r", "ann", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,))
 LOOK = Send(Port.EXECUTOR, Look())

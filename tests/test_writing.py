@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.ledger import Ledger
@@ -22,7 +23,7 @@ BEGAN = Began("r", "print")
 def result(first: int, count: int = 1, *, failed: bool = False) -> Result:
     """Each task has written one byte; where one has failed, it is the first."""
     ends = struct.pack(f"<{count}I", *range(1, count + 1))
-    notes = (Note(first, "exit", 1, "oh"),) if failed else ()
+    notes = (Note(first, "exit", 1, "oh", "", 0),) if failed else ()
     return Result("r", "ann", first, count, b"x" * count, ends, b"", notes)
 
 

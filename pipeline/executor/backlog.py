@@ -8,8 +8,9 @@ records and never copies more bytes than it hands out, so small bites from a lar
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from pipeline.words.parts import Ranges, Recipe, Terms
 from pipeline.words.ranges import RangeSet
@@ -27,8 +28,7 @@ class Lot(NamedTuple):
 ANY = Lot()
 
 
-@dataclass(frozen=True, slots=True)
-class Bite:
+class Bite(Struct, frozen=True, gc=False):
     """`count` records from task `first` on, each with its terminator."""
 
     first: int
@@ -37,8 +37,7 @@ class Bite:
     lot: Lot = ANY
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(Struct, gc=False):
     """Waiting records: `count` of them from task `first`, the bytes of `body` from offset `at` on."""
 
     first: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import signal
 import struct
 import time
-from dataclasses import replace
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from pipeline.executor.arena import Arena
 from pipeline.executor.backlog import Bite
@@ -158,9 +159,9 @@ def verdict(task: int, status: int) -> Note:
     """What a child's wait status says about the task that it ran."""
     number, code = status & 0x7F, status >> 8
     if not number:
-        return Note(task, "lost", code, f"exited with {code}")
+        return Note(task, "lost", code, f"exited with {code}", "", 0)
     name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-    return Note(task, "signal", number, f"killed by {name}")
+    return Note(task, "signal", number, f"killed by {name}", "", 0)
 
 
 def _plain(text: str) -> bytes:

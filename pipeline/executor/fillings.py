@@ -8,7 +8,8 @@ arguments is repeated for each. What is filled in was meant by `replacements`; n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pipeline.executor.quoting import Span, quoted, quotes_around, words_of
 from pipeline.executor.replacements import Arguments, Replacement, found
@@ -19,8 +20,7 @@ Piece = bytes | Place
 Names = tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A stretch of the command; `is_repeated`: it comes once for each argument."""
 
     pieces: list[Piece]

@@ -82,7 +82,7 @@ class Watch:
     def verdict(self, status: int) -> Note:
         """What is said of the task that was stopped, and whose child ended with this wait status."""
         code = signal.SIGKILL if status & 0x7F == signal.SIGKILL else signal.SIGTERM
-        return Note(self.task, "timeout", code, too_long(self.limit))
+        return Note(self.task, "timeout", code, too_long(self.limit), "", 0)
 
     def deadline(self, limits: Limits, now: float) -> float:
         """When to look again."""

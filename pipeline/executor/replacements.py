@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pipeline.words import columns
 from pipeline.words.parts import Shape
@@ -43,8 +44,7 @@ _HOW: dict[bytes, Callable[[bytes], bytes]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """What a task is to a command. `whole` is what `{}` stands for, where that is not all of the values."""
 
     values: list[bytes]
@@ -52,8 +52,7 @@ class Arguments:
     whole: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replacement:
+class Replacement(Struct, frozen=True):
     """One of them: which argument (empty: all), and what is taken of it."""
 
     key: bytes

@@ -5,42 +5,37 @@ Frozen and closed, like the words of the line, but they never travel: the launch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Struct, frozen=True):
     """Start this one. It counts as living from now on."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class PassOn:
+class PassOn(Struct, frozen=True):
     """Let this one know that a person asked to stop, with SIGINT or SIGTERM."""
 
     name: str
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Struct, frozen=True):
     """Send this one a signal."""
 
     name: str
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """For the person: this one is not started again, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """For the person."""
 
     text: str

@@ -5,15 +5,15 @@ Promises: whatever is not `ok` says in which case it bites, and what to do. Neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 State = Literal["ok", "warn", "bad"]
 GIB, MIB = 1 << 30, 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """`warn`: it bites in the case that is told; `bad`: something cannot work. `fix` is empty where all is well."""
 
     name: str

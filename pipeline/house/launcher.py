@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import select
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
 from pipeline.house.processes import Child, become_subreaper, fork, kill_descendants
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(Struct, frozen=True):
     """A process of the run: what it runs, answering with an exit code; and what the next one runs when it has died.
 
     None: it is not replaced. Names mean what they mean to the roster: the sink, the ventilator, the herald, workers.

@@ -6,8 +6,9 @@ is told what time it is, starts nothing, and does not know what the process is f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pipeline.words.station import NEVER
 
@@ -28,8 +29,7 @@ LONG_LIFE = 30.0
 """Seconds of life after which a death is no longer in a row with the one before."""
 
 
-@dataclass(slots=True)
-class Life:
+class Life(Struct):
     """`due` is when to start it (NEVER: not planned), `deaths` how many there were in a row."""
 
     name: str

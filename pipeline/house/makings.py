@@ -9,13 +9,20 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata, util
+from importlib import metadata
 
 from pipeline import __version__
 from pipeline.house.finding import Finding
 
 PYTHON = (3, 11)
-WANTED = {"pyzmq": "26", "typer": "0.29", "rich": "13", "msgpack": "1.0.5", "psutil": "5.9"}
+WANTED = {
+    "pyzmq": "26",
+    "typer": "0.29",
+    "rich": "13",
+    "msgspec": "0.18.6",
+    "msgpack": "1.0.5",
+    "psutil": "5.9",
+}
 """The least version of each library, as pyproject.toml has it."""
 LIBZMQ = (4, 3, 2)
 WRITTEN, FAR = 1_760_000_000, 4_102_444_800
@@ -46,14 +53,6 @@ def libraries(version: Callable[[str], str] = metadata.version) -> Finding:
         return Finding("libraries", "ok", ", ".join(right))
     names = " ".join(f"'{name}>={WANTED[name]}'" for name in WANTED if any(each.split()[0] == name for each in wrong))
     return Finding("libraries", "bad", f"too old or missing: {', '.join(wrong)}", f"pip install {names}")
-
-
-def codec(compiled: bool | None = None) -> Finding:  # noqa: FBT001 -- a test says it
-    """Whether msgpack's words are packed by C."""
-    if util.find_spec("msgpack._cmsgpack") is not None if compiled is None else compiled:
-        return Finding("msgpack", "ok", "is compiled")
-    says = "runs as plain Python: runs of many short tasks take several times as long"
-    return Finding("msgpack", "warn", says, "pip install --force-reinstall --only-binary :all: msgpack")
 
 
 def libzmq(version: tuple[int, ...] = (), has: Mapping[str, bool] | None = None) -> Finding:

@@ -13,8 +13,9 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
 
 from pipeline.house.roster import fate
 from pipeline.house.signals import PASSED_ON, Signals, begin_kept
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 
 
-@dataclass(slots=True)
-class _Kin:
+class _Kin(Struct):
     """This process among its relatives: the end of its keeper's pipe, and the pipe its own children watch."""
 
     keeper: int | None = None
@@ -42,8 +42,7 @@ def keeper_fd() -> int | None:
     return _kin.keeper
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """A forked process. `pidfd` becomes readable when it has ended."""
 
     pid: int

@@ -6,8 +6,9 @@ another one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pipeline.words.parts import Shape
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """What is asked for; 0 and empty mean: not so. Without any of it, a line is a task as it is.
 
     Cut at `colsep`, or as CSV; named by the first of each source (`header`); `group` of them a task; `packed`: as many

@@ -5,8 +5,9 @@ It reads by blocks and only when it is asked, gives out what is there without wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pipeline.input.cutter import Cutter
 from pipeline.words import records
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     Formings = Forming | Lettered
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True, gc=False):
     """So many records, and the bytes of the input that they were. None of them: there are no more."""
 
     count: int

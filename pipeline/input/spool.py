@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pipeline.input.inlet import READ, Inlet
 from pipeline.input.spoolfolder import Folder, Noted

@@ -14,9 +14,11 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from operator import itemgetter
 from zlib import crc32
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from pipeline.words.errors import PipelineError, UsageError
 
@@ -27,8 +29,7 @@ ROOM = 1000
 """Bytes for a note, always the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(Struct, frozen=True):
     """How far a spool is. Reading begins with record number `first`, at byte `position`."""
 
     id: str

@@ -1,16 +1,17 @@
 """Facts as the bytes that a journal keeps, and back.
 
-The facts of one leaf become true together. Text that is no Unicode comes back as it was. What a newer `pipe` has
-written raises ValueError here; the journal says where that was.
+The facts of one leaf become true together. Text that is no Unicode comes back as it was: msgspec can't write it, so
+msgpack does, and msgspec only checks the types. What a newer `pipe` has written raises ValueError here; the journal
+says where that was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import Any
 
-import msgpack
+from msgspec import ValidationError, convert
+from msgspec.structs import astuple
 
 from pipeline.journal.book import Book
 from pipeline.words.errors import UsageError
@@ -32,22 +33,18 @@ NAMES: dict[type, str] = {
 }
 """The name of each kind in a journal, whatever the class is called."""
 _KINDS: dict[str, Any] = {name: kind for kind, name in NAMES.items()}
-_FIELDS: dict[str, Any] = {
-    name: [attrgetter(field) for field in kind.__dataclass_fields__] for name, kind in _KINDS.items()
-}
 
 
 def packed(facts: Sequence[Fact]) -> bytes:
     """The content of one leaf."""
-    rows = [[name, *(get(fact) for get in _FIELDS[name])] for fact in facts if (name := NAMES[type(fact)])]
-    return _pack(rows)
+    return _pack([(NAMES[type(fact)], *astuple(fact)) for fact in facts])
 
 
 def unpacked(content: bytes) -> list[Fact]:
     """The facts of one leaf. Raises ValueError."""
     try:
-        return [_KINDS[name](*fields) for name, *fields in _unpack(content)]
-    except (KeyError, TypeError) as error:
+        return [convert(fields, _KINDS[name]) for name, *fields in _unpack(content)]
+    except (KeyError, TypeError, ValidationError) as error:
         raise ValueError(f"no fact: {error}") from None
 
 
@@ -77,8 +74,12 @@ def read(book: Book) -> Iterator[tuple[int, Fact | float]]:
 
 
 def _pack(rows: Any) -> bytes:
+    import msgpack  # most runs have no journal
+
     return bytes(msgpack.packb(rows, unicode_errors="surrogateescape"))
 
 
 def _unpack(content: bytes) -> Any:
+    import msgpack
+
     return msgpack.unpackb(content, use_list=False, unicode_errors="surrogateescape")

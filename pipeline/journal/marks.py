@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache
+
+from msgspec import Struct
 
 from pipeline.words.facts import Marked
 
@@ -21,8 +22,7 @@ MARK = struct.Struct("<III")
 MOST = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True, gc=False):
     """Records `low` to `high`: their bytes, and the crc32 of these. Of `size` 0 nothing is known."""
 
     low: int

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from pipeline.journal import entries
 from pipeline.journal.book import Book
@@ -19,8 +21,7 @@ from pipeline.words.facts import Began, Ended, Fact, Left, Marked, Reopened, Set
 from pipeline.words.ranges import RangeSet
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """A run in short. `begun` is a time.time(), 0 if unknown; `settled` and `failed` count tasks; `total` may be -1.
 
     Of the settled, `ahead` are not in the output yet, since their turn has not come.
@@ -35,8 +36,7 @@ class Summary:
     ahead: int = 0
 
 
-@dataclass(slots=True)
-class Past:
+class Past(Struct):
     """What the facts come to that were taken in so far."""
 
     begun: float = 0.0
@@ -124,7 +124,7 @@ def _told(fact: Fact | float) -> dict[str, Any]:
         from datetime import UTC, datetime
 
         return {"fact": "journal", "begun": datetime.fromtimestamp(fact, UTC).isoformat()}
-    told: dict[str, Any] = {each.name: getattr(fact, each.name) for each in fields(fact)}
+    told: dict[str, Any] = asdict(fact)
     for name in told.keys() & {"ranges", "failures"}:
         told[name] = [[low + 1, high] for low, high in told[name]]
     for name in told.keys() & {"first", "low"}:

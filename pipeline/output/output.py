@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pipeline.output.kernel import KERNEL, Kernel, Room
 from pipeline.output.letters import Complaints
@@ -22,8 +23,7 @@ from pipeline.words.errors import CLOSED, PipelineError
 from pipeline.words.station import NEVER, Address, Message
 
 
-@dataclass(frozen=True, slots=True)
-class _Coming:
+class _Coming(Struct, frozen=True, gc=False):
     """A result is out when its files are so long; then its complaints are shown."""
 
     number: int
@@ -31,8 +31,7 @@ class _Coming:
     errors: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(Struct, frozen=True):
     """Where results go: the output (empty: stdout), dead letters, the log of tries, folders.
 
     `curtain` is what is drawn where stdout is, if anything.

@@ -11,9 +11,10 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
+
+from msgspec import Struct
 
 from pipeline.words import accounts, columns
 from pipeline.words.accounts import Account
@@ -29,8 +30,7 @@ CSV_BEHIND = ("Stdout", "Stderr", "Attempt", "Worker", "Slot", "Queue", "MaxRSS"
 _QUOTED = re.compile(rb"[\s\",\x00-\x1f\x7f-\xff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One task, or one try of it."""
 
     number: int

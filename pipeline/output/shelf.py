@@ -11,7 +11,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pipeline.output.kernel import Kernel, sync_folder
 from pipeline.output.segment import Segment
@@ -23,8 +24,7 @@ LOG = 16 << 20
 """The same, of a log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """Where a result lies."""
 
     segment: Segment

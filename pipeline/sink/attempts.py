@@ -8,8 +8,9 @@ jitter comes from the task's number.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from zlib import crc32
+
+from msgspec import Struct
 
 from pipeline.words.facts import Fact, Settled
 from pipeline.words.messages import Result
@@ -21,8 +22,7 @@ LONGEST_PAUSE = 3600.0
 """Seconds between two tries at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(Struct, frozen=True):
     """How often, and how soon: `retries` after the first try, `delay` seconds before the second."""
 
     retries: int = 0

@@ -6,7 +6,7 @@ the liveness is not waited for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.sink.ledger import Ledger
 from pipeline.words.messages import Glance, Pulse
@@ -21,8 +21,7 @@ HASTE = 4
 UNSEEN = Glance("", 0.0, 0, ())
 
 
-@dataclass(slots=True)
-class _Peer:
+class _Peer(Struct):
     pulse: Pulse
     heard: float
     glance: Glance

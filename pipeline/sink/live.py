@@ -7,7 +7,7 @@ task whose turn it is writes, and what others have said waits, up to a limit eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.sink.ledger import Ledger
 from pipeline.words.errands import Show
@@ -18,8 +18,7 @@ KEPT = 1 << 16
 """Bytes kept of one task ahead of its turn."""
 
 
-@dataclass(slots=True)
-class _Heard:
+class _Heard(Struct):
     """What a task has written in this try: `shown` bytes are out, `kept` are those behind them."""
 
     tries: int

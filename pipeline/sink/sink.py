@@ -7,7 +7,7 @@ never acks what is not safe.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.audience import Audience
@@ -25,8 +25,7 @@ from pipeline.words.notices import Asked, Shown, Stuck
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """How a sink writes, and how long it waits. With `journal`, another one can go on with its run."""
 
     keep_order: bool = False

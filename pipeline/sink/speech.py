@@ -5,7 +5,7 @@ An Ack says what is, never what changed; so any of them may be lost, doubled or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.sink.attempts import Attempts
 from pipeline.sink.audience import Audience
@@ -18,8 +18,7 @@ COALESCED = 0.004
 """Seconds between Acks under load."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wants:
+class Wants(Struct, frozen=True):
     """What the sink wants of each task: an account of it, its lines as they come; and each of its tries (`log`)."""
 
     account: bool = False

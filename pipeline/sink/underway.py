@@ -6,7 +6,8 @@ It numbers the writes and keeps of one life of the sink, and says of what is saf
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pipeline.words.errands import Spilled, Written
 from pipeline.words.messages import Result
@@ -14,8 +15,7 @@ from pipeline.words.parts import Tried
 from pipeline.words.ranges import RangeSet
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(Struct, frozen=True, gc=False):
     number: int
     low: int
     high: int
@@ -23,8 +23,7 @@ class _Given:
     tried: Tried | None
 
 
-@dataclass(frozen=True, slots=True)
-class Safe:
+class Safe(Struct, frozen=True):
     """Tasks that have their final record, which of them failed; and tries that failed and are written down."""
 
     ranges: RangeSet

@@ -11,7 +11,7 @@ from collections import deque
 from pipeline.sink.audience import Audience
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.writing import Writing
-from pipeline.words.messages import Kill, Status
+from pipeline.words.messages import Kill, Status, Why
 from pipeline.words.station import Port, Send
 
 LATELY = 30
@@ -57,10 +57,10 @@ class View:
             why="" if kill else self._why(turn, stuck=stuck),
         )
 
-    def _why(self, turn: int, *, stuck: bool) -> str:
+    def _why(self, turn: int, *, stuck: bool) -> Why:
         """One of messages.WHY: the first that holds."""
         running, slots = self._audience.load()
-        told = {
+        told: dict[Why, bool] = {
             "ventilator": not self._audience.ventilator.met,
             "worker": not slots,
             "output": stuck,

@@ -6,7 +6,7 @@ where they count as settled as soon as the journal knows. An Ack can so never sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.sink.attempts import Attempts
 from pipeline.sink.ledger import Ledger
@@ -22,8 +22,7 @@ from pipeline.words.results import cut_result
 from pipeline.words.station import Port, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How many bytes may wait for their turn, whether there are turns, and whether each try is written down."""
 
     spill: int = 10 << 30

@@ -7,7 +7,7 @@ ends it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.words import errors
 from pipeline.words.errands import Connect

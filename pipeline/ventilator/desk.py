@@ -6,7 +6,7 @@ another one is refused, by name. Knows nothing of runs but the word that a Welco
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.ventilator.admission import Admission
 from pipeline.ventilator.lanes import Lane, Lanes

@@ -5,7 +5,7 @@ Their final records are results like all others, said until the sink has settled
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.ventilator.stock import Span
 from pipeline.words.messages import Result
@@ -30,12 +30,13 @@ class Judged:
 
     def large(self, span: Span, size: int, recipe: Recipe) -> None:
         """The one task of this span is too large to be sent."""
-        self._add(span, Note(span.first, "size", 0, f"a task of {size} bytes is more than --max-task-bytes"), recipe)
+        text = f"a task of {size} bytes is more than --max-task-bytes"
+        self._add(span, Note(span.first, "size", 0, text, "", 0), recipe)
 
     def poison(self, span: Span, lost: int, recipe: Recipe) -> None:
         """The one task of this span has taken so many workers along."""
         text = f"{lost} worker{'s were' if lost != 1 else ' was'} lost while it ran there alone"
-        self._add(span, Note(span.first, "poison", 0, text), recipe)
+        self._add(span, Note(span.first, "poison", 0, text, "", 0), recipe)
 
     def _add(self, span: Span, note: Note, recipe: Recipe) -> None:
         record = span.body if recipe.block else span.body[:-1]

@@ -7,9 +7,10 @@ name any more was given back or lost, and goes out again. Nothing here sends; th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from math import ceil
 from typing import Literal
+
+from msgspec.structs import replace
 
 from pipeline.ventilator.stock import Span, Stock, cut
 from pipeline.ventilator.suspects import Suspects

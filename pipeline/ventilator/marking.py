@@ -7,7 +7,8 @@ order; a sink that keeps no journal wants no marks, and then none are made.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pipeline.words.errands import Records
 from pipeline.words.messages import Ack, Read

@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.words.errands import Records
 from pipeline.words.parts import Ranges, Recipe, Tried
@@ -19,8 +21,7 @@ from pipeline.words.station import NEVER
 from pipeline.words.tries import Tries
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Span(Struct, frozen=True, order=True, gc=False):
     """Consecutive records; when out, with the lane and the sequence that carried them last.
 
     They have failed `tries` times; when back, they are not sent before `due`, and rather not to the worker `avoid`.

@@ -7,7 +7,8 @@ It never judges a task's outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.ventilator.accord import Accord
 from pipeline.ventilator.desk import Desk
@@ -21,8 +22,7 @@ from pipeline.words.ranges import settled_of
 from pipeline.words.station import NEVER, VENTILATOR, Hearing, Message, Port, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(Struct, frozen=True):
     """What a ventilator is given: its input's identity and look, the run's name if it begins one, and the limits."""
 
     run: str

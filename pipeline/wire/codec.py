@@ -1,194 +1,125 @@
-"""Words to frames and back: the only place that knows msgpack.
+"""Words to frames and back.
 
 A word is one frame, its kind ("pipe1.ack ": magic, version and subscription topic in one) followed by a msgpack array
-of its small fields, and then one frame for each of its byte strings. What comes in is checked field by field; anything
-else raises DecodeError. Nothing is ever pickled.
+of its small fields, and then one frame for each of its byte strings. The types of a word's fields say what may come in;
+what types can't say is checked here. Anything else raises DecodeError. Nothing is ever pickled.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from operator import attrgetter, itemgetter
+from typing import Any, cast, get_args
 
-import msgpack
+import msgspec
 
-from pipeline.wire.fields import Check, flag, known, many, one_of, ranges, record, seconds, text, whole
 from pipeline.words import accounts
 from pipeline.words.errors import DecodeError, ForeignError
-from pipeline.words.messages import (
-    WHY,
-    Ack,
-    Bye,
-    Chunk,
-    Glance,
-    Kill,
-    Part,
-    Pulse,
-    Read,
-    Result,
-    Run,
-    Status,
-    Stop,
-    Welcome,
-    Wire,
-)
-from pipeline.words.parts import Again, Doing, Member, Note, NoteKind, Recipe, Retry, Shape, Tried
+from pipeline.words.messages import Ack, Chunk, Pulse, Read, Result, Wire
+from pipeline.words.parts import Ranges
 
 VERSION = "pipe1"
-LONGEST = 1 << 16
-"""Items of an array, or characters of a text, in a header at most."""
 HEADER = 8 << 20
 """Bytes of a header at most."""
 
-_shape = one_of(*get_args(Shape))
-_recipe = record(Recipe, flag, flag, _shape)
-_tries = record(Tried, whole, whole, whole)
-_retry = record(Retry, whole, whole, whole, seconds)
-_note = record(Note, whole, one_of(*get_args(NoteKind)), whole, text, text, whole)
-_again = record(Again, text, whole, ranges)
-_doing = record(Doing, whole, whole, seconds, text)
-_member = record(Member, text, text, whole, whole, whole, seconds, seconds, whole, many(_doing))
-_mode = one_of("soon", "now")
+
+class MessageForm:
+    """How one kind of word is written: its small fields in the header, then its byte strings."""
+
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        bodies = [name for name, hint in kind.__annotations__.items() if hint == "bytes"]
+        fields = [name for name in kind.__struct_fields__ if name not in bodies]
+        self.kind, self.fields, self.bodies = kind, fields, bodies
+        self.prefix = f"{VERSION}.{kind.__struct_config__.tag} ".encode()
+        self.header_of = attrgetter(*fields)
+        self.in_order = itemgetter(*((*fields, *bodies).index(name) for name in kind.__struct_fields__))
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How one word is written: its small fields with their checks, then its byte strings."""
-
-    name: str
-    """Its name on the wire, whatever the class is called."""
-    kind: type
-    checks: dict[str, Check]
-    bodies: tuple[str, ...] = ()
-
-    @property
-    def prefix(self) -> bytes:
-        return f"{VERSION}.{self.name} ".encode()
-
-
-FORMS = [
-    _Form(
-        "pulse",
-        Pulse,
-        {"worker": text, "number": whole, "run": text, "digest": text, "command": text, "slots": whole}
-        | {"lane": whole, "seen": whole, "allowed": whole, "holding": ranges, "finished": ranges}
-        | {"ack": whole, "pace": seconds, "done": whole, "tried": many(_tries)},
-    ),
-    _Form(
-        "welcome",
-        Welcome,
-        {"run": text, "state": one_of("run", "over", "refused"), "reason": text, "recipe": _recipe}
-        | {"lane": whole, "lane_at": text, "sink_at": text, "control_at": text}
-        | {"interval": seconds, "liveness": seconds},
-    ),
-    _Form(
-        "chunk",
-        Chunk,
-        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole}
-        | {"account": flag, "live": flag},
-        ("body",),
-    ),
-    _Form(
-        "result",
-        Result,
-        {"run": text, "worker": text, "first": whole, "count": whole, "notes": many(_note)}
-        | {"tries": whole, "shape": _shape},
-        ("output", "ends", "errors", "records", "accounts"),
-    ),
-    _Form("part", Part, {"run": text, "worker": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
-    _Form("glance", Glance, {"worker": text, "cpu": seconds, "memory": whole, "doing": many(_doing)}),
-    _Form("read", Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
-    _Form(
-        "run",
-        Run,
-        {"run": text, "number": whole, "fingerprint": text, "state": one_of("feeding", "ended", "stopped")}
-        | {"total": known, "reason": text, "waiting": flag},
-    ),
-    _Form(
-        "ack",
-        Ack,
-        {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
-        | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
-        | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text}
-        | {"account": flag, "live": flag},
-    ),
-    _Form("stop", Stop, {"mode": _mode, "reason": text}),
-    _Form("kill", Kill, {"run": text, "mode": one_of("done", "soon", "now"), "reason": text, "code": whole}),
-    _Form(
-        "status",
-        Status,
-        {"run": text, "state": text, "settled": whole, "failed": whole, "total": known, "turn": known}
-        | {"members": many(_member), "awaited": many(text), "retrying": whole}
-        | {"rate": seconds, "elapsed": seconds, "why": one_of("", *WHY)},
-    ),
-    _Form("bye", Bye, {"name": text, "reason": text, "over": flag}),
-]
-
+FORMS = [MessageForm(kind) for kind in get_args(Wire)]
 TOPIC = {form.kind: form.prefix for form in FORMS}
 """What to subscribe to, to hear a kind of word."""
 
-_BY_KIND = {form.kind: (form.prefix, attrgetter(*form.checks), tuple(form.bodies)) for form in FORMS}
-_BY_PREFIX = {form.prefix: (form, list(form.checks.values())) for form in FORMS}
+_BY_KIND = {form.kind: form for form in FORMS}
+_BY_PREFIX = {form.prefix: form for form in FORMS}
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(word: Wire) -> list[bytes]:
     """The frames of a word."""
-    prefix, fields, bodies = _BY_KIND[type(word)]
-    header = prefix + msgpack.packb(_plain(fields(word)), unicode_errors="replace")
-    return [header, *(getattr(word, body) for body in bodies)]
+    form = _BY_KIND[type(word)]
+    fields = form.header_of(word)
+    try:
+        header = _ENCODER.encode(fields)
+    except UnicodeEncodeError:
+        header = _ENCODER.encode(_unicode(msgspec.to_builtins(fields)))
+    return [form.prefix + header, *[getattr(word, body) for body in form.bodies]]
 
 
-def _plain(values: Any) -> Any:
-    """Records inside a word as arrays."""
-    return tuple(tuple(_tuple(item) for item in value) if type(value) is tuple else _tuple(value) for value in values)
-
-
-def _tuple(value: Any) -> Any:
-    slots = getattr(type(value), "__dataclass_fields__", None)
-    return _plain(getattr(value, name) for name in slots) if slots else value
+def _unicode(value: Any) -> Any:
+    """The same with a question mark for each character that is not Unicode, as in a file name of other bytes."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    return [_unicode(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def decode(frames: Sequence[bytes]) -> Wire:
     """The word of these frames. Raises ForeignError for another version's, DecodeError for anything else."""
     try:
         return _decode(frames)
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
-        raise DecodeError(f"{type(error).__name__} in {frames[0][:40]!r}" if frames else "no frames") from error
+    except (msgspec.DecodeError, IndexError, RecursionError, ValueError, struct.error) as error:
+        raise DecodeError(f"{error} in {frames[0][:40]!r}" if frames else "no frames") from error
 
 
 def _decode(frames: Sequence[bytes]) -> Wire:
     head = frames[0]
     prefix = head[: head.index(b" ", 0, 24) + 1]
-    if prefix not in _BY_PREFIX:
-        _raise_unknown(prefix)
-    form, checks = _BY_PREFIX[prefix]
+    form = _BY_PREFIX.get(prefix)
+    if form is None:
+        raise _unknown(prefix)
     if len(head) > HEADER or len(frames) != 1 + len(form.bodies):
         raise DecodeError(f"{len(frames)} frames in {prefix!r}")
-    values = msgpack.unpackb(
-        memoryview(head)[len(prefix) :],
-        use_list=False,
-        max_array_len=LONGEST,
-        max_str_len=LONGEST,
-        max_map_len=0,
-        max_bin_len=0,
-        max_ext_len=0,
-    )
-    if type(values) is not tuple or len(values) != len(checks):
-        raise DecodeError(f"{len(values)} fields in {prefix!r}")
-    fields = [check(value) for check, value in zip(checks, values, strict=True)]
-    word: Wire = form.kind(**dict(zip((*form.checks, *form.bodies), (*fields, *frames[1:]), strict=True)))
-    if isinstance(word, Result):
-        _check_result(word)
-    elif isinstance(word, Chunk | Read) and word.count < 1:
-        raise DecodeError(f"an empty {type(word).__name__}")
-    elif (
-        isinstance(word, Read) and sum(number for number, _, _ in struct.iter_unpack("<III", word.marks)) != word.count
-    ):
+    fields = _decoder(form).decode(memoryview(head)[len(prefix) :])
+    word: Any = form.kind(*form.in_order((*fields, *frames[1:])))
+    if check := _CHECKS.get(form.kind):
+        check(word)
+    return cast("Wire", word)
+
+
+@cache
+def _decoder(form: MessageForm) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
+    """Made when first needed: a process hears few kinds, and making one takes as long as decoding hundreds."""
+    hints = {field.name: field.type for field in msgspec.structs.fields(form.kind)}
+    return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in form.fields)])  # type: ignore[misc]
+
+
+def _check_pulse(pulse: Pulse) -> None:
+    _check_ranges((pulse.holding, pulse.finished))
+
+
+def _check_ack(ack: Ack) -> None:
+    _check_ranges((ack.ranges, *(again.ranges for again in ack.again)))
+
+
+def _check_ranges(many: Iterable[Ranges]) -> None:
+    """They must be half-open, not empty, ascending and merged: two that touch are one."""
+    for ranges in many:
+        last = -1
+        for low, high in ranges:
+            if not last < low < high:
+                raise DecodeError(f"ranges that are not ascending and merged, at {low}")
+            last = high
+
+
+def _check_chunk(chunk: Chunk) -> None:
+    if chunk.count < 1:
+        raise DecodeError("an empty chunk")
+
+
+def _check_read(read: Read) -> None:
+    if read.count < 1 or sum(number for number, _, _ in struct.iter_unpack("<III", read.marks)) != read.count:
         raise DecodeError("a Read whose marks do not fit its count")
-    return word
 
 
 def _check_result(result: Result) -> None:
@@ -205,8 +136,18 @@ def _check_result(result: Result) -> None:
         accounts.check(result.accounts, result.count, len(result.errors))
 
 
-def _raise_unknown(prefix: bytes) -> None:
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    Pulse: _check_pulse,
+    Ack: _check_ack,
+    Chunk: _check_chunk,
+    Read: _check_read,
+    Result: _check_result,
+}
+"""What no type can say."""
+
+
+def _unknown(prefix: bytes) -> DecodeError:
     version = prefix.partition(b".")[0]
     if version.startswith(b"pipe") and version[4:].isdigit() and version != VERSION.encode():
-        raise ForeignError(version.decode())
-    raise DecodeError(f"unknown word {prefix[:24]!r}")
+        return ForeignError(version.decode())
+    return DecodeError(f"unknown word {prefix[:24]!r}")

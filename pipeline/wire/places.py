@@ -15,8 +15,9 @@ import stat
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.settings import Settings
@@ -36,8 +37,7 @@ PRIVATE = "run-"
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The three endpoints of a line, and the folder of its locks and lanes (empty if all is tcp)."""
 
     name: str

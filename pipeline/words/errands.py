@@ -6,74 +6,65 @@ not know them. They are frozen and closed like the words of the line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.words.facts import Fact
 from pipeline.words.messages import Bye, Pulse, Result
 from pipeline.words.parts import Doing, Note, Ranges, Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(Struct, frozen=True, gc=False):
     """A word that came in at the desk, and the caller's number for the way back."""
 
     peer: bytes
     word: Pulse | Bye
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(Struct, frozen=True, gc=False):
     """The desk has no connection to this caller."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(Struct, frozen=True, gc=False):
     """A frame of another protocol version arrived; from the desk's caller `peer`, or from elsewhere (empty)."""
 
     peer: bytes
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True, gc=False):
     """To the lanes: bind lane number `lane`."""
 
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True, gc=False):
     """From the lanes: it is bound at the endpoint `at`."""
 
     lane: int
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shut:
+class Shut(Struct, frozen=True, gc=False):
     """To the lanes: close this one, drop what it still has."""
 
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True, gc=False):
     """To a connecting edge: drop the old connection, if any, and connect a new socket to `at` (empty: where it was)."""
 
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True, gc=False):
     """To the source: about this many bytes of records, please. One at a time; answered by Records or End."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(Struct, frozen=True, gc=False):
     """From the source: the next `count` records, numbered from `first`, each with its terminator."""
 
     first: int
@@ -81,16 +72,14 @@ class Records:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True, gc=False):
     """From the source: there are no more records; there were `total`. A reason means that reading broke off."""
 
     total: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True, gc=False):
     """From the executor: as a Result; `seconds` is the run time of these tasks, added up."""
 
     first: int
@@ -104,8 +93,7 @@ class Done:
     accounts: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(Struct, frozen=True, gc=False):
     """From the executor: as a Part."""
 
     task: int
@@ -113,13 +101,11 @@ class Lines:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True, gc=False):
     """To the executor: what runs now? Answered by Seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True, gc=False):
     """From the executor: as a Glance."""
 
     cpu: float
@@ -127,35 +113,30 @@ class Seen:
     doing: tuple[Doing, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True, gc=False):
     """To the executor: give back all that has not started. Answered by Returned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True, gc=False):
     """From the executor: these tasks were not started and are forgotten."""
 
     ranges: Ranges
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True, gc=False):
     """To the executor: forget the unstarted of these tasks and kill the running; say nothing more of them."""
 
     ranges: Ranges
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True, gc=False):
     """From the executor: no task can run here, and why. The worker leaves with this exit code."""
 
     reason: str
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True, gc=False):
     """To the output: a result, all of it new and in its turn, as number `number` of this sink's life.
 
     `tried`: its tasks have failed and are run again, so that only a log of attempts has room for it.
@@ -168,44 +149,38 @@ class Write:
     shown: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Show:
+class Show(Struct, frozen=True, gc=False):
     """To the output: lines of a task that still runs, to be written at once. Not answered."""
 
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True, gc=False):
     """To the spill: a result ahead of its turn."""
 
     number: int
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(Struct, frozen=True, gc=False):
     """To the spill: the turn of the result that starts at task `first` has come. Answered by Kept."""
 
     first: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True, gc=False):
     """From the spill: a result whose turn has come. A durable spill keeps it until it is told to Forget."""
 
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True, gc=False):
     """To source and spill: all tasks below this number are settled and written, and need not be kept."""
 
     below: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True, gc=False):
     """From the output: all up to this number has been written; its files are now `sizes` bytes long.
 
     `failure` is not empty when it can write no more: what happened, where.
@@ -216,24 +191,21 @@ class Written:
     sizes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spilled:
+class Spilled(Struct, frozen=True, gc=False):
     """From the spill: all up to this number is kept; `failure` as in Written."""
 
     number: int
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """To the journal: facts that become true together, as number `number` of this sink's life."""
 
     number: int
     facts: tuple[Fact, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Durable:
+class Durable(Struct, frozen=True, gc=False):
     """From the journal: all entries up to this number are as durable as was asked.
 
     `failure` is not empty when it can take no more: what happened, where.
@@ -243,8 +215,7 @@ class Durable:
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Differs:
+class Differs(Struct, frozen=True, gc=False):
     """From the journal: the input was read again, and of its records `low` to `high` some are not as they were."""
 
     low: int

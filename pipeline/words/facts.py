@@ -6,30 +6,32 @@ one before it knew, as far as that was durable. Facts are frozen and closed; non
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from pipeline.words.parts import Ranges, Tried
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class JournalRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of all facts: in a journal an array of its fields."""
+
+
+class Began(JournalRecord, frozen=True):
     """The run has a name, and its input an identity."""
 
     run: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Commanded:
+class Commanded(JournalRecord, frozen=True):
     """The first worker came; all others must run the same command."""
 
     digest: str
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(JournalRecord, frozen=True):
     """These records were read; `marks` as in the word Read."""
 
     first: int
@@ -37,8 +39,7 @@ class Marked:
     marks: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(JournalRecord, frozen=True):
     """These tasks have their final record, of which `failures` did not end well.
 
     It is in the output, whose files were `sizes` bytes long then; or, `spilled`, kept ahead of its turn.
@@ -50,23 +51,20 @@ class Settled:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
+class Reopened(JournalRecord, frozen=True):
     """These were settled and failed, and are to be done once more."""
 
     ranges: Ranges
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(JournalRecord, frozen=True):
     """All is read: there are `total` tasks. A reason means that reading broke off."""
 
     total: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
+class Killed(JournalRecord, frozen=True):
     """The run ends early; as the word Kill."""
 
     mode: Literal["soon", "now"]
@@ -74,8 +72,7 @@ class Killed:
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(JournalRecord, frozen=True):
     """The sink has gone in good order, the run unfinished: the next one goes on with it, and does not end it."""
 
 

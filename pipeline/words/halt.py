@@ -7,15 +7,15 @@ or a percentage of all tasks, which can be told only once their number is known.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 _MOST = 1 << 62
 """As many tasks as there can be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(Struct, frozen=True):
     """After `count` tasks, or `percent` of all, that ended as `why` says, the run ends as `mode` says."""
 
     mode: Literal["soon", "now"]

@@ -6,11 +6,10 @@ Where each record is verified as it is read again, the name alone must be the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """Tasks on the command line: the words behind one mark, which is `:::`, `::::`, `:::+` or `::::+`.
 
     Behind `::::` they are files of tasks. A `+` joins this source to the one before, item to item; without it, each

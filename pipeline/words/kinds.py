@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pipeline.words.halt import halt_of
 
@@ -73,8 +74,7 @@ def durability(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Timeout:
+class Timeout(Struct, frozen=True):
     """How long a task may run: so many seconds, or so many times the median of those that ended well."""
 
     seconds: float = 0.0
@@ -97,8 +97,7 @@ def timeout(text: str) -> Timeout:
     return limit
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """How a value is written: its name in the help, how it is read, the least one allowed."""
 
     metavar: str = ""

@@ -14,79 +14,91 @@ Task numbers start at 0; ranges are half-open, sorted and merged; times are seco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from pipeline.words.parts import Again, Doing, Member, Note, Ranges, Recipe, Retry, Shape, Tried
+from pipeline.words.parts import (
+    Again,
+    Array,
+    Doing,
+    Member,
+    Note,
+    Recipe,
+    Retry,
+    Seconds,
+    Shape,
+    Text,
+    Tried,
+    Whole,
+    WholeOrUnknown,
+    WireRanges,
+    WireRecord,
+)
 
-WHY = ("ventilator", "worker", "slots", "output", "spill", "input", "turn")
+Why = Literal["", "ventilator", "worker", "slots", "output", "spill", "input", "turn"]
+WHY = get_args(Why)[1:]
 """Nobody reads tasks; nobody runs them; all slots are busy; the output takes nothing; the spill is full until task
 `turn` has ended; the input has said nothing more; order waits for `turn`."""
 LISTED = 8192
 """Members of a list in an Ack at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(WireRecord, frozen=True, tag="pulse"):
     """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`.
 
     `tried` are those of its tasks that it holds for another try.
     """
 
-    worker: str
-    number: int
-    run: str
-    digest: str
-    command: str
-    slots: int
-    lane: int
-    seen: int
-    allowed: int
-    holding: Ranges
-    finished: Ranges
-    ack: int
-    pace: float
-    done: int
-    tried: tuple[Tried, ...] = ()
+    worker: Text
+    number: Whole
+    run: Text
+    digest: Text
+    command: Text
+    slots: Whole
+    lane: Whole
+    seen: Whole
+    allowed: Whole
+    holding: WireRanges
+    finished: WireRanges
+    ack: Whole
+    pace: Seconds
+    done: Whole
+    tried: Array[Tried] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(WireRecord, frozen=True, tag="welcome"):
     """The desk's answer to a pulse. In the state "over" or "refused", `reason` says why."""
 
-    run: str
+    run: Text
     state: Literal["run", "over", "refused"]
-    reason: str
+    reason: Text
     recipe: Recipe
-    lane: int
-    lane_at: str
-    sink_at: str
-    control_at: str
-    interval: float
-    liveness: float
+    lane: Whole
+    lane_at: Text
+    sink_at: Text
+    control_at: Text
+    interval: Seconds
+    liveness: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(WireRecord, frozen=True, tag="chunk"):
     """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
 
     Each of them has failed `tries` times before. The sink wants an `account` of each, or its lines as they come
     (`live`).
     """
 
-    run: str
-    lane: int
-    sequence: int
-    first: int
-    count: int
+    run: Text
+    lane: Whole
+    sequence: Whole
+    first: Whole
+    count: Whole
     body: bytes
-    tries: int = 0
+    tries: Whole = 0
     account: bool = False
     live: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(WireRecord, frozen=True, tag="result"):
     """The outcome of `count` finished neighbours, each in its try number `tries`, counted from 0.
 
     `output` joins what they wrote; `ends` holds a little-endian uint32 per task, the end of its part in
@@ -95,76 +107,71 @@ class Result:
     `shape` of the Recipe.
     """
 
-    run: str
-    worker: str
-    first: int
-    count: int
+    run: Text
+    worker: Text
+    first: Whole
+    count: Whole
     output: bytes
     ends: bytes
     errors: bytes
-    notes: tuple[Note, ...]
-    tries: int = 0
+    notes: Array[Note]
+    tries: Whole = 0
     records: bytes = b""
     accounts: bytes = b""
     shape: Shape = "line"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(WireRecord, frozen=True, tag="part"):
     """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
 
-    run: str
-    worker: str
-    task: int
-    tries: int
-    start: int
+    run: Text
+    worker: Text
+    task: Whole
+    tries: Whole
+    start: Whole
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(WireRecord, frozen=True, tag="glance"):
     """What a worker runs now, and what that costs: for those who look on. See Member."""
 
-    worker: str
-    cpu: float
-    memory: int
-    doing: tuple[Doing, ...]
+    worker: Text
+    cpu: Seconds
+    memory: Whole
+    doing: Array[Doing]
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(WireRecord, frozen=True, tag="read"):
     """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
 
     The sink has answered for all before `since`. `marks` holds three little-endian uint32 for each run of them: how
     many, their bytes, and the crc32 of these.
     """
 
-    run: str
-    reader: str
-    since: int
-    first: int
-    count: int
+    run: Text
+    reader: Text
+    since: Whole
+    first: Whole
+    count: Whole
     marks: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(WireRecord, frozen=True, tag="run"):
     """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent.
 
     `waiting`: nothing can be sent before the input says more.
     """
 
-    run: str
-    number: int
-    fingerprint: str
+    run: Text
+    number: Whole
+    fingerprint: Text
     state: Literal["feeding", "ended", "stopped"]
-    total: int
-    reason: str
+    total: WholeOrUnknown
+    reason: Text
     waiting: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(WireRecord, frozen=True, tag="ack"):
     """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
 
     `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
@@ -174,75 +181,71 @@ class Ack:
     The lists may hold only their lowest LISTED members.
     """
 
-    run: str
-    heard: int
-    fingerprint: str
-    epoch: str
-    number: int
-    low: int
-    ranges: Ranges
-    failed: int
-    total: int
+    run: Text
+    heard: WholeOrUnknown
+    fingerprint: Text
+    epoch: Text
+    number: Whole
+    low: Whole
+    ranges: WireRanges
+    failed: Whole
+    total: WholeOrUnknown
     full: bool
-    again: tuple[Again, ...]
-    retries: tuple[Retry, ...] = ()
-    reader: str = ""
-    read: int = -1
-    digest: str = ""
-    command: str = ""
+    again: Array[Again]
+    retries: Array[Retry] = ()
+    reader: Text = ""
+    read: WholeOrUnknown = -1
+    digest: Text = ""
+    command: Text = ""
     account: bool = False
     live: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(WireRecord, frozen=True, tag="stop"):
     """Somebody wants the run to end early."""
 
     mode: Literal["soon", "now"]
-    reason: str
+    reason: Text
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(WireRecord, frozen=True, tag="kill"):
     """The run is over. done: all is written; soon: nothing new starts; now: what runs is killed.
 
     `code` is the run's exit code.
     """
 
-    run: str
+    run: Text
     mode: Literal["done", "soon", "now"]
-    reason: str
-    code: int
+    reason: Text
+    code: Whole
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(WireRecord, frozen=True, tag="status"):
     """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
 
     `retrying` tasks have failed and will be run again. `rate` is tasks a second lately, `elapsed` the seconds of this
     sink's life; `why` says what is waited for where nothing runs: empty, or one of WHY.
     """
 
-    run: str
-    state: str
-    settled: int
-    failed: int
-    total: int
-    turn: int
-    members: tuple[Member, ...]
-    awaited: tuple[str, ...]
-    retrying: int = 0
-    rate: float = 0.0
-    elapsed: float = 0.0
-    why: str = ""
+    run: Text
+    state: Text
+    settled: Whole
+    failed: Whole
+    total: WholeOrUnknown
+    turn: WholeOrUnknown
+    members: Array[Member]
+    awaited: Array[Text]
+    retrying: Whole = 0
+    rate: Seconds = 0.0
+    elapsed: Seconds = 0.0
+    why: Why = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Bye:
+class Bye(WireRecord, frozen=True, tag="bye"):
     """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
 
-    name: str
-    reason: str
+    name: Text
+    reason: Text
     over: bool = False
 
 

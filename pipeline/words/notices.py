@@ -6,67 +6,60 @@ prints them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from pipeline.words.errands import Foreign
 from pipeline.words.messages import Glance, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True, gc=False):
     """This station waits for somebody who has not come, or was lost."""
 
     who: Literal["ventilator", "worker", "sink"]
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Struct, frozen=True, gc=False):
     """For the person: the one that was missing is here."""
 
     who: Literal["ventilator", "worker", "sink"]
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True, gc=False):
     """For the person: this worker fell silent; `tasks` of its tasks go out again."""
 
     worker: str
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True, gc=False):
     """For the person: somebody was turned away, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(Struct, frozen=True, gc=False):
     """For the person: the spill is full (or not any more), and nothing new is sent until task `turn` has ended."""
 
     turn: int
     full: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(Struct, frozen=True, gc=False):
     """For the person: an edge waits for room on its disk, where and since when; an empty reason: not any more."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Preparing:
+class Preparing(Struct, frozen=True, gc=False):
     """For the person: no task can run yet, since this callable is still being imported or prepared."""
 
     call: str
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(Struct, frozen=True, gc=False):
     """For the person: this process has made a ZeroMQ context of its own."""
 
     role: str
@@ -74,20 +67,17 @@ class Began:
     context: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True, gc=False):
     """A person asks what runs now (SIGUSR1): the loop says it to its station."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True, gc=False):
     """For the person who asked: the whole line, as the sink sees it, or one worker."""
 
     what: Status | Glance
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True, gc=False):
     """For the person: this station ends early, and why."""
 
     role: str

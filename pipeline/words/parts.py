@@ -6,10 +6,27 @@ Task numbers start at 0; ranges are half-open, sorted and merged; times are seco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
+from msgspec import Meta, Struct
+
+MAX_LENGTH = 1 << 16
+"""Items of an array, or characters of a text, on the wire at most."""
+Item = TypeVar("Item")
+Array = Annotated[tuple[Item, ...], Meta(max_length=MAX_LENGTH)]
+Text = Annotated[str, Meta(max_length=MAX_LENGTH)]
+Whole = Annotated[int, Meta(ge=0, lt=1 << 62)]
+WholeOrUnknown = Annotated[int, Meta(ge=-1, lt=1 << 62)]
+"""-1 while unknown."""
+Seconds = Annotated[float, Meta(ge=0.0, lt=1e12)]
 Ranges = tuple[tuple[int, int], ...]
+WireRanges = Array[tuple[Whole, Whole]]
+"""Ranges that travel. That they are ascending and merged, no type can say: the codec checks it."""
+
+
+class WireRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of all that travels: in msgpack an array of its fields, each checked by its type when decoded."""
+
 
 NoteKind = Literal["exit", "signal", "exception", "lost", "timeout", "size", "poison"]
 """lost: its warm child ended; size: it, or what it wrote, is too large; poison: it takes its workers along."""
@@ -20,8 +37,7 @@ Shape = Literal["line", "columns", "packed", "json"]
 around each; json: a value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(WireRecord, frozen=True):
     """How the records of a run look. With `block`, a record is its bytes as they are, one to a chunk."""
 
     zero: bool = False
@@ -29,8 +45,7 @@ class Recipe:
     shape: Shape = "line"
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True, gc=False):
     """How tasks are run: they have failed `tries` times before; the sink wants an account of each; and their lines."""
 
     tries: int = 0
@@ -38,72 +53,66 @@ class Terms:
     live: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(WireRecord, frozen=True):
     """Why one task did not end well. `code` is the exit code or the signal's number.
 
     `tail` is the end of its stderr; `size` are the bytes of its record in the Result's `records`.
     """
 
-    task: int
+    task: Whole
     kind: NoteKind
-    code: int
-    text: str
-    tail: str = ""
-    size: int = 0
+    code: Whole
+    text: Text
+    tail: Text
+    size: Whole
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(WireRecord, frozen=True):
     """The tasks from `low` to `high` have failed `tries` times so far, and are not settled."""
 
-    low: int
-    high: int
-    tries: int
+    low: Whole
+    high: Whole
+    tries: Whole
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(WireRecord, frozen=True):
     """As Tried; they are to be run again, in `wait` seconds."""
 
-    low: int
-    high: int
-    tries: int
-    wait: float
+    low: Whole
+    high: Whole
+    tries: Whole
+    wait: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(WireRecord, frozen=True):
     """A worker's results that had not arrived when its pulse of that number did."""
 
-    worker: str
-    pulse: int
-    ranges: Ranges
+    worker: Text
+    pulse: Whole
+    ranges: WireRanges
 
 
-@dataclass(frozen=True, slots=True)
-class Doing:
+class Doing(WireRecord, frozen=True):
     """What one slot, counted from 1, runs now and since how many seconds; `command` is cut to one line's length."""
 
-    task: int
-    slot: int
-    seconds: float
-    command: str
+    task: Whole
+    slot: Whole
+    seconds: Seconds
+    command: Text
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(WireRecord, frozen=True):
     """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word.
 
     `cpu` is how many CPUs it and all below it use, `memory` their bytes; `doing` may be a second old.
     """
 
-    worker: str
-    command: str
-    slots: int
-    running: int
-    done: int
-    silent: float
-    cpu: float = 0.0
-    memory: int = 0
-    doing: tuple[Doing, ...] = ()
+    worker: Text
+    command: Text
+    slots: Whole
+    running: Whole
+    done: Whole
+    silent: Seconds
+    cpu: Seconds = 0.0
+    memory: Whole = 0
+    doing: Array[Doing] = ()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from dataclasses import replace
 from itertools import accumulate
 from sys import byteorder
+
+from msgspec.structs import replace
 
 from pipeline.words import accounts
 from pipeline.words.messages import Result

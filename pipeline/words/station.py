@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from pipeline.words.errands import Errand
 from pipeline.words.messages import Wire
@@ -44,15 +45,13 @@ class Port(Enum):
     """The person who looks on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True, gc=False):
     """The ventilator's way back to one caller at its desk."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Struct, frozen=True, gc=False):
     """The ventilator's way to one worker, for chunks."""
 
     number: int
@@ -61,8 +60,7 @@ class Lane:
 Address = Port | Caller | Lane
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True, gc=False):
     """A message and where it goes."""
 
     to: Address

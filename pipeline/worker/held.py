@@ -6,7 +6,7 @@ unstarted must not wait here.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.words.errands import Done, Release
 from pipeline.words.messages import Chunk

@@ -7,7 +7,7 @@ time-outs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.words.messages import Result
 from pipeline.words.parts import Again, Retry
@@ -18,8 +18,7 @@ OVERHEAD = 2048
 """Bytes that a result counts beside its contents: so many small ones cost memory, too, and room in every pulse."""
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(Struct, gc=False):
     result: Result
     pulse: int
     since: float

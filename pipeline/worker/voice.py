@@ -6,7 +6,7 @@ waits. It is the whole truth of its moment, so that losing one costs an interval
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from pipeline.words.errands import Connect, Done, Lines, Returned
 from pipeline.words.messages import Ack, Bye, Chunk, Part, Pulse, Result, Welcome
@@ -21,8 +21,7 @@ BUDGET = 64 << 20
 """Bytes of unanswered results past which nothing new is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who a worker is: its name, new at each start; what it runs, as a digest and as text; its slots."""
 
     name: str

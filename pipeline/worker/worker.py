@@ -7,7 +7,7 @@ what a task's outcome means, and never sends more than it was asked.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.words import errors
 from pipeline.words.errands import Broken, Cancel, Done, Foreign, Lines, Release, Returned, Seen
