@@ -10,8 +10,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
+
+from msgspec.structs import replace
 
 from pipeline.house.machine import keep_heap
 from pipeline.house.processes import keeper_fd, kill_descendants

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.cli.app import COMMANDS, choose
 from pipeline.cli.run import posts, shares
@@ -18,7 +18,7 @@ from pipeline.wire import places
 from pipeline.wire.places import Lock
 from pipeline.words.errors import UsageError
 from pipeline.words.inputs import Given
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS, Settings
 
 GIVEN = (Given(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs
@@ -83,7 +83,7 @@ def test_names_of_gnu_parallel_that_mean_the_same_are_taken(words: list[str], na
 
 
 def test_no_alias_is_an_option_of_its_own() -> None:
-    flags = {flag for each in fields(Settings) for flag in each.metadata["flags"]}
+    flags = {flag for each in OPTIONS for flag in each.flags}
     aliases = [alias for others in ALIASES.values() for alias in others.split()]
     assert set(ALIASES) <= flags
     assert len(set(aliases)) == len(aliases)
@@ -93,9 +93,9 @@ def test_no_alias_is_an_option_of_its_own() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_stands_under_one_heading(command: str) -> None:
     under = [left for rows in panels(command).values() for left, _ in rows]
-    assert len(under) == sum(command in each.metadata["on"] for each in fields(Settings))
+    assert len(under) == sum(command in each.on for each in OPTIONS)
     assert "" not in panels(command)
-    assert set(PANELS) <= {each.name for each in fields(Settings)}
+    assert set(PANELS) <= {each.name for each in OPTIONS}
 
 
 def test_a_journal_is_named_by_a_word_or_by_an_option() -> None:

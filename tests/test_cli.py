@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +22,7 @@ from pipeline.house.roster import LOST
 from pipeline.journal.journal import Journal
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Began, Settled
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS
 from pipeline.words.station import Port
 
 WITHIN = 60  # seconds; a process that takes longer hangs
@@ -46,8 +45,8 @@ def test_each_option_is_offered_where_it_belongs(command: str) -> None:
     offered = {
         word for line in shown for word in line.replace(",", " ").replace("/", " ").split() if word.startswith("-")
     }
-    on = [each for each in fields(Settings) if command in each.metadata["on"]]
-    expected = {flag for each in on for flags in each.metadata["flags"] for flag in flags.split("/")}
+    on = [each for each in OPTIONS if command in each.on]
+    expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
     assert offered == expected | {"-h", "--help"}
 
 

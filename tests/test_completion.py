@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from pipeline.cli.app import COMMANDS
 from pipeline.cli.completion import SHELLS
 from pipeline.cli.offers import kind_of, offers
 from pipeline.words import kinds
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS
 
 HOUSE = Path(__file__).parent.parent
 OFFERED = [offers(command) for command in COMMANDS]
@@ -176,8 +175,8 @@ def test_without_a_shell_it_is_wrong_usage() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_the_settings_is_offered(command: str) -> None:
-    on = [each for each in fields(Settings) if command in each.metadata["on"]]
-    expected = {flag for each in on for flags in each.metadata["flags"] for flag in flags.split("/")}
+    on = [each for each in OPTIONS if command in each.on]
+    expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
     offered = {flag for one in offers(command).options for flag in one.flags}
     assert offered == expected | {"--help", "-h"}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 
 from pipeline.cli.app import COMMANDS, choose
 from pipeline.cli.instead import INSTEAD
 from pipeline.cli.signature import ALIASES
 from pipeline.words.errors import UsageError
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS
 
-FLAGS = {flag for each in fields(Settings) for flags in each.metadata["flags"] for flag in flags.split("/")}
+FLAGS = {flag for each in OPTIONS for flags in each.flags for flag in flags.split("/")}
 
 
 def told(*words: str) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct, field
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
@@ -61,8 +61,7 @@ pipe --help shows all commands, pipe run --help all options; pipe doctor looks a
 _Misused: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A command, and what it shall do; or, without one, only the exit code of what was already shown."""
 
     command: str = ""

@@ -49,7 +49,6 @@ def findings(settings: Settings) -> Iterator[Finding]:
     jobs = each * settings.workers
     yield makings.python()
     yield makings.libraries()
-    yield makings.codec()
     yield makings.libzmq()
     yield ceilings.kernel()
     yield ceilings.cpus()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
 
 from pipeline.cli.instead import INSTEAD
 from pipeline.cli.signature import ALIASES
 from pipeline.words.errors import UsageError
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS, Option
 
 ALIKE, ALIKE_COMMANDS = 0.7, 0.6
 """How alike two names are that may be mixed up, as difflib counts it; commands are short, and few."""
@@ -39,7 +37,7 @@ def corrected(wrong: Exception, name: str) -> str:
     option: str = getattr(wrong, "option_name", "") or ""
     if hasattr(wrong, "possibilities"):
         return unknown_option(option, name.rsplit(maxsplit=1)[-1])
-    kinds = [each.metadata["kind"].metavar for each in fields(Settings) if option in each.metadata["flags"]]
+    kinds = [each.kind.metavar for each in OPTIONS if option in each.flags]
     if option and kinds and "requires an argument" in said:
         return f"option {option!r} requires an argument: give it as `{option} {kinds[0]}`"
     return f"{said[:1].lower()}{said[1:]} (see `{name} --help`)"
@@ -85,7 +83,7 @@ def _on(option: str) -> list[str]:
     """The commands that have this option, the most used first, without `run` where a station has it, too."""
     names = {alias: flag for flag, others in ALIASES.items() for alias in others.split()}
     flag = names.get(option, option)
-    found = [each.metadata["on"] for each in fields(Settings) if flag in _flags(each)]
+    found = [each.on for each in OPTIONS if flag in _flags(each)]
     order = ("ventilate", "work", "sink", "run", "kill", "top", "doctor")
     on = [command for command in order if found and command in found[0]]
     return [command for command in on if command != "run" or len(on) == 1]
@@ -95,7 +93,7 @@ def _near(option: str, command: str) -> list[str]:
     """The options of `command` that may have been meant: those that begin so, else those that look alike."""
     if len(option.lstrip("-")) <= 1:
         return []
-    known = [flag for each in fields(Settings) if command in each.metadata["on"] for flag in _flags(each)]
+    known = [flag for each in OPTIONS if command in each.on for flag in _flags(each)]
     names = {flag: flag for flag in known if flag.startswith("--")}
     begun = [flag for flag in names if flag.startswith(option)]
     names |= {alias: flag for flag, others in ALIASES.items() if flag in known for alias in others.split()}
@@ -104,6 +102,6 @@ def _near(option: str, command: str) -> list[str]:
     return list(dict.fromkeys(begun or [names[name] for name in alike]))[:MANY]
 
 
-def _flags(each: Any) -> list[str]:
+def _flags(each: Option) -> list[str]:
     """The flags of a field, `--bar/--no-bar` being two."""
-    return [flag for flags in each.metadata["flags"] for flag in flags.split("/")]
+    return [flag for flags in each.flags for flag in flags.split("/")]

@@ -6,18 +6,17 @@ Promises: all of it comes from the fields of Settings, so that no shell can offe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import Any
+
+from msgspec import Struct
 
 from pipeline.cli.signature import ALIASES
 from pipeline.lab import PROGRAMS
 from pipeline.words.kinds import COMMAND, FILE, FLAG, FOLDER, NAME, PROGRAM, Kind
-from pipeline.words.settings import Settings
+from pipeline.words.settings import OPTIONS, Option
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """One option: its flags, other names of it that are known and not offered, the kind of its value, its sentence.
 
     A kind is `file`, `folder`, `name`, `any`, choices with spaces between, or empty: a flag has no value.
@@ -29,8 +28,7 @@ class Offer:
     about: str
 
 
-@dataclass(frozen=True, slots=True)
-class Offers:
+class Offers(Struct, frozen=True):
     """One command: its sentence, its options, and the kind of its words; `command`: another command line begins."""
 
     command: str
@@ -41,9 +39,9 @@ class Offers:
 
 def offers(command: str) -> Offers:
     """What can stand behind `pipe COMMAND`."""
-    options = [_offer(each) for each in fields(Settings) if command in each.metadata["on"]]
+    options = [_offer(each) for each in OPTIONS if command in each.on]
     options.append(Offer(("--help", "-h"), (), "", "show the help"))
-    words = [kind_of(each.metadata["kind"]) for each in fields(Settings) if command in each.metadata["words"]]
+    words = [kind_of(each.kind) for each in OPTIONS if command in each.words]
     about = import_module(f"pipeline.cli.{command}").HELP.partition("\n")[0]
     return Offers(command, about, tuple(options), words[0] if words else "")
 
@@ -58,10 +56,10 @@ def kind_of(kind: Kind) -> str:
     return "" if kind is FLAG else known.get(kind.metavar, "any")
 
 
-def _offer(each: Any) -> Offer:
-    flags = tuple(flag for written in each.metadata["flags"] for flag in written.split("/"))
-    hidden = tuple(ALIASES.get(each.metadata["flags"][0], "").split())
-    return Offer(flags, hidden, kind_of(each.metadata["kind"]), each.metadata["help"])
+def _offer(each: Option) -> Offer:
+    flags = tuple(flag for written in each.flags for flag in written.split("/"))
+    hidden = tuple(ALIASES.get(each.flags[0], "").split())
+    return Offer(flags, hidden, kind_of(each.kind), each.about)
 
 
 def filled(script: str, **parts: str) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.words.kinds import FLAG, GIB, KIB, MIB, SIZE, Kind, seconds
-from pipeline.words.settings import Settings
+from pipeline.words.kinds import FLAG, GIB, KIB, MIB, SIZE, seconds
+from pipeline.words.settings import OPTIONS, Option
 
 Typed = dict[str, Any]
 
@@ -57,8 +56,8 @@ def signed(command: str) -> Callable[..., Typed]:
                 gathered[plain] = gathered[plain] + value if plain in gathered else value
         return gathered
 
-    parameters = [_option(each) for each in fields(Settings) if command in each.metadata["on"]]
-    parameters += [_words(each) for each in fields(Settings) if command in each.metadata["words"]]
+    parameters = [_option(each) for each in OPTIONS if command in each.on]
+    parameters += [_words(each) for each in OPTIONS if command in each.words]
     typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return typed
 
@@ -67,28 +66,27 @@ def panels(command: str) -> dict[str, list[tuple[str, str]]]:
     """The options of `command` under their headings: how each is written, and what it is about."""
     found: dict[str, list[tuple[str, str]]] = {}
     panel = ""
-    for each in fields(Settings):
+    for each in OPTIONS:
         panel = PANELS.get(each.name, panel)
-        if command in each.metadata["on"]:
-            flags = sorted(each.metadata["flags"], key=lambda flag: flag.startswith("--"))
-            written = f"{', '.join(flags)} {each.metadata['kind'].metavar}".rstrip()
-            found.setdefault(panel, []).append((written, each.metadata["help"] + _shown(each)))
+        if command in each.on:
+            flags = sorted(each.flags, key=lambda flag: flag.startswith("--"))
+            written = f"{', '.join(flags)} {each.kind.metavar}".rstrip()
+            found.setdefault(panel, []).append((written, each.about + _shown(each)))
     return found
 
 
-def _words(each: Field[Any]) -> inspect.Parameter:
+def _words(each: Option) -> inspect.Parameter:
     """The words of a command line that are no options; the command's help speaks of them, so no table does."""
-    argument = typer.Argument(metavar=each.metadata["kind"].metavar, hidden=True)
+    argument = typer.Argument(metavar=each.kind.metavar, hidden=True)
     shape = str | None if each.type == "str" else list[str] | None
     return _parameter(each.name + _AS_WORDS, None, Annotated[shape, argument])
 
 
-def _option(each: Field[Any]) -> inspect.Parameter:
+def _option(each: Option) -> inspect.Parameter:
     """One option, as its field says. All values are texts, apart from flags."""
-    meta = each.metadata
     shape, default = _SHAPES.get(each.type, (str | None, None))
-    aliases = ALIASES.get(meta["flags"][0], "").split()
-    declared = typer.Option(*meta["flags"], *aliases, count=each.name == "verbose")
+    aliases = ALIASES.get(each.flags[0], "").split()
+    declared = typer.Option(*each.flags, *aliases, count=each.name == "verbose")
     return _parameter(each.name, default, Annotated[shape, declared])
 
 
@@ -104,10 +102,9 @@ def _parameter(name: str, default: object, annotation: Any) -> inspect.Parameter
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _shown(each: Field[Any]) -> str:
+def _shown(each: Option) -> str:
     """The default as a person would type it, for the help; empty if there is none to show."""
-    kind: Kind = each.metadata["kind"]
-    value: Any = each.default
+    kind, value = each.kind, each.default
     if not value or kind is FLAG:
         return ""
     if kind.read is seconds:

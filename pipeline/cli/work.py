@@ -5,8 +5,9 @@ Promises: when worker or keeper dies, nothing that it started lives on.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from pipeline.cli.ends import guarded
 from pipeline.words.settings import Settings

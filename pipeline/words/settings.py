@@ -8,8 +8,10 @@ below the door, nobody takes more of it than it needs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pipeline.words import wrongs
 from pipeline.words.errors import UsageError
@@ -54,18 +56,33 @@ WORK = "run work"
 SINK = "run sink"
 
 
-def option(default: Any, *flags: str, about: str, on: str, kind: Kind = FLAG, words: str = "") -> Any:
-    """One field: its flags (none: not an option), what it is about, the commands it is `on`.
+class Option(Struct, frozen=True):
+    """One field of Settings: its flags (none: not an option), what it is about, the commands it is `on`.
 
-    In the commands named by `words`, the words that are no options are its values, too.
+    In the commands named by `words`, the words that are no options are its values, too. `type` is as written.
     """
+
+    flags: tuple[str, ...]
+    about: str
+    on: frozenset[str]
+    kind: Kind
+    words: frozenset[str]
+    default: Any
+    name: str = ""
+    type: str = ""
+
+
+_DECLARED: list[Option] = []
+
+
+def option(default: Any, *flags: str, about: str, on: str, kind: Kind = FLAG, words: str = "") -> Any:
+    """The default of the next field of Settings; the rest is kept for OPTIONS."""
     commands = frozenset(on.split()) if flags else frozenset()
-    metadata = {"flags": flags, "help": about, "on": commands, "kind": kind, "words": frozenset(words.split())}
-    return field(default=default, metadata=metadata)
+    _DECLARED.append(Option(flags, about, commands, kind, frozenset(words.split()), default))
+    return default
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything a person can choose. Sizes are bytes, times are seconds."""
 
     # what to run
@@ -180,13 +197,20 @@ class Settings:
 
     def validate(self, command: str) -> Settings:
         """Itself, when it makes sense for `command`; else raises UsageError, naming the option."""
-        for each in fields(self):
-            least, value = each.metadata["kind"].least, getattr(self, each.name)
+        for each in OPTIONS:
+            least, value = each.kind.least, getattr(self, each.name)
             if least is not None and value is not None and value < least:
-                raise UsageError(f"{each.metadata['flags'][0]} must be at least {least:g}, not {value:g}")
+                raise UsageError(f"{each.flags[0]} must be at least {least:g}, not {value:g}")
         if wrong := wrongs.found(self, command, works=command in WORK.split()):
             raise UsageError(wrong)
         return self
+
+
+OPTIONS = tuple(
+    replace(declared, name=name, type=kind)
+    for declared, (name, kind) in zip(_DECLARED, Settings.__annotations__.items(), strict=True)
+)
+"""All fields of Settings, in their order."""
 
 
 def settings_from(typed: Mapping[str, object]) -> Settings:
@@ -195,13 +219,13 @@ def settings_from(typed: Mapping[str, object]) -> Settings:
     What is missing or empty keeps its default. Raises UsageError, naming the option.
     """
     given: dict[str, Any] = {}
-    for each in fields(Settings):
+    for each in OPTIONS:
         value = typed.get(each.name)
         try:
             if isinstance(value, str):
-                given[each.name] = each.metadata["kind"].read(value)
+                given[each.name] = each.kind.read(value)
             elif value is not None:
                 given[each.name] = tuple(value) if isinstance(value, list) else value
         except ValueError as wrong:
-            raise UsageError(f"{each.metadata['flags'][0]}: {wrong}") from None
+            raise UsageError(f"{each.flags[0]}: {wrong}") from None
     return Settings(**given)
