@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from msgspec.structs import replace
-
 from pipeline.house.machine import keep_heap
 from pipeline.house.processes import keeper_fd, kill_descendants
 from pipeline.house.signals import Signals
@@ -25,6 +23,7 @@ from pipeline.words.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, outcome
 from pipeline.words.notices import Began, Ended
 from pipeline.words.parts import Recipe
 from pipeline.words.station import Edge, Message, Port, Station
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pipeline.input.source import Source

@@ -10,8 +10,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from pipeline import beside
 from pipeline.journal.journal import Journal, NoJournal
 from pipeline.output import sheet
@@ -21,6 +19,7 @@ from pipeline.output.spill import Spill
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Reopened
 from pipeline.words.station import Edge, Port
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pipeline.sink.ledger import Ledger

@@ -6,7 +6,7 @@ A mutant replaces one small method by one without its rule. What no seed and no 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from line import Line
@@ -34,6 +34,7 @@ from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import NEVER, Port, Send
+from pipeline.words.structs import replace
 from pipeline.words.tries import Tries
 from pipeline.words.watch import Watch
 from pipeline.worker import held, worker

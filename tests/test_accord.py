@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.accord import LOST, Accord
 from pipeline.words import errors
 from pipeline.words.errands import Connect
 from pipeline.words.messages import LISTED, Ack, Run, Stop
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 NONE = Ack("", -1, "", "one", 1, 0, (), 0, -1, full=False, again=())
 OURS = replace(NONE, run="r", heard=1, fingerprint="print", number=2)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.cli.app import COMMANDS, choose
 from pipeline.cli.run import posts, shares
@@ -19,6 +18,7 @@ from pipeline.wire.places import Lock
 from pipeline.words.errors import UsageError
 from pipeline.words.inputs import Given
 from pipeline.words.settings import OPTIONS, Settings
+from pipeline.words.structs import replace
 
 GIVEN = (Given(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.sink.audience import Audience
 from pipeline.sink.ledger import Ledger
 from pipeline.words.facts import Began
 from pipeline.words.messages import Pulse, Result
 from pipeline.words.parts import Again, Member, Tried
 from pipeline.words.station import VENTILATOR as NAME
+from pipeline.words.structs import replace
 
 PULSE = Pulse(
     worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),

@@ -10,7 +10,6 @@ from typing import get_args
 
 import msgpack
 import pytest
-from msgspec.structs import replace
 
 from pipeline.wire import codec
 from pipeline.wire.codec import FORMS, HEADER, TOPIC, decode, encode
@@ -33,6 +32,7 @@ from pipeline.words.messages import (
     Wire,
 )
 from pipeline.words.parts import MAX_LENGTH, Again, Doing, Member, Note, NoteKind, Recipe, Retry, Tried
+from pipeline.words.structs import replace
 
 PULSE = Pulse(
     worker="host.1.ab", number=7, run="r", digest="d", command="wc {} ü", slots=2, lane=3, seen=4, allowed=9,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.ventilator.desk import Desk
 from pipeline.ventilator.lanes import Lane
@@ -13,6 +12,7 @@ from pipeline.words.messages import Bye, Kill, Pulse, Welcome
 from pipeline.words.notices import Lost, Missing, Present, Refused
 from pipeline.words.parts import Recipe
 from pipeline.words.station import Caller, Port, Send
+from pipeline.words.structs import replace
 
 WORD = Welcome("r", "run", "", Recipe(), 0, "", "ipc://sink", "ipc://control", 1.0, 10.0)
 ANN = Pulse(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.ventilator.feeding import AHEAD, BLOCK, MOST_RANGES, PREFERRED, Feeding
 from pipeline.ventilator.lanes import Lane, Lanes
@@ -14,6 +13,7 @@ from pipeline.words.parts import Note, NoteKind, Recipe, Retry
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import VENTILATOR, Port, Send
 from pipeline.words.station import Lane as LanePort
+from pipeline.words.structs import replace
 
 WANT = [Send(Port.SOURCE, Want(BLOCK))]
 PULSE = Pulse(

@@ -13,7 +13,7 @@ FLOORS: list[dict[str, str]] = [
     {
         "": "__init__",
         "words": "messages parts facts errands notices station ranges tries records results inputs errors settings"
-        " kinds halt wrongs watch columns accounts",
+        " kinds halt wrongs watch columns accounts structs",
     },
     {
         "ventilator": "ventilator accord desk admission lanes transit stock feeding marking suspects quarantine judged",
@@ -53,19 +53,20 @@ FLOOR = {
 FLOOR |= {f"{wing}.__init__": 0 for wings in FLOORS for wing in wings if wing not in {"", "cli"}}
 PURE = frozenset(
     """
-    __future__ array bisect collections enum functools heapq itertools json math msgspec operator re signal struct
-    sys typing zlib
+    __future__ array bisect collections dataclasses enum functools heapq itertools json math msgspec operator re signal
+    struct sys typing zlib
     """.split()
 )
 HOMES = {
     "msgpack": {"journal.entries"},
+    "dataclasses": {"words.structs"},  # for mypy alone: each dataclass costs more than half a millisecond at each start
     "zmq": {"wire.sockets", "wire.listening", "wire.calling", "loop", "onlookers", "house.makings"},
     "psutil": {"house.processes"},
     "rich": {"cli.top"},
     "typer": {"cli.app", "cli.signature", "cli.lab"},
 }
 LAB = "lab."
-LAB_USES = {"zmq", "threading", "subprocess", "random"}
+LAB_USES = {"zmq", "dataclasses", "threading", "subprocess", "random"}
 """What a wing that shows how sockets, threads and processes go together can't do without; and it prints."""
 NEVER_USED = frozenset(
     """

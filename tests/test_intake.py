@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Began, Ended, Fact, Marked
 from pipeline.words.messages import Read, Run
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 RUN = Run("r", 1, "print", "feeding", -1, "")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.lanes import GROWTH, IN_FLIGHT, MOST_SPANS, SUSPECT, WORK, Lane, Lanes, claimed, share
 from pipeline.ventilator.stock import Span, Stock
 from pipeline.ventilator.transit import UNSEEN
@@ -11,6 +9,7 @@ from pipeline.words.messages import Pulse
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 from pipeline.words.tries import Tries
 
 LINES = Recipe()

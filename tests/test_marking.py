@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.marking import AT_ONCE, Marking
 from pipeline.words.errands import Records
 from pipeline.words.messages import Ack, Read
 from pipeline.words.parts import Recipe
 from pipeline.words.records import marks
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), reader="v", read=0)
 

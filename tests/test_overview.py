@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.cli import overview
-from pipeline.words.messages import WHY, Glance, Status
+from pipeline.words.messages import WHY, Glance, Status, Why
 from pipeline.words.parts import Doing, Member
+from pipeline.words.structs import replace
 
 STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
 
@@ -91,7 +91,7 @@ def test_overview_of_a_run() -> None:
         ("turn", "nothing runs: order waits for task 8"),
     ],
 )
-def test_each_reason_why_nothing_runs_is_a_sentence(why: str, said: str) -> None:
+def test_each_reason_why_nothing_runs_is_a_sentence(why: Why, said: str) -> None:
     status = replace(STATUS, why=why, turn=7, members=(Member("w", "c", 2, 2, 0, 0.0),))
     assert overview.reason(status, " --name x") == said
     assert said in overview.overview(status, " --name x").splitlines()

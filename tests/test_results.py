@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.words.accounts import Account, packed
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
 from pipeline.words.results import cut_result, merged
+from pipeline.words.structs import replace
 
 
 def result(first: int, *outputs: bytes, errors: bytes = b"", notes: tuple[Note, ...] = ()) -> Result:

@@ -7,12 +7,12 @@ import json
 import struct
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.output import rows
 from pipeline.words.accounts import Account, packed
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note, NoteKind
+from pipeline.words.structs import replace
 
 ACCOUNT = Account(1795237604.0154, 0.25, 1.9239, 0.5, 4096, 2, 3, b"echo a\necho b", b"a")
 
@@ -24,7 +24,7 @@ def result(*notes: Note, shape: str = "line", record: bytes = b"a", stdout: byte
 
 
 def row(*notes: Note, **more: str) -> rows.Row:
-    (found,) = rows.rows(replace(result(*notes), **more))
+    (found,) = rows.rows(replace(result(*notes), **more))  # type: ignore[arg-type]
     return found
 
 

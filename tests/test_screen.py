@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.cli.lastline import BLACK, ERASE, RED
 from pipeline.cli.screen import Screen
@@ -15,6 +14,7 @@ from pipeline.words.messages import Glance, Status, Stop
 from pipeline.words.notices import Lost, Missing, Present, Shown
 from pipeline.words.parts import Doing
 from pipeline.words.settings import Settings
+from pipeline.words.structs import replace
 
 BAR = "[###############...............]  50% 50 of 100 done"
 STATUS = Status("ab12", "feeding", 50, 0, 100, -1, (), ())

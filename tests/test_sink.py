@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.sink.attempts import Retrying
 from pipeline.sink.ledger import Ledger
@@ -17,6 +16,7 @@ from pipeline.words.notices import Missing
 from pipeline.words.parts import Again, Note, Retry, Tried
 from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 NONE = Ack("", -1, "", "one", 101, 0, (), 0, -1, full=False, again=())
 RUN = Run("r", 1, "print", "feeding", -1, "")

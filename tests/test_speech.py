@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.audience import Audience
 from pipeline.sink.intake import Intake
@@ -13,6 +11,7 @@ from pipeline.words.facts import Began, Commanded, Ended, Fact, Settled
 from pipeline.words.messages import LISTED, Ack, Pulse, Read
 from pipeline.words.parts import Again, Retry, Tried
 from pipeline.words.station import NEVER, Port
+from pipeline.words.structs import replace
 
 PULSE = Pulse(
     worker="ann", number=3, run="r", digest="d", command="wc", slots=2, lane=1, seen=0, allowed=4, holding=(),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kernels import Faulty
-from msgspec.structs import replace
 
 from pipeline.output import hoard, shelf
 from pipeline.output import kernel as kernels
@@ -27,6 +26,7 @@ from pipeline.words.parts import Note
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import NEVER, Message, Port
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

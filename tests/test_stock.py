@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.ventilator.stock import Span, Stock, cut
 from pipeline.words.errands import Records
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 
 LINES = Recipe()
 BIG = 1 << 20

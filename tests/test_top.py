@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from msgspec.structs import replace
 from orphans import until
 from stage import ACTS, Stage
 from terminal import Terminal
@@ -22,6 +21,7 @@ from pipeline.cli.screen import Screen
 from pipeline.words.errors import PipelineError
 from pipeline.words.messages import Status
 from pipeline.words.settings import Settings
+from pipeline.words.structs import replace
 
 SLOW = "echo {}; exec sleep 1000"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.words.messages import Result
 from pipeline.words.parts import Again, Note, Retry
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 from pipeline.worker.unanswered import OVERHEAD, Unanswered
 
 

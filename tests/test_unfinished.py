@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.cli import unfinished
 from pipeline.journal import entries, past
@@ -16,6 +15,7 @@ from pipeline.journal.past import Summary
 from pipeline.words.errors import UsageError
 from pipeline.words.inputs import Given
 from pipeline.words.settings import Settings
+from pipeline.words.structs import replace
 
 YEAR = time.localtime().tm_year
 BEGUN = time.mktime((YEAR, 11, 2, 14, 2, 0, 0, 0, -1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.ventilator.accord import LOST
 from pipeline.ventilator.feeding import BLOCK
@@ -16,6 +15,7 @@ from pipeline.words.parts import Recipe, Retry, Tried
 from pipeline.words.records import marks
 from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Caller, Lane, Port, Send
+from pipeline.words.structs import replace
 
 NONE = Ack("", -1, "", "one", 100, 0, (), 0, -1, full=False, again=())
 ACK = replace(NONE, run="r", heard=1, fingerprint="print", number=101)

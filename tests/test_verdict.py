@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.sink.verdict import Verdict
 from pipeline.words import errors
 from pipeline.words.messages import Kill
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.audience import Audience
@@ -17,6 +16,7 @@ from pipeline.words.facts import Began, Ended, Fact, Settled
 from pipeline.words.messages import Glance, Kill, Pulse, Result, Status
 from pipeline.words.parts import Doing, Member
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 PULSE = Pulse("ann", 1, "r", "d", "wc", 2, 1, 0, 2, (), (), 0, 0.0, 5)
 FACTS: tuple[Fact, ...] = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.words.errands import Connect, Done
 from pipeline.words.messages import Ack, Chunk, Pulse, Result, Welcome
 from pipeline.words.parts import Again, Note, Recipe, Tried
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 from pipeline.worker.held import Held
 from pipeline.worker.voice import BUDGET, UNSAID, Identity, Voice
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from pipeline.words import errors
 from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
@@ -11,6 +10,7 @@ from pipeline.words.messages import Ack, Bye, Chunk, Glance, Kill, Part, Pulse, 
 from pipeline.words.notices import Asked, Missing, Shown
 from pipeline.words.parts import Again, Doing, Note, Recipe, Retry, Tried
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 from pipeline.worker.voice import Identity
 from pipeline.worker.worker import ALL, Worker
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 
-from msgspec.structs import replace
-
 from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
@@ -16,6 +14,7 @@ from pipeline.words.messages import Part, Result
 from pipeline.words.notices import Full
 from pipeline.words.parts import Note, Ranges, Tried
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 BEGAN = Began("r", "print")
 

@@ -9,13 +9,12 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from pipeline.cli import sink, ventilate
 from pipeline.cli.ends import guarded
 from pipeline.words.errors import TASKS_FAILED
 from pipeline.words.settings import Settings
 from pipeline.words.station import Message
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

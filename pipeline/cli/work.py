@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from pipeline.cli.ends import guarded
 from pipeline.words.settings import Settings
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pipeline.cli.screen import Screen

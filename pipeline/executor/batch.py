@@ -11,8 +11,6 @@ import struct
 import time
 from itertools import pairwise
 
-from msgspec.structs import replace
-
 from pipeline.executor.arena import Arena
 from pipeline.executor.backlog import Bite
 from pipeline.executor.outcomes import tail_of
@@ -22,6 +20,7 @@ from pipeline.words.parts import Note, NoteKind, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import end_of
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 
 NOTHING = struct.pack("<I", 0)
 MOST_NOTES = 256

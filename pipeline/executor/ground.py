@@ -9,9 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from pipeline.words.errors import UsageError
+from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
     from pipeline.words.settings import Settings

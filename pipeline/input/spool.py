@@ -13,12 +13,11 @@ import os
 from collections import deque
 from contextlib import suppress
 
-from msgspec.structs import replace
-
 from pipeline.input.inlet import READ, Inlet
 from pipeline.input.spoolfolder import Folder, Noted
 from pipeline.input.tape import SEGMENT, Tape
 from pipeline.words.errors import UsageError
+from pipeline.words.structs import replace
 
 AHEAD = 1 << 30
 """Bytes on disk at most that nobody has read yet; past them the writer of stdin has to wait."""

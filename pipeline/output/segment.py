@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
+from msgspec.structs import astuple
+
 from pipeline.journal.book import Book
 from pipeline.output.kernel import Kernel
 from pipeline.words.messages import Result
@@ -25,7 +27,7 @@ LENGTHS = struct.Struct("<IQQQQ")
 
 def packed(result: Result) -> bytes:
     """A result as bytes."""
-    notes = [[note.task, note.kind, note.code, note.text, note.tail, note.size] for note in result.notes]
+    notes = [astuple(note) for note in result.notes]
     numbers = [result.first, result.count, result.tries]
     header = json.dumps([result.run, result.worker, *numbers, notes, result.shape]).encode()
     lengths = LENGTHS.pack(*map(len, (header, result.output, result.ends, result.errors, result.records)))

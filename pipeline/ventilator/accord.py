@@ -7,14 +7,13 @@ ends it.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.words import errors
 from pipeline.words.errands import Connect
 from pipeline.words.inputs import same_input
 from pipeline.words.messages import LISTED, Ack, Run, Stop
 from pipeline.words.ranges import RangeSet, settled_of
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 from pipeline.words.watch import Watch
 
 LOST = "the sink was started again and has lost what it had settled"

@@ -6,8 +6,6 @@ another one is refused, by name. Knows nothing of runs but the word that a Welco
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.admission import Admission
 from pipeline.ventilator.lanes import Lane, Lanes
 from pipeline.ventilator.stock import Stock
@@ -16,6 +14,7 @@ from pipeline.words.errors import foreign
 from pipeline.words.messages import Bye, Kill, Pulse, Welcome
 from pipeline.words.notices import Lost
 from pipeline.words.station import NEVER, Caller, Port, Send
+from pipeline.words.structs import replace
 from pipeline.words.watch import Watch
 
 

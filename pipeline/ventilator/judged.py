@@ -5,14 +5,13 @@ Their final records are results like all others, said until the sink has settled
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.stock import Span
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import each
 from pipeline.words.station import VENTILATOR, Port, Send
+from pipeline.words.structs import replace
 
 NOTHING = bytes(4)
 """The ends of a task that wrote nothing."""

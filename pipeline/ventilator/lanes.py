@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Literal
 
-from msgspec.structs import replace
-
 from pipeline.ventilator.stock import Span, Stock, cut
 from pipeline.ventilator.suspects import Suspects
 from pipeline.ventilator.transit import Transit
@@ -19,6 +17,7 @@ from pipeline.words.messages import Pulse
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 from pipeline.words.tries import Tries
 
 WORK = 0.05

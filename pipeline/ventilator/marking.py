@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from msgspec.structs import replace
-
 from pipeline.words.errands import Records
 from pipeline.words.messages import Ack, Read
 from pipeline.words.parts import Recipe
 from pipeline.words.records import marks
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 AT_ONCE = 64
 """Reads that are repeated at a time."""

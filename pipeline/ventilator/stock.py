@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pipeline.words.errands import Records
 from pipeline.words.parts import Ranges, Recipe, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import count, end_of, split, terminator
 from pipeline.words.station import NEVER
+from pipeline.words.structs import replace
 from pipeline.words.tries import Tries
 
 

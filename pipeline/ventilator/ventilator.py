@@ -8,7 +8,6 @@ It never judges a task's outcome.
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pipeline.ventilator.accord import Accord
 from pipeline.ventilator.desk import Desk
@@ -20,6 +19,7 @@ from pipeline.words.messages import Ack, Bye, Kill, Stop, Welcome
 from pipeline.words.parts import Recipe
 from pipeline.words.ranges import settled_of
 from pipeline.words.station import NEVER, VENTILATOR, Hearing, Message, Port, Send
+from pipeline.words.structs import replace
 
 
 class Feed(Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cached_property
 from operator import attrgetter, itemgetter
 from typing import Any, cast, get_args
 
@@ -35,6 +35,12 @@ class MessageForm:
         self.prefix = f"{VERSION}.{kind.__struct_config__.tag} ".encode()
         self.header_of = attrgetter(*fields)
         self.in_order = itemgetter(*((*fields, *bodies).index(name) for name in kind.__struct_fields__))
+
+    @cached_property
+    def decoder(self) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
+        """Made when first needed: a process hears few kinds, and making one takes as long as decoding hundreds."""
+        hints = {field.name: field.type for field in msgspec.structs.fields(self.kind)}
+        return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in self.fields)])  # type: ignore[misc]
 
 
 FORMS = [MessageForm(kind) for kind in get_args(Wire)]
@@ -80,18 +86,11 @@ def _decode(frames: Sequence[bytes]) -> Wire:
         raise _unknown(prefix)
     if len(head) > HEADER or len(frames) != 1 + len(form.bodies):
         raise DecodeError(f"{len(frames)} frames in {prefix!r}")
-    fields = _decoder(form).decode(memoryview(head)[len(prefix) :])
+    fields = form.decoder.decode(memoryview(head)[len(prefix) :])
     word: Any = form.kind(*form.in_order((*fields, *frames[1:])))
     if check := _CHECKS.get(form.kind):
         check(word)
     return cast("Wire", word)
-
-
-@cache
-def _decoder(form: MessageForm) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
-    """Made when first needed: a process hears few kinds, and making one takes as long as decoding hundreds."""
-    hints = {field.name: field.type for field in msgspec.structs.fields(form.kind)}
-    return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in form.fields)])  # type: ignore[misc]
 
 
 def _check_pulse(pulse: Pulse) -> None:

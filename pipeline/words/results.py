@@ -11,10 +11,9 @@ from array import array
 from itertools import accumulate
 from sys import byteorder
 
-from msgspec.structs import replace
-
 from pipeline.words import accounts
 from pipeline.words.messages import Result
+from pipeline.words.structs import replace
 
 
 def cut_result(result: Result, ranges: list[tuple[int, int]]) -> list[Result]:

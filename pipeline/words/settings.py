@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pipeline.words import wrongs
 from pipeline.words.errors import UsageError
@@ -48,6 +47,7 @@ from pipeline.words.kinds import (
     Kind,
     Timeout,
 )
+from pipeline.words.structs import replace
 
 ALL = "run ventilate work sink kill top"
 TASKS = "run ventilate"

@@ -6,14 +6,13 @@ unstarted must not wait here.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.words.errands import Done, Release
 from pipeline.words.messages import Chunk
 from pipeline.words.parts import Ranges, Recipe, Retry, Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import split
 from pipeline.words.station import NEVER, Port, Send
+from pipeline.words.structs import replace
 from pipeline.words.tries import Tries
 from pipeline.worker.unanswered import Unanswered
 

@@ -7,8 +7,6 @@ what a task's outcome means, and never sends more than it was asked.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from pipeline.words import errors
 from pipeline.words.errands import Broken, Cancel, Done, Foreign, Lines, Release, Returned, Seen
 from pipeline.words.messages import Ack, Chunk, Kill, Stop, Welcome
@@ -17,6 +15,7 @@ from pipeline.words.parts import Recipe
 from pipeline.words.ranges import settled_of
 from pipeline.words.results import cut_result
 from pipeline.words.station import Hearing, Message, Port, Send
+from pipeline.words.structs import replace
 from pipeline.worker.departure import Departure, reason_to_end
 from pipeline.worker.glances import Glances
 from pipeline.worker.held import Held
