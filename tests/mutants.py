@@ -158,6 +158,10 @@ def _not_quiet(method: Method) -> Method:
     return join
 
 
+def _welcomes_without_wants(method: Method) -> Method:
+    return lambda self, run, _, now: method(self, run, Recipe(), now)
+
+
 def _no_ack(method: Method) -> Method:
     def beat(self: Sink, now: float) -> Any:
         before = self.speech.due
@@ -456,6 +460,7 @@ MUTANTS = [
         executions,
         {"faults": {"restart ventilator": 0.2}},
     ),
+    Mutant("a worker knows what the sink wants before its first task", Desk, "begin", _welcomes_without_wants),
     Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
     Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
     Mutant("repair of a lane", Lane, "overdue", nothing(answer=False), None, DEAD),

@@ -80,7 +80,7 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
     assert desk.pulsed(b"dan", replace(ANN, worker="dan"), judged=True, now=100.0) == []
     assert desk.left(Bye("dan", ""), 1.0) == []
     # ann has been silent for longer than the liveness, and dan has left
-    assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
+    assert desk.begin("r", Recipe(), 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
     assert desk.opened(Opened(1, "ipc://1")) == [welcome("bob", 1)]  # it was the first to call
 
 

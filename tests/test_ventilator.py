@@ -69,6 +69,16 @@ def test_it_offers_its_run_and_sends_nothing_before_it_is_confirmed() -> None:
     assert ours.receive(End(2), 0.6) == [run(3, "ended", 2)]
 
 
+def test_welcome_carries_what_the_sink_wanted_when_the_run_was_agreed() -> None:
+    ours = fresh()
+    ours.receive(called(PULSE), 0.1)
+    ours.receive(replace(ACK, account=True), 0.2)
+    welcome = replace(WELCOME, recipe=Recipe(collect_metrics=True))
+    assert ours.receive(Opened(1, "ipc://1"), 0.3) == [Send(Caller(b"peer"), welcome)]
+    ours.receive(replace(ACK, epoch="two", live=True), 0.4)  # constant for a run: its tasks are all alike
+    assert Send(Caller(b"peer"), welcome) in ours.tick(1.0)
+
+
 def test_at_each_interval_it_says_all_that_is() -> None:
     ours = joined()
     assert ours.deadline == 2.0

@@ -44,7 +44,7 @@ HEADER = 8 << 20
 """Bytes of a header at most."""
 
 _shape = one_of(*get_args(Shape))
-_recipe = record(Recipe, flag, flag, _shape)
+_recipe = record(Recipe, flag, flag, _shape, flag, flag)
 _tries = record(Tried, whole, whole, whole)
 _retry = record(Retry, whole, whole, whole, seconds)
 _note = record(Note, whole, one_of(*get_args(NoteKind)), whole, text, text, whole)
@@ -87,8 +87,7 @@ FORMS = [
     _Form(
         "chunk",
         Chunk,
-        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole}
-        | {"account": flag, "live": flag},
+        {"run": text, "lane": whole, "sequence": whole, "first": whole, "count": whole, "tries": whole},
         ("body",),
     ),
     _Form(
