@@ -28,7 +28,7 @@ from pipeline.ventilator.marking import Marking
 from pipeline.ventilator.stock import Span, cut
 from pipeline.ventilator.suspects import Suspects
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.errands import Connect, Fetch, Show, Write, Written
+from pipeline.words.errands import Connect, Fetch, Show, Write
 from pipeline.words.messages import Kill, Part, Result, Run
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
@@ -174,7 +174,7 @@ def _no_ack(method: Method) -> Method:
 
 def _acks_what_is_written(method: Method) -> Method:
     def safe(self: Writing, word: Any) -> Any:
-        if isinstance(word, Written):
+        if word.store == "output":
             self._ledger.settled.update(
                 (sent.low, sent.high) for sent in self.underway._writes if sent.number <= word.number
             )

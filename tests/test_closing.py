@@ -10,7 +10,7 @@ from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.writing import Limits, Writing
 from pipeline.words import errors
-from pipeline.words.errands import Entry, Fetch, Written
+from pipeline.words.errands import Committed, Entry, Fetch
 from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
 from pipeline.words.halt import Halt, halt_of
 from pipeline.words.messages import Kill, Result
@@ -159,7 +159,7 @@ def test_with_a_journal_it_is_left_to_the_next_life_which_is_told_to_go_on() -> 
     ours.ledger.ahead.add(4, 5)
     ours.writing.take(result(0))
     assert ours.closing.last_words() == []
-    ours.writing.safe(Written(1))
+    ours.writing.safe(Committed("output", 1))
     assert ours.closing.last_words() == entry(2, Left())
     assert ours.closing.last_words() == []
     ours.ledger.durable(2)

@@ -12,7 +12,7 @@ from pipeline.sink.attempts import Attempts
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.underway import Underway
-from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept, Write
 from pipeline.words.facts import Settled
 from pipeline.words.messages import Result
 from pipeline.words.notices import Full
@@ -134,15 +134,15 @@ class Writing:
         self.flushing = True
         return self.advance()
 
-    def safe(self, word: Written | Spilled) -> list[Send]:
+    def safe(self, word: Committed) -> list[Send]:
         """Output or spill has it: now the journal."""
-        if isinstance(word, Written):
+        if word.store == "output":
             self._sizes = word.sizes
         safe = self.underway.safe(word)
         news = [each for each in safe.tried if self._ledger.again(each)]
         if not safe.ranges.tasks and not news:
             return []
-        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), isinstance(word, Spilled), self._sizes)
+        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), word.store == "spill", self._sizes)
         return [self._ledger.enter(settled, *news)]
 
     def forget(self) -> list[Send]:

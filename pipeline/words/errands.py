@@ -7,6 +7,7 @@ not know them. They are frozen and closed like the words of the line.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.words.facts import Fact
 from pipeline.words.messages import Bye, Pulse, Result
@@ -205,23 +206,17 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """From the output: all up to this number has been written; its files are now `sizes` bytes long.
+class Committed:
+    """From output, spill or journal: it has taken all up to this number of what it was given.
 
-    `failure` is not empty when it can write no more: what happened, where.
+    The output's files are now `sizes` bytes long; what the journal has is as durable as was asked. `failure` is not
+    empty when the store can take no more: what happened, where.
     """
 
+    store: Literal["output", "spill", "journal"]
     number: int
     failure: str = ""
     sizes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Spilled:
-    """From the spill: all up to this number is kept; `failure` as in Written."""
-
-    number: int
-    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +225,6 @@ class Entry:
 
     number: int
     facts: tuple[Fact, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """From the journal: all entries up to this number are as durable as was asked.
-
-    `failure` is not empty when it can take no more: what happened, where.
-    """
-
-    number: int
-    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +260,8 @@ Errand = (
     | Fetch
     | Kept
     | Forget
-    | Written
-    | Spilled
+    | Committed
     | Entry
-    | Durable
     | Differs
     | Recipe
 )
