@@ -18,7 +18,7 @@ from pipeline.words import accounts
 from pipeline.words.errands import Committed, End, Entry, Fetch, Forget, Keep, Kept, Records, Show, Write
 from pipeline.words.facts import Fact, Left
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import VENTILATOR, Message
@@ -75,7 +75,7 @@ class Disk:
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
         if isinstance(message, Write | Show) and self._is_full(process):
-            process.soon(Stuck("the disk is full"))
+            process.soon(Waiting("disk", "the disk is full"))
         else:
             self._take(process, message)
 

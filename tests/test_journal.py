@@ -20,7 +20,7 @@ from pipeline.output import kernel as kernels
 from pipeline.words.errands import Committed, Differs, Entry
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Tried
 from pipeline.words.station import NEVER, Message, Port
 
@@ -276,11 +276,11 @@ def test_a_full_disk_is_waited_for_and_told_once(tmp_path: Path, monkeypatch: py
         limit = time.monotonic() + PATIENCE
         while len(kernel.calls) == tries and time.monotonic() < limit:
             said += journal.receive()
-    assert said == [Stuck(f"{path}: No space left on device at byte {size}")]
+    assert said == [Waiting("disk", f"{path}: No space left on device at byte {size}")]
     assert time.monotonic() - 1 < journal.deadline < NEVER
     assert path.stat().st_size == size
     kernel.full = False
-    assert receive_all(journal, 5) == [Stuck(""), Committed("journal", 5)]
+    assert receive_all(journal, 5) == [Waiting("disk", active=False), Committed("journal", 5)]
     journal.close()
     assert facts_at(path) == FACTS
 

@@ -22,7 +22,7 @@ from pipeline.output.spout import ATOMIC, GATHER, Spout
 from pipeline.words.errands import Committed, Write
 from pipeline.words.errors import CLOSED, PipelineError, UsageError
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note
 from pipeline.words.station import NEVER, Message, Port
 
@@ -425,17 +425,17 @@ def test_a_full_disk_is_told_once_and_waited_for(tmp_path: Path, monkeypatch: py
         write(output, number, MUCH)
         while len(kernel.calls) == tries and time.monotonic() < limit:
             said += output.receive()
-    assert said == [Stuck(f"{path}: No space left on device after 5 bytes")]
+    assert said == [Waiting("disk", f"{path}: No space left on device after 5 bytes")]
     assert output.deadline < NEVER
     kernel.full = False
-    assert receive_all(output, 4) == [Stuck(""), Committed("output", 4, sizes=(5 + 4 * len(MUCH),))]
+    assert receive_all(output, 4) == [Waiting("disk", active=False), Committed("output", 4, sizes=(5 + 4 * len(MUCH),))]
     assert path.read_bytes() == b"zero\n" + 4 * MUCH
 
 
 def test_a_disk_that_is_really_full_is_waited_for() -> None:
     output = Output("/dev/full")
     write(output, 1, b"one\n")
-    assert output.receive() == [Stuck("/dev/full: No space left on device after 0 bytes")]
+    assert output.receive() == [Waiting("disk", "/dev/full: No space left on device after 0 bytes")]
     assert output.receive() == []
     assert time.monotonic() < output.deadline < NEVER
 

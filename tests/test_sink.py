@@ -15,7 +15,7 @@ from pipeline.words.errands import Committed, Differs, Entry, Fetch, Forget, Kee
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
 from pipeline.words.halt import halt_of
 from pipeline.words.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
-from pipeline.words.notices import Missing
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Again, Note, Retry, Tried
 from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Port, Send
@@ -272,9 +272,9 @@ def test_a_ventilator_that_gives_up_ends_it() -> None:
 
 
 def test_a_ventilator_that_never_comes_is_told_of_and_one_that_was_there_not_waited_for_for_ever() -> None:
-    assert Send(Port.TOLD, Missing("ventilator")) in fresh().tick(2.0)
+    assert Send(Port.TOLD, Waiting("ventilator")) in fresh().tick(2.0)
     ours = fed(Order(patience=30.0))
-    assert Send(Port.TOLD, Missing("ventilator")) in ours.tick(3.1)
+    assert Send(Port.TOLD, Waiting("ventilator")) in ours.tick(3.1)
     killed = Killed("soon", "the ventilator did not come back", errors.INCOMPLETE)
     assert entry(2, killed)[0] in ours.tick(30.2)
 

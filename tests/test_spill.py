@@ -22,7 +22,7 @@ from pipeline.output.spill import Spill
 from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept
 from pipeline.words.errors import StationError, UsageError
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
@@ -360,13 +360,13 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number, piece in enumerate(given[20:], 20):
         spill.send(Port.SPILL, Keep(number, piece))
         said += spill.receive()
-    (stuck,) = [word for word in said if isinstance(word, Stuck)]
-    assert stuck.reason.endswith(": No space left on device")
+    (stuck,) = [word for word in said if isinstance(word, Waiting)]
+    assert stuck.detail.endswith(": No space left on device")
     assert max([19, *(word.number for word in said if isinstance(word, Committed))]) < 59
     spill.send(Port.SPILL, Fetch(given[59].first))
     assert [word for word in spill.receive() if isinstance(word, Kept)] == [Kept(given[59])]
     kernel.full = False
-    assert receive_all(spill, 59) == [Stuck(""), Committed("spill", 59)]
+    assert receive_all(spill, 59) == [Waiting("disk", active=False), Committed("spill", 59)]
     assert [fetch(spill, piece.first) for piece in given[:59]] == given[:59]
 
 

@@ -12,7 +12,7 @@ from pipeline.sink.writing import Limits, Writing
 from pipeline.words.errands import Committed, Entry, Fetch, Forget, Keep, Kept, Show, Write
 from pipeline.words.facts import Began, Ended, Reopened, Settled
 from pipeline.words.messages import Part, Result
-from pipeline.words.notices import Full
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note, Ranges, Tried
 from pipeline.words.station import Port, Send
 
@@ -189,12 +189,12 @@ def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over(
     writing, _ = scene(keep_order=True, limit=2)
     assert writing.take(result(1, 2)) == [keep(1, result(1, 2))]
     assert not writing.full
-    assert writing.take(result(3)) == [keep(2, result(3)), Send(Port.TOLD, Full(0, full=True))]
+    assert writing.take(result(3)) == [keep(2, result(3)), Send(Port.TOLD, Waiting("spill", "task 1", active=True))]
     assert writing.take(result(4)) == [keep(3, result(4))]
     assert writing.full
     assert writing.take(result(0)) == [write(4, result(0)), fetch(1)]
     assert writing.fetched(Kept(result(1, 2))) == [
-        write(5, result(1, 2)), fetch(3), Send(Port.TOLD, Full(3, full=False)),
+        write(5, result(1, 2)), fetch(3), Send(Port.TOLD, Waiting("spill", "task 4", active=False)),
     ]  # fmt: skip
     assert not writing.full
 
@@ -202,7 +202,7 @@ def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over(
 def test_what_the_spill_has_of_a_former_life_counts() -> None:
     ledger = Ledger([BEGAN, Settled(((5, 6),), (), spilled=True, sizes=())])
     writing = writing_of(ledger, 2, kept=2, keep_order=True)
-    assert writing.take(result(1)) == [keep(1, result(1)), Send(Port.TOLD, Full(0, full=True))]
+    assert writing.take(result(1)) == [keep(1, result(1)), Send(Port.TOLD, Waiting("spill", "task 1", active=True))]
 
 
 def test_a_former_lifes_results_are_fetched_when_their_turn_has_come() -> None:

@@ -21,7 +21,7 @@ from pipeline.sink.writing import Limits, Writing
 from pipeline.words.errands import Committed, Differs, Kept
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
-from pipeline.words.notices import Asked, Shown, Stuck
+from pipeline.words.notices import Asked, Shown, Waiting
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
@@ -77,7 +77,7 @@ class Sink:
             Read: lambda word, _: self.intake.heard(word),
             Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
             Run: self._fed,
-            Stuck: lambda word, _: self.closing.stuck(word),
+            Waiting: lambda word, _: self.closing.stuck(word),
             Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
             Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
         }

@@ -15,7 +15,7 @@ from pipeline.sink.underway import Underway
 from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept, Write
 from pipeline.words.facts import Settled
 from pipeline.words.messages import Result
-from pipeline.words.notices import Full
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
@@ -127,7 +127,7 @@ class Writing:
         if full == self.full:
             return []
         self.full = full
-        return [Send(Port.TOLD, Full(self._ledger.turn, full))]
+        return [Send(Port.TOLD, Waiting("spill", f"task {self._ledger.turn + 1:,}", full))]
 
     def flush(self) -> list[Send]:
         """The run has ended early: what waits for a turn that never comes is written in the order of what is there."""

@@ -12,19 +12,20 @@ from typing import Literal
 from pipeline.words.errands import Foreign
 from pipeline.words.messages import Glance, Status
 
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """This station waits for somebody who has not come, or was lost."""
-
-    who: Literal["ventilator", "worker", "sink"]
+Peer = Literal["ventilator", "worker", "sink"]
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
-    """For the person: the one that was missing is here."""
+class Waiting:
+    """Something waits, or, not `active`, does so no longer.
 
-    who: Literal["ventilator", "worker", "sink"]
+    A station waits for a peer that has not come or was lost; new tasks wait while the spill is full, until the task
+    `detail` has ended; an adapter waits for room on its disk, `detail` says where and why.
+    """
+
+    kind: Peer | Literal["spill", "disk"]
+    detail: str = ""
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +41,6 @@ class Refused:
     """For the person: somebody was turned away, and why."""
 
     name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """For the person: the spill is full (or not any more), and nothing new is sent until task `turn` has ended."""
-
-    turn: int
-    full: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """For the person: an edge waits for room on its disk, where and since when; an empty reason: not any more."""
-
     reason: str
 
 
@@ -94,6 +80,4 @@ class Ended:
     reason: str
 
 
-Notice = (
-    Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Asked | Shown | Ended | Foreign | Status
-)
+Notice = Waiting | Lost | Refused | Preparing | Began | Asked | Shown | Ended | Foreign | Status
