@@ -22,7 +22,7 @@ from pipeline.words import errors
 from pipeline.words.errands import Foreign
 from pipeline.words.errors import PipelineError, StationError
 from pipeline.words.messages import Stop
-from pipeline.words.notices import Asked, Preparing, Refused, Stuck
+from pipeline.words.notices import Asked, Preparing, Refused, Waiting
 from pipeline.words.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
@@ -149,7 +149,7 @@ class Loop:
         kind: Any = type(message)  # hashable, which mypy can't see of so large a union
         self._story.append(_in_brief(kind)(message))
         self._send(self._station.receive(message, time.monotonic()))
-        if isinstance(message, Refused | Preparing | Stuck) or (
+        if isinstance(message, Refused | Preparing | Waiting) or (
             isinstance(message, Foreign) and not message.peer and not self._station.done
         ):
             self._told(message)  # the edge's to notice, and no station's business

@@ -14,7 +14,7 @@ from pipeline.executor.template import Tag
 from pipeline.words import accounts
 from pipeline.words.errands import Done, Lines, Look, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Note, Recipe, Terms
+from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import Message, Port
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Line:
         self.accounts: dict[int, accounts.Account] = {}
         self.lines: list[tuple[int, int, bytes]] = []
         self.errors = b""
-        self.terms = Terms()
+        self.tries = 0
 
     def give(self, *records: bytes, first: int = 0, end: bytes = b"\n") -> None:
-        body, terms = b"".join(record + end for record in records), self.terms
-        chunk = Chunk("run", 1, 1, first, len(records), body, terms.tries, terms.account, terms.live)
+        body = b"".join(record + end for record in records)
+        chunk = Chunk("run", 1, 1, first, len(records), body, self.tries)
         self.commands.send(Port.EXECUTOR, chunk)
 
     def look(self) -> Seen:

@@ -15,23 +15,10 @@ from process import Process
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.sink import Sink
 from pipeline.words import accounts
-from pipeline.words.errands import (
-    Durable,
-    End,
-    Entry,
-    Fetch,
-    Forget,
-    Keep,
-    Kept,
-    Records,
-    Show,
-    Spilled,
-    Write,
-    Written,
-)
+from pipeline.words.errands import Committed, End, Entry, Fetch, Forget, Keep, Kept, Records, Show, Write
 from pipeline.words.facts import Fact, Left
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
 from pipeline.words.station import VENTILATOR, Message
@@ -88,7 +75,7 @@ class Disk:
     def send(self, process: Process, message: Message) -> None:
         """Output, spill or journal is told to do something."""
         if isinstance(message, Write | Show) and self._is_full(process):
-            process.soon(Stuck("the disk is full"))
+            process.soon(Waiting("disk", "the disk is full"))
         else:
             self._take(process, message)
 
@@ -109,7 +96,7 @@ class Disk:
                 self._show(body)
             case Keep(number, result):
                 self.spill[result.first] = result
-                process.soon(Spilled(number))
+                process.soon(Committed("spill", number))
             case Fetch(first):
                 process.soon(Kept(self.spill[first]))
             case Forget(below):
@@ -155,13 +142,13 @@ class Disk:
 
     def _written(self, process: Process, number: int, sizes: tuple[int, int]) -> None:
         if process.is_running:
-            process.deliver(Written(number, sizes=sizes))
+            process.deliver(Committed("output", number, sizes=sizes))
 
     def _sync(self, process: Process, entry: Entry) -> None:
         if process.is_running:
             at = next(at for at, each in enumerate(self.journal) if each is entry)
             self.synced = max(self.synced, at + 1)
-            process.deliver(Durable(entry.number))
+            process.deliver(Committed("journal", entry.number))
 
     def safe(self) -> Ledger:
         """What a loss of power would leave."""

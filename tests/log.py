@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from pipeline.words.notices import Missing
+from pipeline.words.notices import Waiting
 from pipeline.words.station import Message, Send
 
 
@@ -44,7 +44,7 @@ class Log:
 
     def notice(self, notice: Message) -> None:
         """A person was told this."""
-        self.alarms += isinstance(notice, Missing)
+        self.alarms += isinstance(notice, Waiting) and notice.active and notice.kind != "spill"
 
     def told(self) -> list[str]:
         """The last words, to read."""

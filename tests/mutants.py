@@ -28,7 +28,7 @@ from pipeline.ventilator.marking import Marking
 from pipeline.ventilator.stock import Span, cut
 from pipeline.ventilator.suspects import Suspects
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.errands import Connect, Fetch, Show, Write, Written
+from pipeline.words.errands import Connect, Fetch, Show, Write
 from pipeline.words.messages import Kill, Part, Result, Run
 from pipeline.words.parts import Recipe, Tried
 from pipeline.words.ranges import RangeSet
@@ -159,6 +159,10 @@ def _not_quiet(method: Method) -> Method:
     return join
 
 
+def _welcomes_without_wants(method: Method) -> Method:
+    return lambda self, run, _, now: method(self, run, Recipe(), now)
+
+
 def _no_ack(method: Method) -> Method:
     def beat(self: Sink, now: float) -> Any:
         before = self.speech.due
@@ -171,7 +175,7 @@ def _no_ack(method: Method) -> Method:
 
 def _acks_what_is_written(method: Method) -> Method:
     def safe(self: Writing, word: Any) -> Any:
-        if isinstance(word, Written):
+        if word.store == "output":
             self._ledger.settled.update(
                 (sent.low, sent.high) for sent in self.underway._writes if sent.number <= word.number
             )
@@ -457,6 +461,7 @@ MUTANTS = [
         executions,
         {"faults": {"restart ventilator": 0.2}},
     ),
+    Mutant("a worker knows what the sink wants before its first task", Desk, "begin", _welcomes_without_wants),
     Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
     Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
     Mutant("repair of a lane", Lane, "overdue", nothing(answer=False), None, DEAD),

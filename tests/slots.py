@@ -1,7 +1,7 @@
 """A worker's executor on a simulated line: so many tasks at a time, each as long as its plan says.
 
-It looks at what chunks carry, gives back what it has not begun, and forgets what is cancelled. While its worker is
-frozen, no task ends.
+It looks at its recipe and at what chunks carry, gives back what it has not begun, and forgets what is cancelled. While
+its worker is frozen, no task ends.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ class Slots:
         self._tries: dict[int, int] = {}
         self._running: dict[int, float] = {}
         self._ended = Outcomes()
+        self._recipe = Recipe()
 
     def send(self, message: Message) -> None:
         match message:
+            case Recipe():
+                self._recipe = message
             case Chunk(first=first, count=count, body=body, tries=tries):
-                wants = self._clock.plan.wants
-                if message.account != (wants in {"accounts", "log"}) or message.live != (wants == "live"):
-                    raise Violation(f"{message} does not say what the sink wants")
+                wants, recipe = self._clock.plan.wants, self._recipe
+                if (recipe.collect_metrics, recipe.stream_output) != (wants in {"accounts", "log"}, wants == "live"):
+                    raise Violation(f"{recipe} does not say what the sink wants")
                 if [int(record) for record in each(body, Recipe())] != list(range(first, first + count)):
                     raise Violation(f"chunk {first}+{count} carries other records")
                 self._backlog.extend(range(first, first + count))

@@ -8,13 +8,13 @@ from pipeline.executor.assignment import Assignment
 from pipeline.executor.backlog import Lot
 from pipeline.executor.template import Rendered
 from pipeline.words.accounts import Account, each
-from pipeline.words.parts import Terms
+from pipeline.words.parts import Recipe
 
 COMMAND = Rendered(b"/bin/sh", [b"sh", b"-c", b"echo a"], b"echo a")
 
 
 def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
-    given = Assignment(41, b"a", 3, COMMAND, Lot(Terms(tries=2), "4541"))
+    given = Assignment(41, b"a", 3, COMMAND, Lot(2, "4541"))
     ours = {b"HOME": b"/root", b"PIPE_SLOT": b"of the pipeline around us"}
     assert given.environment(ours) == {
         b"HOME": b"/root",
@@ -29,11 +29,11 @@ def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
 
 
 def test_an_account_is_told_only_where_it_was_asked_for() -> None:
-    given = Assignment(41, b"a", 3, COMMAND, Lot(Terms(account=True)), began=1e9)
+    given = Assignment(41, b"a", 3, COMMAND, recipe=Recipe(collect_metrics=True), began=1e9)
     assert list(each(given.account(-0.5, 2.0, 1.5, 4096, 7))) == [
         Account(1e9, 0.0, 2.0, 1.5, 4096, 3, 7, b"echo a", b"a")
     ]
-    assert given._replace(lot=Lot()).account(0.5, 2.0, 1.5, 4096, 7) == b""
+    assert given._replace(recipe=Recipe()).account(0.5, 2.0, 1.5, 4096, 7) == b""
 
 
 @pytest.mark.parametrize(

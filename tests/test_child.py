@@ -11,19 +11,20 @@ from commanded import line
 from pipeline.executor import child
 from pipeline.executor.limits import Limits
 from pipeline.words.kinds import Timeout
-from pipeline.words.parts import Terms
+from pipeline.words.parts import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ACCOUNT = Terms(account=True)
+ACCOUNT = Recipe(collect_metrics=True)
 
 
 def test_an_account_says_what_the_kernel_says() -> None:
     memory = "x=$(head -c 50000000 /dev/zero | tr '\\0' x)"
     before = time.time()
-    with line(f"{memory}; i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; echo {{}} >&2; sleep 0.05") as it:
-        it.terms = ACCOUNT
+    with line(
+        f"{memory}; i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; echo {{}} >&2; sleep 0.05", recipe=ACCOUNT
+    ) as it:
         it.all_of(b"a b")
         after = time.time()
     told = it.accounts[0]
@@ -38,8 +39,7 @@ def test_an_account_says_what_the_kernel_says() -> None:
 
 
 def test_who_waits_for_a_slot_is_queued() -> None:
-    with line("sleep 0.1; echo $PIPE_SLOT", slots=1) as it:
-        it.terms = ACCOUNT
+    with line("sleep 0.1; echo $PIPE_SLOT", slots=1, recipe=ACCOUNT) as it:
         it.all_of(b"a", b"b")
     assert it.accounts[1].queued >= it.accounts[0].seconds >= 0.1
     assert it.accounts[1].started >= it.accounts[0].started + 0.1
@@ -48,8 +48,7 @@ def test_who_waits_for_a_slot_is_queued() -> None:
 def test_accounts_come_with_all_that_fails_too(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("x")
-    with line(slots=1, limits=Limits(Timeout(seconds=0.2), 5.0)) as it:
-        it.terms = ACCOUNT
+    with line(slots=1, limits=Limits(Timeout(seconds=0.2), 5.0), recipe=ACCOUNT) as it:
         records = [b"no-such-command x", b"%a" % plain, b"kill -9 $$", b"exit 3", b"sleep 1000", b"echo nul\0", b"echo"]
         it.all_of(*(record.replace(b"b'", b"").replace(b"'", b"") for record in records))
     assert len(it.accounts) == len(records)
@@ -67,8 +66,7 @@ def test_a_script_without_its_first_line_is_shown_as_it_was_typed(tmp_path: Path
     script = tmp_path / "script"
     script.write_text("exit 3\n")
     script.chmod(0o700)
-    with line(f"{script} {{}}") as it:
-        it.terms = ACCOUNT
+    with line(f"{script} {{}}", recipe=ACCOUNT) as it:
         it.all_of(b"a")
     assert it.accounts[0].command.decode() == f"{script} a"
     assert it.notes[0].text == f"exit 3: {script} a"
@@ -82,8 +80,7 @@ def test_no_account_is_told_to_who_has_not_asked() -> None:
 
 @pytest.mark.parametrize(("tag", "mark"), [("", b"a b"), ("{#}-{}:{%}", b"1-a b:1")])
 def test_each_line_of_stdout_and_stderr_begins_with_the_tag(tag: str, mark: bytes) -> None:
-    with line("printf '1\\n\\n2'; echo oh >&2; exit 3 # {}", tag=tag, slots=1) as it:
-        it.terms = ACCOUNT
+    with line("printf '1\\n\\n2'; echo oh >&2; exit 3 # {}", tag=tag, slots=1, recipe=ACCOUNT) as it:
         (told,) = it.all_of(b"a b")
     assert told == mark + b"\t1\n" + mark + b"\t\n" + mark + b"\t2"
     assert it.errors == mark + b"\toh\n"

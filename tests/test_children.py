@@ -10,18 +10,19 @@ import pytest
 from commanded import PATIENCE, line
 
 from pipeline.words.errands import Cancel
-from pipeline.words.parts import Recipe, Terms
+from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+STREAMED = Recipe(stream_output=True)
 SEEN = "$PIPE_INDEX $PIPE_ATTEMPT $PIPE_RUN $PIPE_SLOT $PARALLEL_SEQ $PARALLEL_JOBSLOT"
 
 
 def test_a_task_sees_its_number_its_try_its_run_and_its_slot() -> None:
     with line(f"echo {SEEN} {{#}} {{%}} {{}}", slots=1) as it:
-        it.terms = Terms(tries=1)
+        it.tries = 1
         it.give(b"a", b"b", first=41)
         it.until(lambda: len(it.outputs) == 2)
     assert it.outputs == {41: b"42 2 run 1 42 1 42 1 a\n", 42: b"43 2 run 1 43 1 43 1 b\n"}
@@ -65,8 +66,7 @@ def test_whole_lines_are_said_while_their_task_runs(tmp_path: Path) -> None:
     for gate in gates:
         os.mkfifo(gate)
     with line("sh", "-c", 'echo a; echo b; printf half; read x < "$1"; echo; read x < "$2"; printf end', "sh",
-              *map(str, gates), tag="{}") as it:  # fmt: skip
-        it.terms = Terms(live=True)
+              *map(str, gates), tag="{}", recipe=STREAMED) as it:  # fmt: skip
         it.give(b"7")
         it.until(lambda: b"".join(body for *_, body in it.lines) == b"7\ta\n7\tb\n")
         gates[0].write_text("go\n")
@@ -77,16 +77,14 @@ def test_whole_lines_are_said_while_their_task_runs(tmp_path: Path) -> None:
 
 
 def test_who_is_listened_to_from_the_start_needs_no_second_look() -> None:
-    with line("sleep {}") as it:
-        it.terms = Terms(live=True)
+    with line("sleep {}", recipe=STREAMED) as it:
         it.give(b"1000")
         it.commands.receive()
         assert it.commands.deadline == NEVER
 
 
 def test_lines_of_a_task_that_has_ended_are_not_said_twice() -> None:
-    with line("echo {}") as it:
-        it.terms = Terms(live=True)
+    with line("echo {}", recipe=STREAMED) as it:
         it.give(b"a")
         it.commands.receive()
         ended, _ = it.commands.files()
@@ -108,8 +106,7 @@ def test_nobody_hears_lines_who_has_not_asked(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_cancelled_task_are_not_said() -> None:
-    with line("while :; do echo {}; done") as it:
-        it.terms = Terms(live=True)
+    with line("while :; do echo {}; done", recipe=STREAMED) as it:
         it.give(b"1")
         it.until(lambda: len(it.lines) > 0)
         it.commands.send(Port.EXECUTOR, Cancel(((0, 1),)))
@@ -119,8 +116,7 @@ def test_lines_of_a_cancelled_task_are_not_said() -> None:
 
 
 def test_a_flood_without_a_newline_is_told_at_its_end() -> None:
-    with line("head -c {} /dev/zero", slots=1) as it:
-        it.terms = Terms(live=True)
+    with line("head -c {} /dev/zero", slots=1, recipe=STREAMED) as it:
         assert [len(text) for text in it.all_of(b"5000000")] == [5_000_000]
     assert it.lines == []
 
@@ -152,8 +148,7 @@ def test_columns_are_filled_in_and_tagged(record: bytes) -> None:
 
 
 def test_a_record_that_does_not_fit_fails_alone() -> None:
-    with line("echo {1}", recipe=Recipe(shape="json"), slots=1) as it:
-        it.terms = Terms(account=True)
+    with line("echo {1}", recipe=Recipe(shape="json", collect_metrics=True), slots=1) as it:
         assert it.all_of(b'["a"]', b"", b"{", b'"b"') == [b"a\n", b"", b"", b"b\n"]
     assert {task: note.kind for task, note in it.notes.items()} == {1: "exception", 2: "exception"}
     assert it.notes[1].code == 1

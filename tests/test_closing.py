@@ -10,11 +10,11 @@ from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.writing import Limits, Writing
 from pipeline.words import errors
-from pipeline.words.errands import Entry, Fetch, Written
+from pipeline.words.errands import Committed, Entry, Fetch
 from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
 from pipeline.words.halt import Halt, halt_of
 from pipeline.words.messages import Kill, Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
 
 BEGAN = Began("r", "print")
@@ -159,7 +159,7 @@ def test_with_a_journal_it_is_left_to_the_next_life_which_is_told_to_go_on() -> 
     ours.ledger.ahead.add(4, 5)
     ours.writing.take(result(0))
     assert ours.closing.last_words() == []
-    ours.writing.safe(Written(1))
+    ours.writing.safe(Committed("output", 1))
     assert ours.closing.last_words() == entry(2, Left())
     assert ours.closing.last_words() == []
     ours.ledger.durable(2)
@@ -176,17 +176,17 @@ def test_a_run_that_is_done_has_no_next_life() -> None:
 
 def test_a_run_waits_for_room_but_not_for_ever_when_somebody_wants_its_end() -> None:
     ours = Scene(BEGAN)
-    ours.closing.stuck(Stuck("out: no space"))
+    ours.closing.stuck(Waiting("disk", "out: no space"))
     assert ours.closing.tick(1000.0) == []
     ours.closing.wish("soon", "SIGTERM", 1000.0)
     ours.ledger.durable(1)
     assert ours.closing.tick(1000.0) == control(Kill("r", "soon", "SIGTERM", errors.TERMINATED))
     assert ours.closing.tick(1009.9) == []
-    ours.closing.stuck(Stuck(""))
+    ours.closing.stuck(Waiting("disk", active=False))
     assert ours.closing.tick(1010.0) == []
-    ours.closing.stuck(Stuck("out: no space"))
+    ours.closing.stuck(Waiting("disk", "out: no space"))
     assert ours.closing.tick(1020.0) == []
-    ours.closing.stuck(Stuck("out: no space"))  # told again: it still waits
+    ours.closing.stuck(Waiting("disk", "out: no space"))  # told again: it still waits
     why = "out: no space: gave up waiting for room"
     assert ours.closing.tick(1030.0) == control(Kill("r", "now", why, errors.INCOMPLETE))
     assert (ours.closing.broken, ours.closing.last_words()) == (True, None)
@@ -198,6 +198,6 @@ def test_who_wants_it_now_does_not_wait_for_room() -> None:
     ours.ledger.durable(1)
     ours.closing.tick(0.0)
     assert not ours.closing.broken
-    ours.closing.stuck(Stuck("out: no space"))
+    ours.closing.stuck(Waiting("disk", "out: no space"))
     ours.closing.tick(1.0)
     assert ours.closing.broken

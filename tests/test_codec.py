@@ -50,11 +50,11 @@ ACK = Ack(
     "r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), 1, -1, False, (Again("host.1.ab", 7, ((2, 3),)),),
     (Retry(5, 6, 1, 0.5),), "v", 8, "d", "wc {} ü", True, True,
 )  # fmt: skip
-CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2, True, True)
+CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2)
 READ = Read("r", "v", 0, 5, 2, struct.pack("<6I", 1, 5, 7, 1, 4, 8))
 WORDS: list[Wire] = [
     PULSE,
-    Welcome("r", "refused", "why", Recipe(zero=True, shape="packed"), 3, "ipc:///l", "ipc:///s", "ipc:///c", 1.0, 10.0),
+    Welcome("r", "refused", "why", Recipe(True, False, "packed", True, True), 3, "ipc:///l", "ipc:///s", "", 1.0, 10.0),
     CHUNK,
     RESULT,
     Part("r", "host.1.ab", 7, 1, 9, b"a line\n"),

@@ -9,7 +9,7 @@ from pipeline.ventilator.lanes import Lane
 from pipeline.ventilator.stock import Span, Stock
 from pipeline.words.errands import Open, Opened, Shut
 from pipeline.words.messages import Bye, Kill, Pulse, Welcome
-from pipeline.words.notices import Lost, Missing, Present, Refused
+from pipeline.words.notices import Lost, Refused, Waiting
 from pipeline.words.parts import Recipe
 from pipeline.words.station import Caller, Port, Send
 from pipeline.words.structs import replace
@@ -79,17 +79,17 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
     assert desk.pulsed(b"dan", replace(ANN, worker="dan"), judged=True, now=100.0) == []
     assert desk.left(Bye("dan", ""), 1.0) == []
     # ann has been silent for longer than the liveness, and dan has left
-    assert desk.begin("r", 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
+    assert desk.begin("r", Recipe(), 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
     assert desk.opened(Opened(1, "ipc://1")) == [welcome("bob", 1)]  # it was the first to call
 
 
 def test_it_says_that_no_worker_comes(stock: Stock) -> None:
     desk = Desk(stock, WORD, 0.0, patience=600.0)
     assert desk.expire(1.9) == []
-    assert desk.expire(2.0) == [Send(Port.TOLD, Missing("worker"))]
+    assert desk.expire(2.0) == [Send(Port.TOLD, Waiting("worker"))]
     assert desk.expire(2.1) == []
     assert desk.pulsed(b"ann", ANN, judged=True, now=3.0) == [
-        Send(Port.TOLD, Present("worker")), Send(Port.LANES, Open(1)),
+        Send(Port.TOLD, Waiting("worker", active=False)), Send(Port.LANES, Open(1)),
     ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_silence_loses_a_worker(desk: Desk, stock: Stock) -> None:
     lane_of(desk, "ann").carry(span(0, 4), 1.0)
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2), judged=True, now=5.0)
     assert desk.expire(7.9) == []
-    assert desk.expire(10.0) == [Send(Port.TOLD, Missing("worker"))]
+    assert desk.expire(10.0) == [Send(Port.TOLD, Waiting("worker"))]
     assert desk.expire(10.1) == [Send(Port.LANES, Shut(1)), Send(Port.TOLD, Lost("ann", 4))]
     assert back(stock) == [span(0, 4, 1, 1)]
     assert [lane.worker for lane in desk.lanes] == ["bob"]

@@ -15,7 +15,7 @@ from pipeline.loop import Loop
 from pipeline.words.errands import Want
 from pipeline.words.errors import OUR_BUG, UsageError
 from pipeline.words.messages import Bye, Pulse
-from pipeline.words.notices import Missing
+from pipeline.words.notices import Waiting
 from pipeline.words.station import Edge, Message, Port, Send
 
 
@@ -28,7 +28,7 @@ def worker() -> Worker:
 
     def answer(_: Message | None) -> list[Send]:
         actor.done = len(actor.heard) == 4
-        return [Send(Port.SOURCE, Want(len(actor.heard))), Send(Port.TOLD, Missing("sink"))]
+        return [Send(Port.SOURCE, Want(len(actor.heard))), Send(Port.TOLD, Waiting("sink"))]
 
     actor.answer = answer
     return actor

@@ -6,6 +6,7 @@ import struct
 
 from pipeline.output.hoard import GROUP, Memory
 from pipeline.words.messages import Result
+from pipeline.words.structs import replace
 
 
 def result(first: int, size: int) -> Result:
@@ -32,3 +33,9 @@ def test_a_large_result_is_joined_to_none_before_or_behind_it() -> None:
     assert [each.first for each in memory.neighbours(0)] == [0]
     assert [each.first for each in memory.neighbours(1)] == [1]
     assert [each.first for each in memory.neighbours(2)] == [2, 3]
+
+
+def test_a_result_with_accounts_is_not_joined_to_one_without() -> None:
+    memory = held(10, 10)
+    memory.hold(replace(result(2, 10), accounts=b"of task 2"))
+    assert [each.first for each in memory.neighbours(0)] == [0, 1]

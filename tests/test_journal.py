@@ -17,10 +17,10 @@ from kernels import Faulty
 from pipeline.journal.journal import Journal, NoJournal
 from pipeline.journal.past import Summary, lines, peek
 from pipeline.output import kernel as kernels
-from pipeline.words.errands import Differs, Durable, Entry
+from pipeline.words.errands import Committed, Differs, Entry
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Tried
 from pipeline.words.station import NEVER, Message, Port
 
@@ -56,7 +56,7 @@ def receive_all(journal: Journal, number: int) -> list[Message]:
     """What it says, as the loop asks it, until it has answered for entry `number` or failed."""
     said: list[Message] = []
     limit = time.monotonic() + PATIENCE
-    while not any(isinstance(word, Durable) and (word.number >= number or word.failure) for word in said):
+    while not any(isinstance(word, Committed) and (word.number >= number or word.failure) for word in said):
         assert time.monotonic() < limit, said
         said += journal.receive()
     return said
@@ -73,7 +73,7 @@ def written(path: Path, entries: list[tuple[Fact, ...]] | None = None) -> list[i
     journal = Journal(str(path), disk=False)
     ends = []
     for number, facts in enumerate(ENTRIES if entries is None else entries):
-        assert keep(journal, number, *facts) == [Durable(number)]
+        assert keep(journal, number, *facts) == [Committed("journal", number)]
         ends.append(path.stat().st_size)
     journal.close()
     return ends
@@ -94,7 +94,7 @@ def test_without_a_journal_every_entry_is_at_once_as_durable_as_asked() -> None:
     for number in (1, 2):
         journal.send(Port.JOURNAL, Entry(number, (Began("run", "print"),)))
     assert journal.deadline == 0.0
-    assert journal.receive() == [Durable(2)]
+    assert journal.receive() == [Committed("journal", 2)]
     assert journal.receive() == []
     assert journal.deadline == NEVER
     assert journal.files() == []
@@ -109,7 +109,7 @@ def test_what_was_durable_comes_back(tmp_path: Path, *, disk: bool) -> None:
     assert journal.receive() == []
     assert list(journal.facts()) == []
     for number, facts in enumerate(ENTRIES):
-        assert keep(journal, number, *facts) == [Durable(number)]
+        assert keep(journal, number, *facts) == [Committed("journal", number)]
         assert journal.deadline == NEVER
     begun = journal.begun
     assert before <= begun <= time.time()
@@ -118,7 +118,7 @@ def test_what_was_durable_comes_back(tmp_path: Path, *, disk: bool) -> None:
     journal.close()
     again = Journal(str(path), disk=disk)
     assert (list(again.facts()), again.begun, again.sizes) == (FACTS, begun, (70, 12))
-    assert keep(again, 9, Ended(31, "x")) == [Durable(9)]
+    assert keep(again, 9, Ended(31, "x")) == [Committed("journal", 9)]
     again.close()
     assert facts_at(path) == [*FACTS, Ended(31, "x")]
 
@@ -130,9 +130,9 @@ def test_entries_of_one_turn_are_one_leaf_and_one_write(tmp_path: Path) -> None:
     writes = kernel.calls.count("write")
     for number, facts in enumerate(ENTRIES[1:], 1):
         journal.send(Port.JOURNAL, Entry(number, facts))
-    assert receive_all(journal, 5) == [Durable(5)]
+    assert receive_all(journal, 5) == [Committed("journal", 5)]
     in_one = kernel.calls.count("write") - writes
-    assert keep(journal, 6, Left()) == [Durable(6)]
+    assert keep(journal, 6, Left()) == [Committed("journal", 6)]
     assert in_one <= 2 * (kernel.calls.count("write") - writes - in_one)  # each is written short, and gone on with
 
 
@@ -159,7 +159,7 @@ def test_cut_anywhere_it_goes_on_behind_the_last_whole_leaf(tmp_path: Path) -> N
         known = [fact for end, facts in zip(ends, ENTRIES, strict=True) for fact in facts if end <= size]
         journal = Journal(str(path), disk=False)
         assert list(journal.facts()) == known
-        assert keep(journal, 1, Left()) == [Durable(1)]
+        assert keep(journal, 1, Left()) == [Committed("journal", 1)]
         journal.close()
         assert facts_at(path) == [*known, Left()]
 
@@ -250,14 +250,14 @@ def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr("pipeline.journal.journal.GROUP", PATIENCE / 10)
     kernel = Faulty()
     journal = Journal(str(tmp_path / "journal"), disk=True, kernel=kernel)
-    assert keep(journal, 0, *ENTRIES[0]) == [Durable(0)]
+    assert keep(journal, 0, *ENTRIES[0]) == [Committed("journal", 0)]
     before, synced = kernel.calls.count("sync"), time.monotonic()
     for number, facts in enumerate(ENTRIES[1:], 1):
         journal.send(Port.JOURNAL, Entry(number, facts))
         assert synced < journal.deadline <= synced + PATIENCE / 10
         if time.monotonic() < journal.deadline:
             assert journal.receive() == []
-    assert receive_all(journal, 5)[-1] == Durable(5)
+    assert receive_all(journal, 5)[-1] == Committed("journal", 5)
     assert kernel.calls.count("sync") <= before + 2
 
 
@@ -276,11 +276,11 @@ def test_a_full_disk_is_waited_for_and_told_once(tmp_path: Path, monkeypatch: py
         limit = time.monotonic() + PATIENCE
         while len(kernel.calls) == tries and time.monotonic() < limit:
             said += journal.receive()
-    assert said == [Stuck(f"{path}: No space left on device at byte {size}")]
+    assert said == [Waiting("disk", f"{path}: No space left on device at byte {size}")]
     assert time.monotonic() - 1 < journal.deadline < NEVER
     assert path.stat().st_size == size
     kernel.full = False
-    assert receive_all(journal, 5) == [Stuck(""), Durable(5)]
+    assert receive_all(journal, 5) == [Waiting("disk", active=False), Committed("journal", 5)]
     journal.close()
     assert facts_at(path) == FACTS
 
@@ -294,7 +294,7 @@ def play(path: Path, kernel: Faulty) -> list[Message]:
     said: list[Message] = []
     for number, facts in enumerate(ENTRIES):
         journal.send(Port.JOURNAL, Entry(number, facts))
-        if not any(isinstance(word, Durable) and word.failure for word in said):
+        if not any(isinstance(word, Committed) and word.failure for word in said):
             said += receive_all(journal, number)
     calls = len(kernel.calls)
     said += journal.receive()
@@ -314,8 +314,8 @@ def test_whichever_call_fails_what_was_said_is_there(
         path = tmp_path / f"{kth}"
         kernel = Faulty(kth, error)
         said = play(path, kernel)
-        durable = max((word.number for word in said if isinstance(word, Durable)), default=-1)
-        failures = [word.failure for word in said if isinstance(word, Durable) and word.failure]
+        durable = max((word.number for word in said if isinstance(word, Committed)), default=-1)
+        failures = [word.failure for word in said if isinstance(word, Committed) and word.failure]
         known = facts_at(path) if path.exists() else []
         assert known == FACTS[: len(known)]
         assert len(known) >= sum(map(len, ENTRIES[: durable + 1]))
@@ -325,7 +325,7 @@ def test_whichever_call_fails_what_was_said_is_there(
         if failures:
             assert failures[0].startswith(f"{path}: {os.strerror(error)} at byte ")
             assert "sync" not in kernel.calls[kth:]
-            assert isinstance(said[-1], Durable)
+            assert isinstance(said[-1], Committed)
             assert said[-1].failure
         elif failed != "truncate":
             assert known == FACTS
@@ -339,7 +339,7 @@ def test_a_fault_of_the_output_is_told_by_its_name(tmp_path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "/there/out")
 
     journal = Journal(str(tmp_path / "journal"), disk=True, sync=fault)
-    assert keep(journal, 1, *FACTS) == [Durable(-1, "/there/out: Input/output error")]
+    assert keep(journal, 1, *FACTS) == [Committed("journal", -1, "/there/out: Input/output error")]
     assert facts_at_none(journal)
 
 
@@ -361,7 +361,7 @@ def reread(path: Path, *facts: Marked) -> tuple[list[Message], list[Fact]]:
     said = [word for number, fact in enumerate(facts) for word in keep(journal, number, fact)]
     noted = list(journal.facts())[before:]
     journal.close()
-    return [word for word in said if not isinstance(word, Durable)], noted
+    return [word for word in said if not isinstance(word, Committed)], noted
 
 
 @pytest.mark.parametrize(
@@ -404,8 +404,8 @@ def test_within_one_life_it_may_be_read_many_times(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal"), disk=False)
     keep(journal, 0, marks(0, [5, 5]), SETTLED)
     for number in range(1, 4):
-        assert keep(journal, number, marks(0, [5])) == [Durable(number)]
-    assert keep(journal, 9, marks(0, [10], CHANGED)) == [Differs(0, 10), Durable(9)]
+        assert keep(journal, number, marks(0, [5])) == [Committed("journal", number)]
+    assert keep(journal, 9, marks(0, [10], CHANGED)) == [Differs(0, 10), Committed("journal", 9)]
 
 
 def test_marks_that_are_not_on_disk_yet_count_too(tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_marks_that_are_not_on_disk_yet_count_too(tmp_path: Path) -> None:
     facts: list[Fact] = [marks(0, [5, 5]), SETTLED, marks(0, [5, 5, 3], CHANGED), marks(13, [2])]
     for number, fact in enumerate(facts):
         journal.send(Port.JOURNAL, Entry(number, (fact,)))
-    assert receive_all(journal, 3) == [Differs(5, 10), Durable(3)]
+    assert receive_all(journal, 3) == [Differs(5, 10), Committed("journal", 3)]
     assert list(journal.facts()) == [marks(0, [5, 5]), SETTLED, marks(10, [3], CHANGED), marks(13, [2])]
 
 

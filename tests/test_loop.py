@@ -14,7 +14,7 @@ from pipeline.loop import Loop
 from pipeline.words.errands import Foreign, Want
 from pipeline.words.errors import INCOMPLETE, PipelineError, StationError
 from pipeline.words.messages import Bye, Stop
-from pipeline.words.notices import Missing, Refused
+from pipeline.words.notices import Refused, Waiting
 from pipeline.words.station import NEVER, Address, Caller, Edge, Lane, Message, Port, Send
 
 
@@ -163,13 +163,13 @@ def test_every_address_has_its_edge_and_who_was_spoken_to_is_asked_at_once(bell:
         actor.done = heard == Bye("answer", "")
         if heard is None:
             pipes[Port.DESK].ready = [Bye("answer", "")]
-            return [*(Send(to, Want(1)) for to in addresses), Send(Port.TOLD, Missing("sink"))]
+            return [*(Send(to, Want(1)) for to in addresses), Send(Port.TOLD, Waiting("sink"))]
         return []
 
     actor.answer = answer
     Loop(actor, edges, bell, told=told.append).run()
     assert [pipe.sent for pipe in pipes.values()] == [[(to, Want(1))] for to in addresses]
-    assert told == [Missing("sink")]
+    assert told == [Waiting("sink")]
     for pipe in pipes.values():
         pipe.close()
 

@@ -19,10 +19,10 @@ from pipeline.output import kernel as kernels
 from pipeline.output.letters import Complaints, letter
 from pipeline.output.output import Files, Output
 from pipeline.output.spout import ATOMIC, GATHER, Spout
-from pipeline.words.errands import Write, Written
+from pipeline.words.errands import Committed, Write
 from pipeline.words.errors import CLOSED, PipelineError, UsageError
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note
 from pipeline.words.station import NEVER, Message, Port
 
@@ -97,7 +97,7 @@ def test_results_of_one_turn_go_out_together_and_in_order(tmp_path: Path) -> Non
         write(output, number, expected[-1])
     assert not path.exists()
     assert output.deadline == 0.0
-    assert output.receive() == [Written(3 * GATHER - 1, sizes=(sum(map(len, expected)),))]
+    assert output.receive() == [Committed("output", 3 * GATHER - 1, sizes=(sum(map(len, expected)),))]
     assert path.read_bytes() == b"".join(expected)
     assert output.receive() == []
     assert output.deadline == NEVER
@@ -109,7 +109,7 @@ def test_results_of_one_turn_go_out_together_and_in_order(tmp_path: Path) -> Non
 def test_a_result_without_output_is_written_too(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
     write(output, 1, b"")
-    assert output.receive() == [Written(1, sizes=(0,))]
+    assert output.receive() == [Committed("output", 1, sizes=(0,))]
 
 
 def test_an_existing_file_is_replaced_by_the_first_result_only(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_an_existing_file_is_replaced_by_the_first_result_only(tmp_path: Path) -
     assert path.read_text() == "precious"
     output = Output(str(path))
     write(output, 1, b"new\n")
-    assert output.receive() == [Written(1, sizes=(4,))]
+    assert output.receive() == [Committed("output", 1, sizes=(4,))]
     output.finish()
     assert path.read_text() == "new\n"
 
@@ -140,7 +140,7 @@ def test_stdout_gets_results_and_stderr_what_they_complained_of() -> None:
         output = Output()
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n", b"dear\n")
-        assert output.receive() == [Written(2, sizes=(8,))]
+        assert output.receive() == [Committed("output", 2, sizes=(8,))]
         assert [read_all(fd) for fd in (out, err)] == [b"one\ntwo\n", b"oh\ndear\n"]
 
 
@@ -168,7 +168,7 @@ def test_who_could_not_say_why_it_failed_is_named_and_of_exit_codes_the_first(*,
     with streams() as (out, err):
         output = Output(verbose=verbose)
         output.send(Port.OUTPUT, Write(1, failed))
-        assert output.receive() == [Written(1, sizes=(0,))]
+        assert output.receive() == [Committed("output", 1, sizes=(0,))]
         assert [read_all(fd) for fd in (out, err)] == [b"", said]
 
 
@@ -178,7 +178,7 @@ def test_errors_can_be_shown_by_somebody_else() -> None:
         output = Output(errors=shown.append)
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n")
-        assert output.receive() == [Written(2, sizes=(8,))]
+        assert output.receive() == [Committed("output", 2, sizes=(8,))]
         assert shown == [b"oh\n"]
         assert read_all(err) == b""
 
@@ -189,14 +189,14 @@ def test_a_slow_reader_is_never_waited_for() -> None:
         for number in range(2000):
             write(output, number, MUCH, b"!" if number == 1999 else b"")
         (said,) = output.receive()
-        assert isinstance(said, Written)
+        assert isinstance(said, Committed)
         assert 0 < said.number < 1999
         assert output.deadline == NEVER
         assert not readable(output, 0)
         assert read_all(err) == b""
         found, more = drain(output, out, 2000 * len(MUCH))
         assert found == MUCH * 2000
-        numbers = [said.number, *(word.number for word in more if isinstance(word, Written))]
+        numbers = [said.number, *(word.number for word in more if isinstance(word, Committed))]
         assert numbers == sorted(set(numbers))
         assert numbers[-1] == 1999
         assert read_all(err) == b"!"
@@ -210,7 +210,7 @@ def test_a_result_is_written_once_its_errors_are_out() -> None:
         write(output, 1, b"one\n", MUCH * 200)
         assert output.receive() == []
         assert read_all(out) == b"one\n"
-        assert drain(output, err, 200 * len(MUCH)) == (MUCH * 200, [Written(1, sizes=(4,))])
+        assert drain(output, err, 200 * len(MUCH)) == (MUCH * 200, [Committed("output", 1, sizes=(4,))])
 
 
 def test_a_stderr_that_is_gone_stops_nothing() -> None:
@@ -219,7 +219,7 @@ def test_a_stderr_that_is_gone_stops_nothing() -> None:
         shut(err)
         write(output, 1, b"one\n", b"oh\n")
         write(output, 2, b"two\n", b"oh\n")
-        assert output.receive() == [Written(2, sizes=(8,))]
+        assert output.receive() == [Committed("output", 2, sizes=(8,))]
         assert read_all(out) == b"one\ntwo\n"
 
 
@@ -227,10 +227,10 @@ def test_a_stdout_closed_early_is_told_once() -> None:
     with streams() as (out, _):
         output = Output()
         write(output, 1, b"one\n")
-        assert output.receive() == [Written(1, sizes=(4,))]
+        assert output.receive() == [Committed("output", 1, sizes=(4,))]
         shut(out)
         write(output, 2, b"two\n")
-        assert output.receive() == [Written(1, CLOSED, (4,))]
+        assert output.receive() == [Committed("output", 1, CLOSED, (4,))]
         write(output, 3, b"three\n")
         assert output.receive() == []
         assert output.files() == []
@@ -246,7 +246,7 @@ def test_what_was_whole_before_a_failure_counts(tmp_path: Path) -> None:
     try:
         for number in range(10):
             write(output, number, MUCH)
-        assert output.receive() == [Written(5, f"{path}: File too large after 6000 bytes", (6000,))]
+        assert output.receive() == [Committed("output", 5, f"{path}: File too large after 6000 bytes", (6000,))]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == MUCH * 6
@@ -266,7 +266,7 @@ def test_a_folder_that_vanished_is_told(tmp_path: Path) -> None:
     folder.rmdir()
     write(late, 1, b"one\n")
     assert late.deadline == 0.0
-    assert late.receive() == [Written(-1, f"{path}: No such file or directory after 0 bytes")]
+    assert late.receive() == [Committed("output", -1, f"{path}: No such file or directory after 0 bytes")]
     with pytest.raises(PipelineError, match=f"cannot write {path}"):
         empty.finish()
 
@@ -323,7 +323,7 @@ def receive_all(output: Output, number: int) -> list[Message]:
     """What it says until it has written result `number`, or failed."""
     said: list[Message] = []
     limit = time.monotonic() + PATIENCE
-    while not any(isinstance(word, Written) and (word.number >= number or word.failure) for word in said):
+    while not any(isinstance(word, Committed) and (word.number >= number or word.failure) for word in said):
         assert time.monotonic() < limit, said
         said += output.receive()
     return said
@@ -340,7 +340,7 @@ def test_who_failed_has_a_letter(tmp_path: Path) -> None:
     output.send(Port.OUTPUT, Write(1, both))
     write(output, 2, b"two\n")
     expected = letter(both, notes[0], b"fi") + letter(both, notes[1], b"six")
-    assert output.receive() == [Written(2, sizes=(14, len(expected)))]
+    assert output.receive() == [Committed("output", 2, sizes=(14, len(expected)))]
     assert (path.read_bytes(), failed.read_bytes()) == (b"zero\nfive\ntwo\n", expected)
     output.sync()
     output.close()
@@ -349,7 +349,7 @@ def test_who_failed_has_a_letter(tmp_path: Path) -> None:
 def test_without_a_file_for_them_there_are_no_letters(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
     output.send(Port.OUTPUT, Write(1, Result("run", "worker", 0, 1, b"", b"", b"", (Note(0, "exit", 1, "x", "", 0),))))
-    assert output.receive() == [Written(1, sizes=(0,))]
+    assert output.receive() == [Committed("output", 1, sizes=(0,))]
 
 
 def test_where_nothing_failed_the_file_for_letters_is_empty(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_the_sizes_are_those_of_what_is_written_and_no_more() -> None:
         said = output.receive()
         found, more = drain(output, out, 200 * len(MUCH))
         assert len(found) == 200 * len(MUCH)
-        words = [word for word in [*said, *more] if isinstance(word, Written)]
+        words = [word for word in [*said, *more] if isinstance(word, Committed)]
         assert [word.sizes for word in words] == [((word.number + 1) * len(MUCH),) for word in words]
 
 
@@ -378,7 +378,7 @@ def test_a_run_goes_on_behind_what_is_committed(tmp_path: Path) -> None:
     output = Output(Files(str(path), str(failed)), sizes=(8, 3))
     assert (path.read_bytes(), failed.read_bytes()) == (b"one\ntwo\n", b"{}\n")
     write(output, 1, b"three\n")
-    assert output.receive() == [Written(1, sizes=(14, 3))]
+    assert output.receive() == [Committed("output", 1, sizes=(14, 3))]
     output.finish()
     output.close()
     assert (path.read_bytes(), failed.read_bytes()) == (b"one\ntwo\nthree\n", b"{}\n")
@@ -390,7 +390,7 @@ def test_a_file_for_letters_that_is_new_to_a_run_begins_empty(tmp_path: Path) ->
     failed.write_bytes(b"old\n")
     output = Output(Files(str(path), str(failed)), sizes=(4,))
     write(output, 1, b"two\n")
-    assert output.receive() == [Written(1, sizes=(8, 0))]
+    assert output.receive() == [Committed("output", 1, sizes=(8, 0))]
     assert failed.read_bytes() == b""
 
 
@@ -407,7 +407,7 @@ def test_a_file_shorter_than_what_was_committed_is_refused(tmp_path: Path, there
 def test_what_is_no_plain_file_is_just_gone_on_with() -> None:
     output = Output("/dev/null", sizes=(8,))
     write(output, 1, b"one\n")
-    assert output.receive() == [Written(1, sizes=(12,))]
+    assert output.receive() == [Committed("output", 1, sizes=(12,))]
     output.sync()
 
 
@@ -417,7 +417,7 @@ def test_a_full_disk_is_told_once_and_waited_for(tmp_path: Path, monkeypatch: py
     path = tmp_path / "out"
     output = Output(str(path), kernel=kernel)
     write(output, 0, b"zero\n")
-    assert receive_all(output, 0) == [Written(0, sizes=(5,))]
+    assert receive_all(output, 0) == [Committed("output", 0, sizes=(5,))]
     kernel.full = True
     said = []
     for number in range(1, 5):
@@ -425,17 +425,17 @@ def test_a_full_disk_is_told_once_and_waited_for(tmp_path: Path, monkeypatch: py
         write(output, number, MUCH)
         while len(kernel.calls) == tries and time.monotonic() < limit:
             said += output.receive()
-    assert said == [Stuck(f"{path}: No space left on device after 5 bytes")]
+    assert said == [Waiting("disk", f"{path}: No space left on device after 5 bytes")]
     assert output.deadline < NEVER
     kernel.full = False
-    assert receive_all(output, 4) == [Stuck(""), Written(4, sizes=(5 + 4 * len(MUCH),))]
+    assert receive_all(output, 4) == [Waiting("disk", active=False), Committed("output", 4, sizes=(5 + 4 * len(MUCH),))]
     assert path.read_bytes() == b"zero\n" + 4 * MUCH
 
 
 def test_a_disk_that_is_really_full_is_waited_for() -> None:
     output = Output("/dev/full")
     write(output, 1, b"one\n")
-    assert output.receive() == [Stuck("/dev/full: No space left on device after 0 bytes")]
+    assert output.receive() == [Waiting("disk", "/dev/full: No space left on device after 0 bytes")]
     assert output.receive() == []
     assert time.monotonic() < output.deadline < NEVER
 
@@ -457,7 +457,7 @@ def test_whichever_call_fails_what_was_written_is_there(
                 assert output.receive() == []
                 continue
             word = receive_all(output, number)[-1]
-            assert isinstance(word, Written)
+            assert isinstance(word, Committed)
             failure = word.failure
             assert path.read_bytes()[: sum(word.sizes)] == MUCH * (word.number + 1)
         assert bool(failure) == (kernel.has_failed and error == errno.EIO)

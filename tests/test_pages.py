@@ -10,7 +10,7 @@ import pytest
 from pipeline.output.folders import Folders
 from pipeline.output.output import Files, Output
 from pipeline.words.accounts import Account, packed
-from pipeline.words.errands import Show, Write, Written
+from pipeline.words.errands import Committed, Show, Write
 from pipeline.words.errors import UsageError
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
@@ -27,7 +27,7 @@ def written(output: Output, *words: Write | Show) -> tuple[int, ...]:
     """The sizes when all of these are out."""
     for word in words:
         output.send(Port.OUTPUT, word)
-    (told,) = [answer for answer in output.receive() if isinstance(answer, Written)]
+    (told,) = [answer for answer in output.receive() if isinstance(answer, Committed)]
     assert not told.failure
     return told.sizes
 

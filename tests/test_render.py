@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.cli import render
 from pipeline.words.errands import Foreign
-from pipeline.words.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
+from pipeline.words.notices import Began, Ended, Lost, Preparing, Refused, Waiting
 from pipeline.words.settings import Settings
 
 
@@ -27,12 +27,12 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        (Missing("worker"), "no worker has checked in; start one with `pipe work --name x COMMAND`"),
-        (Missing("ventilator"), "no ventilator has come; start one with `pipe ventilate --name x FILE`"),
-        (Missing("sink"), "no sink has answered; start one with `pipe sink --name x`"),
-        (Present("worker"), "a worker has checked in"),
-        (Present("ventilator"), "the ventilator is here"),
-        (Present("sink"), "the sink is here"),
+        (Waiting("worker"), "no worker has checked in; start one with `pipe work --name x COMMAND`"),
+        (Waiting("ventilator"), "no ventilator has come; start one with `pipe ventilate --name x FILE`"),
+        (Waiting("sink"), "no sink has answered; start one with `pipe sink --name x`"),
+        (Waiting("worker", active=False), "a worker has checked in"),
+        (Waiting("ventilator", active=False), "the ventilator is here"),
+        (Waiting("sink", active=False), "the sink is here"),
         (Lost("host-1", 1), "worker host-1 fell silent; 1 task of its own goes out again"),
         (Lost("host-1", 1200), "worker host-1 fell silent; 1,200 tasks of its own go out again"),
         (Lost("host-1", 0), "worker host-1 fell silent; it held no task"),
@@ -45,16 +45,16 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
             "a peer speaks protocol pipe9, this is pipe1; install the same version of pipe on both sides",
         ),
         (
-            Full(41, full=True),
+            Waiting("spill", "task 42", active=True),
             "--spill-limit is reached: nothing new starts until task 42 has ended, whose result all others wait for",
         ),
         (
-            Stuck("out: No space left on device after 5 bytes"),
+            Waiting("disk", "out: No space left on device after 5 bytes"),
             "out: No space left on device after 5 bytes: waiting for room, and going on by itself when there is some",
         ),
-        (Stuck(""), "there is room on the disk again"),
+        (Waiting("disk", active=False), "there is room on the disk again"),
         (Preparing("m:f"), "no task runs yet: --call m:f is still being imported"),
-        (Full(1041, full=False), "there is room again; task 1,042 is next"),
+        (Waiting("spill", "task 1,042", active=False), "there is room again; task 1,042 is next"),
     ],
 )
 def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expected: str) -> None:
@@ -62,4 +62,4 @@ def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expecte
 
 
 def test_who_has_a_launcher_is_not_asked_to_start_anything() -> None:
-    assert render.sentence(Missing("worker"), None) == "no worker has checked in"
+    assert render.sentence(Waiting("worker"), None) == "no worker has checked in"

@@ -8,7 +8,7 @@ from orphans import until
 
 from pipeline.safe import Safe
 from pipeline.sink.ledger import Ledger
-from pipeline.words.errands import Durable, Entry, Write, Written
+from pipeline.words.errands import Committed, Entry, Write
 from pipeline.words.facts import Began, Fact, Reopened, Settled
 from pipeline.words.messages import Result
 from pipeline.words.parts import Note
@@ -38,12 +38,12 @@ def wrote(safe: Safe, number: int, task: int, text: bytes, *notes: Note) -> tupl
     """Write this result; the sizes that are out then."""
     result = Result("r", "ann", task, 1, text, len(text).to_bytes(4, "little"), b"", notes)
     written = answers(safe, Port.OUTPUT, Write(number, result))
-    assert isinstance(written, Written)
+    assert isinstance(written, Committed)
     return written.sizes
 
 
 def enter(safe: Safe, number: int, *facts: Fact) -> None:
-    assert answers(safe, Port.JOURNAL, Entry(number, facts)) == Durable(number)
+    assert answers(safe, Port.JOURNAL, Entry(number, facts)) == Committed("journal", number)
 
 
 def begun(folder: Path, **more: str) -> tuple[Safe, Settings]:
@@ -95,7 +95,7 @@ def test_what_had_failed_is_not_settled_any_more_where_it_is_to_be_done_again(tm
     ledger = Ledger(again.journal.facts())
     again.restore(ledger)
     assert (ledger.settled.ranges(), ledger.failed) == (((0, 1),), 0)
-    until(lambda: Durable(0) in again.journal.receive())
+    until(lambda: Committed("journal", 0) in again.journal.receive())
     close(again)
     third = Safe(settings, None)
     assert [*third.journal.facts()][-1] == Reopened(((1, 2),))  # so that a sink that comes back knows it, too

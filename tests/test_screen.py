@@ -11,7 +11,7 @@ import pytest
 from pipeline.cli.lastline import BLACK, ERASE, RED
 from pipeline.cli.screen import Screen
 from pipeline.words.messages import Glance, Status, Stop
-from pipeline.words.notices import Lost, Missing, Present, Shown
+from pipeline.words.notices import Lost, Shown, Waiting
 from pipeline.words.parts import Doing
 from pipeline.words.settings import Settings
 from pipeline.words.structs import replace
@@ -46,7 +46,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, setting
 def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
     screen.told(STATUS)
-    screen.told(Missing("worker"))
+    screen.told(Waiting("worker"))
     drawn = f"{ERASE}{BAR}"
     said = f"{ERASE}pipe: no worker has checked in; start one with `pipe work COMMAND`\n"
     assert paper.getvalue() == drawn + said
@@ -123,7 +123,7 @@ def test_without_a_stderr_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
 def test_in_a_launched_run_nobody_is_asked_to_start_a_station(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(name="run-7"))
     screen.launched = True
-    screen.told(Missing("worker"))
+    screen.told(Waiting("worker"))
     assert paper.getvalue() == "pipe: no worker has checked in\n"
 
 
@@ -185,7 +185,7 @@ def test_at_night_what_happens_is_told_when_it_does(monkeypatch: pytest.MonkeyPa
 
 def test_who_wants_quiet_is_told_only_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(quiet=True))
-    for word in (Missing("worker"), Present("worker"), Stop("soon", "x"), Lost("ann", 1)):
+    for word in (Waiting("worker"), Waiting("worker", active=False), Stop("soon", "x"), Lost("ann", 1)):
         screen.told(word)
     assert paper.getvalue() == "pipe: worker ann fell silent; 1 task of its own goes out again\n"
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from pipeline.sink.attempts import Retrying
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.sink import Order, Sink
 from pipeline.words import errors
-from pipeline.words.errands import Differs, Durable, Entry, Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.words.errands import Committed, Differs, Entry, Fetch, Forget, Keep, Kept, Write
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
 from pipeline.words.halt import halt_of
 from pipeline.words.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
-from pipeline.words.notices import Missing
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Again, Note, Retry, Tried
 from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Port, Send
@@ -60,7 +62,7 @@ def fed(order: Order = Order()) -> Sink:  # noqa: B008 (frozen)
     """It knows its run, and has said so, at 0.1."""
     ours = fresh(order)
     assert ours.receive(RUN, 0.1) == entry(1, Began("r", "print"))
-    assert ours.receive(Durable(1), 0.1) == []
+    assert ours.receive(Committed("journal", 1), 0.1) == []
     assert ours.receive(RUN, 0.1) == []
     assert ours.deadline == 0.1
     assert ours.tick(0.1) == control(replace(ACK, read=0 if order.journal else -1))
@@ -69,9 +71,9 @@ def fed(order: Order = Order()) -> Sink:  # noqa: B008 (frozen)
 
 def safe(ours: Sink, number: int, now: float) -> None:
     """Output and journal have all up to this number."""
-    for send in ours.receive(Written(number), now):
+    for send in ours.receive(Committed("output", number), now):
         assert isinstance(send.message, Entry)
-        ours.receive(Durable(send.message.number), now)
+        ours.receive(Committed("journal", send.message.number), now)
 
 
 def test_a_run_has_a_name_when_the_journal_knows_it() -> None:
@@ -79,7 +81,7 @@ def test_a_run_has_a_name_when_the_journal_knows_it() -> None:
     assert ours.receive(RUN, 0.1) == entry(1, Began("r", "print"))
     assert ours.receive(replace(RUN, number=2), 0.2) == []
     assert ours.tick(0.2) == control(replace(NONE, number=102, heard=2))
-    ours.receive(Durable(1), 0.3)
+    ours.receive(Committed("journal", 1), 0.3)
     assert ours.tick(0.3) == control(replace(ACK, number=103, heard=2))
 
 
@@ -87,9 +89,9 @@ def test_a_result_is_written_journaled_and_only_then_acked() -> None:
     ours = fed()
     assert ours.receive(result(0, failed=True), 0.2) == [Send(Port.OUTPUT, Write(1, result(0, failed=True)))]
     assert ours.receive(result(0), 0.2) == []
-    assert ours.receive(Written(1, "", (7,)), 0.3) == entry(2, settled(0, 1, failed=True, size=7))
+    assert ours.receive(Committed("output", 1, "", (7,)), 0.3) == entry(2, settled(0, 1, failed=True, size=7))
     assert ours.deadline == 1.0
-    assert ours.receive(Durable(2), 0.4) == []
+    assert ours.receive(Committed("journal", 2), 0.4) == []
     assert ours.tick(ours.deadline) == control(replace(ACK, number=103, low=1, failed=1))
 
 
@@ -109,12 +111,12 @@ def test_a_failed_task_is_retried_when_the_journal_knows_and_its_last_try_is_wri
     ours = fed(Order(retrying=Retrying(retries=1)))
     assert ours.receive(result(0, failed=True), 0.2) == entry(2, Tried(0, 1, 1))
     assert ours.tick(0.2) == []
-    ours.receive(Durable(2), 0.3)
+    ours.receive(Committed("journal", 2), 0.3)
     assert ours.tick(0.3) == control(replace(ACK, number=103, retries=(Retry(0, 1, 1, 0.0),)))
     last = result(0, failed=True, tries=1)
     assert ours.receive(last, 0.4) == [Send(Port.OUTPUT, Write(1, last))]
-    assert ours.receive(Written(1), 0.5) == entry(3, settled(0, 1, failed=True))
-    ours.receive(Durable(3), 0.5)
+    assert ours.receive(Committed("output", 1), 0.5) == entry(3, settled(0, 1, failed=True))
+    ours.receive(Committed("journal", 3), 0.5)
     assert ours.tick(0.5) == control(replace(ACK, number=104, low=1, failed=1))
 
 
@@ -123,7 +125,7 @@ def test_the_first_workers_command_is_the_runs_and_journaled_once() -> None:
     assert ours.receive(replace(PULSE, run="x"), 0.2) == []
     assert ours.receive(PULSE, 0.2) == entry(2, COMMANDED)
     assert ours.receive(replace(PULSE, worker="bob", digest="e"), 0.2) == []
-    ours.receive(Durable(2), 0.3)
+    ours.receive(Committed("journal", 2), 0.3)
     assert ours.receive(replace(PULSE, worker="cid", digest="f"), 0.3) == []
     assert ours.tick(0.3) == control(replace(ACK, number=103, digest="d", command="wc"))
 
@@ -133,14 +135,14 @@ def test_with_a_journal_a_result_is_taken_when_its_task_has_been_told_of() -> No
     assert ours.receive(result(0), 0.2) == []
     assert ours.receive(Read("r", "v", 0, 0, 1, b"marks"), 0.3) == entry(2, Marked(0, 1, b"marks"))
     assert ours.receive(result(0), 0.3) == [Send(Port.OUTPUT, Write(1, result(0)))]
-    ours.receive(Durable(2), 0.4)
+    ours.receive(Committed("journal", 2), 0.4)
     assert ours.tick(0.4) == control(replace(ACK, number=103, reader="v", read=1))
 
 
 def test_all_is_said_again_at_each_interval() -> None:
     ours = fed()
     ours.receive(PULSE, 0.2)
-    ours.receive(Durable(2), 0.2)
+    ours.receive(Committed("journal", 2), 0.2)
     ours.tick(0.2)
     (status, told, ack) = ours.tick(1.0)
     assert isinstance(told.message, Status)
@@ -165,7 +167,7 @@ def test_when_all_is_safe_it_says_kill_and_goes_when_everybody_has() -> None:
     assert ours.receive(replace(RUN, number=2, state="ended", total=1), 0.4) == entry(4, Ended(1, ""))
     kill = control(Kill("r", "done", "", errors.OK))[0]
     assert kill not in ours.tick(0.4)
-    ours.receive(Durable(4), 0.5)
+    ours.receive(Committed("journal", 4), 0.5)
     assert ours.deadline == 0.0
     assert kill in ours.tick(0.5)
     ours.receive(Bye("ann", ""), 0.6)
@@ -183,7 +185,7 @@ def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness_or_less_if_t
     ours = fed()
     ours.receive(PULSE, 0.5)
     ours.receive(Stop("now", "^C"), 0.5)
-    ours.receive(Durable(3), 0.5)
+    ours.receive(Committed("journal", 3), 0.5)
     ours.tick(0.5)
     if gone:
         ours.receive(Bye(NAME, ""), 0.6)
@@ -196,25 +198,25 @@ def test_a_worker_that_never_says_goodbye_is_awaited_for_a_liveness_or_less_if_t
 def test_in_order_a_result_ahead_of_its_turn_is_settled_when_it_is_kept_and_forgotten_when_it_is_written() -> None:
     ours = fed(Order(keep_order=True))
     assert ours.receive(result(1), 0.2) == [Send(Port.SPILL, Keep(1, result(1)))]
-    assert ours.receive(Spilled(1), 0.2) == entry(2, settled(1, 2, spilled=True))
-    ours.receive(Durable(2), 0.2)
+    assert ours.receive(Committed("spill", 1), 0.2) == entry(2, settled(1, 2, spilled=True))
+    ours.receive(Committed("journal", 2), 0.2)
     assert ours.tick(0.2) == control(replace(ACK, number=103, ranges=((1, 2),)))
     assert ours.receive(result(0), 0.3) == [Send(Port.OUTPUT, Write(2, result(0))), Send(Port.SPILL, Fetch(1))]
     assert ours.receive(Kept(result(1)), 0.3) == [Send(Port.OUTPUT, Write(3, result(1)))]
-    assert ours.receive(Written(3, "", (2,)), 0.4) == entry(3, settled(0, 2, size=2))
-    assert ours.receive(Durable(3), 0.4) == [Send(Port.SPILL, Forget(2))]
+    assert ours.receive(Committed("output", 3, "", (2,)), 0.4) == entry(3, settled(0, 2, size=2))
+    assert ours.receive(Committed("journal", 3), 0.4) == [Send(Port.SPILL, Forget(2))]
 
 
 @pytest.mark.parametrize(
     ("failure", "outcome"), [("disk full", errors.INCOMPLETE), (errors.CLOSED, errors.STDOUT_CLOSED)]
 )
-@pytest.mark.parametrize("edge", [Written, Spilled, Durable])
+@pytest.mark.parametrize("store", ["output", "spill", "journal"])
 def test_an_edge_that_fails_ends_the_run_now(
-    edge: type[Written | Spilled | Durable], failure: str, outcome: int
+    store: Literal["output", "spill", "journal"], failure: str, outcome: int
 ) -> None:
     ours = fed()
     ours.receive(result(0), 0.2)
-    assert ours.receive(edge(0, failure), 0.3) == control(Kill("r", "now", failure, outcome))
+    assert ours.receive(Committed(store, 0, failure), 0.3) == control(Kill("r", "now", failure, outcome))
     assert ours.receive(result(1), 0.3) == []
     ours.receive(Bye(NAME, ""), 0.4)
     ours.tick(0.4)
@@ -225,11 +227,11 @@ def test_somebody_may_end_it_and_harder() -> None:
     ours = fed()
     assert ours.receive(Stop("soon", "pipe kill"), 0.2) == entry(2, Killed("soon", "pipe kill", errors.INCOMPLETE))
     assert ours.receive(Stop("soon", "pipe kill"), 0.3) == []
-    ours.receive(Durable(2), 0.3)
+    ours.receive(Committed("journal", 2), 0.3)
     assert ours.deadline == 0.0
     assert control(Kill("r", "soon", "pipe kill", errors.INCOMPLETE))[0] in ours.tick(0.3)
     assert ours.receive(Stop("now", "^C"), 0.4) == entry(3, Killed("now", "^C", errors.INTERRUPTED))
-    ours.receive(Durable(3), 0.5)
+    ours.receive(Committed("journal", 3), 0.5)
     assert control(Kill("r", "now", "^C", errors.INTERRUPTED))[0] in ours.tick(0.5)
 
 
@@ -245,8 +247,10 @@ def test_a_stuck_journal_holds_an_end_back_for_an_interval_and_wakes_it() -> Non
 def test_a_run_is_halted_when_enough_has_failed() -> None:
     ours = fed(Order(halt=halt_of("now,fail=1")))
     ours.receive(result(0, failed=True), 0.2)
-    ours.receive(Written(1), 0.2)
-    assert ours.receive(Durable(2), 0.3) == entry(3, Killed("now", "--halt now,fail=1", errors.TASKS_FAILED))
+    ours.receive(Committed("output", 1), 0.2)
+    assert ours.receive(Committed("journal", 2), 0.3) == entry(
+        3, Killed("now", "--halt now,fail=1", errors.TASKS_FAILED)
+    )
 
 
 def test_an_input_that_is_another_ends_it_at_once_naming_the_task() -> None:
@@ -268,9 +272,9 @@ def test_a_ventilator_that_gives_up_ends_it() -> None:
 
 
 def test_a_ventilator_that_never_comes_is_told_of_and_one_that_was_there_not_waited_for_for_ever() -> None:
-    assert Send(Port.TOLD, Missing("ventilator")) in fresh().tick(2.0)
+    assert Send(Port.TOLD, Waiting("ventilator")) in fresh().tick(2.0)
     ours = fed(Order(patience=30.0))
-    assert Send(Port.TOLD, Missing("ventilator")) in ours.tick(3.1)
+    assert Send(Port.TOLD, Waiting("ventilator")) in ours.tick(3.1)
     killed = Killed("soon", "the ventilator did not come back", errors.INCOMPLETE)
     assert entry(2, killed)[0] in ours.tick(30.2)
 
@@ -278,9 +282,9 @@ def test_a_ventilator_that_never_comes_is_told_of_and_one_that_was_there_not_wai
 def test_at_an_early_end_what_stands_behind_a_gap_is_written_before_it_goes() -> None:
     ours = fed(Order(keep_order=True))
     ours.receive(result(2), 0.2)
-    ours.receive(Spilled(1), 0.2)
+    ours.receive(Committed("spill", 1), 0.2)
     ours.receive(Stop("soon", "^C"), 0.3)
-    ours.receive(Durable(3), 0.3)
+    ours.receive(Committed("journal", 3), 0.3)
     ours.receive(Bye(NAME, ""), 0.3)
     ours.tick(0.3)
     ours.receive(Bye(NAME, ""), 0.4)
@@ -288,7 +292,7 @@ def test_at_an_early_end_what_stands_behind_a_gap_is_written_before_it_goes() ->
     assert ours.receive(Kept(result(2)), 0.5) == [Send(Port.OUTPUT, Write(2, result(2)))]
     ours.tick(0.5)
     assert not ours.done
-    ours.receive(Written(2), 0.6)
+    ours.receive(Committed("output", 2), 0.6)
     ours.tick(0.6)
     assert ours.done
 
@@ -334,11 +338,11 @@ def test_what_the_one_before_it_had_to_say_last_is_said() -> None:
 def test_with_a_journal_it_leaves_word_that_the_run_goes_on() -> None:
     ours = next_life()
     ours.receive(Stop("soon", "^C"), 10.1)
-    ours.receive(Durable(1), 10.1)
+    ours.receive(Committed("journal", 1), 10.1)
     ours.tick(10.1)
     ours.receive(Bye(NAME, ""), 10.2)
     assert entry(2, Left())[0] in ours.tick(10.2)
     assert not ours.done
-    ours.receive(Durable(2), 10.3)
+    ours.receive(Committed("journal", 2), 10.3)
     ours.tick(10.3)
     assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)

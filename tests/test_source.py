@@ -22,7 +22,7 @@ from pipeline.words.errands import End, Forget, Records, Want
 from pipeline.words.errors import USAGE, UsageError
 from pipeline.words.inputs import same_input
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import NEVER, Message, Port
 
@@ -435,12 +435,12 @@ def test_a_disk_that_is_full_ahead_of_the_reading_is_waited_for_and_what_is_ther
     with monkeypatch.context() as disk:
         disk.setattr(os, "splice", full)
         (told,) = source.receive()
-        assert isinstance(told, Stuck)
+        assert isinstance(told, Waiting)
         assert source.files() == []
         assert time.monotonic() < source.deadline < NEVER
         source.send(Port.SOURCE, Want(100))
         assert source.receive() == [Records(1, 9, b"a\n" * 9)]
-    assert source.receive() == [Stuck("")]
+    assert source.receive() == [Waiting("disk", active=False)]
     assert ask(source) == Records(10, 1, b"b\n")
 
 
@@ -506,12 +506,12 @@ def test_a_full_disk_is_told_of_once_and_when_it_is_over(
     with monkeypatch.context() as disk:
         disk.setattr(os, "splice", full)
         (told,) = source.receive()
-        assert isinstance(told, Stuck)
-        assert str(tmp_path / "spool") in told.reason
+        assert isinstance(told, Waiting)
+        assert str(tmp_path / "spool") in told.detail
         assert source.receive() == []
         assert time.monotonic() < source.deadline < NEVER
         assert source.files() == []
-    assert source.receive() == [Stuck(""), Records(0, 1, b"a\n")]
+    assert source.receive() == [Waiting("disk", active=False), Records(0, 1, b"a\n")]
 
 
 TASKS = [b"plain", b"two\nlines", b"", b"\xff\xfe", b"caf\xc3\xa9", b" "]

@@ -14,14 +14,15 @@ from pipeline.executor.spawner import Spawner, failed, file_of, found
 from pipeline.executor.template import Rendered
 from pipeline.words.accounts import each
 from pipeline.words.errors import UsageError
-from pipeline.words.parts import Note, Terms
+from pipeline.words.parts import Note, Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def given(*argv: bytes) -> Assignment:
-    return Assignment(4, b"a", 1, Rendered(None, list(argv)), Lot(Terms(account=True), "run", 10.0), b"T\t")
+    recipe = Recipe(collect_metrics=True)
+    return Assignment(4, b"a", 1, Rendered(None, list(argv)), Lot(0, "run", 10.0), recipe, b"T\t")
 
 
 def test_programs_are_found_by_path_unless_they_have_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,10 @@ from pipeline.output import hoard, shelf
 from pipeline.output import kernel as kernels
 from pipeline.output.hoard import GROUP, MEMORY, OVERHEAD
 from pipeline.output.spill import Spill
-from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled
+from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept
 from pipeline.words.errors import StationError, UsageError
 from pipeline.words.messages import Result
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
@@ -52,7 +52,7 @@ def keep(spill: Spill, number: int, kept: Result) -> None:
     """Give it one result."""
     spill.send(Port.SPILL, Keep(number, kept))
     assert spill.deadline == 0.0
-    assert spill.receive() == [Spilled(number)]
+    assert spill.receive() == [Committed("spill", number)]
     assert spill.deadline == NEVER
 
 
@@ -90,7 +90,7 @@ def test_spilled_is_said_once_for_all_kept(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path))
     for number in range(5):
         spill.send(Port.SPILL, Keep(number, result(number * 10, [b"x"])))
-    assert spill.receive() == [Spilled(4)]
+    assert spill.receive() == [Committed("spill", 4)]
     assert spill.receive() == []
 
 
@@ -191,7 +191,7 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     spill = Spill(str(tmp_path / "nowhere"))
     spill.send(Port.SPILL, Keep(3, result(1, [b"z" * (MEMORY + 1)])))
     (answer,) = spill.receive()
-    assert isinstance(answer, Spilled)
+    assert isinstance(answer, Committed)
     assert answer.number < 3
     assert "No such file or directory" in answer.failure
 
@@ -342,7 +342,7 @@ def receive_all(spill: Spill, number: int) -> list[Message]:
     """What it says until it has kept result `number`, or failed."""
     said: list[Message] = []
     limit = time.monotonic() + PATIENCE
-    while not any(isinstance(word, Spilled) and (word.number >= number or word.failure) for word in said):
+    while not any(isinstance(word, Committed) and (word.number >= number or word.failure) for word in said):
         assert time.monotonic() < limit, said
         said += spill.receive()
     return said
@@ -362,13 +362,13 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number, piece in enumerate(given[20:], 20):
         spill.send(Port.SPILL, Keep(number, piece))
         said += spill.receive()
-    (stuck,) = [word for word in said if isinstance(word, Stuck)]
-    assert stuck.reason.endswith(": No space left on device")
-    assert max([19, *(word.number for word in said if isinstance(word, Spilled))]) < 59
+    (stuck,) = [word for word in said if isinstance(word, Waiting)]
+    assert stuck.detail.endswith(": No space left on device")
+    assert max([19, *(word.number for word in said if isinstance(word, Committed))]) < 59
     spill.send(Port.SPILL, Fetch(given[59].first))
     assert [word for word in spill.receive() if isinstance(word, Kept)] == [Kept(given[59])]
     kernel.full = False
-    assert receive_all(spill, 59) == [Stuck(""), Spilled(59)]
+    assert receive_all(spill, 59) == [Waiting("disk", active=False), Committed("spill", 59)]
     assert [fetch(spill, piece.first) for piece in given[:59]] == given[:59]
 
 
@@ -387,7 +387,7 @@ def test_whichever_call_fails_what_was_said_is_kept(
         for number, piece in enumerate(given):
             spill.send(Port.SPILL, Keep(number, piece))
             answer = receive_all(spill, number)[-1] if not failed else None
-            if isinstance(answer, Spilled):
+            if isinstance(answer, Committed):
                 said, failed = answer.number, failed or bool(answer.failure)
             try:
                 spill.sync()

@@ -27,9 +27,9 @@ SEES = """
 IMPORTS = "\n    import os, subprocess, signal, time\n"
 
 
-def give(driver: Driver, *records: str, first: int = 0, tries: int = 0, account: bool = False) -> None:
+def give(driver: Driver, *records: str, first: int = 0, tries: int = 0) -> None:
     body = "".join(f"{record}\n" for record in records).encode()
-    driver.edge.send(Port.EXECUTOR, Chunk("run7", 1, 1, first, len(records), body, tries, account))
+    driver.edge.send(Port.EXECUTOR, Chunk("run7", 1, 1, first, len(records), body, tries))
 
 
 def test_a_short_task_knows_its_number_its_try_and_its_run(start: Start, module: Callable[[str], str]) -> None:
@@ -97,7 +97,8 @@ def test_each_has_an_account_also_the_one_that_took_its_process_along(
     """
     )
     driver = start(path + ":value")
-    give(driver, "works", "dies", "raises", account=True)
+    driver.edge.send(Port.EXECUTOR, Recipe(collect_metrics=True))
+    give(driver, "works", "dies", "raises")
     driver.run(3)
     for done in driver.dones():
         accounts.check(done.accounts, done.count, len(done.errors))

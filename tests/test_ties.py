@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.words.errands import Connect
 from pipeline.words.messages import Result, Welcome
-from pipeline.words.notices import Missing
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Recipe
 from pipeline.words.station import Port, Send
 from pipeline.worker.ties import Ties
@@ -24,9 +24,9 @@ def test_the_sink_is_missed_only_in_a_run() -> None:
     ties = Ties(0.0, 100.0)
     assert (ties.deadline(joined=False), ties.tick(2.0, joined=False)) == (
         2.0,
-        [Send(Port.TOLD, Missing("ventilator"))],
+        [Send(Port.TOLD, Waiting("ventilator"))],
     )
-    assert ties.tick(2.0, joined=True) == [Send(Port.TOLD, Missing("sink"))]
+    assert ties.tick(2.0, joined=True) == [Send(Port.TOLD, Waiting("sink"))]
 
 
 def test_to_join_is_to_connect_and_to_wait_from_now() -> None:

@@ -10,7 +10,7 @@ from pipeline.ventilator.ventilator import Feed, Ventilator
 from pipeline.words import errors
 from pipeline.words.errands import Called, Connect, End, Foreign, Forget, Open, Opened, Records, Shut, Unreachable, Want
 from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Read, Result, Run, Stop, Welcome
-from pipeline.words.notices import Lost, Missing, Present, Refused
+from pipeline.words.notices import Lost, Refused, Waiting
 from pipeline.words.parts import Recipe, Retry, Tried
 from pipeline.words.records import marks
 from pipeline.words.station import VENTILATOR as NAME
@@ -68,6 +68,16 @@ def test_it_offers_its_run_and_sends_nothing_before_it_is_confirmed() -> None:
     assert ours.receive(End(2), 0.6) == [run(3, "ended", 2)]
 
 
+def test_welcome_carries_what_the_sink_wanted_when_the_run_was_agreed() -> None:
+    ours = fresh()
+    ours.receive(called(PULSE), 0.1)
+    ours.receive(replace(ACK, account=True), 0.2)
+    welcome = replace(WELCOME, recipe=Recipe(collect_metrics=True))
+    assert ours.receive(Opened(1, "ipc://1"), 0.3) == [Send(Caller(b"peer"), welcome)]
+    ours.receive(replace(ACK, epoch="two", live=True), 0.4)  # constant for a run: its tasks are all alike
+    assert Send(Caller(b"peer"), welcome) in ours.tick(1.0)
+
+
 def test_at_each_interval_it_says_all_that_is() -> None:
     ours = joined()
     assert ours.deadline == 2.0
@@ -116,7 +126,7 @@ def test_a_lost_worker_is_told_of_and_its_tasks_go_to_the_next() -> None:
     ours.receive(Unreachable(b"peer"), 9.0)
     assert Send(Port.TOLD, Lost("ann", 1)) not in ours.tick(9.9)
     assert ours.receive(called(replace(PULSE, worker="bob", allowed=2)), 10.2) == [
-        Send(Port.TOLD, Present("worker")), Send(Port.LANES, Open(2)),
+        Send(Port.TOLD, Waiting("worker", active=False)), Send(Port.LANES, Open(2)),
     ]  # fmt: skip
     assert ours.receive(Opened(2, "ipc://2"), 10.3) == [
         Send(Caller(b"peer"), replace(WELCOME, lane=2, lane_at="ipc://2"))
@@ -263,7 +273,7 @@ def test_without_a_sink_a_wish_to_stop_is_obeyed_alone() -> None:
 
 def test_silence_of_the_sink_is_told_repaired_and_in_the_end_not_waited_for() -> None:
     ours = joined()
-    assert Send(Port.TOLD, Missing("sink")) in ours.tick(3.1)
+    assert Send(Port.TOLD, Waiting("sink")) in ours.tick(3.1)
     repaired = ours.tick(6.2)
     assert repaired[:1] == [Send(Caller(b"peer"), WELCOME)]
     assert [send for send in repaired if send.message == Connect()] == [

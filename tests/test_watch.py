@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.words.notices import Missing, Present
+from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
 from pipeline.words.watch import SOON, Watch
 
-MISSING, PRESENT = [Send(Port.TOLD, Missing("sink"))], [Send(Port.TOLD, Present("sink"))]
+MISSING, PRESENT = [Send(Port.TOLD, Waiting("sink"))], [Send(Port.TOLD, Waiting("sink", active=False))]
 
 
 def test_who_never_came_is_told_of_once_and_waited_for() -> None:

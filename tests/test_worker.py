@@ -7,7 +7,7 @@ import pytest
 from pipeline.words import errors
 from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
 from pipeline.words.messages import Ack, Bye, Chunk, Glance, Kill, Part, Pulse, Result, Stop, Welcome
-from pipeline.words.notices import Asked, Missing, Shown
+from pipeline.words.notices import Asked, Shown, Waiting
 from pipeline.words.parts import Again, Doing, Note, Recipe, Retry, Tried
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
@@ -204,7 +204,7 @@ def test_there_are_other_ends(word: Welcome | Broken | Foreign, outcome: int, re
 def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
     ours = joined()
     ours.receive(Returned(((0, 2),)), 0.6)
-    assert Send(Port.TOLD, Missing("ventilator")) in ours.tick(3.5)
+    assert Send(Port.TOLD, Waiting("ventilator")) in ours.tick(3.5)
     assert Send(Port.DESK, Connect()) in ours.tick(4.6)
     assert Send(Port.CONTROL, Connect()) in ours.tick(6.7)
     assert ours.tick(60.6)[-3:] == goodbye("the ventilator did not answer any more")

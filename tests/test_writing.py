@@ -8,10 +8,10 @@ from pipeline.sink.attempts import Attempts, Retrying
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.writing import Limits, Writing
-from pipeline.words.errands import Durable, Entry, Fetch, Forget, Keep, Kept, Show, Spilled, Write, Written
+from pipeline.words.errands import Committed, Entry, Fetch, Forget, Keep, Kept, Show, Write
 from pipeline.words.facts import Began, Ended, Reopened, Settled
 from pipeline.words.messages import Part, Result
-from pipeline.words.notices import Full
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Note, Ranges, Tried
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
@@ -58,7 +58,7 @@ def durable(ledger: Ledger, *sends: Send) -> None:
     """The journal has what was sent to it."""
     for send in sends:
         assert isinstance(send.message, Entry)
-        assert ledger.durable(Durable(send.message.number).number)
+        assert ledger.durable(send.message.number)
 
 
 def test_without_order_each_is_written_as_it_comes_and_once() -> None:
@@ -79,10 +79,10 @@ def test_a_try_that_failed_is_known_when_its_row_is_written() -> None:
     assert writing.take(whole) == []
     assert not writing.is_still
     facts = (Settled((), (), spilled=False, sizes=(0, 9)), Tried(3, 4, 1))
-    assert writing.safe(Written(1, "", (0, 9))) == [Send(Port.JOURNAL, Entry(1, facts))]
+    assert writing.safe(Committed("output", 1, "", (0, 9))) == [Send(Port.JOURNAL, Entry(1, facts))]
     last = replace(result(3, failed=True), tries=1)
     assert writing.take(last) == [write(3, last)]
-    assert writing.safe(Written(3, "", (3, 30))) == [
+    assert writing.safe(Committed("output", 3, "", (3, 30))) == [
         Send(Port.JOURNAL, Entry(2, (Settled(((3, 5),), ((3, 4),), spilled=False, sizes=(3, 30)),)))
     ]
 
@@ -105,9 +105,11 @@ def test_what_is_written_goes_to_the_journal_with_its_failures_and_the_length_of
     writing, ledger = scene(keep_order=False)
     for first in (5, 9, 2):
         writing.take(result(first, failed=True))
-    assert writing.safe(Written(2, "", (7,))) == [entry(1, (5, 6), (9, 10), size=7, failed=((5, 6), (9, 10)))]
-    assert writing.safe(Written(2, "", (7,))) == []
-    assert writing.safe(Written(3, "", (9,))) == [entry(2, (2, 3), size=9, failed=((2, 3),))]
+    assert writing.safe(Committed("output", 2, "", (7,))) == [
+        entry(1, (5, 6), (9, 10), size=7, failed=((5, 6), (9, 10)))
+    ]
+    assert writing.safe(Committed("output", 2, "", (7,))) == []
+    assert writing.safe(Committed("output", 3, "", (9,))) == [entry(2, (2, 3), size=9, failed=((2, 3),))]
     assert (writing.is_over, ledger.settled.ranges()) == (True, ())
 
 
@@ -119,10 +121,10 @@ def test_who_failed_and_may_try_again_is_not_written_but_its_neighbours_are() ->
     writing, ledger = scene(keep_order=False, retries=1)
     assert writing.take(result(4, 3, failed=True)) == [tried_again(1, 4), write(1, result(5, 2))]
     assert ledger.pending.ranges() == ((5, 7),)
-    assert writing.safe(Written(1)) == [entry(2, (5, 7))]
+    assert writing.safe(Committed("output", 1)) == [entry(2, (5, 7))]
     last = replace(result(4, failed=True), tries=1)
     assert writing.take(last) == [write(2, last)]  # it has had its tries
-    assert writing.safe(Written(2)) == [entry(3, (4, 5), failed=((4, 5),))]
+    assert writing.safe(Committed("output", 2)) == [entry(3, (4, 5), failed=((4, 5),))]
 
 
 def test_a_try_that_failed_on_two_workers_is_journaled_once_and_a_success_of_it_is_written() -> None:
@@ -138,21 +140,23 @@ def test_neighbours_that_were_written_together_are_one_range() -> None:
     writing, _ = scene(keep_order=False)
     for first in (6, 5, 7):
         writing.take(result(first))
-    assert writing.safe(Written(3)) == [entry(1, (5, 8))]
+    assert writing.safe(Committed("output", 3)) == [entry(1, (5, 8))]
 
 
 def test_ahead_of_their_turn_they_are_kept_and_their_failures_count_once() -> None:
     writing, ledger = scene(keep_order=True)
     assert writing.take(result(2, failed=True)) == [keep(1, result(2, failed=True))]
     assert writing.take(result(1)) == [keep(2, result(1))]
-    assert writing.safe(Spilled(2)) == [entry(1, (1, 3), failed=((2, 3),), spilled=True)]
+    assert writing.safe(Committed("spill", 2)) == [entry(1, (1, 3), failed=((2, 3),), spilled=True)]
     assert writing.take(result(0)) == [write(3, result(0)), fetch(1)]
     assert writing.take(result(3)) == [keep(4, result(3))]  # its turn is not sure while one is being fetched
     assert writing.fetched(Kept(result(1))) == [write(5, result(1)), fetch(2)]
     assert writing.fetched(Kept(result(2, failed=True))) == [write(6, result(2, failed=True)), fetch(3)]
     assert writing.fetched(Kept(result(3))) == [write(7, result(3))]
-    assert writing.safe(Written(7, "", (4,))) == [entry(2, (0, 4), size=4)]
-    assert writing.safe(Spilled(4)) == [entry(3, (3, 4), size=4, spilled=True)]  # a spill never changes the sizes
+    assert writing.safe(Committed("output", 7, "", (4,))) == [entry(2, (0, 4), size=4)]
+    assert writing.safe(Committed("spill", 4)) == [
+        entry(3, (3, 4), size=4, spilled=True)
+    ]  # a spill never changes the sizes
     assert (ledger.turn, writing.is_over) == (4, True)
 
 
@@ -185,12 +189,12 @@ def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over(
     writing, _ = scene(keep_order=True, limit=2)
     assert writing.take(result(1, 2)) == [keep(1, result(1, 2))]
     assert not writing.full
-    assert writing.take(result(3)) == [keep(2, result(3)), Send(Port.TOLD, Full(0, full=True))]
+    assert writing.take(result(3)) == [keep(2, result(3)), Send(Port.TOLD, Waiting("spill", "task 1", active=True))]
     assert writing.take(result(4)) == [keep(3, result(4))]
     assert writing.full
     assert writing.take(result(0)) == [write(4, result(0)), fetch(1)]
     assert writing.fetched(Kept(result(1, 2))) == [
-        write(5, result(1, 2)), fetch(3), Send(Port.TOLD, Full(3, full=False)),
+        write(5, result(1, 2)), fetch(3), Send(Port.TOLD, Waiting("spill", "task 4", active=False)),
     ]  # fmt: skip
     assert not writing.full
 
@@ -198,7 +202,7 @@ def test_a_full_spill_is_told_with_what_is_waited_for_and_again_when_it_is_over(
 def test_what_the_spill_has_of_a_former_life_counts() -> None:
     ledger = Ledger([BEGAN, Settled(((5, 6),), (), spilled=True, sizes=())])
     writing = writing_of(ledger, 2, kept=2, keep_order=True)
-    assert writing.take(result(1)) == [keep(1, result(1)), Send(Port.TOLD, Full(0, full=True))]
+    assert writing.take(result(1)) == [keep(1, result(1)), Send(Port.TOLD, Waiting("spill", "task 1", active=True))]
 
 
 def test_a_former_lifes_results_are_fetched_when_their_turn_has_come() -> None:
@@ -220,9 +224,9 @@ def test_the_spill_may_forget_what_was_fetched_once_the_journal_knows_that_it_is
     writing, ledger = scene(keep_order=True)
     for first in (1, 0):
         writing.take(result(first))
-    durable(ledger, *writing.safe(Spilled(1)))
+    durable(ledger, *writing.safe(Committed("spill", 1)))
     writing.fetched(Kept(result(1)))
-    written = writing.safe(Written(3, "", (2,)))
+    written = writing.safe(Committed("output", 3, "", (2,)))
     assert writing.forget() == []
     durable(ledger, *written)
     assert writing.forget() == [Send(Port.SPILL, Forget(2))]
@@ -232,18 +236,18 @@ def test_the_spill_may_forget_what_was_fetched_once_the_journal_knows_that_it_is
 def test_without_order_there_is_nothing_to_forget() -> None:
     writing, ledger = scene(keep_order=False)
     writing.take(result(0))
-    durable(ledger, *writing.safe(Written(1)))
+    durable(ledger, *writing.safe(Committed("output", 1)))
     assert writing.forget() == []
 
 
 def test_it_is_complete_when_all_is_settled_and_out_of_the_spill() -> None:
     writing, ledger = scene(keep_order=True)
     writing.take(result(1))
-    durable(ledger, *writing.safe(Spilled(1)), ledger.enter(Ended(2, "")))
+    durable(ledger, *writing.safe(Committed("spill", 1)), ledger.enter(Ended(2, "")))
     writing.take(result(0))
     writing.fetched(Kept(result(1)))
     assert not writing.is_complete
-    written = writing.safe(Written(3))
+    written = writing.safe(Committed("output", 3))
     assert not writing.is_complete
     durable(ledger, *written)
     assert writing.is_complete
@@ -258,6 +262,6 @@ def test_at_an_early_end_what_stands_behind_a_gap_is_written_too() -> None:
     assert writing.fetched(Kept(result(2))) == [write(3, result(2)), fetch(7)]
     assert writing.fetched(Kept(result(7))) == [write(4, result(7))]
     assert not writing.is_over
-    writing.safe(Spilled(2))
-    writing.safe(Written(4))
+    writing.safe(Committed("spill", 2))
+    writing.safe(Committed("output", 4))
     assert writing.is_over

@@ -13,18 +13,30 @@ from pipeline.cli.figures import counted, plain
 from pipeline.words.errands import Foreign
 from pipeline.words.errors import foreign
 from pipeline.words.messages import Status, Stop
-from pipeline.words.notices import Began, Ended, Full, Lost, Missing, Preparing, Present, Refused, Stuck
+from pipeline.words.notices import Began, Ended, Lost, Preparing, Refused, Waiting
 from pipeline.words.settings import Settings
+from pipeline.words.station import Message
 
-_ROLES = {
-    "worker": ("no worker has checked in", "pipe work{} COMMAND", "a worker has checked in"),
-    "ventilator": ("no ventilator has come", "pipe ventilate{} FILE", "the ventilator is here"),
-    "sink": ("no sink has answered", "pipe sink{}", "the sink is here"),
+_WAITS = {
+    "worker": ("no worker has checked in", "a worker has checked in"),
+    "ventilator": ("no ventilator has come", "the ventilator is here"),
+    "sink": ("no sink has answered", "the sink is here"),
+    "spill": (
+        "--spill-limit is reached: nothing new starts until {} has ended, whose result all others wait for",
+        "there is room again; {} is next",
+    ),
+    "disk": ("{}: waiting for room, and going on by itself when there is some", "there is room on the disk again"),
 }
+"""What a person is told when a wait begins, and when it is over."""
+_STARTS = {"worker": "pipe work{} COMMAND", "ventilator": "pipe ventilate{} FILE", "sink": "pipe sink{}"}
+"""How a missing peer is started."""
 
-Talk = Missing | Present | Preparing | Began
-"""Nothing has gone wrong: --quiet leaves these out."""
-Sentence = Talk | Lost | Full | Stuck | Refused | Foreign | Ended
+Sentence = Waiting | Lost | Preparing | Began | Refused | Foreign | Ended
+
+
+def is_talk(message: Message) -> bool:
+    """Whether nothing has gone wrong: --quiet leaves it out."""
+    return isinstance(message, Preparing | Began | Stop) or (isinstance(message, Waiting) and message.kind in _STARTS)
 
 
 def place(settings: Settings) -> str:
@@ -39,9 +51,10 @@ def place(settings: Settings) -> str:
 
 def sentence(told: Sentence, where: str | None) -> str:
     """What is told, for a person; `where` is the place that stations started now must be given, None: start none."""
-    if isinstance(told, Missing):
-        lack, start, _ = _ROLES[told.who]
-        return lack if where is None else f"{lack}; start one with `{start.format(where)}`"
+    if isinstance(told, Waiting):
+        text = _WAITS[told.kind][not told.active].format(plain(told.detail))
+        starts = told.active and told.kind in _STARTS and where is not None
+        return f"{text}; start one with `{_STARTS[told.kind].format(where)}`" if starts else text
     return SENTENCES[type(told)](told)
 
 
@@ -51,24 +64,8 @@ def _lost(lost: Lost) -> str:
     return f"worker {plain(lost.worker)} fell silent; {back}"
 
 
-def _full(full: Full) -> str:
-    task = f"task {full.turn + 1:,}"
-    if full.full:
-        return f"--spill-limit is reached: nothing new starts until {task} has ended, whose result all others wait for"
-    return f"there is room again; {task} is next"
-
-
-def _stuck(stuck: Stuck) -> str:
-    if stuck.reason:
-        return f"{plain(stuck.reason)}: waiting for room, and going on by itself when there is some"
-    return "there is room on the disk again"
-
-
 SENTENCES: dict[type, Callable[[Any], str]] = {
-    Present: lambda told: _ROLES[told.who][2],
     Lost: _lost,
-    Full: _full,
-    Stuck: _stuck,
     Preparing: lambda told: f"no task runs yet: --call {plain(told.call)} is still being imported",
     Refused: lambda told: f"{plain(told.name)} was turned away: {plain(told.reason)}",
     Foreign: lambda told: plain(foreign(told.version)),

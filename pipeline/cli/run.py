@@ -117,11 +117,11 @@ def _check(settings: Settings) -> None:
 
 def _worker(settings: Settings, screen: Screen) -> Callable[[], int]:
     from pipeline import assembly
-    from pipeline.words.notices import Missing, Present
+    from pipeline.words.notices import Waiting
 
     def told(message: Message) -> None:
         """Who is missing is for sink and ventilator to say, once, and not for each worker."""
-        if not isinstance(message, Missing | Present):
+        if not isinstance(message, Waiting):
             screen.told(message)
 
     return lambda: assembly.work(settings, told)

@@ -47,7 +47,7 @@ class Screen:
             self._follow(message)
         elif isinstance(message, Shown):
             self._overview(message.what)
-        elif self._quiet and isinstance(message, render.Talk | Stop):
+        elif self._quiet and render.is_talk(message):
             return
         elif isinstance(message, Stop) and not self.launched:
             self.say(render.stopping(message))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pipeline.executor.backlog import Lot
 from pipeline.executor.template import Rendered
 from pipeline.words.accounts import Account, packed
+from pipeline.words.parts import Recipe
 
 INDEX, ATTEMPT, RUN, SLOT = b"PIPE_INDEX", b"PIPE_ATTEMPT", b"PIPE_RUN", b"PIPE_SLOT"
 SEQUENCE, JOBSLOT = b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT"
@@ -32,6 +33,7 @@ class Assignment(NamedTuple):
     slot: int
     rendered: Rendered
     lot: Lot = Lot()
+    recipe: Recipe = Recipe()
     tag: bytes = b""
     began: float = 0.0
 
@@ -41,7 +43,7 @@ class Assignment(NamedTuple):
         return {
             **ours,
             INDEX: number,
-            ATTEMPT: b"%d" % (self.lot.terms.tries + 1),
+            ATTEMPT: b"%d" % (self.lot.tries + 1),
             RUN: self.lot.run.encode(),
             SLOT: slot,
             SEQUENCE: number,
@@ -50,7 +52,7 @@ class Assignment(NamedTuple):
 
     def account(self, queued: float, seconds: float, cpu: float, rss: int, errors: int) -> bytes:
         """What the sink is told of it; nothing, if it has not asked. `rss` and `errors` are bytes, times seconds."""
-        if not self.lot.terms.account:
+        if not self.recipe.collect_metrics:
             return b""
         command = self.rendered.command
         return packed(Account(self.began, max(0.0, queued), seconds, cpu, rss, self.slot, errors, command, self.record))

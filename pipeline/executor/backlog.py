@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from pipeline.words.parts import Ranges, Recipe, Terms
+from pipeline.words.parts import Ranges, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import end_of, terminator
 
 
 class Lot(NamedTuple):
-    """What records came with: how they are to be run, in which run, and when they came (a time.monotonic())."""
+    """What records came with: how often they have failed, in which run, and when they came (a time.monotonic())."""
 
-    terms: Terms = Terms()
+    tries: int = 0
     run: str = ""
     since: float = 0.0
 
@@ -72,12 +72,12 @@ class Backlog:
         """The next records: at most `most`, in at most `size` bytes but at least one; None when nothing waits.
 
         Neighbours are joined even if they came in separate chunks, while they fill less than half of `size`: more
-        is not worth the copy. A block always stands alone, and so does what wants an account.
+        is not worth the copy. A block always stands alone, and so does each task where accounts are wanted.
         """
         if not self._pieces:
             return None
         front = self._pieces[0]
-        lot, most = front.lot, 1 if front.lot.terms.account else most
+        lot, most = front.lot, 1 if self.recipe.collect_metrics else most
         first, count, body = front.first, *self._bite(front, most, size, least=1)
         if self.recipe.block or count == most or 2 * len(body) > size or not self._follows(first + count, lot):
             return Bite(first, count, body, lot)

@@ -74,7 +74,7 @@ class Batch:
     def tell(self, high: int, now: float) -> list[Done]:
         """What is new of the tasks up to `high`, which has been reached: each run of wanted neighbours once."""
         low = self._told
-        if low >= high or (self._records.lot.terms.account and self.seconds is None):
+        if low >= high or (self._recipe.collect_metrics and self.seconds is None):
             return []
         passed = max(self._counted, now - self._started) if self.seconds is None else self.seconds
         spent = max(0.0, passed - self._counted)
@@ -98,10 +98,9 @@ class Batch:
 
     def _account(self, record: bytes, seconds: float, errors: int, now: float) -> bytes:
         """Of its only task, if the sink wants one."""
-        lot = self._records.lot
-        if not lot.terms.account:
+        if not self._recipe.collect_metrics:
             return b""
-        began, queued = time.time() - (now - self._started), max(0.0, self._started - lot.since)
+        began, queued = time.time() - (now - self._started), max(0.0, self._started - self._records.lot.since)
         return packed(Account(began, queued, seconds, *self.cost, self._slot, errors, self.command(0), record))
 
     def record(self, at: int) -> bytes:

@@ -16,7 +16,7 @@ from pipeline.executor.limits import Limits
 from pipeline.house.usage import Usage
 from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Ranges, Recipe, Terms
+from pipeline.words.parts import Ranges, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER, Address, Message
 
@@ -46,10 +46,8 @@ class Calls:
             case Recipe():
                 self._bench.backlog.recipe = message
             case Chunk():
-                terms = Terms(message.tries, message.account)
-                self._bench.backlog.add(
-                    message.first, message.count, message.body, Lot(terms, message.run, monotonic())
-                )
+                lot = Lot(message.tries, message.run, monotonic())
+                self._bench.backlog.add(message.first, message.count, message.body, lot)
                 self._bench.fill(monotonic())
             case Release():
                 self._release()

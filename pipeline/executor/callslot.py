@@ -58,11 +58,11 @@ class CallSlot:
         which = next(which for which, arena in enumerate(self.arenas) if arena not in busy)
         batch = Batch(self.arenas[which], records, recipe, self._call, self.number + 1)
         mark = hearing.WHOLE if recipe.block else terminator(recipe)[0]
-        terms, shape = records.lot.terms, hearing.SHAPES.index(recipe.shape)
+        lot, shape = records.lot, hearing.SHAPES.index(recipe.shape)
         sizes = which, records.count, len(records.body), mark
-        word = hearing.BATCH.pack(*sizes, records.first, terms.tries, self.number + 1, shape, terms.account)
+        word = hearing.BATCH.pack(*sizes, records.first, lot.tries, self.number + 1, shape, recipe.collect_metrics)
         try:
-            self.talk.send(word + records.lot.run.encode()[: hearing.RUN])
+            self.talk.send(word + lot.run.encode()[: hearing.RUN])
         except OSError:
             self.doomed = True
             return False

@@ -45,7 +45,7 @@ class Child:
         self.assignment, self.pid, self.out, self.err = assignment, pid, out, err
         self.process = os.pidfd_open(pid)
         self.most = MOST_OUTPUT
-        self.unsaid = Unsaid(assignment) if assignment.lot.terms.live else None
+        self.unsaid = Unsaid(assignment) if assignment.recipe.stream_output else None
         self.started = self.ended = self.stopped = self.look = self._limit = 0.0
         self.dropped = self.killed = self._flooded = False
         self._output: list[bytes] = []

@@ -20,7 +20,7 @@ from pipeline.executor.template import Rendered, Tag, Template
 from pipeline.house.usage import Usage
 from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
 from pipeline.words.messages import Chunk
-from pipeline.words.parts import Recipe, Terms
+from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Address, Message
 
 JOINED = 0.01
@@ -63,8 +63,7 @@ class Commands:
             case Recipe():
                 self._backlog.recipe = message
             case Chunk(first=first, count=count, body=body):
-                terms = Terms(message.tries, message.account, message.live)
-                self._backlog.add(first, count, body, Lot(terms, message.run, time.monotonic()))
+                self._backlog.add(first, count, body, Lot(message.tries, message.run, time.monotonic()))
             case Release():
                 self._answers.append(Returned(self._backlog.release()))
             case Look():
@@ -113,8 +112,9 @@ class Commands:
             bite = self._backlog.take(1, 1)
             if bite is None:
                 break
-            record = bite.body if self._backlog.recipe.block else bite.body[:-1]
-            blank = Assignment(bite.first, record, self._children.free, NOTHING, bite.lot, b"", time.time())
+            recipe = self._backlog.recipe
+            record = bite.body if recipe.block else bite.body[:-1]
+            blank = Assignment(bite.first, record, self._children.free, NOTHING, bite.lot, recipe, b"", time.time())
             assignment = blank
             try:
                 assignment = self._filled(blank)
@@ -132,6 +132,6 @@ class Commands:
 
     def _filled(self, blank: Assignment) -> Assignment:
         """With its command and its tag. Raises ValueError when the record does not fit."""
-        at = blank.record, self._backlog.recipe.shape, blank.task, blank.slot
+        at = blank.record, blank.recipe.shape, blank.task, blank.slot
         tag = self._tag.render(*at) + b"\t" if self._tag else b""
         return blank._replace(rendered=self._template.render(*at), tag=tag)

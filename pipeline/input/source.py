@@ -18,7 +18,7 @@ from pipeline.input.reading import Reading
 from pipeline.words import inputs, records
 from pipeline.words.errands import End, Forget, Records, Want
 from pipeline.words.errors import UsageError
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Address, Message
 
@@ -34,7 +34,7 @@ RETRY = 1.0
 
 
 class Source:
-    """The edge of the ventilator's SOURCE port: takes Want and Forget, answers Records or End, and Stuck in between."""
+    """The edge of the ventilator's SOURCE port: takes Want and Forget, answers Records, End or Waiting."""
 
     def __init__(
         self,
@@ -147,4 +147,4 @@ class Source:
     def _told(self, stuck: str) -> list[Message]:
         """Whoever looks on is told once that there is no room, and once when that is over."""
         told, self._stuck = self._stuck, stuck
-        return [Stuck(stuck)] if stuck != told else []
+        return [Waiting("disk", stuck, active=stuck != "")] if stuck != told else []

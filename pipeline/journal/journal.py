@@ -1,8 +1,9 @@
 """The journal: where the ledger survives the sink's death, or, where none was asked for, does not.
 
-It promises that Durable says no more than what a kill (or, with `disk`, a power cut) leaves: first the output's files,
-then the facts, then the answer; that facts given together come back together or not at all; and that an input which is
-read again is held against what is on record of it. It never believes half a leaf, and never asks twice for a sync.
+It promises that Committed says no more than what a kill (or, with `disk`, a power cut) leaves: first the output's
+files, then the facts, then the answer; that facts given together come back together or not at all; and that an input
+which is read again is held against what is on record of it. It never believes half a leaf, and never asks twice for a
+sync.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.journal.book import Book
 from pipeline.journal.past import Past
 from pipeline.journal.recheck import Recheck
 from pipeline.output.kernel import KERNEL, Kernel, Room
-from pipeline.words.errands import Durable, Entry
+from pipeline.words.errands import Committed, Entry
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.facts import Fact, Marked
 from pipeline.words.station import NEVER, Address, Message
@@ -31,7 +32,7 @@ WAIT = 2.0
 
 
 class Journal:
-    """The edge of the sink's JOURNAL port: takes Entry; answers Durable, and Differs for an input that has changed."""
+    """The edge of the sink's JOURNAL port: takes Entry; answers Committed, and Differs for a changed input."""
 
     def __init__(
         self, path: str, *, disk: bool, sync: Callable[[], None] | None = None, kernel: Kernel = KERNEL
@@ -78,7 +79,7 @@ class Journal:
         return []
 
     def receive(self) -> list[Message]:
-        """Durable, once it is so; Differs; what the person is to be told."""
+        """Committed, once it is so; Differs; what the person is to be told."""
         answers: list[Message] = []
         if self._recheck.differs and not self._differs:
             self._differs = True
@@ -130,7 +131,7 @@ class Journal:
         except OSError as error:
             return self._fail(error)
         self.deadline, self._durable = NEVER, self._number
-        return [*told, Durable(self._durable)]
+        return [*told, Committed("journal", self._durable)]
 
     def _write(self) -> list[Message]:
         try:
@@ -148,7 +149,7 @@ class Journal:
         self._failed, self.deadline = True, NEVER
         where = error.filename or self._path
         at = "" if error.filename else f" at byte {self._book.size}"
-        return [Durable(self._durable, f"{where}: {error.strerror}{at}")]
+        return [Committed("journal", self._durable, f"{where}: {error.strerror}{at}")]
 
 
 def locked(path: str) -> int:
@@ -191,7 +192,7 @@ def _owner(inode: int) -> str:
 
 
 class NoJournal:
-    """An edge that answers Entry with Durable and keeps nothing."""
+    """An edge that answers Entry with Committed and keeps nothing."""
 
     def __init__(self) -> None:
         """Nothing to open."""
@@ -214,10 +215,10 @@ class NoJournal:
         return []
 
     def receive(self) -> list[Message]:
-        """Durable, up to the newest entry, once."""
+        """Committed, up to the newest entry, once."""
         if self._newest is None:
             return []
-        answer, self._newest, self.deadline = Durable(self._newest), None, NEVER
+        answer, self._newest, self.deadline = Committed("journal", self._newest), None, NEVER
         return [answer]
 
     def close(self) -> None:

@@ -33,8 +33,12 @@ def cost(result: Result) -> int:
 
 
 def alike(left: Result, right: Result) -> bool:
-    """Whether nothing is lost when they are merged: notes are about one worker's tries."""
-    return (left.worker, left.tries) == (right.worker, right.tries) or not (left.notes or right.notes)
+    """Whether nothing is lost when they are merged.
+
+    Notes are about one worker's tries. Accounts are for all tasks of a result or for none: a worker may have none.
+    """
+    one_try = (left.worker, left.tries) == (right.worker, right.tries) or not (left.notes or right.notes)
+    return one_try and bool(left.accounts) == bool(right.accounts)
 
 
 class Memory:

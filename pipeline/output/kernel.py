@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Message
 
 AGAIN = 1.0
@@ -68,9 +68,9 @@ class Room:
             raise error
         news = self.again == NEVER
         self.again = time.monotonic() + AGAIN
-        return [Stuck(reason)] if news else []
+        return [Waiting("disk", reason)] if news else []
 
     def found(self) -> list[Message]:
         """A write went well; what the person is to be told."""
         waited, self.again = self.again != NEVER, NEVER
-        return [Stuck("")] if waited else []
+        return [Waiting("disk", active=False)] if waited else []

@@ -18,7 +18,7 @@ from pipeline.output.letters import Complaints
 from pipeline.output.page import FORMS, PLACES, Curtain, Page, letters_page, log_page, main_page
 from pipeline.output.sheet import STDERR
 from pipeline.output.spout import Spout, opened
-from pipeline.words.errands import Show, Write, Written
+from pipeline.words.errands import Committed, Show, Write
 from pipeline.words.errors import CLOSED, PipelineError
 from pipeline.words.station import NEVER, Address, Message
 
@@ -105,7 +105,7 @@ class _Aside:
 
 
 class Output:
-    """The edge of the sink's OUTPUT port: takes Write, answers Written."""
+    """The edge of the sink's OUTPUT port: takes Write, answers Committed."""
 
     def __init__(
         self,
@@ -144,14 +144,14 @@ class Output:
         return [spout.ready() for spout in (*spouts, self._aside.spout) if spout and spout.blocked]
 
     def receive(self) -> list[Message]:
-        """Write what can be written; Written when that finished a result, or failed."""
+        """Write what can be written; Committed when that finished a result, or failed."""
         if self._failure or not (self._given or self._coming or self._aside.waits):
             return []
         before, told = self._number, self._pour()
         self._settle()
         self.deadline = self._room.again
         if self._number > before or self._failure:
-            told.append(Written(self._number, self._failure, self._sizes))
+            told.append(Committed("output", self._number, self._failure, self._sizes))
         return told
 
     def finish(self) -> None:
@@ -163,7 +163,7 @@ class Output:
                 raise PipelineError(f"cannot write {page.path}: {error.strerror}") from None
 
     def sync(self) -> None:
-        """What Written spoke of is on the disk. Raises OSError, naming the file."""
+        """What Committed spoke of is on the disk. Raises OSError, naming the file."""
         for page in self._pages.values():
             page.sync()
 

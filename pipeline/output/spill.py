@@ -1,7 +1,8 @@
 """The spill: results that are ahead of their turn, kept until it has come.
 
-It promises to say Spilled when a result is kept, and to give each back once. A durable spill has it on disk by then and
-leaves it there until it is told to forget it, for the process that comes after this one. It waits for room on the disk.
+It promises to say Committed when a result is kept, and to give each back once. A durable spill has it on disk by then
+and leaves it there until it is told to forget it, for the process that comes after this one. It waits for room on the
+disk.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections import deque
 from pipeline.output.hoard import Hoard
 from pipeline.output.kernel import KERNEL, Kernel, Room
 from pipeline.output.shelf import Shelf
-from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled
+from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept
 from pipeline.words.errors import UsageError
 from pipeline.words.parts import Ranges
 from pipeline.words.station import NEVER, Address, Message
 
 
 class Spill:
-    """The edge of the sink's SPILL port: takes Keep, Fetch and Forget, answers Spilled and Kept."""
+    """The edge of the sink's SPILL port: takes Keep, Fetch and Forget, answers Committed and Kept."""
 
     def __init__(self, folder: str | None = None, *, durable: str = "", kernel: Kernel = KERNEL) -> None:
         """Temporary files go to `folder`, else to TMPDIR; with `durable`, a folder of its own, they stay there."""
@@ -67,13 +68,13 @@ class Spill:
 
     def receive(self) -> list[Message]:
         """The answers since the last time."""
-        answers = [*self._advance(), *self._answers]  # Spilled, then Kept
+        answers = [*self._advance(), *self._answers]  # Committed, then Kept
         self._answers.clear()
         self.deadline = self._room.again
         return answers
 
     def sync(self) -> None:
-        """What Spilled spoke of is on the disk, and will be from now on. Raises OSError, naming the file."""
+        """What Committed spoke of is on the disk, and will be from now on. Raises OSError, naming the file."""
         self._shelf.sync()
 
     def close(self) -> None:
@@ -101,7 +102,7 @@ class Spill:
         told = self._room.found()
         if self._newest > self._number:
             self._number = self._newest
-            told.append(Spilled(self._number))
+            told.append(Committed("spill", self._number))
         return told
 
     def _stop(self, error: OSError) -> list[Message]:
@@ -111,4 +112,4 @@ class Spill:
         except OSError:
             self._failed = True
             self._given.clear()
-            return [Spilled(self._number, f"results ahead of their turn: {error.strerror}")]
+            return [Committed("spill", self._number, f"results ahead of their turn: {error.strerror}")]

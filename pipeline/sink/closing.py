@@ -16,7 +16,7 @@ from pipeline.words import errors
 from pipeline.words.facts import Killed, Left
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Kill, Run
-from pipeline.words.notices import Stuck
+from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
 
 ROOM = 10.0
@@ -76,10 +76,10 @@ class Closing:
         self.verdict.break_off(failure)
         return self.wish("now", failure, now)
 
-    def stuck(self, word: Stuck) -> list[Send]:
+    def stuck(self, word: Waiting) -> list[Send]:
         """An edge waits for room, or has found it."""
-        if not (word.reason and self._lacks):
-            self._lacks, self._given_up = word.reason, NEVER
+        if not (word.active and self._lacks):
+            self._lacks, self._given_up = word.detail, NEVER
         return []
 
     def differs(self, low: int, high: int, now: float) -> list[Send]:

@@ -18,10 +18,10 @@ from pipeline.sink.live import Live
 from pipeline.sink.speech import Speech, Wants
 from pipeline.sink.view import View
 from pipeline.sink.writing import Limits, Writing
-from pipeline.words.errands import Differs, Durable, Kept, Spilled, Written
+from pipeline.words.errands import Committed, Differs, Kept
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
-from pipeline.words.notices import Asked, Shown, Stuck
+from pipeline.words.notices import Asked, Shown, Waiting
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
@@ -70,15 +70,13 @@ class Sink:
             Part: lambda word, _: self.live.heard(word),
             Glance: lambda word, _: self.audience.glanced(word),
             Asked: lambda _, now: [Send(Port.TOLD, Shown(self.view.status(now, self.closing.kill)))],
-            Written: self._safe,
-            Spilled: self._safe,
-            Durable: self._durable,
+            Committed: self._committed,
             Kept: lambda word, _: self.writing.fetched(word),
             Pulse: self._pulsed,
             Read: lambda word, _: self.intake.heard(word),
             Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
             Run: self._fed,
-            Stuck: lambda word, _: self.closing.stuck(word),
+            Waiting: lambda word, _: self.closing.stuck(word),
             Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
             Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
         }
@@ -124,17 +122,19 @@ class Sink:
         known = result.run == self.ledger.run and self.intake.told_of(result.first, result.first + result.count)
         return self.writing.take(result) if known and not self.closing.is_late else []
 
-    def _safe(self, word: Written | Spilled, now: float) -> list[Send]:
-        return [*self.writing.safe(word), *self.closing.break_off(word.failure, now)]
+    def _committed(self, committed: Committed, now: float) -> list[Send]:
+        journaled = committed.store == "journal"
+        sends = self._journaled(committed.number, now) if journaled else self.writing.safe(committed)
+        return [*sends, *self.closing.break_off(committed.failure, now)]
 
-    def _durable(self, durable: Durable, now: float) -> list[Send]:
-        news = self.ledger.durable(durable.number)
+    def _journaled(self, number: int, now: float) -> list[Send]:
+        news = self.ledger.durable(number)
         self.attempts.learn(news, now)
         self.intake.learn(news)
         if news:
             self.speech.hurry(now)
             self._soon = self._soon or self.writing.is_complete or self.ledger.killed is not None
-        return [*self.writing.forget(), *self.closing.halt(now), *self.closing.break_off(durable.failure, now)]
+        return [*self.writing.forget(), *self.closing.halt(now)]
 
     def _pulsed(self, pulse: Pulse, now: float) -> list[Send]:
         return [*(self.speech.hurry(now) if self.audience.pulsed(pulse, now) else []), *self.intake.joined(pulse)]

@@ -9,7 +9,7 @@ from collections import deque
 
 from msgspec import Struct
 
-from pipeline.words.errands import Spilled, Written
+from pipeline.words.errands import Committed
 from pipeline.words.messages import Result
 from pipeline.words.parts import Tried
 from pipeline.words.ranges import RangeSet
@@ -55,9 +55,9 @@ class Underway:
         """The spill is given this. The number."""
         return self._add(self._keeps, part, _failures(part), None)
 
-    def safe(self, word: Written | Spilled) -> Safe:
+    def safe(self, word: Committed) -> Safe:
         """All up to this number are safe."""
-        given = self._keeps if isinstance(word, Spilled) else self._writes
+        given = self._keeps if word.store == "spill" else self._writes
         safe = Safe(RangeSet(), RangeSet(), [])
         while given and given[0].number <= word.number:
             piece = given.popleft()

@@ -12,10 +12,10 @@ from pipeline.sink.attempts import Attempts
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.underway import Underway
-from pipeline.words.errands import Fetch, Forget, Keep, Kept, Spilled, Write, Written
+from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept, Write
 from pipeline.words.facts import Settled
 from pipeline.words.messages import Result
-from pipeline.words.notices import Full
+from pipeline.words.notices import Waiting
 from pipeline.words.parts import Tried
 from pipeline.words.ranges import RangeSet
 from pipeline.words.results import cut_result
@@ -126,22 +126,22 @@ class Writing:
         if full == self.full:
             return []
         self.full = full
-        return [Send(Port.TOLD, Full(self._ledger.turn, full))]
+        return [Send(Port.TOLD, Waiting("spill", f"task {self._ledger.turn + 1:,}", full))]
 
     def flush(self) -> list[Send]:
         """The run has ended early: what waits for a turn that never comes is written in the order of what is there."""
         self.flushing = True
         return self.advance()
 
-    def safe(self, word: Written | Spilled) -> list[Send]:
+    def safe(self, word: Committed) -> list[Send]:
         """Output or spill has it: now the journal."""
-        if isinstance(word, Written):
+        if word.store == "output":
             self._sizes = word.sizes
         safe = self.underway.safe(word)
         news = [each for each in safe.tried if self._ledger.again(each)]
         if not safe.ranges.tasks and not news:
             return []
-        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), isinstance(word, Spilled), self._sizes)
+        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), word.store == "spill", self._sizes)
         return [self._ledger.enter(settled, *news)]
 
     def forget(self) -> list[Send]:

@@ -1,7 +1,7 @@
 """The desk where workers check in: who is there, who is refused, who is lost, and what each is told.
 
 A worker gets a lane at its first pulse, and keeps it as long as pulses come. One run has one command: a worker with
-another one is refused, by name. Knows nothing of runs but the word that a Welcome carries.
+another one is refused, by name. Knows nothing of runs but what a Welcome carries.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pipeline.words.errands import Open, Opened, Shut
 from pipeline.words.errors import foreign
 from pipeline.words.messages import Bye, Kill, Pulse, Welcome
 from pipeline.words.notices import Lost
+from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Caller, Port, Send
 from pipeline.words.structs import replace
 from pipeline.words.watch import Watch
@@ -37,9 +38,9 @@ class Desk:
             return heard
         return heard + self._answer(peer, pulse, judged, now)
 
-    def begin(self, run: str, now: float) -> list[Send]:
+    def begin(self, run: str, recipe: Recipe, now: float) -> list[Send]:
         """There is a run: who called before is answered now."""
-        self.word = replace(self.word, run=run)
+        self.word = replace(self.word, run=run, recipe=recipe)
         self.watch.expect(now)
         early, self._early = self._early, {}
         recent = [(peer, pulse) for peer, pulse, heard in early.values() if now - heard <= self.word.liveness]

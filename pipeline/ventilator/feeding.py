@@ -36,8 +36,6 @@ class Feeding:
         self.stock, self.settled, self.judged = Stock(recipe), RangeSet(), Judged()
         self.full = False
         """The sink asks for nothing that was never sent."""
-        self.wants = (False, False)
-        """What the sink asks of each chunk: its account, its lines."""
         self._quarantine = Quarantine(self.stock, self.judged, crash_limit)
         self._window, self._chunk, self._most = window, chunk, most
         self._reading, self._forgotten, self._end = False, 0, 0
@@ -113,7 +111,7 @@ class Feeding:
         out = lane.carry(span, now)
         return Send(
             LanePort(out.lane),
-            Chunk(run, out.lane, out.sequence, out.first, out.count, out.body, out.tries, *self.wants),
+            Chunk(run, out.lane, out.sequence, out.first, out.count, out.body, out.tries),
         )
 
     def _next(self, lane: Lane, lanes: Lanes, credit: int, now: float) -> Span | None:

@@ -127,20 +127,21 @@ class Ventilator:
             return sends + self._end(*breach)
         if not agreed:
             return sends + ([] if ack.run else self.accord.say())
-        self.feeding.full, self.feeding.wants = ack.full, (ack.account, ack.live)
+        self.feeding.full = ack.full
         self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
         self.feeding.retry(ack.retries, self.desk.lanes, now)
         self.desk.lanes.wake(now - 3 * self.feed.interval)
         sends += self.marking.answered(ack)
         self.desk.admission.know(ack.digest, ack.command)
-        return sends if self.accord.confirmed else sends + self._confirm(now)
+        return sends if self.accord.confirmed else sends + self._confirm(ack, now)
 
-    def _confirm(self, now: float) -> list[Send]:
-        """The sink knows the run: now the workers are welcome."""
+    def _confirm(self, ack: Ack, now: float) -> list[Send]:
+        """The sink knows the run: now the workers are welcome, and are told what it wants of each task."""
+        recipe = replace(self.feed.recipe, collect_metrics=ack.account, stream_output=ack.live)
         self.accord.confirmed = True
         if self.accord.resumed:  # what workers hold is theirs; they will say so by then
             self._quiet_until = now + 3 * self.feed.interval
-        return [*self.accord.say(), *self.desk.begin(self.accord.run.run, now)]
+        return [*self.accord.say(), *self.desk.begin(self.accord.run.run, recipe, now)]
 
     def _killed(self, kill: Kill) -> list[Send]:
         if kill.run != self.accord.run.run and (self.accord.confirmed or kill.run):

@@ -6,6 +6,8 @@ not know them. They are frozen and closed like the words of the line.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from pipeline.words.facts import Fact
@@ -180,22 +182,17 @@ class Forget(Struct, frozen=True, gc=False):
     below: int
 
 
-class Written(Struct, frozen=True, gc=False):
-    """From the output: all up to this number has been written; its files are now `sizes` bytes long.
+class Committed(Struct, frozen=True, gc=False):
+    """From output, spill or journal: it has taken all up to this number of what it was given.
 
-    `failure` is not empty when it can write no more: what happened, where.
+    The output's files are now `sizes` bytes long; what the journal has is as durable as was asked. `failure` is not
+    empty when the store can take no more: what happened, where.
     """
 
+    store: Literal["output", "spill", "journal"]
     number: int
     failure: str = ""
     sizes: tuple[int, ...] = ()
-
-
-class Spilled(Struct, frozen=True, gc=False):
-    """From the spill: all up to this number is kept; `failure` as in Written."""
-
-    number: int
-    failure: str = ""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -203,16 +200,6 @@ class Entry(Struct, frozen=True, gc=False):
 
     number: int
     facts: tuple[Fact, ...]
-
-
-class Durable(Struct, frozen=True, gc=False):
-    """From the journal: all entries up to this number are as durable as was asked.
-
-    `failure` is not empty when it can take no more: what happened, where.
-    """
-
-    number: int
-    failure: str = ""
 
 
 class Differs(Struct, frozen=True, gc=False):
@@ -247,10 +234,8 @@ Errand = (
     | Fetch
     | Kept
     | Forget
-    | Written
-    | Spilled
+    | Committed
     | Entry
-    | Durable
     | Differs
     | Recipe
 )

@@ -83,8 +83,7 @@ class Welcome(WireRecord, frozen=True, tag="welcome"):
 class Chunk(WireRecord, frozen=True, tag="chunk"):
     """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
 
-    Each of them has failed `tries` times before. The sink wants an `account` of each, or its lines as they come
-    (`live`).
+    Each of them has failed `tries` times before.
     """
 
     run: Text
@@ -94,8 +93,6 @@ class Chunk(WireRecord, frozen=True, tag="chunk"):
     count: Whole
     body: bytes
     tries: Whole = 0
-    account: bool = False
-    live: bool = False
 
 
 class Result(WireRecord, frozen=True, tag="result"):
@@ -175,7 +172,7 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
 
     `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
-    `full` asks for no task that was never sent; `account` and `live` are for all chunks. `retries` are to be run again.
+    `full` asks for no task that was never sent; `account` and `live` go into the Recipe. `retries` are to be run again.
     Of what `reader` has read, all below `read` is marked for good; -1: nobody wants marks. `digest` and `command` are
     those of the run's first worker.
     The lists may hold only their lowest LISTED members.

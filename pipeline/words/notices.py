@@ -13,17 +13,19 @@ from msgspec import Struct
 from pipeline.words.errands import Foreign
 from pipeline.words.messages import Glance, Status
 
-
-class Missing(Struct, frozen=True, gc=False):
-    """This station waits for somebody who has not come, or was lost."""
-
-    who: Literal["ventilator", "worker", "sink"]
+Peer = Literal["ventilator", "worker", "sink"]
 
 
-class Present(Struct, frozen=True, gc=False):
-    """For the person: the one that was missing is here."""
+class Waiting(Struct, frozen=True, gc=False):
+    """Something waits, or, not `active`, does so no longer.
 
-    who: Literal["ventilator", "worker", "sink"]
+    A station waits for a peer that has not come or was lost; new tasks wait while the spill is full, until the task
+    `detail` has ended; an adapter waits for room on its disk, `detail` says where and why.
+    """
+
+    kind: Peer | Literal["spill", "disk"]
+    detail: str = ""
+    active: bool = True
 
 
 class Lost(Struct, frozen=True, gc=False):
@@ -37,19 +39,6 @@ class Refused(Struct, frozen=True, gc=False):
     """For the person: somebody was turned away, and why."""
 
     name: str
-    reason: str
-
-
-class Full(Struct, frozen=True, gc=False):
-    """For the person: the spill is full (or not any more), and nothing new is sent until task `turn` has ended."""
-
-    turn: int
-    full: bool
-
-
-class Stuck(Struct, frozen=True, gc=False):
-    """For the person: an edge waits for room on its disk, where and since when; an empty reason: not any more."""
-
     reason: str
 
 
@@ -84,6 +73,4 @@ class Ended(Struct, frozen=True, gc=False):
     reason: str
 
 
-Notice = (
-    Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Asked | Shown | Ended | Foreign | Status
-)
+Notice = Waiting | Lost | Refused | Preparing | Began | Asked | Shown | Ended | Foreign | Status

@@ -38,19 +38,17 @@ around each; json: a value."""
 
 
 class Recipe(WireRecord, frozen=True):
-    """How the records of a run look. With `block`, a record is its bytes as they are, one to a chunk."""
+    """What is the same for all tasks of a run: how their records look, and what their results tell.
+
+    With `block`, a record is its bytes as they are, one to a chunk. The sink wants an account of each task
+    (`collect_metrics`), or its lines as they come (`stream_output`).
+    """
 
     zero: bool = False
     block: bool = False
     shape: Shape = "line"
-
-
-class Terms(Struct, frozen=True, gc=False):
-    """How tasks are run: they have failed `tries` times before; the sink wants an account of each; and their lines."""
-
-    tries: int = 0
-    account: bool = False
-    live: bool = False
+    collect_metrics: bool = False
+    stream_output: bool = False
 
 
 class Note(WireRecord, frozen=True):

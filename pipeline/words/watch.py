@@ -6,9 +6,7 @@ Silence of SOON is told once, and its end too. Before the first contact a statio
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pipeline.words.notices import Missing, Present
+from pipeline.words.notices import Peer, Waiting
 from pipeline.words.station import NEVER, Port, Send
 
 SOON = 2.0
@@ -18,10 +16,8 @@ SOON = 2.0
 class Watch:
     """One peer, as one station hears it."""
 
-    def __init__(
-        self, who: Literal["ventilator", "worker", "sink"], now: float, patience: float, beat: float = 1.0
-    ) -> None:
-        self._who: Literal["ventilator", "worker", "sink"] = who
+    def __init__(self, who: Peer, now: float, patience: float, beat: float = 1.0) -> None:
+        self._who: Peer = who
         self._last, self._patience = now, patience
         self.beat = beat
         """Seconds in which a peer that is there says something anyway."""
@@ -41,14 +37,14 @@ class Watch:
         """The peer said something."""
         told, self._told = self._told, False
         self._last, self.met = now, True
-        return [Send(Port.TOLD, Present(self._who))] if told else []
+        return [Send(Port.TOLD, Waiting(self._who, active=False))] if told else []
 
     def tick(self, now: float) -> list[Send]:
         """Tell the person, once."""
         if now < self.deadline:
             return []
         self._told = True
-        return [Send(Port.TOLD, Missing(self._who))]
+        return [Send(Port.TOLD, Waiting(self._who))]
 
     def silent(self, now: float, seconds: float) -> bool:
         """Whether nothing was heard for so long."""
