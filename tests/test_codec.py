@@ -57,7 +57,7 @@ WORDS: list[Wire] = [
     Welcome("r", "refused", "why", Recipe(True, False, "packed", True, True), 3, "ipc:///l", "ipc:///s", "", 1.0, 10.0),
     CHUNK,
     RESULT,
-    Part("r", "host.1.ab", 7, 1, 9, b"a line\n"),
+    Part("r", 7, 1, 9, b"a line\n"),
     Glance("host.1.ab", 0.5, 1 << 40, (DOING,)),
     READ,
     Run("r", 2, "print", "ended", 40, "", True),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
+from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Look, Release, Returned
 from pipeline.words.messages import Ack, Bye, Chunk, Glance, Kill, Part, Pulse, Result, Stop, Welcome
 from pipeline.words.notices import Asked, Shown, Waiting
 from pipeline.words.parts import Again, Doing, Note, Recipe, Retry, Tried
@@ -23,7 +23,7 @@ WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 
 ACK = Ack("r", 1, "print", "one", 101, 0, (), 0, -1, full=False, again=())
 CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
 NOTE = Note(0, "exit", 1, "oh")
-DONE = Done(0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,), 0.05)
+DONE = Done(Result("", "", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,)), 0.05)
 RESULT = Result("r", "ann", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,))
 LOOK = Send(Port.EXECUTOR, Look())
 JOIN = [
@@ -119,7 +119,8 @@ def test_a_later_try_of_what_still_runs_takes_its_place() -> None:
 def test_neighbours_of_different_tries_that_ended_together_are_results_of_their_own() -> None:
     ours = joined()
     ours.receive(replace(CHUNK, sequence=2, first=2, tries=1), 0.7)
-    done = Done(0, 4, b"ABCD", bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]), b"", (), 0.1)
+    ends = bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0])
+    done = Done(Result("", "", 0, 4, b"ABCD", ends, b"", ()), 0.1)
     ends = bytes([1, 0, 0, 0, 2, 0, 0, 0])
     assert ours.receive(done, 0.8) == [
         Send(Port.RESULTS, Result("r", "ann", 0, 2, b"AB", ends, b"", ())),
@@ -214,23 +215,25 @@ def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
 
 def test_lines_of_a_running_task_go_to_the_sink_and_those_of_others_do_not() -> None:
     ours = joined()
-    assert ours.receive(Lines(1, 4, b"a\n"), 0.7) == [Send(Port.RESULTS, Part("r", "ann", 1, 0, 4, b"a\n"))]
-    assert ours.receive(Lines(2, 0, b"a\n"), 0.7) == []
+    part = Part("r", 1, 0, 4, b"a\n")
+    assert ours.receive(part, 0.7) == [Send(Port.RESULTS, part)]
+    assert ours.receive(Part("r", 2, 0, 0, b"a\n"), 0.7) == []
 
 
 def test_it_looks_at_each_beat_and_tells_the_sink_and_who_asks() -> None:
     ours, doing = joined(), (Doing(0, 1, 0.5, "wc a"),)
     glance = Glance("ann", 0.5, 1024, doing)
     assert LOOK in ours.tick(1.5)
-    assert ours.receive(Seen(0.5, 1024, doing), 1.5) == [Send(Port.RESULTS, glance)]
+    assert ours.receive(Glance("", 0.5, 1024, doing), 1.5) == [Send(Port.RESULTS, glance)]
     assert ours.receive(Asked(), 1.6) == [LOOK]
-    assert ours.receive(Seen(0.5, 1024, doing), 1.6) == [Send(Port.TOLD, Shown(glance)), Send(Port.RESULTS, glance)]
-    assert fresh().receive(Seen(0.5, 1024, doing), 0.1) == []
+    told = [Send(Port.TOLD, Shown(glance)), Send(Port.RESULTS, glance)]
+    assert ours.receive(Glance("", 0.5, 1024, doing), 1.6) == told
+    assert fresh().receive(Glance("", 0.5, 1024, doing), 0.1) == []
 
 
 def test_results_say_their_shape_and_have_the_accounts_of_their_tasks() -> None:
     ours = fresh()
     ours.receive(replace(WELCOME, recipe=Recipe(shape="columns")), 0.5)
     ours.receive(CHUNK, 0.6)
-    (said,) = ours.receive(replace(DONE, accounts=b"of it"), 0.65)
+    (said,) = ours.receive(replace(DONE, result=replace(DONE.result, accounts=b"of it")), 0.65)
     assert said.message == replace(RESULT, accounts=b"of it", shape="columns")

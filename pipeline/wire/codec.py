@@ -97,7 +97,7 @@ FORMS = [
         | {"tries": whole, "shape": _shape},
         ("output", "ends", "errors", "records", "accounts"),
     ),
-    _Form("part", Part, {"run": text, "worker": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
+    _Form("part", Part, {"run": text, "task": whole, "tries": whole, "start": whole}, ("body",)),
     _Form("glance", Glance, {"worker": text, "cpu": seconds, "memory": whole, "doing": many(_doing)}),
     _Form("read", Read, {"run": text, "reader": text, "since": whole, "first": whole, "count": whole}, ("marks",)),
     _Form(

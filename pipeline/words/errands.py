@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline.words.facts import Fact
 from pipeline.words.messages import Bye, Pulse, Result
-from pipeline.words.parts import Doing, Note, Ranges, Recipe
+from pipeline.words.parts import Ranges, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +92,18 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """From the executor: as a Result; `seconds` is the run time of these tasks, added up."""
+    """From the executor: a result without its run, worker, tries and shape, which the worker knows.
 
-    first: int
-    count: int
-    output: bytes
-    ends: bytes
-    errors: bytes
-    notes: tuple[Note, ...]
+    `seconds` is the run time of these tasks, added up.
+    """
+
+    result: Result
     seconds: float
-    records: bytes = b""
-    accounts: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """From the executor: as a Part."""
-
-    task: int
-    start: int
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """To the executor: what runs now? Answered by Seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """From the executor: as a Glance."""
-
-    cpu: float
-    memory: int
-    doing: tuple[Doing, ...]
+    """To the executor: what runs now? Answered by a Glance that names no worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +225,7 @@ Errand = (
     | Records
     | End
     | Done
-    | Lines
     | Look
-    | Seen
     | Release
     | Returned
     | Cancel

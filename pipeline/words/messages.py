@@ -111,7 +111,6 @@ class Part:
     """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
 
     run: str
-    worker: str
     task: int
     tries: int
     start: int
