@@ -11,7 +11,7 @@ from pipeline.words.parts import Recipe
 from pipeline.words.records import marks
 from pipeline.words.station import Port, Send
 
-ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), reader="v", read=0)
+ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, full=False, again=(), reader="v", read=0)
 
 
 def records(first: int, count: int = 1) -> Records:

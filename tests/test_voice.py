@@ -91,7 +91,7 @@ def test_a_pulse_says_all_that_is_held() -> None:
     result = voice.result(DONE)
     assert result == Result("r", "ann", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, ""),))
     held.unanswered.keep(result, voice.number, 10.6)
-    voice.meant(Ack("r", 1, "print", "one", 77, 0, (), 0, -1, full=False, again=()))
+    voice.meant(Ack("r", 1, "print", "one", 77, 0, (), -1, full=False, again=()))
     pulse = replace(
         JOINED, number=3, seen=2, allowed=2, holding=((1, 2), (5, 7)), finished=((0, 1),), ack=77, pace=0.5, done=1
     )
@@ -161,7 +161,7 @@ def test_who_leaves_or_has_too_much_unanswered_asks_for_nothing() -> None:
 def test_of_an_ack_it_hears_what_is_asked_of_itself() -> None:
     voice, _ = scene()
     mine, other = Again("ann", 1, ((0, 1),)), Again("bob", 1, ((2, 3),))
-    ack = Ack("r", 1, "print", "one", 78, 0, (), 0, -1, full=False, again=(other, mine))
+    ack = Ack("r", 1, "print", "one", 78, 0, (), -1, full=False, again=(other, mine))
     assert voice.meant(ack) == [mine]
     assert voice.ack == 78
 

@@ -20,7 +20,7 @@ PULSE = Pulse(
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
 WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 1.0, 10.0)
-ACK = Ack("r", 1, "print", "one", 101, 0, (), 0, -1, full=False, again=())
+ACK = Ack("r", 1, "print", "one", 101, 0, (), -1, full=False, again=())
 CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
 NOTE = Note(0, "exit", 1, "oh")
 DONE = Done(Result("", "", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,)), 0.05)
@@ -32,8 +32,8 @@ JOIN = [
 ]  # fmt: skip
 
 
-def goodbye(reason: str, *, welcomed: bool = True, over: bool = False) -> list[Send]:
-    bye = Bye("ann", reason, over)
+def goodbye(*, welcomed: bool = True, over: bool = False) -> list[Send]:
+    bye = Bye("ann", over)
     to_sink = [Send(Port.RESULTS, bye)] if welcomed else []
     return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]
 
@@ -150,7 +150,7 @@ def test_another_run_begins_anew() -> None:
 @pytest.mark.parametrize("mode", ["done", "now"])
 def test_kill_ends_it_at_once(mode: str) -> None:
     ours = joined()
-    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye("why", over=True)  # type: ignore[arg-type]
+    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye(over=True)  # type: ignore[arg-type]
     assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "why")
 
 
@@ -163,7 +163,7 @@ def test_kill_of_another_run_is_not_obeyed() -> None:
 def test_kill_before_any_welcome_is_obeyed_after_a_liveness_of_silence() -> None:
     ours = fresh()
     assert ours.receive(Kill("x", "done", "", 0), 9.9) == []
-    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye("", welcomed=False, over=True)
+    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye(welcomed=False, over=True)
 
 
 def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
@@ -176,16 +176,16 @@ def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
     last = replace(PULSE, number=3, run="r", lane=1, seen=2, allowed=2, finished=((0, 1),), ack=101, pace=0.05, done=1)
     assert ours.tick(0.64) == [Send(Port.DESK, last)]  # so what it has not taken goes to others
     assert ours.receive(replace(ACK, low=1), 0.7) == []
-    assert ours.tick(0.7) == goodbye("^C", over=True)
-    assert (ours.done, ours.outcome) == (True, errors.OK)
+    assert ours.tick(0.7) == goodbye(over=True)
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "^C")
 
 
 def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> None:
     ours = joined()
     assert ours.receive(Stop("soon", "SIGTERM"), 0.62) == [Send(Port.EXECUTOR, Release())]
     assert not ours.done
-    assert ours.receive(Stop("soon", "SIGTERM"), 0.63) == goodbye("SIGTERM")
-    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.63) == goodbye()
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.TERMINATED, "SIGTERM")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> N
 )
 def test_there_are_other_ends(word: Welcome | Broken | Foreign, outcome: int, reason: str) -> None:
     ours = fresh()
-    assert ours.receive(word, 0.5) == goodbye(reason, welcomed=False, over=isinstance(word, Welcome) and outcome == 0)
+    assert ours.receive(word, 0.5) == goodbye(welcomed=False, over=isinstance(word, Welcome) and outcome == 0)
     assert (ours.done, ours.outcome, ours.reason) == (True, outcome, reason)
 
 
@@ -209,8 +209,9 @@ def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
     assert Send(Port.TOLD, Waiting("ventilator")) in ours.tick(3.5)
     assert Send(Port.DESK, Connect()) in ours.tick(4.6)
     assert Send(Port.CONTROL, Connect()) in ours.tick(6.7)
-    assert ours.tick(60.6)[-3:] == goodbye("the ventilator did not answer any more")
-    assert (ours.done, ours.outcome) == (True, errors.INCOMPLETE)
+    assert ours.tick(60.6)[-3:] == goodbye()
+    reason = "the ventilator did not answer any more"
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.INCOMPLETE, reason)
 
 
 def test_lines_of_a_running_task_go_to_the_sink_and_those_of_others_do_not() -> None:

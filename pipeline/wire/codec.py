@@ -110,7 +110,7 @@ FORMS = [
         "ack",
         Ack,
         {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
-        | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
+        | {"ranges": ranges, "total": known, "full": flag, "again": many(_again)}
         | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text}
         | {"account": flag, "live": flag},
     ),
@@ -123,7 +123,7 @@ FORMS = [
         | {"members": many(_member), "awaited": many(text), "retrying": whole}
         | {"rate": seconds, "elapsed": seconds, "why": one_of("", *WHY)},
     ),
-    _Form("bye", Bye, {"name": text, "reason": text, "over": flag}),
+    _Form("bye", Bye, {"name": text, "over": flag}),
 ]
 
 TOPIC = {form.kind: form.prefix for form in FORMS}

@@ -177,7 +177,6 @@ class Ack:
     number: int
     low: int
     ranges: Ranges
-    failed: int
     total: int
     full: bool
     again: tuple[Again, ...]
@@ -238,7 +237,6 @@ class Bye:
     """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
 
     name: str
-    reason: str
     over: bool = False
 
 

@@ -85,9 +85,9 @@ class Voice:
         self.soon = True
         return []
 
-    def goodbye(self, reason: str, *, over: bool) -> list[Send]:
+    def goodbye(self, *, over: bool) -> list[Send]:
         """The last word, to desk and sink."""
-        bye = Bye(self.identity.name, reason, over)
+        bye = Bye(self.identity.name, over)
         return [Send(Port.DESK, bye), *([Send(Port.RESULTS, bye)] if self.run else [])]
 
     def tick(self, now: float, *, asks: bool) -> list[Send]:

@@ -143,4 +143,4 @@ class Worker:
 
     def _end(self, outcome: int, reason: str) -> list[Send]:
         self.done, self.outcome, self.reason = True, outcome, reason
-        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(reason, over=self.departure.over)]
+        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(over=self.departure.over)]
