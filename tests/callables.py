@@ -14,7 +14,7 @@ import pytest
 from pipeline.executor.calls import Calls
 from pipeline.executor.limits import Limits
 from pipeline.words.errands import Broken, Done
-from pipeline.words.messages import Chunk
+from pipeline.words.messages import Chunk, Result
 from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import Message, Port
 
@@ -49,8 +49,11 @@ class Driver:
         self.until(lambda: sum(done.count for done in self.dones()) >= count)
         return self.outputs()
 
-    def dones(self) -> list[Done]:
-        return [message for message in self.said if isinstance(message, Done)]
+    def dones(self) -> list[Result]:
+        return [message.result for message in self.said if isinstance(message, Done)]
+
+    def seconds(self) -> list[float]:
+        return [message.seconds for message in self.said if isinstance(message, Done)]
 
     def outputs(self) -> dict[int, bytes]:
         """Each task's output; every task at most once."""

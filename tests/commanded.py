@@ -12,8 +12,8 @@ from pipeline.executor.commands import Commands
 from pipeline.executor.limits import Limits
 from pipeline.executor.template import Tag
 from pipeline.words import accounts
-from pipeline.words.errands import Done, Lines, Look, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Done, Look
+from pipeline.words.messages import Chunk, Glance, Part, Result
 from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import Message, Port
 
@@ -43,11 +43,11 @@ class Line:
         chunk = Chunk("run", 1, 1, first, len(records), body, self.tries)
         self.commands.send(Port.EXECUTOR, chunk)
 
-    def look(self) -> Seen:
+    def look(self) -> Glance:
         """What it says of what it does now."""
         self.commands.send(Port.EXECUTOR, Look())
-        self.until(lambda: any(isinstance(message, Seen) for message in self.heard))
-        (seen,) = [message for message in self.heard if isinstance(message, Seen)]
+        self.until(lambda: any(isinstance(message, Glance) for message in self.heard))
+        (seen,) = [message for message in self.heard if isinstance(message, Glance)]
         self.heard.remove(seen)
         return seen
 
@@ -67,33 +67,39 @@ class Line:
     def hear(self, message: Message) -> None:
         self.heard.append(message)
         if isinstance(message, Done):
-            ends = (0, *struct.unpack(f"<{message.count}I", message.ends))
-            for index in range(message.count):
-                assert message.first + index not in self.outputs
-                self.outputs[message.first + index] = message.output[ends[index] : ends[index + 1]]
-            assert ends[-1] == len(message.output)
-            self.notes |= {note.task: note for note in message.notes}
-            at = 0
-            for note in message.notes:
-                self.records[note.task] = message.records[at : at + note.size]
-                at += note.size
-            assert at == len(message.records)
-            self.errors += message.errors
-            told = list(accounts.each(message.accounts))
-            assert len(told) in (0, message.count)
-            assert not told or sum(account.errors for account in told) == len(message.errors)
-            self.accounts |= dict(enumerate(told, message.first))
-        elif isinstance(message, Lines):
+            self.hear_result(message.result)
+        elif isinstance(message, Part):
             assert message.task not in self.outputs
             self.lines.append((message.task, message.start, message.body))
+
+    def hear_result(self, message: Result) -> None:
+        ends = (0, *struct.unpack(f"<{message.count}I", message.ends))
+        for index in range(message.count):
+            assert message.first + index not in self.outputs
+            self.outputs[message.first + index] = message.output[ends[index] : ends[index + 1]]
+        assert ends[-1] == len(message.output)
+        self.notes |= {note.task: note for note in message.notes}
+        at = 0
+        for note in message.notes:
+            self.records[note.task] = message.records[at : at + note.size]
+            at += note.size
+        assert at == len(message.records)
+        self.errors += message.errors
+        told = list(accounts.each(message.accounts))
+        assert len(told) in (0, message.count)
+        assert not told or sum(account.errors for account in told) == len(message.errors)
+        self.accounts |= dict(enumerate(told, message.first))
 
     def all_of(self, *records: bytes, end: bytes = b"\n") -> list[bytes]:
         self.give(*records, end=end)
         self.until(lambda: len(self.outputs) == len(records))
         return [self.outputs[task] for task in range(len(records))]
 
-    def dones(self) -> list[Done]:
-        return [message for message in self.heard if isinstance(message, Done)]
+    def dones(self) -> list[Result]:
+        return [message.result for message in self.heard if isinstance(message, Done)]
+
+    def seconds(self) -> list[float]:
+        return [message.seconds for message in self.heard if isinstance(message, Done)]
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from process import Process
 
 from pipeline.executor.outcomes import Outcome, Outcomes
 from pipeline.words.accounts import Account, packed
-from pipeline.words.errands import Cancel, Lines, Look, Release, Returned, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Cancel, Look, Release, Returned
+from pipeline.words.messages import Chunk, Glance, Part
 from pipeline.words.parts import Doing, Note, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import each
@@ -34,7 +34,7 @@ class Slots:
         self._tries: dict[int, int] = {}
         self._running: dict[int, float] = {}
         self._ended = Outcomes()
-        self._recipe = Recipe()
+        self._recipe, self._run = Recipe(), ""
 
     def send(self, message: Message) -> None:
         match message:
@@ -46,6 +46,7 @@ class Slots:
                     raise Violation(f"{recipe} does not say what the sink wants")
                 if [int(record) for record in each(body, Recipe())] != list(range(first, first + count)):
                     raise Violation(f"chunk {first}+{count} carries other records")
+                self._run = message.run
                 self._backlog.extend(range(first, first + count))
                 self._tries.update(dict.fromkeys(range(first, first + count), tries))
             case Release():
@@ -53,7 +54,7 @@ class Slots:
                 self._process.soon(Returned(returned.ranges()))
             case Look():
                 doing = tuple(Doing(task, 1, self._clock.now - since, "") for task, since in self._running.items())
-                self._process.soon(Seen(0.0, 0, doing))
+                self._process.soon(Glance("", 0.0, 0, doing))
             case Cancel(ranges):
                 self._cancel(RangeSet(ranges))
             case _:
@@ -81,7 +82,8 @@ class Slots:
         """Another line comes out, if it still runs."""
         if self._process.is_running and self._running.get(task) == since:
             lines = self._clock.plan.lines(task, self._tries[task])
-            self._process.soon(Lines(task, len(b"".join(lines[: number - 1])), lines[number - 1]))
+            start = len(b"".join(lines[: number - 1]))
+            self._process.soon(Part(self._run, task, self._tries[task], start, lines[number - 1]))
 
     def _stop(self, task: int) -> None:
         self._log.busy += self._clock.now - self._running.pop(task)

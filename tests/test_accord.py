@@ -10,7 +10,7 @@ from pipeline.words.ranges import RangeSet
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
 
-NONE = Ack("", -1, "", "one", 1, 0, (), 0, -1, full=False, again=())
+NONE = Ack("", -1, "", "one", 1, 0, (), -1, full=False, again=())
 OURS = replace(NONE, run="r", heard=1, fingerprint="print", number=2)
 NOTHING, SOME = RangeSet(), RangeSet(((0, 4),))
 FEEDING = Run("r", 0, "print", "feeding", -1, "")

@@ -24,7 +24,7 @@ PULSE = Pulse(
     worker="ann", number=1, run="", digest="d", command="wc", slots=2, lane=0, seen=0, allowed=4, holding=(),
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
-ACK = Ack("r", 1, "print", "epoch", 1, 0, (), 0, -1, full=False, again=())
+ACK = Ack("r", 1, "print", "epoch", 1, 0, (), -1, full=False, again=())
 CHUNK = Chunk("r", 1, 1, 0, 1, b"x\n")
 
 
@@ -95,7 +95,7 @@ def test_the_desk_is_told_and_answers(peers: Peers) -> None:
 
 def test_while_nobody_is_there_all_words_wait_but_of_pulses_the_newest(peers: Peers) -> None:
     results = peers.edge(calling.results(peers.own, f"{peers.stem}/results"))
-    run, bye = Run("r", 1, "print", "feeding", -1, ""), Bye("ann", "")
+    run, bye = Run("r", 1, "print", "feeding", -1, ""), Bye("ann")
     pulses = [Pulse("ann", number, "r", "d", "wc", 2, 1, 0, 4, (), (), 0, 0.0, 0) for number in (1, 2, 3)]
     for word in (pulses[0], run, pulses[1], bye, pulses[2]):
         results.send(Port.RESULTS, word)
@@ -107,11 +107,11 @@ def test_while_nobody_is_there_all_words_wait_but_of_pulses_the_newest(peers: Pe
 
 def test_before_it_knows_where_to_it_keeps_all(peers: Peers) -> None:
     results = peers.edge(calling.results(peers.own))
-    results.send(Port.RESULTS, Bye("ann", ""))
+    results.send(Port.RESULTS, Bye("ann"))
     assert (results.files(), results.receive()) == ([], [])
     pull = peers.bind(zmq.PULL, "results")
     results.send(Port.RESULTS, Connect(f"{peers.stem}/results"))
-    assert said(pull, results) == Bye("ann", "")
+    assert said(pull, results) == Bye("ann")
 
 
 def test_connect_makes_a_new_socket_to_where_it_was(peers: Peers) -> None:
@@ -120,8 +120,8 @@ def test_connect_makes_a_new_socket_to_where_it_was(peers: Peers) -> None:
     results.send(Port.RESULTS, Connect())
     assert results.files() != before
     pull = peers.bind(zmq.PULL, "results")
-    results.send(Port.RESULTS, Bye("ann", ""))
-    assert said(pull, results) == Bye("ann", "")
+    results.send(Port.RESULTS, Bye("ann"))
+    assert said(pull, results) == Bye("ann")
 
 
 def test_a_lane_is_connected_to_where_the_welcome_says_and_once(peers: Peers) -> None:

@@ -16,7 +16,7 @@ from pipeline.executor.commands import Commands
 from pipeline.executor.rehearsal import Rehearsal
 from pipeline.words.errands import Done
 from pipeline.words.errors import UsageError
-from pipeline.words.messages import Chunk
+from pipeline.words.messages import Chunk, Result
 from pipeline.words.settings import Settings
 from pipeline.words.station import Port
 
@@ -70,7 +70,7 @@ def test_a_dry_run_runs_nothing(settings: Settings, shown: bytes) -> None:
     executor = chosen.executor(settings, 1)
     assert isinstance(executor, Rehearsal)
     executor.send(Port.EXECUTOR, Chunk("run", 1, 1, 0, 1, b"a\n"))
-    assert executor.receive() == [Done(0, 1, shown, struct.pack("<I", len(shown)), b"", (), 0.0)]
+    assert executor.receive() == [Done(Result("", "", 0, 1, shown, struct.pack("<I", len(shown)), b"", ()), 0.0)]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

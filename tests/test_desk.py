@@ -77,7 +77,7 @@ def test_who_calls_before_there_is_a_run_is_answered_when_there_is_one(stock: St
     assert desk.pulsed(b"cid", replace(ANN, worker="cid"), judged=True, now=100.0) == []
     assert desk.pulsed(b"bob", BOB, judged=True, now=100.0) == []
     assert desk.pulsed(b"dan", replace(ANN, worker="dan"), judged=True, now=100.0) == []
-    assert desk.left(Bye("dan", ""), 1.0) == []
+    assert desk.left(Bye("dan"), 1.0) == []
     # ann has been silent for longer than the liveness, and dan has left
     assert desk.begin("r", Recipe(), 101.0) == [Send(Port.LANES, Open(1)), Send(Port.LANES, Open(2))]
     assert desk.opened(Opened(1, "ipc://1")) == [welcome("bob", 1)]  # it was the first to call
@@ -146,8 +146,8 @@ def test_what_a_worker_of_another_run_holds_says_nothing(desk: Desk, stock: Stoc
 def test_who_leaves_gives_back_all_but_what_others_hold(desk: Desk, stock: Stock) -> None:
     desk.pulsed(b"bob", replace(BOB, run="r", lane=2, holding=((1, 2),)), judged=True, now=1.0)
     lane_of(desk, "ann").carry(span(0, 4), 1.0)
-    assert desk.left(Bye("ann", ""), 1.0) == [Send(Port.LANES, Shut(1))]
-    assert desk.left(Bye("ann", ""), 1.0) == []
+    assert desk.left(Bye("ann"), 1.0) == [Send(Port.LANES, Shut(1))]
+    assert desk.left(Bye("ann"), 1.0) == []
     assert back(stock) == [span(0, 1, 1, 1), span(2, 2, 1, 1)]
     assert list(lane_of(desk, "bob").out.values()) == [span(1, 1)]
 
@@ -165,7 +165,7 @@ def test_silence_loses_a_worker(desk: Desk, stock: Stock) -> None:
 def test_only_who_is_lost_makes_suspects_of_what_it_held(desk: Desk) -> None:
     lane_of(desk, "ann").carry(span(0, 2), 1.0)
     lane_of(desk, "bob").carry(span(4, 2), 1.0)
-    desk.left(Bye("bob", ""), 1.0)
+    desk.left(Bye("bob"), 1.0)
     desk.expire(10.1)
     assert [desk.lanes.suspects.level(task) for task in range(6)] == [1, 1, 0, 0, 0, 0]
     desk.pulsed(b"ann", replace(ANN, run="r", lane=1), judged=True, now=11.0)

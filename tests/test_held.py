@@ -15,7 +15,7 @@ def chunk(first: int, count: int, tries: int = 0) -> Chunk:
 
 
 def done(first: int, count: int = 1) -> Done:
-    return Done(first, count, b"", b"\0\0\0\0" * count, b"", (), 0.1)
+    return Done(Result("", "", first, count, b"", b"\0\0\0\0" * count, b"", ()), 0.1)
 
 
 def result(first: int, count: int = 1) -> Result:

@@ -30,7 +30,7 @@ PULSE = Pulse(
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
 WELCOME = Welcome("r", "run", "", Look(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
-ACK = Ack("r", 1, "print", "epoch", 1, 0, (), 0, -1, full=False, again=())
+ACK = Ack("r", 1, "print", "epoch", 1, 0, (), -1, full=False, again=())
 KILL = Kill("r", "done", "", 0)
 STATUS = Status("r", "feeding", 0, 0, -1, -1, (), ())
 
@@ -99,10 +99,10 @@ def test_the_desk_knows_its_callers_and_answers_each(peers: Peers) -> None:
     (called,) = heard(desk)
     assert isinstance(called, Called)
     assert called.word == PULSE
-    bob.send_multipart(encode(Bye("bob", "")))
+    bob.send_multipart(encode(Bye("bob")))
     (other,) = heard(desk)
     assert isinstance(other, Called)
-    assert (other.word, other.peer == called.peer) == (Bye("bob", ""), False)
+    assert (other.word, other.peer == called.peer) == (Bye("bob"), False)
     desk.send(Caller(called.peer), WELCOME)
     assert said(ann) == WELCOME
     assert bob.poll(0) == 0
@@ -135,8 +135,8 @@ def test_elsewhere_another_version_is_told_once(peers: Peers) -> None:
     assert stranger.poll(WITHIN, zmq.POLLOUT)
     for _ in range(2):
         stranger.send_multipart([b"pipe7.run \x90"])
-    stranger.send_multipart(encode(Bye("last", "")))
-    assert heard(results, lambda words: Bye("last", "") in words) == [Foreign(b"", "pipe7"), Bye("last", "")]
+    stranger.send_multipart(encode(Bye("last")))
+    assert heard(results, lambda words: Bye("last") in words) == [Foreign(b"", "pipe7"), Bye("last")]
 
 
 # --- lanes
@@ -194,7 +194,7 @@ def test_results_are_heard_in_order_and_a_turn_is_bounded(peers: Peers) -> None:
     results = peers.edge(ResultsIn(peers.own, f"{peers.stem}/results"))
     worker = peers.call(zmq.PUSH, "results")
     assert worker.poll(WITHIN, zmq.POLLOUT)
-    byes: list[Message] = [Bye(str(number), "") for number in range(TURN + 10)]
+    byes: list[Message] = [Bye(str(number)) for number in range(TURN + 10)]
     worker.send(b"garbage")
     for bye in byes:
         worker.send_multipart(encode(bye))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ BEGAN = Began("r", "print")
 
 
 def part(task: int, start: int, body: bytes, tries: int = 0) -> Part:
-    return Part("r", "ann", task, tries, start, body)
+    return Part("r", task, tries, start, body)
 
 
 def show(body: bytes) -> list[Send]:
@@ -44,7 +44,7 @@ def test_what_is_settled_or_on_its_way_or_of_another_run_is_not_shown() -> None:
     live = Live(ledger, ordered=False)
     assert live.heard(part(0, 0, b"a\n")) == []
     assert live.heard(part(5, 0, b"a\n")) == []
-    assert live.heard(Part("q", "ann", 7, 0, 0, b"a\n")) == []
+    assert live.heard(Part("q", 7, 0, 0, b"a\n")) == []
 
 
 def test_another_try_begins_anew_and_an_earlier_one_is_over() -> None:

@@ -60,7 +60,7 @@ class Pipe:
         ready, self.ready, self.deadline = self.ready, [], NEVER
         os.set_blocking(self.read, False)
         try:
-            return ready + [Bye(chr(byte), "") for byte in os.read(self.read, 100)]
+            return ready + [Bye(chr(byte)) for byte in os.read(self.read, 100)]
         except BlockingIOError:
             return ready
 
@@ -110,10 +110,10 @@ def ends_at(word: Message | None) -> Actor:
 
 
 def test_it_begins_with_a_tick_and_ends_with_the_stations_exit_code(edge: Pipe, bell: Bell) -> None:
-    actor = ends_at(Bye("b", ""))
+    actor = ends_at(Bye("b"))
     os.write(edge.write, b"abc")
     assert Loop(actor, {Port.SOURCE: edge}, bell).run() == 7
-    assert actor.heard == [None, Bye("a", ""), Bye("b", "")]  # and nothing after it was done
+    assert actor.heard == [None, Bye("a"), Bye("b")]  # and nothing after it was done
 
 
 def test_a_deadline_is_a_tick_and_only_after_what_had_arrived(edge: Pipe, bell: Bell) -> None:
@@ -128,7 +128,7 @@ def test_a_deadline_is_a_tick_and_only_after_what_had_arrived(edge: Pipe, bell: 
 
     actor.answer = answer
     Loop(actor, {Port.SOURCE: edge}, bell).run()
-    assert actor.heard == [None, Bye("a", ""), None]
+    assert actor.heard == [None, Bye("a"), None]
 
 
 def test_a_deadline_in_the_future_is_waited_for(edge: Pipe, bell: Bell) -> None:
@@ -147,8 +147,8 @@ def test_a_deadline_in_the_future_is_waited_for(edge: Pipe, bell: Bell) -> None:
 
 
 def test_an_edge_is_asked_when_its_own_deadline_has_come(edge: Pipe, bell: Bell) -> None:
-    edge.ready, edge.deadline = [Bye("x", "")], time.monotonic() + 0.01
-    assert Loop(ends_at(Bye("x", "")), {Port.SOURCE: edge}, bell).run() == 7
+    edge.ready, edge.deadline = [Bye("x")], time.monotonic() + 0.01
+    assert Loop(ends_at(Bye("x")), {Port.SOURCE: edge}, bell).run() == 7
 
 
 def test_every_address_has_its_edge_and_who_was_spoken_to_is_asked_at_once(bell: Bell) -> None:
@@ -160,9 +160,9 @@ def test_every_address_has_its_edge_and_who_was_spoken_to_is_asked_at_once(bell:
     told: list[Message] = []
 
     def answer(heard: Message | None) -> list[Send]:
-        actor.done = heard == Bye("answer", "")
+        actor.done = heard == Bye("answer")
         if heard is None:
-            pipes[Port.DESK].ready = [Bye("answer", "")]
+            pipes[Port.DESK].ready = [Bye("answer")]
             return [*(Send(to, Want(1)) for to in addresses), Send(Port.TOLD, Waiting("sink"))]
         return []
 
@@ -193,10 +193,10 @@ def test_a_signal_is_a_stop_and_a_second_one_a_harder_one(edge: Pipe, bell: Bell
 def test_strangers_are_told_of_unless_their_station_does_that(
     edge: Pipe, bell: Bell, stranger: Message, *, told_before_the_end: bool, told_at_the_end: bool
 ) -> None:
-    for end, expected in ((Bye("end", ""), told_before_the_end), (stranger, told_at_the_end)):
+    for end, expected in ((Bye("end"), told_before_the_end), (stranger, told_at_the_end)):
         told: list[Message] = []
         actor = ends_at(end)
-        edge.ready, edge.deadline = [stranger, Bye("end", "")], 0.0
+        edge.ready, edge.deadline = [stranger, Bye("end")], 0.0
         Loop(actor, {Port.SOURCE: edge}, bell, told=told.append).run()
         assert told == [stranger] * expected
         assert actor.heard[1] == stranger
@@ -215,7 +215,7 @@ def test_a_bug_is_raised_with_its_story(edge: Pipe, bell: Bell) -> None:
     os.write(edge.write, b"ab")
 
     def answer(heard: Message | None) -> list[Send]:
-        if heard == Bye("b", ""):
+        if heard == Bye("b"):
             raise KeyError("lost")
         return []
 
@@ -233,11 +233,11 @@ def test_what_is_expected_is_raised_as_it_is(edge: Pipe, bell: Bell) -> None:
 
 def test_an_edge_may_poll_other_files_than_before(edge: Pipe, bell: Bell) -> None:
     later = Pipe()
-    actor = ends_at(Bye("z", ""))
+    actor = ends_at(Bye("z"))
     first = actor.answer
 
     def answer(heard: Message | None) -> list[Send]:
-        if heard == Bye("a", ""):
+        if heard == Bye("a"):
             edge.read, later.read = later.read, edge.read
             os.write(later.write, b"z")
         return first(heard)

@@ -10,7 +10,7 @@ from pipeline.words.records import marks
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
 
-ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), reader="v", read=0)
+ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, full=False, again=(), reader="v", read=0)
 
 
 def records(first: int, count: int = 1) -> Records:

@@ -7,6 +7,7 @@ import struct
 from pipeline.executor.limits import MOST_OUTPUT
 from pipeline.executor.outcomes import FULL, Outcome, Outcomes
 from pipeline.words.errands import Done
+from pipeline.words.messages import Result
 from pipeline.words.parts import Note
 
 
@@ -24,19 +25,21 @@ def test_neighbours_are_joined() -> None:
     made.add(Outcome(9, b"nine", b"", None, 0.5), now=6.0)
     made.add(Outcome(7, b"seven", b"hm", None, 1.0), now=7.0)
     assert (len(made), made.since, made.size) == (3, 5.0, 23)
-    assert made.take() == [Done(7, 3, b"sevennine", struct.pack("<3I", 5, 5, 9), b"hmoh", (note,), 1.75, b"8.")]
+    ends = struct.pack("<3I", 5, 5, 9)
+    assert made.take() == [Done(Result("", "", 7, 3, b"sevennine", ends, b"hmoh", (note,), 0, b"8."), 1.75)]
     assert made.take() == []
     assert (len(made), made.size) == (0, 0)
 
 
 def test_a_gap_parts() -> None:
-    assert [(done.first, done.count) for done in outcomes(5, 1, 2, 9, 4).take()] == [(1, 2), (4, 2), (9, 1)]
+    results = [done.result for done in outcomes(5, 1, 2, 9, 4).take()]
+    assert [(result.first, result.count) for result in results] == [(1, 2), (4, 2), (9, 1)]
 
 
 def test_a_full_done_takes_no_more() -> None:
     dones = outcomes(0, 1, 2, size=FULL - 1).take()
-    assert [(done.first, done.count) for done in dones] == [(0, 2), (2, 1)]
-    assert dones[0].ends == struct.pack("<2I", FULL - 1, 2 * FULL - 2)
+    assert [(done.result.first, done.result.count) for done in dones] == [(0, 2), (2, 1)]
+    assert dones[0].result.ends == struct.pack("<2I", FULL - 1, 2 * FULL - 2)
 
 
 def test_what_complains_much_and_fails_much_makes_a_done_full_too() -> None:
@@ -44,7 +47,7 @@ def test_what_complains_much_and_fails_much_makes_a_done_full_too() -> None:
     for task in range(4):
         note = Note(task, "exit", 1, "exit 1", "", size=FULL // 2)
         made.add(Outcome(task, b"", b"e" * (FULL // 2), note, 0.0, b"r" * (FULL // 2)), now=0.0)
-    assert [(done.first, done.count) for done in made.take()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert [(done.result.first, done.result.count) for done in made.take()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
 
 
 def test_the_ends_of_a_full_done_and_the_largest_task_behind_it_can_be_said() -> None:
@@ -55,7 +58,7 @@ def test_dropped_ones_are_not_told() -> None:
     made = outcomes(1, 2, 3, 4)
     made.drop(((0, 2), (3, 4)))
     assert made.size == 2
-    assert [(done.first, done.output) for done in made.take()] == [(2, b"2"), (4, b"4")]
+    assert [(done.result.first, done.result.output) for done in made.take()] == [(2, b"2"), (4, b"4")]
 
 
 def test_since_is_new_after_each_taking() -> None:

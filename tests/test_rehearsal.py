@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.executor.rehearsal import Rehearsal
 from pipeline.executor.template import Tag
-from pipeline.words.errands import Cancel, Done, Look, Release, Returned, Seen
+from pipeline.words.errands import Cancel, Done, Look, Release, Returned
 from pipeline.words.errors import UsageError
-from pipeline.words.messages import Chunk
+from pipeline.words.messages import Chunk, Glance, Result
 from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Port
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def shown(rehearsal: Rehearsal, *records: bytes, recipe: Recipe | None = None) -> Done:
+def shown(rehearsal: Rehearsal, *records: bytes, recipe: Recipe | None = None) -> Result:
     rehearsal.send(Port.EXECUTOR, recipe or Recipe())
     rehearsal.send(Port.EXECUTOR, Chunk("run", 1, 1, 0, len(records), b"".join(record + b"\n" for record in records)))
     assert rehearsal.deadline == 0.0
     (done,) = rehearsal.receive()
     assert rehearsal.deadline == NEVER
     assert isinstance(done, Done)
-    assert len(struct.unpack(f"<{done.count}I", done.ends)) == len(records)
-    return done
+    assert len(struct.unpack(f"<{done.result.count}I", done.result.ends)) == len(records)
+    return done.result
 
 
 def test_commands_are_shown_and_not_run(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_it_answers_as_an_executor_does() -> None:
     rehearsal.send(Port.EXECUTOR, Cancel(((0, 1),)))
     rehearsal.send(Port.EXECUTOR, Release())
     rehearsal.send(Port.EXECUTOR, Look())
-    assert rehearsal.receive() == [Returned(((1, 3),)), Seen(0.0, 0, ())]
+    assert rehearsal.receive() == [Returned(((1, 3),)), Glance("", 0.0, 0, ())]
     assert rehearsal.files() == []
     rehearsal.close()
 

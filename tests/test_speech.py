@@ -18,7 +18,7 @@ PULSE = Pulse(
     finished=((7, 8),), ack=0, pace=0.0, done=5,
 )  # fmt: skip
 ACK = Ack(
-    "r", 4, "print", "one", 101, 2, ((3, 4),), 1, 9, full=False, again=(Again("ann", 3, ((7, 8),)),),
+    "r", 4, "print", "one", 101, 2, ((3, 4),), 9, full=False, again=(Again("ann", 3, ((7, 8),)),),
     retries=(Retry(5, 6, 1, 0.0),), reader="v", read=0, digest="d", command="wc",
 )  # fmt: skip
 FACTS: list[Fact] = [
@@ -63,7 +63,7 @@ def test_an_ack_is_the_whole_ledger_under_a_new_number() -> None:
 
 
 def test_before_there_is_a_run_an_ack_says_so() -> None:
-    assert Scene().ack(0.0) == Ack("", -1, "", "one", 101, 0, (), 0, -1, full=False, again=(), read=0)
+    assert Scene().ack(0.0) == Ack("", -1, "", "one", 101, 0, (), -1, full=False, again=(), read=0)
 
 
 def test_an_ack_has_room_for_the_lowest_only() -> None:

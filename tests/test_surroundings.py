@@ -9,8 +9,8 @@ from callables import Driver, Start
 from orphans import until
 
 from pipeline.words import accounts
-from pipeline.words.errands import Look, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Look
+from pipeline.words.messages import Chunk, Glance
 from pipeline.words.parts import Recipe, Shape
 from pipeline.words.station import Port
 
@@ -120,7 +120,7 @@ def test_who_looks_sees_what_runs(start: Start, module: Callable[[str], str]) ->
 
     def seen() -> bool:
         driver.edge.send(Port.EXECUTOR, Look())
-        found = [word for word in driver.edge.receive() if isinstance(word, Seen)]
+        found = [word for word in driver.edge.receive() if isinstance(word, Glance)]
         return any(doing.task == 0 and "long" in doing.command for word in found for doing in word.doing)
 
     until(seen)

@@ -9,7 +9,7 @@ import pytest
 from pipeline.executor.assignment import Assignment
 from pipeline.executor.template import Rendered
 from pipeline.executor.unsaid import Unsaid
-from pipeline.words.errands import Lines
+from pipeline.words.messages import Part
 
 
 def of(tag: bytes = b"") -> Unsaid:
@@ -21,19 +21,19 @@ def test_only_whole_lines_are_said_and_each_once() -> None:
     unsaid.hear(b"one")
     assert unsaid.take() == []
     unsaid.hear(b"\ntwo\nthr")
-    assert unsaid.take() == [Lines(7, 0, b"one\ntwo\n")]
+    assert unsaid.take() == [Part("", 7, 0, 0, b"one\ntwo\n")]
     assert unsaid.take() == []
     unsaid.hear(b"ee\n")
     unsaid.hear(b"four\n")
-    assert unsaid.take() == [Lines(7, 8, b"three\nfour\n")]
+    assert unsaid.take() == [Part("", 7, 0, 8, b"three\nfour\n")]
 
 
 def test_lines_are_tagged_and_counted_as_in_the_output() -> None:
     unsaid = of(b"T\t")
     unsaid.hear(b"a\nb\nc")
-    assert unsaid.take() == [Lines(7, 0, b"T\ta\nT\tb\n")]
+    assert unsaid.take() == [Part("", 7, 0, 0, b"T\ta\nT\tb\n")]
     unsaid.hear(b"d\n")
-    assert unsaid.take() == [Lines(7, 8, b"T\tcd\n")]
+    assert unsaid.take() == [Part("", 7, 0, 8, b"T\tcd\n")]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -17,7 +17,7 @@ from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Caller, Lane, Port, Send
 from pipeline.words.structs import replace
 
-NONE = Ack("", -1, "", "one", 100, 0, (), 0, -1, full=False, again=())
+NONE = Ack("", -1, "", "one", 100, 0, (), -1, full=False, again=())
 ACK = replace(NONE, run="r", heard=1, fingerprint="print", number=101)
 PULSE = Pulse(
     worker="ann", number=1, run="", digest="d", command="wc", slots=1, lane=0, seen=0, allowed=1, holding=(),
@@ -225,7 +225,7 @@ def test_a_run_of_the_same_input_is_taken_up_quietly() -> None:
 )
 def test_a_sink_that_cannot_be_right_ends_it(ack: Ack, outcome: int, reason: str) -> None:
     ours = fresh()
-    goodbye = [Send(Port.RESULTS, Bye(NAME, reason))]
+    goodbye = [Send(Port.RESULTS, Bye(NAME))]
     if outcome == errors.INCOMPLETE:
         ours.receive(ACK, 0.1)
         ours.receive(replace(ACK, low=1, number=102), 0.2)
@@ -240,8 +240,8 @@ def test_kill_ends_it_when_its_workers_are_gone() -> None:
     over = replace(WELCOME, state="over")
     assert ours.receive(Kill("r", "done", "", errors.TASKS_FAILED), 1.2) == [Send(Caller(b"peer"), over)]
     assert (ours.tick(1.2), ours.done) == ([], False)
-    assert ours.receive(called(Bye("ann", "")), 1.3) == [Send(Port.LANES, Shut(1))]
-    assert ours.tick(1.3) == [Send(Port.RESULTS, Bye(NAME, ""))]
+    assert ours.receive(called(Bye("ann")), 1.3) == [Send(Port.LANES, Shut(1))]
+    assert ours.tick(1.3) == [Send(Port.RESULTS, Bye(NAME))]
     assert (ours.done, ours.outcome) == (True, errors.TASKS_FAILED)
 
 
@@ -251,7 +251,7 @@ def test_kill_soon_lets_workers_finish_what_they_run() -> None:
     ours.receive(called(replace(JOINED, seen=1, allowed=9, holding=((0, 1),))), 1.2)
     assert ours.tick(1.2) == []  # but sends nothing more
     assert not ours.done
-    ours.receive(called(Bye("ann", "")), 1.3)
+    ours.receive(called(Bye("ann")), 1.3)
     ours.tick(1.3)
     assert (ours.done, ours.outcome) == (True, errors.INTERRUPTED)
 
@@ -267,7 +267,7 @@ def test_a_wish_to_stop_goes_to_the_sink_and_is_repeated() -> None:
 
 def test_without_a_sink_a_wish_to_stop_is_obeyed_alone() -> None:
     ours = fresh()
-    assert ours.receive(Stop("soon", "SIGTERM"), 0.1) == [Send(Port.RESULTS, Bye(NAME, "SIGTERM"))]
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.1) == [Send(Port.RESULTS, Bye(NAME))]
     assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
 
 
@@ -281,5 +281,5 @@ def test_silence_of_the_sink_is_told_repaired_and_in_the_end_not_waited_for() ->
     ]  # fmt: skip
     ours.receive(called(JOINED), 60.2)
     reason = "the sink did not answer any more"
-    assert ours.tick(60.2)[-2:] == [run(6, "stopped", 2, reason), Send(Port.RESULTS, Bye(NAME, reason))]
+    assert ours.tick(60.2)[-2:] == [run(6, "stopped", 2, reason), Send(Port.RESULTS, Bye(NAME))]
     assert (ours.done, ours.outcome, ours.reason) == (True, errors.INCOMPLETE, reason)

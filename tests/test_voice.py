@@ -16,7 +16,8 @@ FIRST = Pulse(
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
 JOINED = replace(FIRST, number=2, run="r", lane=3)
-DONE = Done(0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, "", "", 0),), 0.5)
+RESULT = Result("", "", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, "", "", 0),))
+DONE = Done(RESULT, 0.5)
 
 
 def chunk(sequence: int, first: int, count: int = 1) -> Chunk:
@@ -89,7 +90,7 @@ def test_a_pulse_says_all_that_is_held() -> None:
     result = voice.result(DONE)
     assert result == Result("r", "ann", 0, 1, b"x", b"\1\0\0\0", b"e", (Note(0, "exit", 1, "", "", 0),))
     held.unanswered.keep(result, voice.number, 10.6)
-    voice.meant(Ack("r", 1, "print", "one", 77, 0, (), 0, -1, full=False, again=()))
+    voice.meant(Ack("r", 1, "print", "one", 77, 0, (), -1, full=False, again=()))
     pulse = replace(
         JOINED, number=3, seen=2, allowed=2, holding=((1, 2), (5, 7)), finished=((0, 1),), ack=77, pace=0.5, done=1
     )
@@ -103,7 +104,7 @@ def test_a_pulse_says_what_is_held_for_another_try_be_it_running_or_ended() -> N
         one = replace(chunk(sequence, 2 * sequence, 2), tries=tries)
         voice.saw(one, 10.1)
         held.new(one, Recipe(), 10.1)
-    done = replace(DONE, first=6)
+    done = Done(replace(RESULT, first=6), 0.5)
     held.finish(done, 10.6)
     held.unanswered.keep(replace(voice.result(done), tries=2), voice.number, 10.6)
     pulse = voice.tick(12.0, asks=True)[0].message
@@ -114,7 +115,7 @@ def test_a_pulse_says_what_is_held_for_another_try_be_it_running_or_ended() -> N
 
 def test_records_of_failed_tasks_go_with_their_result() -> None:
     voice, _ = scene()
-    assert voice.result(replace(DONE, records=b"task")).records == b"task"
+    assert voice.result(Done(replace(RESULT, records=b"task"), 0.5)).records == b"task"
 
 
 def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:
@@ -124,8 +125,9 @@ def test_an_idle_slot_is_said_at_once_and_no_news_are_not() -> None:
         voice.saw(chunk(number, number), 10.1)
         held.new(chunk(number, number), Recipe(), 10.1)
         assert voice.tick(10.1, asks=True) == []
-    held.finish(replace(DONE, first=1), 10.6)
-    voice.result(replace(DONE, first=1))
+    done = Done(replace(RESULT, first=1), 0.5)
+    held.finish(done, 10.6)
+    voice.result(done)
     assert voice.soon
     (send,) = voice.tick(10.6, asks=True)
     assert isinstance(send.message, Pulse)
@@ -158,7 +160,7 @@ def test_who_leaves_or_has_too_much_unanswered_asks_for_nothing() -> None:
 def test_of_an_ack_it_hears_what_is_asked_of_itself() -> None:
     voice, _ = scene()
     mine, other = Again("ann", 1, ((0, 1),)), Again("bob", 1, ((2, 3),))
-    ack = Ack("r", 1, "print", "one", 78, 0, (), 0, -1, full=False, again=(other, mine))
+    ack = Ack("r", 1, "print", "one", 78, 0, (), -1, full=False, again=(other, mine))
     assert voice.meant(ack) == [mine]
     assert voice.ack == 78
 

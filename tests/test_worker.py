@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Lines, Look, Release, Returned, Seen
+from pipeline.words.errands import Broken, Cancel, Connect, Done, Foreign, Look, Release, Returned
 from pipeline.words.messages import Ack, Bye, Chunk, Glance, Kill, Part, Pulse, Result, Stop, Welcome
 from pipeline.words.notices import Asked, Shown, Waiting
 from pipeline.words.parts import Again, Doing, Note, Recipe, Retry, Tried
@@ -19,10 +19,10 @@ PULSE = Pulse(
     finished=(), ack=0, pace=0.0, done=0,
 )  # fmt: skip
 WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://1", "ipc://s", "ipc://c", 1.0, 10.0)
-ACK = Ack("r", 1, "print", "one", 101, 0, (), 0, -1, full=False, again=())
+ACK = Ack("r", 1, "print", "one", 101, 0, (), -1, full=False, again=())
 CHUNK = Chunk("r", 1, 1, 0, 2, b"a\nb\n")
 NOTE = Note(0, "exit", 1, "oh", "", 0)
-DONE = Done(0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,), 0.05)
+DONE = Done(Result("", "", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,)), 0.05)
 RESULT = Result("r", "ann", 0, 1, b"A", b"\1\0\0\0", b"e", (NOTE,))
 LOOK = Send(Port.EXECUTOR, Look())
 JOIN = [
@@ -31,8 +31,8 @@ JOIN = [
 ]  # fmt: skip
 
 
-def goodbye(reason: str, *, welcomed: bool = True, over: bool = False) -> list[Send]:
-    bye = Bye("ann", reason, over)
+def goodbye(*, welcomed: bool = True, over: bool = False) -> list[Send]:
+    bye = Bye("ann", over)
     to_sink = [Send(Port.RESULTS, bye)] if welcomed else []
     return [Send(Port.EXECUTOR, Cancel(ALL)), Send(Port.DESK, bye), *to_sink]
 
@@ -118,7 +118,8 @@ def test_a_later_try_of_what_still_runs_takes_its_place() -> None:
 def test_neighbours_of_different_tries_that_ended_together_are_results_of_their_own() -> None:
     ours = joined()
     ours.receive(replace(CHUNK, sequence=2, first=2, tries=1), 0.7)
-    done = Done(0, 4, b"ABCD", bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]), b"", (), 0.1)
+    ends = bytes([1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0])
+    done = Done(Result("", "", 0, 4, b"ABCD", ends, b"", ()), 0.1)
     ends = bytes([1, 0, 0, 0, 2, 0, 0, 0])
     assert ours.receive(done, 0.8) == [
         Send(Port.RESULTS, Result("r", "ann", 0, 2, b"AB", ends, b"", ())),
@@ -148,7 +149,7 @@ def test_another_run_begins_anew() -> None:
 @pytest.mark.parametrize("mode", ["done", "now"])
 def test_kill_ends_it_at_once(mode: str) -> None:
     ours = joined()
-    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye("why", over=True)  # type: ignore[arg-type]
+    assert ours.receive(Kill("r", mode, "why", 0), 0.7) == goodbye(over=True)  # type: ignore[arg-type]
     assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "why")
 
 
@@ -161,7 +162,7 @@ def test_kill_of_another_run_is_not_obeyed() -> None:
 def test_kill_before_any_welcome_is_obeyed_after_a_liveness_of_silence() -> None:
     ours = fresh()
     assert ours.receive(Kill("x", "done", "", 0), 9.9) == []
-    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye("", welcomed=False, over=True)
+    assert ours.receive(Kill("x", "done", "", 0), 10.1) == goodbye(welcomed=False, over=True)
 
 
 def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
@@ -174,16 +175,16 @@ def test_kill_soon_lets_it_finish_and_wait_for_the_answer() -> None:
     last = replace(PULSE, number=3, run="r", lane=1, seen=2, allowed=2, finished=((0, 1),), ack=101, pace=0.05, done=1)
     assert ours.tick(0.64) == [Send(Port.DESK, last)]  # so what it has not taken goes to others
     assert ours.receive(replace(ACK, low=1), 0.7) == []
-    assert ours.tick(0.7) == goodbye("^C", over=True)
-    assert (ours.done, ours.outcome) == (True, errors.OK)
+    assert ours.tick(0.7) == goodbye(over=True)
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.OK, "^C")
 
 
 def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> None:
     ours = joined()
     assert ours.receive(Stop("soon", "SIGTERM"), 0.62) == [Send(Port.EXECUTOR, Release())]
     assert not ours.done
-    assert ours.receive(Stop("soon", "SIGTERM"), 0.63) == goodbye("SIGTERM")
-    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
+    assert ours.receive(Stop("soon", "SIGTERM"), 0.63) == goodbye()
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.TERMINATED, "SIGTERM")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_asked_to_leave_it_finishes_what_runs_and_asked_again_it_does_not() -> N
 )
 def test_there_are_other_ends(word: Welcome | Broken | Foreign, outcome: int, reason: str) -> None:
     ours = fresh()
-    assert ours.receive(word, 0.5) == goodbye(reason, welcomed=False, over=isinstance(word, Welcome) and outcome == 0)
+    assert ours.receive(word, 0.5) == goodbye(welcomed=False, over=isinstance(word, Welcome) and outcome == 0)
     assert (ours.done, ours.outcome, ours.reason) == (True, outcome, reason)
 
 
@@ -207,29 +208,32 @@ def test_silence_is_told_repaired_and_in_the_end_not_waited_for() -> None:
     assert Send(Port.TOLD, Waiting("ventilator")) in ours.tick(3.5)
     assert Send(Port.DESK, Connect()) in ours.tick(4.6)
     assert Send(Port.CONTROL, Connect()) in ours.tick(6.7)
-    assert ours.tick(60.6)[-3:] == goodbye("the ventilator did not answer any more")
-    assert (ours.done, ours.outcome) == (True, errors.INCOMPLETE)
+    assert ours.tick(60.6)[-3:] == goodbye()
+    reason = "the ventilator did not answer any more"
+    assert (ours.done, ours.outcome, ours.reason) == (True, errors.INCOMPLETE, reason)
 
 
 def test_lines_of_a_running_task_go_to_the_sink_and_those_of_others_do_not() -> None:
     ours = joined()
-    assert ours.receive(Lines(1, 4, b"a\n"), 0.7) == [Send(Port.RESULTS, Part("r", "ann", 1, 0, 4, b"a\n"))]
-    assert ours.receive(Lines(2, 0, b"a\n"), 0.7) == []
+    part = Part("r", 1, 0, 4, b"a\n")
+    assert ours.receive(part, 0.7) == [Send(Port.RESULTS, part)]
+    assert ours.receive(Part("r", 2, 0, 0, b"a\n"), 0.7) == []
 
 
 def test_it_looks_at_each_beat_and_tells_the_sink_and_who_asks() -> None:
     ours, doing = joined(), (Doing(0, 1, 0.5, "wc a"),)
     glance = Glance("ann", 0.5, 1024, doing)
     assert LOOK in ours.tick(1.5)
-    assert ours.receive(Seen(0.5, 1024, doing), 1.5) == [Send(Port.RESULTS, glance)]
+    assert ours.receive(Glance("", 0.5, 1024, doing), 1.5) == [Send(Port.RESULTS, glance)]
     assert ours.receive(Asked(), 1.6) == [LOOK]
-    assert ours.receive(Seen(0.5, 1024, doing), 1.6) == [Send(Port.TOLD, Shown(glance)), Send(Port.RESULTS, glance)]
-    assert fresh().receive(Seen(0.5, 1024, doing), 0.1) == []
+    told = [Send(Port.TOLD, Shown(glance)), Send(Port.RESULTS, glance)]
+    assert ours.receive(Glance("", 0.5, 1024, doing), 1.6) == told
+    assert fresh().receive(Glance("", 0.5, 1024, doing), 0.1) == []
 
 
 def test_results_say_their_shape_and_have_the_accounts_of_their_tasks() -> None:
     ours = fresh()
     ours.receive(replace(WELCOME, recipe=Recipe(shape="columns")), 0.5)
     ours.receive(CHUNK, 0.6)
-    (said,) = ours.receive(replace(DONE, accounts=b"of it"), 0.65)
+    (said,) = ours.receive(replace(DONE, result=replace(DONE.result, accounts=b"of it")), 0.65)
     assert said.message == replace(RESULT, accounts=b"of it", shape="columns")

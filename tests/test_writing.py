@@ -97,7 +97,7 @@ def test_what_was_shown_of_a_running_task_is_told_with_its_result() -> None:
     ledger = Ledger([BEGAN])
     live = Live(ledger, ordered=False)
     writing = Writing(ledger, Attempts(Retrying()), live, Limits())
-    assert live.heard(Part("r", "ann", 6, 0, 0, b"a\n")) == [Send(Port.OUTPUT, Show(b"a\n"))]
+    assert live.heard(Part("r", 6, 0, 0, b"a\n")) == [Send(Port.OUTPUT, Show(b"a\n"))]
     assert writing.take(result(5, 2)) == [Send(Port.OUTPUT, Write(1, result(5, 2), shown=((6, 2),)))]
 
 

@@ -16,6 +16,7 @@ from pipeline.executor.backlog import Bite
 from pipeline.executor.outcomes import tail_of
 from pipeline.words.accounts import Account, packed
 from pipeline.words.errands import Done
+from pipeline.words.messages import Result
 from pipeline.words.parts import Note, NoteKind, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.records import end_of
@@ -89,8 +90,7 @@ class Batch:
         self._told = at + 1
         now, record = time.monotonic(), self.record(at)
         account = self._account(record, max(0.0, now - self._started), 0, now)
-        done = replace(failure(verdict(task, status), record), accounts=account)
-        return [] if task in self.unwanted else [done]
+        return [] if task in self.unwanted else [failure(verdict(task, status), record, accounts=account)]
 
     def command(self, at: int) -> bytes:
         """Task `at` as a call, for a person."""
@@ -145,12 +145,14 @@ class Batch:
         output, ends = self.arena.outputs(low, high)
         errors, found = b"".join(stories), b"".join(records)
         account = self._account(self.record(low), seconds, len(errors), now) if high == low + 1 else b""
-        return Done(self.first + low, high - low, output, ends, errors, tuple(notes), seconds, found, account)
+        first, count = self.first + low, high - low
+        return Done(Result("", "", first, count, output, ends, errors, tuple(notes), 0, found, account), seconds)
 
 
-def failure(note: Note, record: bytes, seconds: float = 0.0) -> Done:
+def failure(note: Note, record: bytes, seconds: float = 0.0, accounts: bytes = b"") -> Done:
     """The Done of a task that ended with its child."""
-    return Done(note.task, 1, b"", NOTHING, b"", (replace(note, size=len(record)),), seconds, record)
+    notes = (replace(note, size=len(record)),)
+    return Done(Result("", "", note.task, 1, b"", NOTHING, b"", notes, 0, record, accounts), seconds)
 
 
 def verdict(task: int, status: int) -> Note:

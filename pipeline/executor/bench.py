@@ -56,7 +56,7 @@ class Bench:
     def tell(self, dones: list[Done]) -> None:
         """Say what has ended by itself, and learn from it."""
         for done in dones:
-            self._limits.learn(done.seconds / done.count, done.count - len(done.notes))
+            self._limits.learn(done.seconds / done.result.count, done.result.count - len(done.result.notes))
         self.said += dones
 
     def put_back(self, rest: list[Bite]) -> None:

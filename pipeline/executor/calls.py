@@ -14,8 +14,8 @@ from pipeline.executor.bench import Bench, numbers
 from pipeline.executor.crew import Crew
 from pipeline.executor.limits import Limits
 from pipeline.house.usage import Usage
-from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Cancel, Look, Release, Returned
+from pipeline.words.messages import Chunk, Glance
 from pipeline.words.parts import Ranges, Recipe
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER, Address, Message
@@ -53,7 +53,7 @@ class Calls:
                 self._release()
             case Look():
                 doing = [each for slot in self._crew.slots for each in slot.doing(monotonic())]
-                self._bench.said.append(Seen(*self._usage.look(), tuple(doing[:MOST_SHOWN])))
+                self._bench.said.append(Glance("", *self._usage.look(), tuple(doing[:MOST_SHOWN])))
             case Cancel():
                 self._cancel(message.ranges)
         self.deadline = self._bench.deadline

@@ -17,7 +17,7 @@ from pipeline.executor.limits import Limits
 from pipeline.executor.outcomes import Outcome
 from pipeline.executor.overtime import Overtime
 from pipeline.house.processes import reap_strays
-from pipeline.words.errands import Lines
+from pipeline.words.messages import Part
 from pipeline.words.parts import Doing, Ranges
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
@@ -99,7 +99,7 @@ class Children:
         self._ended = left
         return outcomes
 
-    def lines(self) -> list[Lines]:
+    def lines(self) -> list[Part]:
         """Whole lines that have come out of those that run and whose lines are wanted. Follows `listen`."""
         return self._ears.lines()
 
@@ -182,7 +182,7 @@ class Ears:
             if child.read(fd, last=bool(events & select.EPOLLHUP)):
                 self._unhear(fd, child)
 
-    def lines(self) -> list[Lines]:
+    def lines(self) -> list[Part]:
         """Whole lines of those that have just been read."""
         live, self._live = self._live, []
         return [said for child in live if child.unsaid for said in child.unsaid.take()]

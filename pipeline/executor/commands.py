@@ -18,8 +18,8 @@ from pipeline.executor.outcomes import FULL, Outcomes
 from pipeline.executor.spawner import Spawner, failed, unstarted
 from pipeline.executor.template import Rendered, Tag, Template
 from pipeline.house.usage import Usage
-from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Cancel, Look, Release, Returned
+from pipeline.words.messages import Chunk, Glance
 from pipeline.words.parts import Recipe
 from pipeline.words.station import NEVER, Address, Message
 
@@ -34,7 +34,7 @@ NOTHING = Rendered(None, [])
 class Commands:
     """Runs `command` for each task, `slots` at a time; with `stdin`, the task is what it reads; `tag` begins its lines.
 
-    Takes Recipe, Chunk, Release, Cancel and Look; says Done, Lines, Returned and Seen. Raises UsageError for a command
+    Takes Recipe, Chunk, Release, Cancel and Look; says Done, Part, Returned and Glance. Raises UsageError for a command
     not found.
     """
 
@@ -67,7 +67,7 @@ class Commands:
             case Release():
                 self._answers.append(Returned(self._backlog.release()))
             case Look():
-                self._answers.append(Seen(*self._usage.look(), self._children.doing(time.monotonic())))
+                self._answers.append(Glance("", *self._usage.look(), self._children.doing(time.monotonic())))
             case Cancel(ranges=ranges):
                 self._backlog.drop(ranges)
                 self._outcomes.drop(ranges)

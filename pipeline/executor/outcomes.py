@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from pipeline.words.errands import Done
+from pipeline.words.messages import Result
 from pipeline.words.parts import Note, Ranges
 from pipeline.words.ranges import RangeSet
 
@@ -81,17 +82,19 @@ class Outcomes:
 
 def _joined(run: list[Outcome]) -> Done:
     """One Done of neighbours."""
-    return Done(
+    result = Result(
+        run="",
+        worker="",
         first=run[0].task,
         count=len(run),
         output=b"".join([outcome.output for outcome in run]),
         ends=struct.pack(f"<{len(run)}I", *accumulate(len(outcome.output) for outcome in run)),
         errors=b"".join([outcome.errors for outcome in run]),
         notes=tuple(outcome.note for outcome in run if outcome.note is not None),
-        seconds=sum(outcome.seconds for outcome in run),
         records=b"".join([outcome.record for outcome in run]),
         accounts=b"".join([outcome.account for outcome in run]),
     )
+    return Done(result, sum(outcome.seconds for outcome in run))
 
 
 def tail_of(errors: bytes) -> str:

@@ -11,8 +11,8 @@ from pipeline.executor.assignment import tagged
 from pipeline.executor.backlog import Backlog
 from pipeline.executor.outcomes import Outcome, Outcomes
 from pipeline.executor.template import Tag, Template
-from pipeline.words.errands import Cancel, Look, Release, Returned, Seen
-from pipeline.words.messages import Chunk
+from pipeline.words.errands import Cancel, Look, Release, Returned
+from pipeline.words.messages import Chunk, Glance
 from pipeline.words.parts import Note, Recipe
 from pipeline.words.station import NEVER, Address, Message
 
@@ -40,7 +40,7 @@ class Rehearsal:
             case Chunk():
                 self._backlog.add(message.first, message.count, message.body)
             case Look():
-                self._said.append(Seen(0.0, 0, ()))
+                self._said.append(Glance("", 0.0, 0, ()))
             case Release():
                 self._said.append(Returned(self._backlog.release()))
             case Cancel(ranges=ranges):

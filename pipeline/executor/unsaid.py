@@ -6,7 +6,7 @@ What follows the last newline stays here, however long it grows: it is kept in t
 from __future__ import annotations
 
 from pipeline.executor.assignment import Assignment
-from pipeline.words.errands import Lines
+from pipeline.words.messages import Part
 
 
 class Unsaid:
@@ -28,10 +28,11 @@ class Unsaid:
         if rest:
             self._rest.append(rest)
 
-    def take(self) -> list[Lines]:
+    def take(self) -> list[Part]:
         """What was not said, if there is a whole line."""
         if not self._whole:
             return []
         text, start = self._assignment.tagged(b"".join(self._whole)), self._said
         self._whole, self._said = [], start + len(text)
-        return [Lines(self._assignment.task, start, text)]
+        lot = self._assignment.lot
+        return [Part(lot.run, self._assignment.task, lot.tries, start, text)]

@@ -32,7 +32,7 @@ def announce(settings: Settings) -> int:
     try:
         # by the reason's name the sink knows that the end was asked for; the launcher has said the rest
         mouth.send(Port.RESULTS, Stop("now", "SIGTERM"))
-        mouth.send(Port.RESULTS, Bye(VENTILATOR, "it died"))
+        mouth.send(Port.RESULTS, Bye(VENTILATOR))
         deadline = time.monotonic() + WITHIN
         while (unsaid := _waits(mouth)) and time.monotonic() < deadline:
             time.sleep(PAUSE)

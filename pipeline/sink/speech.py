@@ -54,7 +54,6 @@ class Speech:
             number=self._number,
             low=ledger.settled.low_water(),
             ranges=ledger.settled.above_low_water()[:LISTED],
-            failed=ledger.failed,
             total=ledger.total,
             full=full,
             again=audience.asked_again(),

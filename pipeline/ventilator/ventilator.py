@@ -86,7 +86,7 @@ class Ventilator:
         sends += self.desk.expire(now)
         if self.kill and not len(self.desk.lanes):
             self.done = True
-            return [*sends, Send(Port.RESULTS, Bye(VENTILATOR, self.reason))]
+            return [*sends, Send(Port.RESULTS, Bye(VENTILATOR))]
         if end := self._reason_to_end(now):
             return sends + self._end(*end)
         if self.accord.confirmed and now >= self._quiet_until:
@@ -158,4 +158,4 @@ class Ventilator:
         """Give up: the sink is told why, so that it can end the run."""
         self.done, self.outcome, self.reason = True, outcome, reason
         stopped = Send(Port.RESULTS, replace(self.accord.run, state="stopped", reason=reason))
-        return [*([stopped] if self.accord.confirmed else []), Send(Port.RESULTS, Bye(VENTILATOR, reason))]
+        return [*([stopped] if self.accord.confirmed else []), Send(Port.RESULTS, Bye(VENTILATOR))]

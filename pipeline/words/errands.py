@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pipeline.words.facts import Fact
 from pipeline.words.messages import Bye, Pulse, Result
-from pipeline.words.parts import Doing, Note, Ranges, Recipe
+from pipeline.words.parts import Ranges, Recipe
 
 
 class Called(Struct, frozen=True, gc=False):
@@ -82,37 +82,17 @@ class End(Struct, frozen=True, gc=False):
 
 
 class Done(Struct, frozen=True, gc=False):
-    """From the executor: as a Result; `seconds` is the run time of these tasks, added up."""
+    """From the executor: a result without its run, worker, tries and shape, which the worker knows.
 
-    first: int
-    count: int
-    output: bytes
-    ends: bytes
-    errors: bytes
-    notes: tuple[Note, ...]
+    `seconds` is the run time of these tasks, added up.
+    """
+
+    result: Result
     seconds: float
-    records: bytes = b""
-    accounts: bytes = b""
-
-
-class Lines(Struct, frozen=True, gc=False):
-    """From the executor: as a Part."""
-
-    task: int
-    start: int
-    body: bytes
 
 
 class Look(Struct, frozen=True, gc=False):
-    """To the executor: what runs now? Answered by Seen."""
-
-
-class Seen(Struct, frozen=True, gc=False):
-    """From the executor: as a Glance."""
-
-    cpu: float
-    memory: int
-    doing: tuple[Doing, ...]
+    """To the executor: what runs now? Answered by a Glance that names no worker."""
 
 
 class Release(Struct, frozen=True, gc=False):
@@ -221,9 +201,7 @@ Errand = (
     | Records
     | End
     | Done
-    | Lines
     | Look
-    | Seen
     | Release
     | Returned
     | Cancel

@@ -122,7 +122,6 @@ class Part(WireRecord, frozen=True, tag="part"):
     """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
 
     run: Text
-    worker: Text
     task: Whole
     tries: Whole
     start: Whole
@@ -185,7 +184,6 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     number: Whole
     low: Whole
     ranges: WireRanges
-    failed: Whole
     total: WholeOrUnknown
     full: bool
     again: Array[Again]
@@ -242,7 +240,6 @@ class Bye(WireRecord, frozen=True, tag="bye"):
     """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
 
     name: Text
-    reason: Text
     over: bool = False
 
 

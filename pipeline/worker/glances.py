@@ -5,10 +5,11 @@ A person may ask, too. Nothing depends on it; a glance that is lost is followed 
 
 from __future__ import annotations
 
-from pipeline.words.errands import Look, Seen
+from pipeline.words.errands import Look
 from pipeline.words.messages import Glance
 from pipeline.words.notices import Shown
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 
 
 class Glances:
@@ -26,9 +27,9 @@ class Glances:
         self._is_asked = True
         return self.look()
 
-    def seen(self, seen: Seen, *, joined: bool) -> list[Send]:
+    def seen(self, glance: Glance, *, joined: bool) -> list[Send]:
         """The executor has answered; `joined`: there is a run, and a sink to be told."""
-        glance = Glance(self._worker, seen.cpu, seen.memory, seen.doing)
+        glance = replace(glance, worker=self._worker)
         asked, self._is_asked = self._is_asked, False
         told = [Send(Port.TOLD, Shown(glance))] if asked else []
         return [*told, *([Send(Port.RESULTS, glance)] if joined else [])]

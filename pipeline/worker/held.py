@@ -85,10 +85,10 @@ class Held:
 
     def finish(self, done: Done, now: float) -> bool:
         """These tasks have ended; False if they were not wanted any more."""
-        end = done.first + done.count
-        if not self.unfinished.covers(done.first, end):
+        end = done.result.first + done.result.count
+        if not self.unfinished.covers(done.result.first, end):
             return False
-        self.unfinished.remove(done.first, end)
+        self.unfinished.remove(done.result.first, end)
         self._progress, self.stuck = now, False
         return True
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.words.errands import Connect, Done, Lines, Returned
+from pipeline.words.errands import Connect, Done, Returned
 from pipeline.words.messages import Ack, Bye, Chunk, Part, Pulse, Result, Welcome
 from pipeline.words.parts import Again, Shape
 from pipeline.words.station import Port, Send
+from pipeline.words.structs import replace
 from pipeline.worker.credit import Credit
 from pipeline.worker.held import Held
 
@@ -69,30 +70,14 @@ class Voice:
 
     def result(self, done: Done) -> Result:
         """What the sink is told of tasks that have ended."""
-        self._credit.finished(done.count, done.seconds)
-        self.finished += done.count
+        self._credit.finished(done.result.count, done.seconds)
+        self.finished += done.result.count
         self.soon = True
-        return Result(
-            run=self.run,
-            worker=self.identity.name,
-            first=done.first,
-            count=done.count,
-            output=done.output,
-            ends=done.ends,
-            errors=done.errors,
-            notes=done.notes,
-            records=done.records,
-            accounts=done.accounts,
-            shape=self._shape,
-        )
+        return replace(done.result, run=self.run, worker=self.identity.name, shape=self._shape)
 
-    def part(self, lines: Lines) -> list[Send]:
+    def part(self, part: Part) -> list[Send]:
         """What the sink is told of a task that still runs; what is lost of it comes with the result."""
-        if not self._held.unfinished.covers(lines.task, lines.task + 1):
-            return []
-        tries = self._held.tries.of(lines.task)
-        part = Part(self.run, self.identity.name, lines.task, tries, lines.start, lines.body)
-        return [Send(Port.RESULTS, part)]
+        return [Send(Port.RESULTS, part)] if self._held.unfinished.covers(part.task, part.task + 1) else []
 
     def gave_back(self, returned: Returned) -> list[Send]:
         """The executor has not started these, and the next pulse says so."""
@@ -100,9 +85,9 @@ class Voice:
         self.soon = True
         return []
 
-    def goodbye(self, reason: str, *, over: bool) -> list[Send]:
+    def goodbye(self, *, over: bool) -> list[Send]:
         """The last word, to desk and sink."""
-        bye = Bye(self.identity.name, reason, over)
+        bye = Bye(self.identity.name, over)
         return [Send(Port.DESK, bye), *([Send(Port.RESULTS, bye)] if self.run else [])]
 
     def tick(self, now: float, *, asks: bool) -> list[Send]:

@@ -8,8 +8,8 @@ what a task's outcome means, and never sends more than it was asked.
 from __future__ import annotations
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Done, Foreign, Lines, Release, Returned, Seen
-from pipeline.words.messages import Ack, Chunk, Kill, Stop, Welcome
+from pipeline.words.errands import Broken, Cancel, Done, Foreign, Release, Returned
+from pipeline.words.messages import Ack, Chunk, Glance, Kill, Part, Stop, Welcome
 from pipeline.words.notices import Asked
 from pipeline.words.parts import Recipe
 from pipeline.words.ranges import settled_of
@@ -44,8 +44,8 @@ class Worker:
             Kill: self._killed,
             Returned: lambda word, _: self.voice.gave_back(word),
             Stop: lambda word, _: self._depart(self.departure.asked(word)),
-            Lines: lambda word, _: self.voice.part(word),
-            Seen: lambda word, _: self.glances.seen(word, joined=bool(self.voice.run)),
+            Part: lambda word, _: self.voice.part(word),
+            Glance: lambda word, _: self.glances.seen(word, joined=bool(self.voice.run)),
             Asked: lambda *_: self.glances.asked(),
             Broken: lambda word, _: self._end(word.exit_code, word.reason),
             Foreign: lambda word, _: self._end(errors.INCOMPLETE, errors.foreign(word.version)),
@@ -106,7 +106,7 @@ class Worker:
             return []
         result = self.voice.result(done)
         sends = []
-        for run in self.held.tries.runs(done.first, done.first + done.count):
+        for run in self.held.tries.runs(result.first, result.first + result.count):
             (part,) = cut_result(result, [(run.low, run.high)])
             part = replace(part, tries=run.tries) if run.tries else part
             self.held.unanswered.keep(part, self.voice.number, now)
@@ -142,4 +142,4 @@ class Worker:
 
     def _end(self, outcome: int, reason: str) -> list[Send]:
         self.done, self.outcome, self.reason = True, outcome, reason
-        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(reason, over=self.departure.over)]
+        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(over=self.departure.over)]
