@@ -11,6 +11,8 @@ import pytest
 import zmq
 from peers import A_WHILE, WITHIN, Monitor, kernel_holds, peer, said, sockets, swallowed, where
 
+pytestmark = pytest.mark.untraced
+
 PULL = """
 pull = socket(zmq.PULL, RCVHWM=int(words[1]))
 (pull.bind if words[2] == "bind" else pull.connect)(words[0])
