@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from documents import Command, answers, is_shown, masked, page_of
 
-pytestmark = pytest.mark.untraced
-
 HOUSE = Path(__file__).parent.parent
 PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
 TIMEOUT = f"""#!{sys.executable}

@@ -10,8 +10,6 @@ import pytest
 from orphans import until
 from stage import ACTS, Player, Stage
 
-pytestmark = pytest.mark.untraced
-
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 TASKS = "".join(f"{number}\n" for number in range(300))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import zmq
-from labs import rows
+from labs import lab, rows
 
 from pipeline.lab import envelope, sync, weather
 
@@ -63,6 +63,11 @@ def test_who_is_waited_for_hears_all(capsys: Printed) -> None:
     assert waited[:5] == ["waits for them", "3", "20000", "0", "0"]
     assert hurried[:3] == ["begins at once", "3", "20000"]
     assert hurried[4] == "0"
+
+
+def test_sync_program_exits_with_0() -> None:
+    code, printed = lab("sync", "--subscribers", 2, "--updates", 100)
+    assert code == 0, printed
 
 
 def late(folder: str) -> None:

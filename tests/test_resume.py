@@ -20,7 +20,6 @@ from pipeline.journal import past
 if TYPE_CHECKING:
     from stage import Player, Stage
 
-pytestmark = pytest.mark.untraced
 
 COUNT, FREE = 50, 30
 """Tasks, and how many of them do not wait for the gate."""
