@@ -12,7 +12,20 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.words.kinds import FLAG, GIB, KIB, MIB, SIZE, seconds
+from pipeline.words.kinds import (
+    COMMAND,
+    DURABILITY,
+    FLAG,
+    GIB,
+    KIB,
+    MIB,
+    NAME,
+    PROGRAM,
+    SHELL,
+    SIZE,
+    Kind,
+    seconds,
+)
 from pipeline.words.settings import OPTIONS, Option
 
 Typed = dict[str, Any]
@@ -77,7 +90,8 @@ def panels(command: str) -> dict[str, list[tuple[str, str]]]:
 
 def _words(each: Option) -> inspect.Parameter:
     """The words of a command line that are no options; the command's help speaks of them, so no table does."""
-    argument = typer.Argument(metavar=each.kind.metavar, hidden=True)
+    kind = each.kind
+    argument = typer.Argument(metavar=kind.metavar, hidden=True, autocompletion=_completer(kind, each.name + _AS_WORDS))
     shape = str | None if each.type == "str" else list[str] | None
     return _parameter(each.name + _AS_WORDS, None, Annotated[shape, argument])
 
@@ -86,8 +100,27 @@ def _option(each: Option) -> inspect.Parameter:
     """One option, as its field says. All values are texts, apart from flags."""
     shape, default = _SHAPES.get(each.type, (str | None, None))
     aliases = ALIASES.get(each.flags[0], "").split()
-    declared = typer.Option(*each.flags, *aliases, count=each.name == "verbose")
+    about = each.about.replace("[", r"\[")  # typer's completion takes it for rich's markup
+    completer = _completer(each.kind, each.name)
+    declared = typer.Option(*each.flags, *aliases, help=about, count=each.name == "verbose", autocompletion=completer)
     return _parameter(each.name, default, Annotated[shape, declared])
+
+
+def _completer(kind: Kind, name: str) -> Callable[..., list[str]] | None:
+    """Return what completes a value of this kind, or None: the shell completes file names."""
+    if kind not in _COMPLETED:
+        return None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from pipeline.cli.completion import values
+
+        is_complete = ctx.params.get(name) or ctx.params.get("command" + _AS_WORDS)
+        return [] if is_complete else values(kind, incomplete)
+
+    return complete
+
+
+_COMPLETED = (COMMAND, DURABILITY, NAME, PROGRAM, SHELL)
 
 
 # by the field's type as it is written there; all else is one text
