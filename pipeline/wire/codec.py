@@ -16,7 +16,7 @@ from typing import Any, get_args
 import msgpack
 
 from pipeline.wire.fields import Check, flag, known, many, one_of, ranges, record, seconds, text, whole
-from pipeline.words import accounts
+from pipeline.words import accounts, checksums
 from pipeline.words.errors import DecodeError, ForeignError
 from pipeline.words.messages import (
     WHY,
@@ -112,7 +112,7 @@ FORMS = [
         Ack,
         {"run": text, "heard": known, "fingerprint": text, "epoch": text, "number": whole, "low": whole}
         | {"ranges": ranges, "failed": whole, "total": known, "full": flag, "again": many(_again)}
-        | {"retries": many(_retry), "reader": text, "read": known, "digest": text, "command": text}
+        | {"retries": many(_retry), "reader": text, "read": known, "recorded": whole, "digest": text, "command": text}
         | {"account": flag, "live": flag},
     ),
     _Form("stop", Stop, {"mode": _mode, "reason": text}),
@@ -184,9 +184,7 @@ def _decode(frames: Sequence[bytes]) -> Wire:
         _check_result(word)
     elif isinstance(word, Chunk | Read) and word.count < 1:
         raise DecodeError(f"an empty {type(word).__name__}")
-    elif (
-        isinstance(word, Read) and sum(number for number, _, _ in struct.iter_unpack("<III", word.marks)) != word.count
-    ):
+    elif isinstance(word, Read) and len(word.marks) != 4 * checksums.length(word.first, word.count):
         raise DecodeError("a Read whose marks do not fit its count")
     return word
 

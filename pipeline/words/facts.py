@@ -30,7 +30,7 @@ class Commanded:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """These records were read; `marks` as in the word Read."""
+    """These records were read; `marks` as in the message Read."""
 
     first: int
     count: int
