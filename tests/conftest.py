@@ -12,6 +12,22 @@ from labs import soon
 from psutil import Process
 from stage import Stage
 
+OF_THE_USER = """
+BASH_ENV CDPATH CLICOLOR CLICOLOR_FORCE COLUMNS ENV FORCE_COLOR GITHUB_ACTIONS LINES NO_COLOR PARALLEL POSIXLY_CORRECT
+PY_COLORS PYTHONIOENCODING PYTHONUNBUFFERED PYTHONWARNINGS TMPDIR TTY_COMPATIBLE TTY_INTERACTIVE XDG_RUNTIME_DIR
+""".split()
+"""Variables that change what programs print, or where they put things. A test that is about one sets it."""
+
+
+def pytest_configure() -> None:
+    """Give tests the same surroundings on each machine. Nothing depends on locale and time zone: they stay."""
+    for name in OF_THE_USER:
+        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name.startswith("PIPE_")]:
+        del os.environ[name]
+    os.environ["TERM"] = "xterm"
+    os.umask(0o022)
+
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:

@@ -30,8 +30,9 @@ MASKS = (
 )
 TOLD = 'code=$?; [ "$code" = 0 ] || echo "[$code]"'
 """An exit code that is not 0 is shown behind what was printed, as some prompts do."""
-HOSTS = {"10.0.0.5": "127.0.0.1"}
-"""Addresses of a page that stand for others, and where the test finds them."""
+HOSTS = {"10.0.0.5": "127." + ".".join(str(os.getpid() >> shift & 255) for shift in (16, 8, 0))}
+"""Addresses of a page that stand for others, and where the test finds them: the usual ports, at a loopback address that
+no other test has."""
 
 
 @dataclass

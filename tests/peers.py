@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket as plain
 import subprocess
 import sys
 import time
@@ -107,12 +108,27 @@ class Monitor:
         return zmq.Event(recv_monitor_message(self._events)["event"])
 
 
-def swallowed(socket: Sock, message: bytes, most: int = 50_000) -> int:
-    """How many of these a socket takes until it has taken none for a while; `most` at most."""
+def swallowed(socket: Sock, message: bytes, most: int = 50_000, settled: int = A_WHILE) -> int:
+    """How many of these a socket takes until it has taken none for `settled` milliseconds; `most` at most."""
     count = 0
-    while count < most and socket.poll(A_WHILE, zmq.POLLOUT):
+    while count < most and socket.poll(settled, zmq.POLLOUT):
         with suppress(zmq.Again):
             while count < most:
                 socket.send(message, zmq.NOBLOCK)
                 count += 1
     return count
+
+
+def kernel_holds(over: str) -> int:
+    """How many small messages the send buffer of a connection takes at least, on this machine as it is set up.
+
+    The kernel charges a packet of some bytes with its own overhead, in all less than 2 kB (Linux 6: 768 bytes to 1280).
+    What libzmq's batch and the receiver's buffer hold comes on top.
+    """
+    if over == "ipc":
+        one, two = plain.socketpair()
+    else:
+        with plain.create_server(("127.0.0.1", 0)) as server:
+            one, two = plain.create_connection(server.getsockname()), server.accept()[0]
+    with one, two:
+        return one.getsockopt(plain.SOL_SOCKET, plain.SO_SNDBUF) // 2048

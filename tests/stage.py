@@ -24,7 +24,7 @@ from orphans import until
 HERE = Path(__file__).parent
 ACTS = HERE / "acts.py"
 """Callables for --call."""
-WITHIN = 30.0
+WITHIN = 90.0
 """Seconds that anything here may take; what takes longer hangs."""
 
 

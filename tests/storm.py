@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from functools import partial
 
 import psutil
 from chaos import BEAT, LIVENESS, WORK, Cast, tasks, verdict
+from labs import ports
 from oracle import GATE, OUTPUT, TASKS, listening
 from proxy import Proxy
 from stage import Player, Stage
@@ -139,11 +139,8 @@ def thaw(process: psutil.Process) -> None:
 
 
 def free_ports() -> Iterator[int]:
-    """Three ports of this machine that nobody has."""
-    with ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
-        numbers = [server.getsockname()[1] for server in servers]
-    return iter(numbers)
+    """Three ports of this machine that nobody has, and that nobody else is given."""
+    return iter(ports(len(PORTS)))
 
 
 def blow(storm: Storm, faults: list[Fault]) -> None:

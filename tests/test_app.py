@@ -173,3 +173,4 @@ print(*sys.modules)
     assert f"pipeline.cli.{command}" in loaded
     assert not loaded & {"rich", "pydantic", "pygments", "zmq", "msgpack", "psutil", "asyncio", "pipeline.cli.top"}
     assert not loaded & {"pipeline.cli.habits", "pipeline.cli.instead", "pipeline.house.quarters"}
+    assert not loaded & {"pipeline.cli.completion", "pipeline.lab"}

@@ -9,6 +9,8 @@ from partition import missing, parted
 from stage import Stage
 from storm import planned, weathered
 
+pytestmark = pytest.mark.untraced
+
 NO_PARTITIONS = missing()
 AT_THE_SINK = "sink.write-sent:2 sink.entry-sent:2 sink.durable-heard:3 sink.kill-sent:1".split()
 SAMPLE = "worker.chunk-heard:2 worker.result-sent:3 ventilator.opened-heard:1 ventilator.chunk-sent:5".split()

@@ -316,6 +316,7 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
     return frames
 
 
+@pytest.mark.untraced
 def test_twenty_thousand_mutations_are_words_or_refused() -> None:
     rng = random.Random(5)
     originals = [encode(word) for word in WORDS]

@@ -11,6 +11,21 @@ from documents import Command, answers, is_shown, masked, page_of
 
 HOUSE = Path(__file__).parent.parent
 PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
+TIMEOUT = f"""#!{sys.executable}
+import os, signal, subprocess, sys, time
+sys.path.insert(0, {str(HOUSE)!r})
+from pipeline.journal import past
+assert sys.argv[1:3] == ["-s", "KILL"], sys.argv
+os.setpgid(0, 0)
+program = subprocess.Popen(sys.argv[4:])
+while program.poll() is None:
+    found = past.peek("out.txt.journal")
+    if found and found.settled:
+        os.killpg(0, signal.SIGKILL)
+    time.sleep(0.005)
+sys.exit(program.returncode)
+"""
+"""`timeout -s KILL SECONDS COMMAND`, struck as soon as something is done: on each machine that takes other SECONDS."""
 UNRUN = {"architecture.md", "lab.md", "limits.md", "protocol.md"}
 """Pages that show no commands."""
 
@@ -24,6 +39,8 @@ def shim(tmp_path: Path) -> Path:
     path = made / "pipe"
     path.write_text(f"#!/bin/sh\nPYTHONPATH='{HOUSE}' exec '{sys.executable}' -m pipeline \"$@\"\n")
     path.chmod(0o755)
+    (made / "timeout").write_text(TIMEOUT)
+    (made / "timeout").chmod(0o755)
     return made
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 from orphans import until
-from stage import ACTS, Player, Stage
+from stage import ACTS, WITHIN, Player, Stage
 
 TASKS = "1\n2\n"
 LONG = "echo >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
@@ -226,7 +226,7 @@ def test_a_reader_that_leaves_early_ends_the_run_with_141(stage: Stage) -> None:
 def test_stdout_closed_from_the_start_is_141(stage: Stage) -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *stage.words("run", "echo", ":::", "1")],
-        stderr=subprocess.PIPE, env=stage.environment(), text=True, check=False, timeout=10,
+        stderr=subprocess.PIPE, env=stage.environment(), text=True, check=False, timeout=WITHIN,
     )  # fmt: skip
     assert done.returncode == 141
     assert "pipe: 0 of 1 task, 0 failed" in done.stderr

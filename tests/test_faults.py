@@ -9,6 +9,8 @@ import pytest
 from orphans import until
 from stage import ACTS, Player, Stage
 
+pytestmark = pytest.mark.untraced
+
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 NUMBERS = sorted(map(str, range(200)))
 TASKS = "".join(f"{number}\n" for number in range(200))

@@ -27,7 +27,7 @@ from pipeline.words.station import NEVER, Message, Port
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 LINES = [b"task %d is a line\n" % number for number in range(60)]
 
 
@@ -244,14 +244,14 @@ def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path
 
 
 def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.journal.GROUP", PATIENCE / 10)
+    monkeypatch.setattr("pipeline.journal.journal.GROUP", PATIENCE / 30)
     kernel = Faulty()
     journal = Journal(str(tmp_path / "journal"), disk=True, kernel=kernel)
     assert keep(journal, 0, *ENTRIES[0]) == [Durable(0)]
     before, synced = kernel.calls.count("sync"), time.monotonic()
     for number, facts in enumerate(ENTRIES[1:], 1):
         journal.send(Port.JOURNAL, Entry(number, facts))
-        assert synced < journal.deadline <= synced + PATIENCE / 10
+        assert synced < journal.deadline <= synced + PATIENCE / 30
         if time.monotonic() < journal.deadline:
             assert journal.receive() == []
     assert receive_all(journal, 5)[-1] == Durable(5)

@@ -10,6 +10,8 @@ from lab_page import PAGE, Block, blocks, masked, printed, rewritten
 
 from pipeline.lab import PROGRAMS
 
+pytestmark = pytest.mark.untraced
+
 TEXT = PAGE.read_text()
 SHOWN = blocks(TEXT)
 

@@ -168,7 +168,7 @@ def test_a_worker_that_has_gone_is_not_counted() -> None:
     deal, results, control = ports(3)
     where = {"deal": deal, "results": results, "control": control}
     line = OURS["ventilator"].format(deal=deal, results=results, tasks=TASKS, workers=2)
-    with started(*line.split(), "--patience", 1) as ventilator, guides("worker", **where) as one:
+    with started(*line.split(), "--patience", 8) as ventilator, guides("worker", **where) as one:
         ready(one)
         assert soon(lambda: is_reached(ventilator, deal))
         one.kill()
@@ -176,20 +176,20 @@ def test_a_worker_that_has_gone_is_not_counted() -> None:
         with guides("worker", **where) as other:
             ready(other)
             code, printed = ended(ventilator)
-    assert (code, printed) == (3, "1 of 2 workers came within 1 s\n")
+    assert (code, printed) == (3, "1 of 2 workers came within 8 s\n")
 
 
 def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
-    code, printed = lab("batch", "--workers", 3, "--tasks", 30, "--kill")
+    code, printed = lab("batch", "--workers", 2, "--tasks", 60, "--kill")
     assert code == 0, printed
     head, *lines = printed.splitlines()
     assert head.split() == ["way", "a", "worker", "results", "missing", "seconds", "how", "it", "ended"]
     rows = [re.split(r"  +", line) for line in lines]
     assert [row[:2] for row in rows] == [["bare", "-"], ["pipe run", "-"], ["bare", "killed"], ["pipe run", "killed"]]
-    assert [row[2:4] for row in rows if row[:2] != ["bare", "killed"]] == [["30", "0"]] * 3
+    assert [row[2:4] for row in rows if row[:2] != ["bare", "killed"]] == [["60", "0"]] * 3
     came, missing, _, how = rows[2][2:]
-    assert int(came) + int(missing) == 30
-    assert int(missing) >= 4
+    assert int(came) + int(missing) == 60
+    assert int(missing) >= 1  # after 5 of its 30 tasks: the 25 others take it more than a second
     assert how == "hung: ended by a watchdog after 2 s"
 
 

@@ -11,6 +11,8 @@ import pytest
 import zmq
 from peers import A_WHILE, WITHIN, Sock, Sockets, peer, said, sockets
 
+pytestmark = pytest.mark.untraced
+
 
 @pytest.fixture
 def make() -> Iterator[Sockets]:

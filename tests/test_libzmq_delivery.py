@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import zmq
-from peers import A_WHILE, WITHIN, Monitor, peer, said, sockets, swallowed, where
+from peers import A_WHILE, WITHIN, Monitor, kernel_holds, peer, said, sockets, swallowed, where
+
+pytestmark = pytest.mark.untraced
 
 PULL = """
 pull = socket(zmq.PULL, RCVHWM=int(words[1]))
@@ -32,7 +34,9 @@ def test_a_high_water_mark_is_no_credit(tmp_path: Path, scheme: str) -> None:
             push.send(b"first")
             assert [said(pull), said(pull)] == ["here", "read"]
             os.kill(pull.pid, signal.SIGSTOP)
-            assert swallowed(push, b"x" * 100, most=200) > 100  # with both marks at 1, by a peer that reads nothing
+            holds = kernel_holds(scheme)  # over ipc 104, where nobody has changed the kernel's defaults
+            assert holds > 1
+            assert swallowed(push, b"x" * 100, most=holds + 1, settled=WITHIN) > holds  # by a peer that reads nothing
 
 
 @pytest.mark.parametrize("end", ["bind", "connect"])

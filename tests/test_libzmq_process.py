@@ -16,6 +16,8 @@ from psutil import Process
 from pipeline.wire.places import LONGEST_PATH
 from pipeline.wire.sockets import OPTIONS
 
+pytestmark = pytest.mark.untraced
+
 FORKED = """
 pull, push = socket(zmq.PULL), socket(zmq.PUSH)
 pull.bind(words[0])

@@ -12,6 +12,8 @@ from orphans import until
 from peers import A_WHILE, WITHIN, Monitor, Sock, Sockets, sockets, where
 from proxy import Proxy
 
+pytestmark = pytest.mark.untraced
+
 RETRIES = {zmq.Event.CONNECT_RETRIED, zmq.Event.CONNECT_DELAYED, zmq.Event.CONNECTED}
 OTHERS_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20, b"\0") + bytes(32)
 """Of a peer that wants a password."""

@@ -10,6 +10,8 @@ import pytest
 from line import Violation, sail
 from mutants import EDITED, MUTANTS, Mutant
 
+pytestmark = pytest.mark.untraced
+
 SEEDS = 2000
 FRESH = SEEDS + int.from_bytes(os.urandom(4), "little")
 """Seeds that no run before has seen; one that fails says how to replay it."""

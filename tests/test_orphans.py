@@ -50,7 +50,7 @@ def family(task):
 def started(stage: Stage, *tasks: str) -> dict[str, int]:
     """The pids of the families of these tasks, once they are complete."""
     notes = {task + kind: stage.note(task + kind) for task in tasks for kind in KINDS}
-    until(lambda: all(note.exists() and note.read_text().strip() for note in notes.values()), 20)
+    until(lambda: all(note.exists() and note.read_text().strip() for note in notes.values()))
     return {name: int(note.read_text()) for name, note in notes.items()}
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 MUCH = b"x" * 999 + b"\n"
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from pipeline.wire.codec import FORMS
 
+pytestmark = pytest.mark.untraced
+
 HOUSE = Path(__file__).parent.parent
 WITHIN = 60.0
 TASKS = 5000

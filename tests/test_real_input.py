@@ -12,6 +12,8 @@ import pytest
 from acts import words
 from stage import ACTS, Stage
 
+pytestmark = pytest.mark.untraced
+
 
 @pytest.fixture(scope="module")
 def library() -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.journal import past
 if TYPE_CHECKING:
     from stage import Player, Stage
 
+
 COUNT, FREE = 50, 30
 """Tasks, and how many of them do not wait for the gate."""
 FEED = ("--interval", "0.2", "--liveness", "1.5")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.untraced
+
 HOUSE = Path(__file__).parent.parent
 EXAMPLES = HOUSE / "scripts" / "examples"
 WITHIN = 90.0

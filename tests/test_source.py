@@ -41,13 +41,13 @@ def lettered_stdin(stdin: int, spool: Spool) -> Source:
     return Source.formed(Lettered([], spool.first), [], stdin, spool)
 
 
-def ask(source: Source, size: int = 1 << 20, patience: float = 5.0) -> Message:
+def ask(source: Source, size: int = 1 << 20, patience: float = 30.0) -> Message:
     """The one answer to a Want, waiting as the loop does."""
     source.send(Port.SOURCE, Want(size))
     return wait(source, patience)
 
 
-def wait(source: Source, patience: float = 5.0) -> Message:
+def wait(source: Source, patience: float = 30.0) -> Message:
     """The answer to a Want that was sent."""
     limit = time.monotonic() + patience
     while time.monotonic() < limit:

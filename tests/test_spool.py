@@ -44,7 +44,7 @@ def shut(fd: int) -> None:
 
 def rest(spool: Spool, until: int = -1) -> bytes:
     """What it says to its end, or so many bytes; it must come within some seconds."""
-    found, limit = b"", time.monotonic() + 5
+    found, limit = b"", time.monotonic() + 30
     while time.monotonic() < limit:
         if 0 <= until <= len(found) or (part := spool.read()) == b"":
             return found

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from stage import Player, Stage
 
+pytestmark = pytest.mark.untraced
+
 ROLES = ("sink", "ventilate", "work")
 TASKS = "".join(f"{number}\n" for number in range(40))
 GOT = sorted(f"got {number}" for number in range(40))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 
-from pipeline.house import usage
+import psutil
+from orphans import until
+
 from pipeline.house.usage import Usage
 
-PATIENCE = 20.0
+HUNDREDTHS = 0.1
+"""Seconds: the kernel counts CPU time in hundredths, of a process and of its children, and each is rounded."""
 BUSY = "while :; do :; done"
 
 
-def looked(until: float) -> float:
-    """CPUs in use, looked at until they are at least so many."""
-    own, limit = Usage(), time.monotonic() + PATIENCE
-    while (seen := own.look()[0]) < until:
-        assert time.monotonic() < limit, f"{seen} CPUs"
-        time.sleep(usage.SOON)
-    return seen
+def spent_below() -> float:
+    """Seconds of CPU time of all below this process, by another way than the product's."""
+    times = [os.times().children_user + os.times().children_system]
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times.append(sum(child.cpu_times()[:2]))
+    return sum(times)
 
 
 def test_what_runs_below_is_counted_however_deep() -> None:
@@ -27,7 +31,11 @@ def test_what_runs_below_is_counted_however_deep() -> None:
         ["sh", "-c", f"(sh -c '(sh -c \"{BUSY}\"); true'; true); true"], start_new_session=True
     ) as deep:
         try:
-            assert looked(0.3) < 2 * (os.cpu_count() or 1)
+            began, own, before = time.monotonic(), Usage(), spent_below()
+            until(lambda: spent_below() - before > 0.5)  # however little of a CPU it is given
+            spent, cpus = spent_below() - before, own.look()[0]
+            assert spent - HUNDREDTHS <= cpus * (time.monotonic() - began)
+            assert cpus < 2 * (os.cpu_count() or 1)
         finally:
             os.killpg(deep.pid, 9)
 
@@ -47,9 +55,10 @@ def test_memory_is_that_of_all() -> None:
 
 
 def test_what_has_ended_still_counts() -> None:
-    own = Usage()
-    subprocess.run(["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"], check=True)
-    assert own.look()[0] > 0.05
+    began, own, before = time.monotonic(), Usage(), spent_below()
+    while (spent := spent_below() - before) < 0.2:
+        subprocess.run(["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"], check=True)
+    assert spent - HUNDREDTHS <= own.look()[0] * (time.monotonic() - began)
 
 
 def test_a_second_look_right_after_sees_the_same() -> None:

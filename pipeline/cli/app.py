@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
 from pipeline.cli.given import split
-from pipeline.cli.signature import Typed, panels, signed
+from pipeline.cli.signature import ALIASES, Typed, panels, signed
 from pipeline.words.errors import OK, USAGE, UsageError
 from pipeline.words.settings import TASKS, WORK, Settings, settings_from
 
@@ -32,6 +32,8 @@ GROUPS = {
 COMMANDS = tuple(" ".join(GROUPS.values()).split())
 LOOKING = {"kill", "top"}
 ENDPOINTS = {"at", "desk", "results", "control"}
+COMPLETE = "_PIPE_COMPLETE"
+"""The variable in which a shell asks for completions."""
 _LAYOUT: dict[str, Any] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
 GROUP_HELP = """Spread tasks over many processes and machines; bring each result home, once.
 
@@ -75,6 +77,8 @@ class _Plain(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words as they are: typer converts each by pydantic, whose import takes longer than all else here."""
+        if ctx.resilient_parsing:
+            return self._parse_to_complete(ctx, args)
         words, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
         if words.get("help") is True:
             return super().parse_args(ctx, args)
@@ -83,6 +87,21 @@ class _Plain(TyperCommand):
         ctx.params = words
         return []
 
+    def _parse_to_complete(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the cursor. After `-ko`, the next word is no COMMAND, which typer does not see."""
+        words, _, _ = self.make_parser(ctx).parse_args(args=[*args, "next"])
+        rest = super().parse_args(ctx, args)
+        if "command_" in ctx.params and not words["command_"]:
+            ctx.params["command_"] = ["value of an option"]
+        return rest
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete options up to COMMAND; the names that other tools have for them are not offered."""
+        if ctx.params.get("command_"):
+            return []
+        others = " ".join(ALIASES.values()).split()
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value not in others]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
         """The options under their headings."""
         assert self.name
@@ -90,11 +109,19 @@ class _Plain(TyperCommand):
 
 
 class _Plan(TyperGroup):
-    """All commands, under their headings."""
+    """All commands, under their headings; each is built when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- click calls it so
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 -- click calls it so
+        """Build one of them."""
+        return command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
         """Their names, and the first line of their helps."""
-        helps = {name: self.commands[name].get_short_help_str(formatter.width) for name in COMMANDS}
+        helps = {name: command(name).get_short_help_str(formatter.width) for name in COMMANDS}
         _tables(formatter, {heading: [(name, helps[name]) for name in on.split()] for heading, on in GROUPS.items()})
 
 
@@ -109,6 +136,10 @@ def _tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
 def choose(argv: Sequence[str]) -> Choice:
     """What these words ask for. Help and version are shown here. Raises UsageError."""
     name = argv[0] if argv else ""
+    if instruction := os.environ.get(COMPLETE):
+        from pipeline.cli.completion import complete
+
+        return Choice(exit_code=complete(instruction))
     if name not in COMMANDS:
         return Choice(exit_code=_without_command(argv))
     if name == "lab" and not {*argv[1:2]} & {*_LAYOUT["help_option_names"]}:
@@ -162,10 +193,7 @@ def group() -> TyperGroup:
         """Only for its help: choose() answers --version itself."""
         del version
 
-    built = typer.main.get_group(app)
-    for name in COMMANDS:
-        built.add_command(command(name))
-    return built
+    return typer.main.get_group(app)
 
 
 def _without_command(argv: Sequence[str]) -> int:

@@ -1,15 +1,19 @@
-"""`pipe completion`: a script for a shell that completes `pipe`.
+"""`pipe completion`: completion of `pipe` in bash, zsh and fish, as typer does it.
 
-Promises: the script asks no Python: a TAB costs no start of an interpreter.
+The printed script runs `pipe` with `_PIPE_COMPLETE` at each TAB; what is not completed here is left to the shell, which
+completes file names. Only these two cases import this module.
 """
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
+import os
 from typing import TYPE_CHECKING
 
-from pipeline.words.errors import OK, UsageError
+from typer.completion import get_completion_inspect_parameters, shell_complete
+
+from pipeline.lab import PROGRAMS
+from pipeline.words.errors import UsageError
+from pipeline.words.kinds import COMMAND, NAME, PROGRAM, Kind
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,13 +31,49 @@ Examples:
 
 
 def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Print it. Raises UsageError without the name of a shell."""
-    from pipeline.cli.app import COMMANDS
-    from pipeline.cli.offers import offers
-
+    """Print the script for a shell. Raises UsageError without the name of a shell."""
     if settings.shell not in SHELLS:
         said = f"no completion for {settings.shell!r}" if settings.shell else "SHELL is missing"
         raise UsageError(f"{said}: give bash, zsh or fish, as in `pipe completion bash`")
-    script: str = import_module(f"pipeline.cli.{settings.shell}").script([offers(each) for each in COMMANDS])
-    sys.stdout.write(script)
-    return OK
+    return complete(f"source_{settings.shell}")
+
+
+def complete(instruction: str) -> int:
+    """Do what a shell asks for in `_PIPE_COMPLETE`: `complete_bash` prints completions, `source_bash` the script."""
+    from pipeline.cli.app import COMPLETE, group
+
+    if instruction == "complete_bash":
+        words = join_words(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])
+        os.environ |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+    get_completion_inspect_parameters()  # registers typer's shells
+    try:
+        return shell_complete(group(), {}, "pipe", COMPLETE, instruction)
+    except SystemExit as answer:  # fish asks by exit code whether there is something to complete
+        return int(answer.code or 0)
+
+
+def join_words(words: list[str]) -> list[str]:
+    """Join what bash splits at `=` and `:`, as in `--output=FILE` and `--call MODULE:FUNCTION`; typer does not."""
+    joined = words[:1]
+    for word in words[1:]:
+        last = joined[-1]
+        is_option = last.startswith("-") and "=" not in last
+        if (word == ("=" if is_option else ":")) or (last[1:] and last[-1] in "=:"):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def values(kind: Kind, incomplete: str) -> list[str]:
+    """Return the values of this kind that may begin with `incomplete`."""
+    if kind is NAME:
+        from pipeline.wire.places import live_names
+
+        return live_names()
+    if kind is PROGRAM:
+        return list(PROGRAMS)
+    if kind is COMMAND:
+        folders = [folder for folder in os.get_exec_path() if incomplete and os.path.isdir(folder)]
+        return sorted({name for folder in folders if os.access(folder, os.R_OK) for name in os.listdir(folder)})
+    return kind.metavar.split("|")

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.words.kinds import FLAG, GIB, KIB, MIB, SIZE, Kind, seconds
+from pipeline.words.kinds import (
+    COMMAND,
+    DURABILITY,
+    FLAG,
+    GIB,
+    KIB,
+    MIB,
+    NAME,
+    PROGRAM,
+    SHELL,
+    SIZE,
+    Kind,
+    seconds,
+)
 from pipeline.words.settings import Settings
 
 Typed = dict[str, Any]
@@ -78,7 +91,8 @@ def panels(command: str) -> dict[str, list[tuple[str, str]]]:
 
 def _words(each: Field[Any]) -> inspect.Parameter:
     """The words of a command line that are no options; the command's help speaks of them, so no table does."""
-    argument = typer.Argument(metavar=each.metadata["kind"].metavar, hidden=True)
+    kind = each.metadata["kind"]
+    argument = typer.Argument(metavar=kind.metavar, hidden=True, autocompletion=_completer(kind, each.name + _AS_WORDS))
     shape = str | None if each.type == "str" else list[str] | None
     return _parameter(each.name + _AS_WORDS, None, Annotated[shape, argument])
 
@@ -88,8 +102,29 @@ def _option(each: Field[Any]) -> inspect.Parameter:
     meta = each.metadata
     shape, default = _SHAPES.get(each.type, (str | None, None))
     aliases = ALIASES.get(meta["flags"][0], "").split()
-    declared = typer.Option(*meta["flags"], *aliases, count=each.name == "verbose")
+    about = meta["help"].replace("[", r"\[")  # typer's completion takes it for rich's markup
+    completer = _completer(meta["kind"], each.name)
+    declared = typer.Option(
+        *meta["flags"], *aliases, help=about, count=each.name == "verbose", autocompletion=completer
+    )
     return _parameter(each.name, default, Annotated[shape, declared])
+
+
+def _completer(kind: Kind, name: str) -> Callable[..., list[str]] | None:
+    """Return what completes a value of this kind, or None: the shell completes file names."""
+    if kind not in _COMPLETED:
+        return None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from pipeline.cli.completion import values
+
+        is_complete = ctx.params.get(name) or ctx.params.get("command" + _AS_WORDS)
+        return [] if is_complete else values(kind, incomplete)
+
+    return complete
+
+
+_COMPLETED = (COMMAND, DURABILITY, NAME, PROGRAM, SHELL)
 
 
 # by the field's type as it is written there; all else is one text
