@@ -12,11 +12,13 @@ from clock import AT_ONCE, Clock
 from log import Log, Violation
 from process import Process
 
+from pipeline.journal.past import Past
+from pipeline.journal.recheck import sift
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.sink import Sink
 from pipeline.words import accounts
 from pipeline.words.errands import Committed, End, Entry, Fetch, Forget, Keep, Kept, Records, Show, Write
-from pipeline.words.facts import Fact, Left
+from pipeline.words.facts import Fact, Left, Marked
 from pipeline.words.messages import Result
 from pipeline.words.notices import Waiting
 from pipeline.words.ranges import RangeSet
@@ -30,13 +32,16 @@ ONE_READ = 3 * 20
 class Input:
     """Task k is the line "k"."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._cursor = 0
+    def __init__(self, clock: Clock, disk: Disk) -> None:
+        self._clock, self._disk = clock, disk
+        self._cursor = self._readings = 0
+        self.is_spoiled: bool | None = None
+        """Whether the task of the edited record was settled when that was read; None before."""
 
     def rewind(self) -> None:
         """Another ventilator reads it from its beginning."""
         self._cursor = 0
+        self._readings += 1
 
     def send(self, process: Process, message: Message) -> None:
         """It is asked for more."""
@@ -50,7 +55,10 @@ class Input:
         if plan.large:
             count = 1
         self._cursor += count
-        body = b"".join(b"%d%*s\n" % (task, plan.large, b"") for task in range(start, start + count))
+        edited = plan.edited if self._readings > 1 else -1
+        if start <= edited < start + count and self.is_spoiled is None:
+            self.is_spoiled = edited in self._disk.safe().settled
+        body = b"".join(b"%d%*s\n" % (task, plan.large + (task == edited), b"") for task in range(start, start + count))
         wait = rng.random() * 2 if plan.slow_input else AT_ONCE
         self._clock.at(self._clock.now + wait, partial(process.deliver, Records(start, count, body)))
 
@@ -69,6 +77,7 @@ class Disk:
         self.text: dict[int, bytes] = {}
         self.spill: dict[int, Result] = {}
         self.journal: list[Entry] = []
+        self._past = Past()
         self.synced = 0
         self._last = 0.0
 
@@ -101,9 +110,24 @@ class Disk:
                 process.soon(Kept(self.spill[first]))
             case Forget(below):
                 self.spill = {first: kept for first, kept in self.spill.items() if first + kept.count > below}
-            case Entry():
-                self.journal.append(message)
-                self._clock.at(self._clock.now + 0.02, partial(self._sync, process, message))
+            case Entry(number, facts):
+                kept = Entry(number, tuple(each for fact in facts for each in self._kept(process, fact)))
+                self.journal.append(kept)
+                self._clock.at(self._clock.now + 0.02, partial(self._sync, process, kept))
+
+    def _kept(self, process: Process, fact: Fact) -> list[Fact]:
+        """What the real journal keeps of it."""
+        news: list[Fact] = [fact]
+        if isinstance(fact, Marked):
+            marked, differs = sift(fact, self._past.recorded, self._past.settled)
+            news = [*marked]
+            if differs and self._clock.plan.edited < 0:
+                raise Violation(f"{differs}, though the input has not changed")
+            if differs:
+                process.soon(differs)
+        for each in news:
+            self._past.take(each)
+        return news
 
     def _account(self, result: Result) -> None:
         """Each task's account is its own, and each of its tries has a row."""
@@ -159,6 +183,9 @@ class Disk:
         del self.journal[self._clock.rng.randint(self.synced, len(self.journal)) :]
         self.synced = len(self.journal)
         facts = [fact for entry in self.journal for fact in entry.facts]
+        self._past = Past()
+        for fact in facts:
+            self._past.take(fact)
         ledger = Ledger(facts)
         written, rows = ledger.sizes or (0, 0)
         del self.output[written:]

@@ -62,6 +62,9 @@ DEAD: dict[str, Any] = {"faults": {"dead": 0.6}}
 BROKEN: dict[str, Any] = {"faults": {"break": 0.6}}
 ENDED: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop": "soon", "stop_at": 3.0, "tasks": 60}
 
+EDITED: dict[str, Any] = {"tasks": 60, "seconds": 0.3, "long": 0.0, "slots": 2, "workers": 2, "stop": "", "halt": None}
+EDITED |= {"poison": False, "faults": {"restart ventilator": 0.3}}
+
 
 def nothing(answer: Any) -> Callable[[Method], Method]:
     """The method does nothing and answers so."""
@@ -383,6 +386,22 @@ MUTANTS = [
     ),
     Mutant(
         "no result is taken of a task that nobody has told of", Intake, "told_of", nothing(answer=True), None, BROKEN
+    ),
+    Mutant(
+        "checksums of two readings are cut at the same places",
+        Marking,
+        "_cuts",
+        lambda _: lambda _self, _first, end: [end],
+        None,
+        EDITED | {"edited": 20, "slow_input": True},
+    ),
+    Mutant(
+        "a group is read to its end to be compared",
+        Marking,
+        "needed",
+        lambda _: 0,
+        None,
+        {"window": 64, "tasks": 60, "faults": {"restart ventilator": 0.6}},
     ),
     Mutant("Read is repeated", Marking, "say", nothing([]), None, DEAD),
     Mutant("an early end is in the journal before it is said", Closing, "wish", _says_before_the_journal, None, ENDED),

@@ -56,12 +56,19 @@ class Plan:
     """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
     fills: float = inf
     """When the disk of the output is full for good, if somebody ends the run."""
+    edited: int = -1
+    """The task whose record is another one from the second reading of the input on; -1: none."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
         return self.long if self.long and task % 13 == 5 else self.seconds
+
+    @property
+    def group(self) -> int:
+        """Records that share a checksum."""
+        return 1 + self.seed % 8
 
     @property
     def full(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.sink.attempts import Attempts, Retrying
@@ -10,14 +12,16 @@ from pipeline.sink.ledger import Ledger
 from pipeline.sink.live import Live
 from pipeline.sink.writing import Limits, Writing
 from pipeline.words import errors
+from pipeline.words.checksums import EXACT, GROUP
 from pipeline.words.errands import Committed, Entry, Fetch
-from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Settled
+from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Marked, Settled
 from pipeline.words.halt import Halt, halt_of
-from pipeline.words.messages import Kill, Result
+from pipeline.words.messages import Kill, Result, Run
 from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
 
 BEGAN = Began("r", "print")
+RUN = Run("r", 1, "print", "ended", 0, "")
 ALL = (BEGAN, Settled(((0, 2),), ((1, 2),), spilled=False, sizes=(9,)), Ended(2, ""))
 
 
@@ -201,3 +205,29 @@ def test_who_wants_it_now_does_not_wait_for_room() -> None:
     ours.closing.stuck(Waiting("disk", "out: no space"))
     ours.closing.tick(1.0)
     assert ours.closing.broken
+
+
+@pytest.mark.parametrize(
+    ("total", "tasks"),
+    [(1, "task 2 differs"), (2, ""), (EXACT + 3, ""), (EXACT, "")],
+)
+def test_shorter_input_is_refused_where_tasks_past_its_end_are_settled(total: int, tasks: str) -> None:
+    ours = Scene(*ALL[:2], Marked(0, EXACT + 5, b""))
+    sends = ours.closing.heard(replace(RUN, total=total), 0.0)
+    assert bool(sends) == bool(tasks)
+    assert not tasks or f": {tasks} from what was done" in str(sends)
+
+
+def test_shorter_input_is_refused_where_the_group_at_its_end_holds_settled_tasks() -> None:
+    ours = Scene(BEGAN, Marked(0, EXACT + 5, b""), Settled(((EXACT, EXACT + 2),), (), spilled=False, sizes=()))
+    sends = ours.closing.heard(replace(RUN, total=EXACT + 3), 0.0)
+    assert f": tasks {EXACT + 1} to {EXACT + 4} differ from" in str(sends)
+    whole = Scene(BEGAN, Marked(0, EXACT + GROUP, b""), Settled(((EXACT, EXACT + 2),), (), spilled=False, sizes=()))
+    assert whole.closing.heard(replace(RUN, total=EXACT + GROUP), 0.0) == []
+
+
+def test_input_that_broke_off_before_what_is_settled_is_incomplete() -> None:
+    ours = Scene(*ALL[:2])
+    run = replace(RUN, total=1, reason="a file vanished")
+    assert ours.closing.heard(run, 0.0) == entry(1, Killed("now", "a file vanished", errors.INCOMPLETE))
+    assert ours.closing.heard(run, 0.0) == []

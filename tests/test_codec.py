@@ -48,10 +48,10 @@ RESULT = Result(
 DOING = Doing(7, 1, 0.25, "wc seven")
 ACK = Ack(
     "r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), -1, False, (Again("host.1.ab", 7, ((2, 3),)),),
-    (Retry(5, 6, 1, 0.5),), "v", 8, "d", "wc {} ü", True, True,
+    (Retry(5, 6, 1, 0.5),), "v", 8, 9, "d", "wc {} ü", True, True,
 )  # fmt: skip
 CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2)
-READ = Read("r", "v", 0, 5, 2, struct.pack("<6I", 1, 5, 7, 1, 4, 8))
+READ = Read("r", "v", 0, 5, 2, struct.pack("<2I", 7, 8))
 WORDS: list[Wire] = [
     PULSE,
     Welcome("r", "refused", "why", Recipe(True, False, "packed", True, True), 3, "ipc:///l", "ipc:///s", "", 1.0, 10.0),
@@ -268,10 +268,10 @@ def test_the_records_of_a_result_are_as_long_as_its_notes_say(sizes: tuple[int, 
 
 @pytest.mark.parametrize(
     "marks",
-    [b"", b"12345", struct.pack("<3I", 1, 5, 7), struct.pack("<3I", 3, 5, 7)],
+    [b"", b"12345", struct.pack("<I", 7), struct.pack("<3I", 1, 5, 7)],
 )
-def test_marks_are_three_numbers_a_stretch_and_of_as_many_records_as_were_read(marks: bytes) -> None:
-    assert decode(encode(replace(READ, marks=struct.pack("<3I", 2, 9, 7))))
+def test_read_has_a_checksum_for_each_boundary_and_for_its_end(marks: bytes) -> None:
+    assert decode(encode(replace(READ, first=1200, marks=struct.pack("<I", 7))))
     with pytest.raises(DecodeError):
         decode(encode(replace(READ, marks=marks)))
 

@@ -96,6 +96,14 @@ def test_nothing_is_read_past_the_window() -> None:
     assert feeding.dispatch("r", lanes, 0.0) == WANT
 
 
+def test_past_the_window_it_reads_on_to_what_is_needed() -> None:
+    feeding, lanes = scene(window=4)
+    feeding.read(Records(0, 3, body(0, 3)), lanes, 4)
+    assert feeding.read_on(lanes) == WANT
+    feeding.read(Records(3, 1, body(3, 1)), lanes, 4)
+    assert feeding.read_on(lanes) == []
+
+
 def test_it_reads_on_while_little_is_at_hand_and_keeps_the_order() -> None:
     feeding, lanes = scene(chunk=3)
     feeding.full = True

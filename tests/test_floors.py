@@ -13,7 +13,7 @@ FLOORS: list[dict[str, str]] = [
     {
         "": "__init__",
         "words": "messages parts facts errands notices station ranges tries records results inputs errors settings"
-        " kinds halt wrongs watch columns accounts structs",
+        " kinds halt wrongs watch columns accounts checksums structs",
     },
     {
         "ventilator": "ventilator accord desk admission lanes transit stock feeding marking suspects quarantine judged",
@@ -29,7 +29,7 @@ FLOORS: list[dict[str, str]] = [
         "input": "source infiles cutter spool spoolfolder inlet tape reading form forming shaping"
         " combinations lettered",
         "output": "output page rows database folders sheet spout letters spill hoard shelf segment kernel",
-        "journal": "journal book entries marks past recheck",
+        "journal": "journal book entries past recheck",
         "executor": "commands child children overtime sessions calls callslot bench plate batch arena crew nursery warm"
         " callee hearing surroundings rehearsal ground spawner chosen",
         "house": "processes signals machine finding ceilings makings quarters usage",

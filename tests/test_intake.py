@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
+from pipeline.words.checksums import EXACT, GROUP
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Began, Ended, Fact, Marked
 from pipeline.words.messages import Read, Run
@@ -144,3 +145,35 @@ def test_a_reader_whose_first_words_were_lost_is_not_answered_for_them() -> None
     assert intake.heard(read(4, 2)) == []
     assert (intake.reader, intake.read, intake.told_of(4, 6)) == ("", 0, False)
     assert intake.heard(read(0, 4)) == entry(1, Marked(0, 4, b"marks"))
+
+
+def test_part_of_a_group_is_answered_for_only_where_the_record_ends_too() -> None:
+    end = EXACT + GROUP + 9
+    intake, ledger = scene(Marked(0, end, b""))
+    for number, (first, last, known) in enumerate(
+        [(0, EXACT + 5, EXACT), (EXACT + 5, end - 1, EXACT + GROUP), (end - 1, end, end), (end, end + 1, end + 1)], 1
+    ):
+        assert intake.heard(read(first, last - first))
+        durable(intake, ledger, number)
+        assert intake.read == known
+        assert intake.told_of(0, known)
+        assert known >= end or not intake.told_of(0, known + 1)
+
+
+def test_input_that_has_become_shorter_is_marked_again_when_all_of_it_was_read() -> None:
+    intake, ledger = scene(Marked(0, EXACT + 9, b""))
+    ended = replace(RUN, state="ended", total=EXACT + 5)
+    intake.heard(read(0, EXACT))
+    assert intake.ended(ended) == []
+    intake.heard(read(EXACT, 5))
+    durable(intake, ledger, 2)
+    assert (intake.read, intake.told_of(EXACT, EXACT + 1)) == (EXACT, False)
+    assert intake.ended(ended) == entry(3, Ended(EXACT + 5, ""), Marked(EXACT, 5, b"marks"))
+    durable(intake, ledger, 3)
+    assert (intake.read, ledger.read) == (EXACT + 5, EXACT + 5)
+    assert intake.told_of(EXACT, EXACT + 5)
+
+
+def test_input_of_which_nothing_is_left_ends() -> None:
+    intake, _ = scene(Marked(0, 9, b""))
+    assert intake.ended(replace(RUN, state="ended", total=0)) == entry(1, Ended(0, ""))

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from pipeline.sink.ledger import Ledger
+from pipeline.words.checksums import EXACT
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
 from pipeline.words.messages import Result
@@ -190,11 +191,15 @@ def test_what_is_reopened_is_to_be_done_once_more(*, later: bool) -> None:
     assert ledger.turn == 4  # its turn was; it is written as it comes
 
 
-def test_the_total_is_the_latest_and_marks_never_shrink() -> None:
+def test_the_total_is_the_latest_and_what_was_read_never_shrinks_unless_the_input_does() -> None:
     ledger = Ledger()
-    enter(ledger, Marked(0, 9, b""), Ended(4, ""))
+    enter(ledger, Marked(0, 9, b""), Ended(4, "broke off"))
     enter(ledger, Marked(0, 3, b""), Ended(9, ""))
     assert (ledger.read, ledger.total) == (9, 9)
+    enter(ledger, Ended(4, ""))
+    assert (ledger.read, ledger.total) == (4, 4)
+    enter(ledger, Marked(4, EXACT + 9, b""), Ended(EXACT + 7, ""))
+    assert ledger.read == EXACT
 
 
 def test_facts_of_several_entries_come_as_one_list_in_their_order() -> None:

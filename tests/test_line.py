@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 from line import Violation, sail
-from mutants import MUTANTS, Mutant
+from mutants import EDITED, MUTANTS, Mutant
 
 pytestmark = pytest.mark.untraced
 
@@ -73,3 +73,11 @@ def total(mutant: Mutant, seeds: range) -> float:
 
 def switch_off(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutant.place, mutant.method, mutant.without(getattr(mutant.place, mutant.method)))
+
+
+@pytest.mark.parametrize("edited", range(0, 50, 7))
+def test_changed_input_is_refused_where_its_tasks_are_settled(edited: int) -> None:
+    spoiled = 0
+    for seed in range(16):
+        spoiled += sail(seed, **EDITED | {"edited": edited}).ways.input.is_spoiled is True
+    assert spoiled

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+
 from pipeline.ventilator.marking import AT_ONCE, Marking
+from pipeline.words.checksums import EXACT, GROUP
 from pipeline.words.errands import Records
 from pipeline.words.messages import Ack, Read
 from pipeline.words.parts import Recipe
-from pipeline.words.records import marks
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
 
@@ -18,7 +20,12 @@ def records(first: int, count: int = 1) -> Records:
 
 
 def read(first: int, count: int = 1, run: str = "r", since: int = 0) -> Send:
-    return Send(Port.RESULTS, Read(run, "v", since, first, count, marks(records(first, count).body, count, Recipe())))
+    marks = b"".join(crc(task) for task in range(first, first + count))
+    return Send(Port.RESULTS, Read(run, "v", since, first, count, marks))
+
+
+def crc(*tasks: int) -> bytes:
+    return zlib.crc32(b"".join(b"%d\n" % task for task in tasks)).to_bytes(4, "little")
 
 
 def scene() -> Marking:
@@ -92,3 +99,46 @@ def test_a_sink_that_comes_back_when_all_is_answered_is_told_the_last_again() ->
     assert marking.say("r") == [read(3, since=3)]
     marking.answered(replace(ACK, epoch="two", read=4))
     assert marking.say("r") == []
+
+
+def sent(marking: Marking, first: int, count: int) -> list[tuple[int, int, bytes]]:
+    words = [send.message for send in marking.add(records(first, count), "r")]
+    return [(word.first, word.count, word.marks) for word in words if isinstance(word, Read)]
+
+
+def test_records_after_the_first_ones_share_a_checksum_by_number() -> None:
+    marking, first, end = scene(), EXACT + 2, EXACT + 2 * GROUP + 3
+    marking.add(records(0, first), "r")
+    whole = crc(*range(EXACT, EXACT + GROUP)) + crc(*range(EXACT + GROUP, EXACT + 2 * GROUP))
+    assert sent(marking, first, end - first) == [(first, end - first, whole + crc(end - 3, end - 2, end - 1))]
+    assert sent(marking, end, 1) == [(end, 1, crc(end - 3, end - 2, end - 1, end))]
+
+
+def test_checksum_also_ends_where_the_record_of_an_earlier_reader_does() -> None:
+    marking, end = scene(), EXACT + 5
+    marking.answered(replace(ACK, reader="former", read=3, recorded=end))
+    marking.answered(replace(ACK, reader="former", read=2, recorded=2))  # an older Ack
+    marking.add(records(0, EXACT), "r")
+    assert sent(marking, EXACT, 9) == [
+        (EXACT, 5, crc(*range(EXACT, end))),
+        (end, 4, crc(*range(EXACT, end + 4))),
+    ]
+
+
+def test_a_group_is_read_on_until_it_can_be_compared() -> None:
+    marking = scene()
+    marking.answered(replace(ACK, recorded=EXACT + GROUP + 5))
+    assert marking.needed == 0
+    marking.add(records(0, EXACT), "r")
+    assert (marking.needed, marking.comparable(EXACT)) == (0, EXACT)
+    marking.add(records(EXACT, 1), "r")
+    assert (marking.needed, marking.comparable(EXACT + 1)) == (EXACT + GROUP, EXACT)
+    marking.add(records(EXACT + 1, GROUP), "r")
+    assert marking.needed == EXACT + GROUP + 5
+    marking.add(records(EXACT + GROUP + 1, 4), "r")
+    assert (marking.needed, marking.comparable(EXACT + GROUP + 5)) == (0, EXACT + GROUP + 5)
+
+
+def test_checksum_of_a_group_whose_beginning_was_not_read_is_unknown() -> None:
+    marking, first = scene(), EXACT + 3
+    assert sent(marking, first, GROUP) == [(first, GROUP, bytes(4) + crc(*range(EXACT + GROUP, first + GROUP)))]

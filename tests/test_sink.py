@@ -138,7 +138,7 @@ def test_with_a_journal_a_result_is_taken_when_its_task_has_been_told_of() -> No
     assert ours.receive(Read("r", "v", 0, 0, 1, b"marks"), 0.3) == entry(2, Marked(0, 1, b"marks"))
     assert ours.receive(result(0), 0.3) == [Send(Port.OUTPUT, Write(1, result(0)))]
     ours.receive(Committed("journal", 2), 0.4)
-    assert ours.tick(0.4) == control(replace(ACK, number=103, reader="v", read=1))
+    assert ours.tick(0.4) == control(replace(ACK, number=103, reader="v", read=1, recorded=1))
 
 
 def test_all_is_said_again_at_each_interval() -> None:
@@ -318,7 +318,7 @@ def test_it_goes_on_where_the_one_before_it_was() -> None:
     assert ours.tick(10.0)[-1:] == control(
         Ack(
             "r", -1, "print", "two", 201, 3, ((4, 6),), -1, full=False, again=(),
-            retries=(Retry(3, 4, 1, 0.0),), read=0, digest="d", command="wc",
+            retries=(Retry(3, 4, 1, 0.0),), read=0, recorded=9, digest="d", command="wc",
         )
     )  # fmt: skip
     assert ours.receive(result(1), 10.1) == []

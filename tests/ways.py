@@ -32,7 +32,8 @@ class Ways:
 
     def __init__(self, clock: Clock, log: Log) -> None:
         self.clock, self.log, self.links = clock, log, Links(clock, log)
-        self.input, self.disk = Input(clock), Disk(clock, log)
+        self.disk = Disk(clock, log)
+        self.input = Input(clock, self.disk)
         self.slots: dict[str, Slots] = {}
         self.allowances, self.promises = Allowances(), Promises(clock.plan, self.disk)
         self.last: Message | None = None

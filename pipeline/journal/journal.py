@@ -18,9 +18,9 @@ from contextlib import suppress
 from pipeline.journal import entries
 from pipeline.journal.book import Book
 from pipeline.journal.past import Past
-from pipeline.journal.recheck import Recheck
+from pipeline.journal.recheck import sift
 from pipeline.output.kernel import KERNEL, Kernel, Room
-from pipeline.words.errands import Committed, Entry
+from pipeline.words.errands import Committed, Differs, Entry
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.facts import Fact, Marked
 from pipeline.words.station import NEVER, Address, Message
@@ -48,9 +48,9 @@ class Journal:
         self._book = Book(locked(path), path, entries.MAGIC, kernel)
         self._past, self._room = Past(), Room()
         self._pending: list[Fact] = []
-        self._recheck = Recheck(self._past, self._recorded)
         self._number, self._durable = -1, -1  # nothing yet
-        self._synced, self._failed, self._differs = 0.0, False, False
+        self._synced, self._failed, self._is_refused = 0.0, False, False
+        self._differs: Differs | None = None
         self._load()
         self.begun = self._past.begun or time.time()
         """When the run began, a time.time()."""
@@ -66,7 +66,7 @@ class Journal:
         if not isinstance(message, Entry) or self._failed:
             return
         for fact in message.facts:
-            news: list[Fact] = [*self._recheck.sift(fact)] if isinstance(fact, Marked) else [fact]
+            news: list[Fact] = self._sifted(fact) if isinstance(fact, Marked) else [fact]
             self._pending += news
             for each in news:
                 self._past.take(each)
@@ -81,9 +81,9 @@ class Journal:
     def receive(self) -> list[Message]:
         """Committed, once it is so; Differs; what the person is to be told."""
         answers: list[Message] = []
-        if self._recheck.differs and not self._differs:
-            self._differs = True
-            answers.append(self._recheck.differs)
+        if self._differs and not self._is_refused:
+            self._is_refused = True
+            answers.append(self._differs)
         if self.deadline <= time.monotonic():
             answers += self._commit()
         return answers
@@ -112,9 +112,10 @@ class Journal:
                 raise
             raise UsageError(f"cannot read {self._path}: {error.strerror}") from None
 
-    def _recorded(self) -> Iterator[Fact]:
-        yield from self.facts()
-        yield from [*self._pending]
+    def _sifted(self, fact: Marked) -> list[Fact]:
+        news, differs = sift(fact, self._past.recorded, self._past.settled)
+        self._differs = self._differs or differs
+        return [*news]
 
     def _commit(self) -> list[Message]:
         """Everything so far becomes durable, in the order that a power cut at any moment allows."""

@@ -15,7 +15,8 @@ from msgspec.structs import asdict
 
 from pipeline.journal import entries
 from pipeline.journal.book import Book
-from pipeline.journal.marks import Stretch, stretches
+from pipeline.journal.recheck import Recorded
+from pipeline.words import checksums
 from pipeline.words.errors import UsageError
 from pipeline.words.facts import Began, Ended, Fact, Left, Marked, Reopened, Settled
 from pipeline.words.ranges import RangeSet
@@ -47,10 +48,7 @@ class Past(Struct):
     settled: RangeSet = field(default_factory=RangeSet)
     failed: RangeSet = field(default_factory=RangeSet)
     ahead: RangeSet = field(default_factory=RangeSet)
-    marked: int = 0
-    """All records below this number have marks."""
-    amendments: dict[int, Stretch] = field(default_factory=dict)
-    """By their first record: those that were read again before they were settled, and were not as before."""
+    recorded: Recorded = field(default_factory=Recorded)
 
     def take(self, fact: Fact | float) -> None:
         """One more."""
@@ -69,18 +67,11 @@ class Past(Struct):
                 self.settled.difference_update(fact.ranges)
                 self.failed.difference_update(fact.ranges)
             case Marked():
-                self._mark(fact)
+                self.recorded.add(fact)
             case Ended():
                 self.total = -1 if fact.reason else fact.total  # what broke off may be whole by now
-
-    def _mark(self, fact: Marked) -> None:
-        end = fact.first + fact.count
-        if fact.first >= self.marked:
-            self.marked = end
-            return
-        for within in [low for low in self.amendments if fact.first <= low < end]:
-            del self.amendments[within]
-        (self.amendments[fact.first],) = stretches(fact)
+                if not fact.reason:
+                    self.recorded.cut(fact.total)
 
 
 def peek(path: str) -> Summary | None:
@@ -130,5 +121,6 @@ def _told(fact: Fact | float) -> dict[str, Any]:
     for name in told.keys() & {"first", "low"}:
         told[name] += 1
     if isinstance(fact, Marked):
-        told["marks"] = [[each.high - each.low, each.size, f"{each.crc:08x}"] for each in stretches(fact)]
+        each = checksums.each(fact.first, fact.count, fact.marks)
+        told["marks"] = [[end, f"{crc:08x}"] for end, crc in each]
     return {"fact": entries.NAMES[type(fact)].lower(), **told}

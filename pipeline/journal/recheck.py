@@ -1,60 +1,73 @@
-"""An input that is read again, held against what the journal has on record of it.
+"""The checksums of an input, and whether it is still the same when it is read again.
 
-What has settled tasks must be as it was. What has none may have changed, and is put on record anew; what was never read
-before is put on record, too. It compares each stretch once, in the order of reading, and keeps none.
+Records whose task is settled must be as they were. A group of records without settled tasks may have changed, and is
+recorded again. Memory: 4 bytes for each group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from array import array
 
-from pipeline.journal.marks import Reading, Stretch, amended, marked, stretches
-from pipeline.journal.past import Past
+from pipeline.words import checksums
 from pipeline.words.errands import Differs
-from pipeline.words.facts import Fact, Marked
+from pipeline.words.facts import Marked
+from pipeline.words.ranges import RangeSet
 
 
-class Recheck:
-    """All readings of one input. `recorded` tells the facts on record from their beginning on."""
+class Recorded:
+    """The checksums on record: of each group, and of the part of the last group that was read."""
 
-    def __init__(self, past: Past, recorded: Callable[[], Iterable[Fact]]) -> None:
-        self._past, self._recorded = past, recorded
-        self._reading: Reading | None = None
-        self.differs: Differs | None = None
-        """The first stretch that is not as it was, though it holds settled tasks."""
+    def __init__(self) -> None:
+        self.end = 0
+        """All records below have been read."""
+        self._groups = array("I")
+        self._parts: dict[int, int] = {}
 
-    def sift(self, fact: Marked) -> list[Marked]:
-        """What of these marks is to be put on record."""
-        if fact.first >= self._past.marked:
-            return [fact]
-        if self._reading is None or self._reading.end != fact.first:
-            self._reading = Reading(amended(self._stretches(), self._past.amendments))
-        news: list[Marked] = []
-        for stretch in stretches(fact):
-            news += self._compare(stretch)
-        return news
+    def at(self, number: int) -> int:
+        """The checksum that ends there; 0 if there is none."""
+        at = checksums.index(number) - 1
+        is_group = checksums.floor(number) == number and 0 <= at < len(self._groups)
+        return self._groups[at] if is_group else self._parts.get(number, 0)
 
-    def _compare(self, stretch: Stretch) -> list[Marked]:
-        if self._reading is None:  # it went past the end of the record with the stretch before
-            return [marked(stretch)]
-        changed, behind = self._reading.take(stretch)
-        if behind:
-            self._reading = None
-            if behind.low < self._past.marked:  # it did not begin where one on record does
-                behind = Stretch(self._past.marked, behind.high, 0, 0)
-            return [marked(behind)]
-        if changed is None:
-            return []
-        if not self._past.settled.inside(changed.low, changed.high):
-            return [marked(changed)]
-        self.differs = self.differs or Differs(changed.low, changed.high)
-        return []
+    def add(self, fact: Marked) -> None:
+        """These are on record now, in place of those that were."""
+        for number, crc in checksums.each(fact.first, fact.count, fact.marks):
+            if checksums.floor(number) < number:
+                if number <= self.end:  # the group has changed: its other parts are outdated
+                    self._parts.clear()
+                self._parts[number] = crc
+                continue
+            at = checksums.index(number) - 1
+            self._groups.extend([0] * (at + 1 - len(self._groups)))
+            self._groups[at] = crc
+            if number >= self.end:
+                self._parts.clear()
+        self.end = max(self.end, fact.first + fact.count)
 
-    def _stretches(self) -> Iterator[Stretch]:
-        """Those on record without amendments, which come later and begin before the end of what was there."""
-        end = 0
-        for fact in self._recorded():
-            for stretch in stretches(fact) if isinstance(fact, Marked) else ():
-                if stretch.low >= end:
-                    end = stretch.high
-                    yield stretch
+    def cut(self, total: int) -> None:
+        """The input has become shorter: it has `total` records."""
+        if total < self.end:
+            self.end = checksums.floor(total)
+            del self._groups[checksums.index(total) :]
+            self._parts.clear()
+
+
+def sift(fact: Marked, recorded: Recorded, settled: RangeSet) -> tuple[list[Marked], Differs | None]:
+    """What of these checksums is to be recorded; and the first group that differs though it holds settled tasks.
+
+    What can't be compared, since only one reading was cut there, is taken for the same: it is a part of a group.
+    """
+    if fact.first >= recorded.end:
+        return [fact], None
+    news: list[Marked] = []
+    low = fact.first
+    for number, crc in checksums.each(fact.first, fact.count, fact.marks):
+        was = recorded.at(number)
+        is_new = number > recorded.end or (number == recorded.end and not was)
+        if is_new or (crc and was and crc != was):
+            group = checksums.floor(number - 1)
+            if not is_new and settled.inside(group, number):
+                return news, Differs(group, number)
+            news.append(Marked(low, number - low, crc.to_bytes(4, "little")))
+        low = number
+    return news, None

@@ -12,7 +12,7 @@ from typing import Literal
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.verdict import Verdict
 from pipeline.sink.writing import Writing
-from pipeline.words import errors
+from pipeline.words import checksums, errors
 from pipeline.words.facts import Killed, Left
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Kill, Run
@@ -56,9 +56,16 @@ class Closing:
         """What the ventilator's state means for the end of the run."""
         if run.state == "stopped" and not self.kill:
             return self.wish("soon", run.reason or "the ventilator stopped", now)
-        if run.state == "ended" and run.total < self._ledger.settled.end:
-            return self.differs(run.total, run.total + 1, now)
-        return []
+        if run.state != "ended":
+            return []
+        low, end = run.total, self._ledger.settled.end
+        if end <= low < self._ledger.read:  # what is left of this group can't be compared
+            low = checksums.floor(low)
+        if low >= end:
+            return []
+        if run.reason:  # it broke off before what was done: whether that is the same is not known
+            return self.wish("now", run.reason, now, errors.INCOMPLETE)
+        return self.differs(low, run.total + 1, now)
 
     def halt(self, now: float) -> list[Send]:
         """End the run if so many tasks have ended in the way that a person wants it to end at."""

@@ -1,7 +1,7 @@
 """What the sink is told of the run: its name, its command, what has been read, and how much there is in all.
 
-Each becomes a fact once, and is true when the journal has it. Where there is a journal, the marks of all records go
-into it, and no result is taken of a task that nobody has told of: so each settled task can be known again when its
+Each becomes a fact once, and is true when the journal has it. Where there is a journal, the checksums of all records
+go into it, and no result is taken of a task that no checksum covers: so each settled task can be known again when its
 input is read another time. Knows nothing of results.
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from pipeline.sink.ledger import Ledger
+from pipeline.words import checksums
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Marked
 from pipeline.words.messages import Pulse, Read, Run
 from pipeline.words.station import Send
@@ -29,6 +30,7 @@ class Intake:
         """This reader has told of all below; what is below `_recorded` was marked by others before it."""
         self._former: set[str] = set()
         self._entered: deque[tuple[str, int]] = deque()
+        self._latest: Marked | None = None
         self._refused = False
 
     def named(self, run: Run) -> list[Send]:
@@ -42,7 +44,20 @@ class Intake:
         ledger = self._ledger
         if run.state != "ended" or (run.total, run.reason) == (ledger.total, ledger.reason) or ledger.awaits(Ended):
             return []
-        return [ledger.enter(Ended(run.total, run.reason))]
+        ended = Ended(run.total, run.reason)
+        if run.reason or run.total >= ledger.read:
+            return [ledger.enter(ended)]
+        if self._heard < run.total:
+            return []
+        self._recorded = checksums.floor(run.total)  # the input has become shorter: this Fact shortens the record
+        return [ledger.enter(ended, *self._marked_again())]
+
+    def _marked_again(self) -> list[Fact]:
+        """The last records, of which the checksum could not be compared with a record of more."""
+        if self._latest is None:
+            return []
+        self._entered.append((self.reader, self._heard))
+        return [self._latest]
 
     def heard(self, read: Read) -> list[Send]:
         """These were read, for the first time or again. What leaves a gap is said again, behind what fills it."""
@@ -56,14 +71,18 @@ class Intake:
             return []
         self._heard = read.first + read.count
         self._entered.append((read.reader, self._heard))
-        return [self._ledger.enter(Marked(read.first, read.count, read.marks))]
+        self._latest = Marked(read.first, read.count, read.marks)
+        return [self._ledger.enter(self._latest)]
 
     def learn(self, facts: Iterable[Fact]) -> None:
-        """These are true now: of marks, the journal has those that were entered first, or had the same."""
+        """These are true now: of checksums, the journal has those that were entered first, or had the same.
+
+        A part of a group can't be compared with a record of more of it.
+        """
         for _ in (fact for fact in facts if isinstance(fact, Marked)):
             reader, end = self._entered.popleft()
             if reader == self.reader:
-                self.read = max(self.read, end)
+                self.read = max(self.read, end if end >= self._recorded else checksums.floor(end))
 
     def joined(self, pulse: Pulse) -> list[Send]:
         """The first worker's command is the run's."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from pipeline.words import checksums
 from pipeline.words.errands import Entry
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
 from pipeline.words.messages import Result
@@ -125,6 +126,7 @@ class Ledger:
                 self.digest, self.command = digest, command
             case Ended(total, reason):
                 self.total, self.reason = total, reason
+                self.read = checksums.floor(total) if total < self.read and not reason else self.read
 
     def _settle(self, fact: Settled) -> None:
         self.settled.update(fact.ranges)

@@ -60,6 +60,7 @@ class Speech:
             retries=attempts.retries(ledger.tries, now, LISTED),
             reader=intake.reader,
             read=intake.read,
+            recorded=ledger.read,
             digest=ledger.digest,
             command=ledger.command,
             account=self._wants.account,

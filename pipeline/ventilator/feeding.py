@@ -38,14 +38,15 @@ class Feeding:
         """The sink asks for nothing that was never sent."""
         self._quarantine = Quarantine(self.stock, self.judged, crash_limit)
         self._window, self._chunk, self._most = window, chunk, most
-        self._reading, self._forgotten, self._end = False, 0, 0
+        self._reading, self._forgotten, self._end, self._needed = False, 0, 0, 0
 
-    def read(self, records: Records, lanes: Lanes) -> list[Send]:
+    def read(self, records: Records, lanes: Lanes, needed: int = 0) -> list[Send]:
         """What a former life of this ventilator had settled, or a worker says it holds, is not sent.
 
-        Nor is what lies below that fresh: it was sent before, and may be what order waits for.
+        Nor is what lies below that fresh: it was sent before, and may be what order waits for. All records below
+        `needed` will be read, even past the window.
         """
-        self._reading, self._end = False, records.first + records.count
+        self._reading, self._end, self._needed = False, records.first + records.count, needed
         span = Span(records.first, records.count, records.body)
         large = too_large(span, self._most, self.stock.recipe) if self._most else []
         if not large and span.first >= max(self.settled.end, lanes.claimed().end, self.stock.tries.end):
@@ -136,11 +137,12 @@ class Feeding:
 
     def read_on(self, lanes: Lanes) -> list[Send]:
         """The run ends soon: read on to what workers hold, of which the sink must be told."""
-        return self._want(lanes) if lanes.claimed().end > self._end else []
+        return self._want(lanes) if max(lanes.claimed().end, self._needed) > self._end else []
 
     def _want(self, lanes: Lanes) -> list[Send]:
         """Read on when little is left, but only within the window: so of a short input the end is soon known."""
-        if self._reading or self.stock.size >= AHEAD or self.stock.size + lanes.size >= self._window:
+        has_enough = self.stock.size >= AHEAD or self.stock.size + lanes.size >= self._window
+        if self._reading or (has_enough and self._end >= self._needed):
             return []
         self._reading = True
         return [Send(Port.SOURCE, Want(BLOCK))]

@@ -103,7 +103,8 @@ class Ventilator:
         return [*said, *self.marking.say(self.accord.run.run), *self.feeding.repeat(self.accord.run.run)]
 
     def _read(self, records: Records, _: float) -> list[Send]:
-        return [*self.marking.add(records, self.accord.run.run), *self.feeding.read(records, self.desk.lanes)]
+        sends = self.marking.add(records, self.accord.run.run)
+        return sends + self.feeding.read(records, self.desk.lanes, self.marking.needed)
 
     def _reason_to_end(self, now: float) -> tuple[int, str] | None:
         is_settled = 0 <= self.accord.run.total <= self.feeding.settled.low_water()
@@ -118,7 +119,7 @@ class Ventilator:
 
     def _read_all(self, end: End, _: float) -> list[Send]:
         self.feeding.ended()
-        return self.accord.ended(end.total, end.reason)
+        return self.accord.ended(self.marking.comparable(end.total) if end.reason else end.total, end.reason)
 
     def _acked(self, ack: Ack, now: float) -> list[Send]:
         sends = self.accord.sink.heard(now)

@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from pipeline.words import accounts
+from pipeline.words import accounts, checksums
 from pipeline.words.errors import DecodeError, ForeignError
 from pipeline.words.messages import Ack, Chunk, Pulse, Read, Result, Wire
 from pipeline.words.parts import Ranges
@@ -117,7 +117,7 @@ def _check_chunk(chunk: Chunk) -> None:
 
 
 def _check_read(read: Read) -> None:
-    if read.count < 1 or sum(number for number, _, _ in struct.iter_unpack("<III", read.marks)) != read.count:
+    if read.count < 1 or len(read.marks) != 4 * checksums.length(read.first, read.count):
         raise DecodeError("a Read whose marks do not fit its count")
 
 

@@ -32,7 +32,7 @@ class Commanded(JournalRecord, frozen=True):
 
 
 class Marked(JournalRecord, frozen=True):
-    """These records were read; `marks` as in the word Read."""
+    """These records were read; `marks` as in the message Read."""
 
     first: int
     count: int

@@ -140,8 +140,8 @@ class Glance(WireRecord, frozen=True, tag="glance"):
 class Read(WireRecord, frozen=True, tag="read"):
     """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
 
-    The sink has answered for all before `since`. `marks` holds three little-endian uint32 for each run of them: how
-    many, their bytes, and the crc32 of these.
+    The sink has answered for all before `since`. `marks` holds a crc32 for each boundary of a group among them, and for
+    their end (see `checksums`): little-endian uint32, of all bytes of the group up to there; 0 if it is not known.
     """
 
     run: Text
@@ -172,8 +172,8 @@ class Ack(WireRecord, frozen=True, tag="ack"):
 
     `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
     `full` asks for no task that was never sent; `account` and `live` go into the Recipe. `retries` are to be run again.
-    Of what `reader` has read, all below `read` is marked for good; -1: nobody wants marks. `digest` and `command` are
-    those of the run's first worker.
+    Of what `reader` has read, all below `read` is marked for good; -1: nobody wants marks. All below `recorded` was
+    marked by this reader or another one. `digest` and `command` are those of the run's first worker.
     The lists may hold only their lowest LISTED members.
     """
 
@@ -190,6 +190,7 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     retries: Array[Retry] = ()
     reader: Text = ""
     read: WholeOrUnknown = -1
+    recorded: Whole = 0
     digest: Text = ""
     command: Text = ""
     account: bool = False
