@@ -43,7 +43,8 @@ class Line:
             if self.clock.now > latest + (0.0 if ways.sink.is_running else self._patience(out_of_reach or set())):
                 raise Violation("hangs")
         ways.promises.check_end()
-        for process in (ways.sink,) if self._lives.is_ventilator_late() else (ways.sink, ways.ventilator):
+        is_sink_alone = self._lives.is_ventilator_late() or not ways.ventilator.alive
+        for process in (ways.sink,) if is_sink_alone else (ways.sink, ways.ventilator):
             check_outcome(
                 self.plan,
                 process,

@@ -56,12 +56,19 @@ class Plan:
     """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
     fills: float = inf
     """When the disk of the output is full for good, if somebody ends the run."""
+    ventilator_dies: float = inf
+    """When the ventilator dies and is not restarted."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
         return self.long if self.long and task % 13 == 5 else self.seconds
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the run may end before all tasks are done."""
+        return bool(self.stop or self.halt) or self.ventilator_dies < inf
 
     @property
     def full(self) -> float:
@@ -146,4 +153,5 @@ def plan(seed: int) -> Plan:
     drawn = replace(drawn, wants=wants)
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
     fills = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
-    return replace(drawn, faults=faults, fills=fills)
+    dies = 10 * rng.random() if rng.random() < 0.1 else inf
+    return replace(drawn, faults=faults, fills=fills, ventilator_dies=dies)

@@ -80,6 +80,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class VentilatorDead:
+    """The launcher reports that the ventilator has died and will not be restarted; the loop passes it to the sink."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """For the person who asked: the whole line, as the sink sees it, or one worker."""
 
@@ -95,5 +100,18 @@ class Ended:
 
 
 Notice = (
-    Missing | Present | Lost | Refused | Full | Stuck | Preparing | Began | Asked | Shown | Ended | Foreign | Status
+    Missing
+    | Present
+    | Lost
+    | Refused
+    | Full
+    | Stuck
+    | Preparing
+    | Began
+    | Asked
+    | VentilatorDead
+    | Shown
+    | Ended
+    | Foreign
+    | Status
 )
