@@ -6,6 +6,10 @@ Frozen and closed, like the words of the line, but they never travel: the launch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from signal import SIGRTMIN
+
+VENTILATOR_DEAD = SIGRTMIN + 3
+"""Tells the sink that the ventilator has died and will not be restarted. Only the launcher sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class PassOn:
-    """Let this one know that a person asked to stop, with SIGINT or SIGTERM."""
+    """Let this one know that a person asked to stop, with SIGINT or SIGTERM; or that there is VENTILATOR_DEAD."""
 
     name: str
     signum: int
