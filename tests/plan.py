@@ -88,8 +88,11 @@ class Plan:
 
     @property
     def patience(self) -> float:
-        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody."""
-        missed = {"partition", "freeze ventilator", "suspend"}.intersection(self.faults)
+        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody.
+
+        After the death of the ventilator it waits even shorter: the launcher, which is not here, ends what is left.
+        """
+        missed = self.ventilator_dies < inf or {"partition", "freeze ventilator", "suspend"} & self.faults.keys()
         return 2 * PATIENCE if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
 
     @property
