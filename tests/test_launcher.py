@@ -119,7 +119,8 @@ def late_sink():
         select.select([signals], [], [], 30)
         for name in ("worker-1", "worker-2"):
             note(folder, f"{name}.ends", 0)
-        return 0 if signals.taken() == [VENTILATOR_DEAD] else 9
+        note(folder, "is_told", signals.taken() == [VENTILATOR_DEAD])
+    return 143
 
 from pipeline.house.decisions import VENTILATOR_DEAD
 posts = [Post("sink", SINK, late_sink), Post("ventilator", station("ventilator"))]
@@ -138,6 +139,7 @@ sys.exit(launch(posts, say))
     (tmp_path / "go").touch()
     assert launcher.communicate(timeout=30) == ("", "")
     assert launcher.returncode == 3
+    assert (tmp_path / "is_told").read_text() == "True"
     none_lives(members)
 
 
