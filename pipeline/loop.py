@@ -1,7 +1,7 @@
 """The one loop: carries messages between one station and its edges. The only place where a station meets time.
 
 A turn waits for files or the deadline, lets every ready edge speak, and gives the station its tick only when all that
-had arrived is known, so that nobody is thought silent whose words were waiting. Signals become Stop. It never decides.
+had arrived is known, so that nobody is thought silent whose words were waiting. Signals become messages. No decisions.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from typing import Any, Protocol
 import zmq
 
 from pipeline.failpoints import armed
+from pipeline.house.decisions import VENTILATOR_DEAD
+from pipeline.house.signals import ASKED
 from pipeline.words import errors
 from pipeline.words.errands import Foreign
 from pipeline.words.errors import PipelineError, StationError
 from pipeline.words.messages import Stop
-from pipeline.words.notices import Asked, Preparing, Refused, Waiting
+from pipeline.words.notices import Asked, Preparing, Refused, VentilatorDead, Waiting
 from pipeline.words.station import Address, Caller, Edge, Lane, Message, Port, Station
 
 STORY = 50
 """Words remembered for the story of a bug."""
 STALLED = 0.5
 """Seconds that a wait was too long: this process was stopped, or the machine asleep, and much may have arrived."""
+NOTICES: dict[int, Message] = {ASKED: Asked(), VENTILATOR_DEAD: VentilatorDead()}
+"""What the station receives for a signal that is not a request to stop."""
 NAMES: dict[int, str] = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -138,8 +142,8 @@ class Loop:
 
     def _stop(self) -> None:
         for number in self._signals.taken():
-            if number == signal.SIGUSR1:
-                self._hear(Asked())
+            if notice := NOTICES.get(number):
+                self._hear(notice)
                 continue
             self._stops += 1
             self._told(stop := Stop("soon" if self._stops == 1 else "now", NAMES.get(number, str(number))))

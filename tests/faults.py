@@ -7,6 +7,7 @@ not here. After the last fault nothing is repaired for the line: it must do that
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import Literal
 
 from lives import Lives
@@ -42,11 +43,17 @@ class Faults:
         self._clock.at(self._clock.plan.calm_after, self._calm)
         if self._clock.plan.stop:
             self._clock.at(self._clock.plan.stop_at, self._stop)
+        if self._clock.plan.ventilator_dies < inf:
+            self._clock.at(self._clock.plan.ventilator_dies, self._kill_ventilator)
 
     def _stop(self) -> None:
         mode: Literal["soon", "now"] = "soon" if self._clock.plan.stop == "soon" else "now"
         self._log.tell(self._clock.now, "stop", mode)
         self._lives.sink.deliver(Stop(mode, "^C"))
+
+    def _kill_ventilator(self) -> None:
+        self._log.tell(self._clock.now, "FAULT", "the ventilator dies and is not restarted")
+        self._lives.kill_ventilator()
 
     def _schedule(self, kind: str, rate: float) -> None:
         self._clock.at(self._clock.now + self._clock.rng.expovariate(rate), partial(self._strike, kind, rate))

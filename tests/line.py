@@ -51,7 +51,8 @@ class Line:
         if ways.input.is_spoiled:
             raise Violation(f"an input is taken of which task {self.plan.edited} has changed since it was settled")
         ways.promises.check_end()
-        for process in (ways.sink,) if self._lives.is_ventilator_late() else (ways.sink, ways.ventilator):
+        is_sink_alone = self._lives.is_ventilator_late() or not ways.ventilator.alive
+        for process in (ways.sink,) if is_sink_alone else (ways.sink, ways.ventilator):
             check_outcome(
                 self.plan,
                 process,

@@ -19,6 +19,7 @@ from pipeline.sink.sink import Order, Sink
 from pipeline.sink.speech import Wants
 from pipeline.ventilator.ventilator import Feed, Ventilator
 from pipeline.words.facts import Fact
+from pipeline.words.notices import VentilatorDead
 from pipeline.words.parts import Recipe
 from pipeline.worker.voice import Identity
 from pipeline.worker.worker import Worker
@@ -79,18 +80,28 @@ class Lives:
         self.hire()
 
     def restart_ventilator(self) -> None:
-        """Its lanes are gone, and all workers call again."""
+        """All workers call again."""
+        if self._end_ventilator():
+            self._ventilator()
+            for worker in self.running():
+                self._ways.call(worker)
+
+    def kill_ventilator(self) -> None:
+        """It is not restarted, and the launcher reports that to the sink."""
+        if self._end_ventilator():
+            self.sink.soon(VentilatorDead())
+
+    def _end_ventilator(self) -> bool:
+        """Its lanes are gone; False if it had ended before."""
         if not self.ventilator.is_running:
-            return
+            return False
         ways = self._ways
         ways.forget(self.ventilator)
         ways.links.shut()
         for worker in self.running():
             ways.links.of(worker.name, "desk").break_off()
             ways.links.of(worker.name, "desk back").break_off()
-        self._ventilator()
-        for worker in self.running():
-            ways.call(worker)
+        return True
 
     def restart_sink(self) -> None:
         """The machine under it was switched off and on; unless all it had to do was to go."""
@@ -104,6 +115,8 @@ class Lives:
             link.break_off()
         self._sink(self._ways.disk.crash())
         self._ways.last = None
+        if not self.ventilator.alive:
+            self.sink.soon(VentilatorDead())
 
     def _sink(self, facts: list[Fact]) -> None:
         number, plan, now = self._clock.number(), self._clock.plan, self._clock.now

@@ -12,6 +12,7 @@ from typing import Any
 from line import Line
 
 from pipeline.sink.attempts import Attempts
+from pipeline.sink.audience import Audience
 from pipeline.sink.closing import Closing
 from pipeline.sink.intake import Intake
 from pipeline.sink.ledger import Ledger
@@ -495,6 +496,14 @@ MUTANTS = [
         lambda method: lambda self, bye, now: method(self, replace(bye, over=False), now),
         executions,
         {"faults": {"late": 1}, "workers": 3, "slots": 3, "tasks": 7, "seconds": 0.03, "delay": 0.02, "retries": 0},
+    ),
+    Mutant(
+        "a dead ventilator is not waited for",
+        Audience,
+        "on_ventilator_dead",
+        nothing([]),
+        seconds,
+        {"ventilator_dies": 3.0, "faults": {}, "tasks": 60, "seconds": 0.8, "slow_input": True},
     ),
     Mutant("Kill is repeated", Sink, "_beat", but_not(Port.CONTROL, Kill)),
     Mutant("Welcome is repeated", Desk, "welcome_all", nothing([]), alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),

@@ -58,6 +58,8 @@ class Plan:
     """When the disk of the output is full for good, if somebody ends the run."""
     edited: int = -1
     """The task whose record is another one from the second reading of the input on; -1: none."""
+    ventilator_dies: float = inf
+    """When the ventilator dies and is not restarted."""
     large: int = 0
     """Bytes that each record has more than its number."""
 
@@ -69,6 +71,11 @@ class Plan:
     def group(self) -> int:
         """Records that share a checksum."""
         return 1 + self.seed % 8
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the run may end before all tasks are done."""
+        return bool(self.stop or self.halt) or self.ventilator_dies < inf
 
     @property
     def full(self) -> float:
@@ -88,8 +95,11 @@ class Plan:
 
     @property
     def patience(self) -> float:
-        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody."""
-        missed = {"partition", "freeze ventilator", "suspend"}.intersection(self.faults)
+        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody.
+
+        After the death of the ventilator it waits even shorter: the launcher, which is not here, ends what is left.
+        """
+        missed = self.ventilator_dies < inf or {"partition", "freeze ventilator", "suspend"} & self.faults.keys()
         return 2 * PATIENCE if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
 
     @property
@@ -153,4 +163,5 @@ def plan(seed: int) -> Plan:
     drawn = replace(drawn, wants=wants)
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
     fills = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
-    return replace(drawn, faults=faults, fills=fills)
+    dies = 10 * rng.random() if rng.random() < 0.1 else inf
+    return replace(drawn, faults=faults, fills=fills, ventilator_dies=dies)

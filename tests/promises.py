@@ -102,9 +102,9 @@ class Promises:
     def check_end(self) -> None:
         """Everybody has gone. Of a run that was ended early only what was written counts, which is checked before."""
         plan, fates = self._plan, dict(self._disk.output)
-        if not (plan.stop or plan.halt) and sorted(fates) != list(range(plan.tasks)):
+        if not plan.ends_early and sorted(fates) != list(range(plan.tasks)):
             raise Violation(f"never written: {sorted(set(range(plan.tasks)) - set(fates))}")
-        if not (plan.stop or plan.halt) and self._disk.spill:
+        if not plan.ends_early and self._disk.spill:
             raise Violation(f"still kept: {sorted(self._disk.spill)}")
         for task, fate in fates.items():
             innocent = fate == "poison" and not plan.loses_workers
@@ -127,6 +127,7 @@ def check_window(plan: Plan, station: Station) -> None:
 def check_outcome(plan: Plan, process: Process, fates: set[str], *, cut_off: bool) -> None:
     """At the end, of sink and ventilator; `cut_off`: it was out of reach until the sink had gone."""
     early = {*((0, 130) if plan.stop else ()), *((errors.INCOMPLETE,) if cut_off or plan.full < inf else ())}
+    early |= {errors.TERMINATED} if plan.ventilator_dies < inf else set()
     failed = any(fate != "ok" for fate in fates)
     if process.station.outcome not in early | ({0, 1} if plan.halt else {int(failed)}):
         raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")

@@ -149,7 +149,6 @@ def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: b
     assert {post.name: post.restart is not None for post in crew} == {
         "sink": sink,
         "ventilator": ventilator,
-        "herald": False,
         "worker-1": True,
         "worker-2": True,
     }

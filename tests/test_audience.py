@@ -86,6 +86,22 @@ def test_a_ventilator_may_come_back_until_the_run_is_over() -> None:
     assert here.awaited(20.0) == ()
 
 
+def test_dead_ventilator_is_not_awaited_and_silent_workers_are_not_for_long() -> None:
+    here = audience("")
+    here.pulsed(PULSE, 1.0)
+    here.on_ventilator_dead()
+    here.fed(1.0)  # sent before it died
+    assert (here.awaited(3.5), here.awaited(3.6)) == (("ann",), ())
+
+
+def test_dead_ventilator_restarted_sink_waits_a_moment_for_workers_to_reconnect() -> None:
+    here = audience()
+    here.on_ventilator_dead()
+    assert here.fed(1.0) == []
+    assert (here.awaited(2.5), here.awaited(2.6)) == ((NAME,), ())
+    assert here.ventilator.tick(2.5) == []  # nobody is told that it is missing
+
+
 def test_a_sink_that_comes_back_awaits_the_ventilator_of_its_run() -> None:
     assert audience().awaited(10.0) == (NAME,)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pipeline.sink.attempts import Attempts, Retrying
@@ -19,6 +17,7 @@ from pipeline.words.halt import Halt, halt_of
 from pipeline.words.messages import Kill, Result, Run
 from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
+from pipeline.words.structs import replace
 
 BEGAN = Began("r", "print")
 RUN = Run("r", 1, "print", "ended", 0, "")

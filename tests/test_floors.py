@@ -36,7 +36,7 @@ FLOORS: list[dict[str, str]] = [
         "lab": "ventilator worker sink batch signal contexts relay serve ask weather sync envelope hwm poll soak"
         " forks table keys pings",
     },
-    {"": "loop failpoints assembly onlookers safe", "house": "herald launcher"},
+    {"": "loop failpoints assembly onlookers safe", "house": "launcher"},
     {
         "": "__main__",
         "cli": "__init__ app given signature ends screen unfinished run ventilate work sink kill top journal"

@@ -42,8 +42,8 @@ def station(name, ends=1):
         return 128 + asked[-1] if asked else int(open(f"{folder}/{name}.ends").read())
     return run
 
-def crew(sink_ends=1, verbose=False, again=None, herald=()):
-    posts = [Post("sink", station("sink", sink_ends), again), Post("ventilator", station("ventilator"), again), *herald]
+def crew(sink_ends=1, verbose=False, again=None):
+    posts = [Post("sink", station("sink", sink_ends), again), Post("ventilator", station("ventilator"), again)]
     posts += [Post(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
     sys.exit(launch(posts, say, verbose=verbose))
 """
@@ -108,21 +108,38 @@ def test_who_can_go_on_is_replaced_by_what_goes_on(tmp_path: Path, name: str) ->
     none_lives(members)
 
 
-def test_a_herald_speaks_when_the_ventilator_has_died_for_good(tmp_path: Path) -> None:
-    says = "lambda: note(folder, 'herald', 1) or let_all_end() or 0"
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["first", "restarted"])
+def test_dead_ventilator_sink_receives_the_signal_even_before_it_listens(tmp_path: Path, *, is_restarted: bool) -> None:
     code = """
-def let_all_end():
-    for name in ("sink", "worker-1", "worker-2"):
-        with open(f"{folder}/.code", "w") as file:
-            file.write("0")
-        os.rename(f"{folder}/.code", f"{folder}/{name}.ends")
+def late_sink():
+    note(folder, "late", os.getpid())
+    while not os.path.exists(f"{folder}/go"):
+        time.sleep(0.01)
+    with Signals() as signals:
+        select.select([signals], [], [], 30)
+        for name in ("worker-1", "worker-2"):
+            note(folder, f"{name}.ends", 0)
+        note(folder, "is_told", signals.taken() == [VENTILATOR_DEAD])
+    return 143
+
+from pipeline.house.decisions import VENTILATOR_DEAD
+posts = [Post("sink", SINK, late_sink), Post("ventilator", station("ventilator"))]
+posts += [Post(name, station(name)) for name in ("worker-1", "worker-2")]
+sys.exit(launch(posts, say))
 """
-    launcher = script(CREW + PATIENT + code + f"crew(herald=[Post('herald', {says})])", tmp_path)
-    members = pids(tmp_path, *NAMES)
+    first = "station('sink')" if is_restarted else "late_sink"
+    launcher = script(CREW + PATIENT + code.replace("SINK", first), tmp_path)
+    members = pids(tmp_path, "ventilator", "worker-1", "worker-2")
+    if is_restarted:
+        os.kill(pids(tmp_path, "sink")["sink"], KILL)
+        assert line(launcher) == "sink was killed by SIGKILL; starting another in 0.5 s\n"
+    until((tmp_path / "late").exists)
     os.kill(members["ventilator"], KILL)
-    assert launcher.communicate(timeout=30) == (f"ventilator was killed by SIGKILL; {LOST['ventilator']}\n", "")
+    assert line(launcher) == f"ventilator was killed by SIGKILL; {LOST['ventilator']}\n"
+    (tmp_path / "go").touch()
+    assert launcher.communicate(timeout=30) == ("", "")
     assert launcher.returncode == 3
-    assert (tmp_path / "herald").exists()
+    assert (tmp_path / "is_told").read_text() == "True"
     none_lives(members)
 
 

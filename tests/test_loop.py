@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pipeline.house.decisions import VENTILATOR_DEAD
 from pipeline.loop import Loop
 from pipeline.words.errands import Foreign, Want
 from pipeline.words.errors import INCOMPLETE, PipelineError, StationError
 from pipeline.words.messages import Bye, Stop
-from pipeline.words.notices import Refused, Waiting
+from pipeline.words.notices import Asked, Refused, VentilatorDead, Waiting
 from pipeline.words.station import NEVER, Address, Caller, Edge, Lane, Message, Port, Send
 
 
@@ -180,6 +181,13 @@ def test_a_signal_is_a_stop_and_a_second_one_a_harder_one(edge: Pipe, bell: Bell
     assert Loop(actor, {Port.SOURCE: edge}, bell, told=told.append).run() == 7
     assert actor.heard == [None, Stop("soon", "^C"), Stop("now", "SIGTERM")]
     assert told == actor.heard[1:]
+
+
+def test_signal_that_is_no_stop_is_a_notice(edge: Pipe, bell: Bell) -> None:
+    actor, told = ends_at(VentilatorDead()), list[Message]()
+    os.write(bell.write, bytes([signal.SIGUSR1, VENTILATOR_DEAD]))
+    assert Loop(actor, {Port.SOURCE: edge}, bell, told=told.append).run() == 7
+    assert (actor.heard, told) == ([None, Asked(), VentilatorDead()], [])
 
 
 @pytest.mark.parametrize(

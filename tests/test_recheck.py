@@ -14,8 +14,9 @@ from pipeline.words.facts import Marked
 from pipeline.words.messages import Ack, Read
 from pipeline.words.parts import Recipe
 from pipeline.words.ranges import RangeSet
+from pipeline.words.structs import replace
 
-ACK = Ack("r", 1, "print", "one", 2, 0, (), 0, -1, full=False, again=(), read=0)
+ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, full=False, again=(), read=0)
 TEXTS = [b"task %d\n" % number for number in range(60)]
 GROUP = 10
 
@@ -36,7 +37,7 @@ class Input:
     def read(self, sizes: list[int], texts: list[bytes] = TEXTS, first: int = 0) -> Differs | None:
         """A new ventilator reads so many records at a time: the first difference."""
         marking = Marking("v", Recipe())
-        marking.answered(Ack(**{name: getattr(ACK, name) for name in ACK.__slots__} | {"recorded": self.recorded.end}))
+        marking.answered(replace(ACK, recorded=self.recorded.end))
         for size in sizes:
             for send in marking.add(Records(first, size, b"".join(texts[first : first + size])), "r"):
                 assert isinstance(send.message, Read)

@@ -7,14 +7,13 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
-from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
-from pipeline.house.roster import Roster, fate
+from pipeline.house.decisions import VENTILATOR_DEAD, Decision, GiveUp, PassOn, Say, Signal, Spawn
+from pipeline.house.roster import LOST, Roster, fate
 from pipeline.words.station import NEVER
 
 ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
 SAFE = dict.fromkeys(ALL, True)
 """The same with a journal, and an input that can be read again."""
-HERALDED = {**ALL, "herald": False}
 SOON = Say("stopping: running tasks finish, ^C again to kill them")
 
 
@@ -103,17 +102,17 @@ def test_no_worker_is_replaced_after_the_end_of_the_run(last: str, said: list[De
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "code"),
+    ("status", "said", "signum", "code"),
     [
-        (-SIGKILL, [GiveUp("ventilator", "was killed by SIGKILL; its input can't be read again")], 3),
-        (2, [], 2),
-        (3, [], 3),
-        (70, [], 70),
+        (-SIGKILL, [GiveUp("ventilator", f"was killed by SIGKILL; {LOST['ventilator']}")], VENTILATOR_DEAD, 3),
+        (2, [], VENTILATOR_DEAD, 2),
+        (3, [], SIGTERM, 3),  # it has told the sink itself
+        (70, [], VENTILATOR_DEAD, 70),
     ],
 )
-def test_the_death_of_the_ventilator_stops_the_run(status: int, said: list[Decision], code: int) -> None:
+def test_the_death_of_the_ventilator_stops_the_run(status: int, said: list[Decision], signum: int, code: int) -> None:
     roster = started()
-    assert ends(roster, 7, ventilator=status) == [*said, PassOn("sink", SIGTERM)]
+    assert ends(roster, 7, ventilator=status) == [*said, PassOn("sink", signum)]
     assert roster.deadline == 12
     assert ends(roster, 8, w1=0, w2=0, sink=143) == []
     assert (roster.done, roster.outcome) == (True, code)
@@ -238,8 +237,8 @@ def test_a_sink_that_ends_by_its_own_decision_is_not_replaced(code: int) -> None
 
 
 def test_a_ventilator_that_ends_by_its_own_decision_is_not_replaced() -> None:
-    roster = started({**SAFE, "herald": False})
-    assert ends(roster, 3, ventilator=3) == [PassOn("sink", SIGTERM)]  # it has said goodbye itself
+    roster = started(SAFE)
+    assert ends(roster, 3, ventilator=3) == [PassOn("sink", SIGTERM)]
     ends(roster, 3, sink=143, w1=0, w2=0)
     assert (roster.done, roster.outcome) == (True, 3)
 
@@ -249,7 +248,7 @@ def test_a_sink_that_dies_again_and_again_ends_the_run() -> None:
 
 
 def test_a_ventilator_that_dies_again_and_again_ends_the_run() -> None:
-    dies_often(started(SAFE), "ventilator", -SIGKILL, [PassOn("sink", SIGTERM)])
+    dies_often(started(SAFE), "ventilator", -SIGKILL, [PassOn("sink", VENTILATOR_DEAD)])
 
 
 def test_a_sink_is_replaced_even_when_the_ventilator_has_done_its_work() -> None:
@@ -288,38 +287,30 @@ def test_a_worker_that_never_can_work_ends_the_run_also_while_there_is_no_sink()
     assert (roster.done, roster.outcome) == (True, 2)
 
 
-# --- the herald -------------------------------------------------------------------------------------
+# --- a ventilator that died and is not restarted, and the sink ----------------------------------------
+
+JOURNALED = {**SAFE, "ventilator": False}
 
 
-def test_a_herald_speaks_for_a_ventilator_that_has_died_for_good() -> None:
-    roster = started(HERALDED)
-    assert ends(roster, 7, ventilator=-SIGKILL) == [
-        GiveUp("ventilator", "was killed by SIGKILL; its input can't be read again")
-    ]
-    assert roster.deadline == 7
-    assert roster.tick(7) == [Spawn("herald")]
-    assert roster.deadline == 12
-    assert ends(roster, 8, w1=0, w2=0, herald=0, sink=143) == []
-    assert (roster.done, roster.outcome) == (True, 3)
-
-
-def test_a_herald_speaks_for_a_ventilator_that_could_not_begin() -> None:
-    roster = started(HERALDED)
-    assert ends(roster, 7, ventilator=2) == []
-    assert roster.tick(7) == [Spawn("herald")]
-    assert ends(roster, 8, w1=0, w2=0, herald=0, sink=143) == []
-    assert (roster.done, roster.outcome) == (True, 2)
-
-
-def test_no_herald_is_needed_where_all_goes_well() -> None:
-    roster = started(HERALDED)
-    assert ends(roster, 7, ventilator=0, w1=0, w2=0, sink=0) == []
-    assert (roster.done, roster.outcome) == (True, 0)
-
-
-def test_a_run_does_not_wait_for_a_herald_whom_nobody_hears() -> None:
-    roster = started(HERALDED)
+def test_dead_ventilator_sink_that_does_not_end_is_made_to() -> None:
+    roster = started()
     ends(roster, 7, ventilator=-SIGKILL)
-    roster.tick(7)
-    assert ends(roster, 8, herald=3) == []
     assert roster.tick(12)[0] == Say("sink, worker-1, worker-2 did not end in time: SIGTERM")
+
+
+def test_dead_ventilator_restarted_sink_is_told() -> None:
+    roster = started(JOURNALED)
+    ends(roster, 1, sink=-SIGKILL)
+    assert roster.tick(1.5) == [Spawn("sink")]
+    assert ends(roster, 1.5, ventilator=-SIGKILL)[1:] == [PassOn("sink", VENTILATOR_DEAD)]
+
+
+@pytest.mark.parametrize("first", ["sink", "ventilator"])
+def test_dead_ventilator_and_dead_sink_end_the_run_without_another_sink(first: str) -> None:
+    roster = started(JOURNALED)
+    ends(roster, 1, **{first: -SIGKILL})
+    last = ends(roster, 1, **{"ventilator" if first == "sink" else "sink": -SIGKILL})
+    assert last[1:] == [said for said in ASKED_TWICE if said.name != "ventilator"]
+    assert roster.tick(4) == []
+    ends(roster, 4, w1=0, w2=0)
+    assert (roster.done, roster.outcome) == (True, 3)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.house.decisions import VENTILATOR_DEAD
 from pipeline.house.signals import PASSED_ON, Signals, begin_kept
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -89,6 +90,11 @@ def test_a_kept_process_hears_only_what_its_keeper_passes_on() -> None:
 
 def test_what_was_passed_on_early_waits_for_a_listener() -> None:
     assert told_to_a_kept_one(PASSED_ON[INT], before=1) == [INT]
+
+
+def test_dead_ventilator_is_passed_on_even_before_there_is_a_listener() -> None:
+    assert told_to_a_kept_one(VENTILATOR_DEAD, before=1) == [VENTILATOR_DEAD]
+    assert told_to_a_kept_one(PASSED_ON[TERM], VENTILATOR_DEAD) == [TERM, VENTILATOR_DEAD]
 
 
 def test_a_term_to_the_whole_group_counts_once() -> None:

@@ -14,7 +14,7 @@ from pipeline.words.errands import Committed, Differs, Entry, Fetch, Forget, Kee
 from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Settled
 from pipeline.words.halt import halt_of
 from pipeline.words.messages import Ack, Bye, Kill, Pulse, Read, Result, Run, Status, Stop
-from pipeline.words.notices import Waiting
+from pipeline.words.notices import VentilatorDead, Waiting
 from pipeline.words.parts import Again, Note, Retry, Tried
 from pipeline.words.station import VENTILATOR as NAME
 from pipeline.words.station import Port, Send
@@ -271,6 +271,22 @@ def test_a_ventilator_that_gives_up_ends_it() -> None:
     assert fed().receive(replace(RUN, state="stopped", reason=reason), 0.2) == entry(
         2, Killed("soon", reason, errors.INCOMPLETE)
     )
+
+
+def test_dead_ventilator_ends_the_run_now_without_its_goodbye() -> None:
+    ours = fed()
+    assert ours.receive(VentilatorDead(), 0.2) == entry(2, Killed("now", "SIGTERM", errors.TERMINATED))
+    ours.receive(replace(RUN, number=2), 0.3)
+    ours.receive(Committed("journal", 2), 0.3)
+    assert control(Kill("r", "now", "SIGTERM", errors.TERMINATED))[0] in ours.tick(0.3)
+    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
+
+
+def test_dead_ventilator_before_its_first_state_ends_the_run_now() -> None:
+    ours = fresh()
+    assert ours.receive(VentilatorDead(), 0.2) == control(Kill("", "now", "SIGTERM", errors.TERMINATED))
+    ours.tick(0.2)
+    assert (ours.done, ours.outcome) == (True, errors.TERMINATED)
 
 
 def test_a_ventilator_that_never_comes_is_told_of_and_one_that_was_there_not_waited_for_for_ever() -> None:

@@ -63,7 +63,6 @@ def main(settings: Settings, screen: Screen) -> int:
 def posts(settings: Settings, screen: Screen) -> list[Post]:
     """Who takes part: the sink first, so that nobody has to wait for it."""
     from pipeline import assembly, beside
-    from pipeline.house import herald
     from pipeline.house.launcher import Post
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
@@ -76,7 +75,6 @@ def posts(settings: Settings, screen: Screen) -> list[Post]:
             guarded(lambda: sink.collect(again, screen)) if beside.journal_path(settings) else None,
         ),
         Post("ventilator", read, _from_the_start(read) if beside.can_reread(settings) else None),
-        Post("herald", guarded(lambda: herald.announce(settings))),
     ]
     for number, jobs in enumerate(shares(settings), start=1):
         work = guarded(_worker(replace(settings, jobs=jobs), screen))

@@ -5,7 +5,12 @@ Frozen and closed, like the words of the line, but they never travel: the launch
 
 from __future__ import annotations
 
+from signal import SIGRTMIN
+
 from msgspec import Struct
+
+VENTILATOR_DEAD = SIGRTMIN + 3
+"""Tells the sink that the ventilator has died and will not be restarted. Only the launcher sends it."""
 
 
 class Spawn(Struct, frozen=True):
@@ -15,7 +20,7 @@ class Spawn(Struct, frozen=True):
 
 
 class PassOn(Struct, frozen=True):
-    """Let this one know that a person asked to stop, with SIGINT or SIGTERM."""
+    """Let this one know that a person asked to stop, with SIGINT or SIGTERM; or that there is VENTILATOR_DEAD."""
 
     name: str
     signum: int

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Post(Struct, frozen=True):
     """A process of the run: what it runs, answering with an exit code; and what the next one runs when it has died.
 
-    None: it is not replaced. Names mean what they mean to the roster: the sink, the ventilator, the herald, workers.
+    None: it is not replaced. Names mean what they mean to the roster: the sink, the ventilator, workers.
     """
 
     name: str

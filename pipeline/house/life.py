@@ -59,10 +59,10 @@ class Life(Struct):
 
 
 class Lives:
-    """The lives of all posts, by name, in their starting order; all begin at once, but for `later`."""
+    """The lives of all posts, by name, in their starting order; all begin at once."""
 
-    def __init__(self, restart: Mapping[str, bool], later: str) -> None:
-        self.by_name = {name: Life(name, again, NEVER if name == later else -NEVER) for name, again in restart.items()}
+    def __init__(self, restart: Mapping[str, bool]) -> None:
+        self.by_name = {name: Life(name, again) for name, again in restart.items()}
 
     @property
     def go_on(self) -> bool:

@@ -54,7 +54,7 @@ class Child(Struct, frozen=True):
             signal.pidfd_send_signal(self.pidfd, signum)
 
     def pass_on(self, signum: int) -> None:
-        """Pass on a SIGINT or SIGTERM that this process was sent: the child's Signals report it as such."""
+        """Pass on a signal that this process was sent, or VENTILATOR_DEAD: the child's Signals report it as such."""
         self.send(PASSED_ON[signum])
 
     def reap(self) -> int:

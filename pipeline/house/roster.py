@@ -2,7 +2,8 @@
 
 The sink speaks for the run: a person's wish to stop goes to it alone, and its exit code is the run's. Workers that
 die are started again, and so are a sink and a ventilator that can go on where they were and were killed or fell over a
-bug of ours; any other end of these two is the run's. Whoever does not leave in time is sent SIGTERM, then SIGKILL.
+bug of ours; any other end of these two is the run's. The sink is told of a ventilator that died and is not replaced:
+it ends the run, and no other sink is started. Whoever does not leave in time is sent SIGTERM, then SIGKILL.
 Starts nothing, and asks no clock, itself.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
-from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
+from pipeline.house.decisions import VENTILATOR_DEAD, Decision, GiveUp, PassOn, Say, Signal, Spawn
 from pipeline.house.life import TRIES, Life, Lives
 from pipeline.words.errors import INCOMPLETE, INTERRUPTED, OK, OUR_BUG, STDOUT_CLOSED, TASKS_FAILED, TERMINATED, USAGE
 from pipeline.words.station import NEVER, VENTILATOR
@@ -19,8 +20,7 @@ from pipeline.words.station import NEVER, VENTILATOR
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SINK, HERALD = "sink", "herald"
-"""The herald is started when the ventilator has died for good, to say so to the sink and goodbye in its place."""
+SINK = "sink"
 GRACE = 5.0
 """Seconds to end after each word before a harsher one."""
 LEAVE = 2.0
@@ -67,12 +67,12 @@ class _Urge:
 class Roster:
     """Who should live. `restart` names all posts in their starting order, and says who is replaced.
 
-    One is the sink; a ventilator and a herald may be there; all others are workers. After `done`, `outcome` is the
+    One is the sink; a ventilator may be there; all others are workers. After `done`, `outcome` is the
     run's exit code.
     """
 
     def __init__(self, restart: Mapping[str, bool]) -> None:
-        self._lives, self._urge = Lives(restart, HERALD), _Urge()
+        self._lives, self._urge = Lives(restart), _Urge()
         self._sink = self._lives.by_name[SINK]
         self._over = False
         self._asked = 0
@@ -118,7 +118,7 @@ class Roster:
         life.living = False
         if life is self._sink:
             return self._sink_ended(status, now)
-        if self._over or name == HERALD:
+        if self._over:
             return []
         decide = self._ventilator_ended if name == VENTILATOR else self._worker_ended
         return decide(life, status, now)
@@ -145,7 +145,8 @@ class Roster:
             return []
         if pause := _pause(life, status, now):
             return [_replaced(life, status, pause)]
-        return [*_lost(life, status), *self._abort(status, now, unsaid=_is_crash(status) or status == USAGE)]
+        is_dead = _is_crash(status) or status == USAGE  # any other end it has told the sink itself
+        return [*_lost(life, status), *self._abort(status, now, VENTILATOR_DEAD if is_dead else SIGTERM)]
 
     def _worker_ended(self, life: Life, status: int, now: float) -> list[Decision]:
         """It has had its KILL, or it never can work, or it is started again."""
@@ -160,17 +161,14 @@ class Roster:
             return [given_up]
         return [given_up, *self._abort(status, now)]
 
-    def _abort(self, status: int, now: float, *, unsaid: bool = False) -> list[Decision]:
-        """The run can't be completed. Running tasks have a grace, unless the ventilator's goodbye is `unsaid`."""
+    def _abort(self, status: int, now: float, signum: int = SIGTERM) -> list[Decision]:
+        """The run can't be completed. Running tasks have a grace after SIGTERM, none after VENTILATOR_DEAD."""
         self._close()
         self._outcome = status if status > 0 else INCOMPLETE
         if not self._sink.living:
             return self._end_all(now)
         self._urge.within(GRACE, now)
-        if unsaid and HERALD in self._lives.by_name:
-            self._lives.by_name[HERALD].due = now
-            return []
-        return [PassOn(SINK, SIGTERM)]
+        return [PassOn(SINK, signum)]
 
     def _end_all(self, now: float) -> list[Decision]:
         """What they hold has nowhere to go any more: a second word, that nothing be finished first."""
@@ -183,7 +181,7 @@ class Roster:
         self._lives.close(but)
 
     def _workers(self) -> list[Life]:
-        return [life for name, life in self._lives.by_name.items() if name not in {SINK, VENTILATOR, HERALD}]
+        return [life for name, life in self._lives.by_name.items() if name not in {SINK, VENTILATOR}]
 
 
 def _is_crash(status: int) -> bool:

@@ -13,6 +13,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from pipeline.house.decisions import VENTILATOR_DEAD
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -22,6 +24,7 @@ PASSED_ON: dict[int, int] = {
     signal.SIGINT: signal.SIGRTMIN,
     signal.SIGTERM: signal.SIGRTMIN + 1,
     ASKED: signal.SIGRTMIN + 2,
+    VENTILATOR_DEAD: VENTILATOR_DEAD,
 }
 """What a keeper sends to its child for a signal of its own. Real-time signals queue: two are never taken for one."""
 
@@ -33,6 +36,7 @@ MEANING: dict[int, int] = {
     PASSED_ON[signal.SIGTERM]: signal.SIGTERM,
     ASKED: ASKED,
     PASSED_ON[ASKED]: ASKED,
+    VENTILATOR_DEAD: VENTILATOR_DEAD,
 }
 
 
@@ -77,7 +81,7 @@ class Signals:
         return self._read
 
     def taken(self) -> list[int]:
-        """What was asked since the last call, in order: SIGINT, SIGTERM (SIGHUP counts as that) or SIGUSR1 each."""
+        """What has come since the last call, in order: SIGINT, SIGTERM (also for SIGHUP), SIGUSR1, VENTILATOR_DEAD."""
         asked: list[int] = []
         with suppress(BlockingIOError):
             while seen := os.read(self._read, 4096):

@@ -36,7 +36,8 @@ class Audience:
         self._peers: dict[str, _Peer] = {}
         self._again: dict[str, Again] = {}
         self._gone: set[str] = set()
-        self._feeding = now if ledger.run else -NEVER
+        self._birth = self._feeding = now if ledger.run else -NEVER
+        self._is_ventilator_dead = False
 
     def pulsed(self, pulse: Pulse, now: float) -> bool:
         """A worker's pulse; True if it speaks of results that have not come."""
@@ -58,6 +59,8 @@ class Audience:
 
     def fed(self, now: float) -> list[Send]:
         """The ventilator's Run was heard."""
+        if self._is_ventilator_dead:  # it has sent this before
+            return []
         self._feeding = now
         return self.ventilator.heard(now)
 
@@ -72,6 +75,12 @@ class Audience:
             self._feeding, self._allowed = -NEVER, self._liveness / HASTE
         return self.ventilator.heard(now)
 
+    def on_ventilator_dead(self) -> list[Send]:
+        """Stop waiting for its goodbye. A restarted sink waits a moment for the workers that have not reconnected."""
+        self._is_ventilator_dead, self._feeding, self._allowed = True, self._birth, self._liveness / HASTE
+        self.ventilator.stop()
+        return []
+
     def forget(self, now: float) -> None:
         """Who has been silent for three times the liveness is no member any more; its results are others' now."""
         for name in [name for name, peer in self._peers.items() if now - peer.heard > 3 * self._liveness]:
@@ -85,7 +94,8 @@ class Audience:
     def awaited(self, now: float) -> tuple[str, ...]:
         """Whose goodbye is missing, of those who are not lost."""
         present = [name for name, peer in self._peers.items() if now - peer.heard <= self._allowed]
-        return (*present, *((VENTILATOR,) if now - self._feeding <= self._liveness else ()))
+        timeout = self._allowed if self._is_ventilator_dead else self._liveness
+        return (*present, *((VENTILATOR,) if now - self._feeding <= timeout else ()))
 
     def load(self) -> tuple[int, int]:
         """How many tasks run, and how many could."""

@@ -67,6 +67,10 @@ class Closing:
             return self.wish("now", run.reason, now, errors.INCOMPLETE)
         return self.differs(low, run.total + 1, now)
 
+    def on_ventilator_dead(self, now: float) -> list[Send]:
+        """End the run as for a signal, whose name is not shown: the launcher has reported the death."""
+        return self.wish("now", "SIGTERM", now)
+
     def halt(self, now: float) -> list[Send]:
         """End the run if so many tasks have ended in the way that a person wants it to end at."""
         halt, ledger = self._halt, self._ledger

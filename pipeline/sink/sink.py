@@ -21,7 +21,7 @@ from pipeline.sink.writing import Limits, Writing
 from pipeline.words.errands import Committed, Differs, Kept
 from pipeline.words.halt import Halt
 from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
-from pipeline.words.notices import Asked, Shown, Waiting
+from pipeline.words.notices import Asked, Shown, VentilatorDead, Waiting
 from pipeline.words.station import Hearing, Message, Port, Send
 
 
@@ -78,6 +78,7 @@ class Sink:
             Run: self._fed,
             Waiting: lambda word, _: self.closing.stuck(word),
             Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
+            VentilatorDead: lambda _, now: [*self.audience.on_ventilator_dead(), *self.closing.on_ventilator_dead(now)],
             Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
         }
 
@@ -147,8 +148,7 @@ class Sink:
             known = self.ledger.run or self.closing.kill
             return [] if known else [*self.audience.fed(now), *self.intake.named(run)]
         self.view.starved = run.waiting
-        sends = self.audience.fed(now)
-        return sends + (self.closing.heard(run, now) or self.intake.ended(run))
+        return [*self.audience.fed(now), *(self.closing.heard(run, now) or self.intake.ended(run))]
 
     def _beat(self, now: float) -> list[Send]:
         self.speech.due = now

@@ -60,6 +60,10 @@ class Asked(Struct, frozen=True, gc=False):
     """A person asks what runs now (SIGUSR1): the loop says it to its station."""
 
 
+class VentilatorDead(Struct, frozen=True, gc=False):
+    """The launcher reports that the ventilator has died and will not be restarted; the loop passes it to the sink."""
+
+
 class Shown(Struct, frozen=True, gc=False):
     """For the person who asked: the whole line, as the sink sees it, or one worker."""
 
@@ -73,4 +77,4 @@ class Ended(Struct, frozen=True, gc=False):
     reason: str
 
 
-Notice = Waiting | Lost | Refused | Preparing | Began | Asked | Shown | Ended | Foreign | Status
+Notice = Waiting | Lost | Refused | Preparing | Began | Asked | VentilatorDead | Shown | Ended | Foreign | Status

@@ -46,6 +46,10 @@ class Watch:
         self._told = True
         return [Send(Port.TOLD, Waiting(self._who))]
 
+    def stop(self) -> None:
+        """Report the silence of this peer no more: it is known to be dead."""
+        self._told = True
+
     def silent(self, now: float, seconds: float) -> bool:
         """Whether nothing was heard for so long."""
         return now - self._last > seconds
