@@ -19,26 +19,26 @@ def main() -> NoReturn:
     """Run what the command line asks for, and end with the exit code of cli.md's table."""
     started = time.monotonic()
     gc.disable()  # what is imported stays: to look for garbage in it takes 8 ms
-    from pipeline.cli.ends import ended, settle_streams
+    from pipeline.cli.ends import open_missing_streams, run_guarded
 
-    settle_streams()
+    open_missing_streams()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a question, of which nobody dies; who can answer listens later
-    code = ended(lambda: _run(sys.argv[1:], started))
+    code = run_guarded(lambda: _run(sys.argv[1:], started))
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)  # to take the interpreter apart takes 20 ms, and there is nothing left to save
 
 
-def _run(argv: list[str], started: float) -> int:
+def _run(argv: list[str], started_at: float) -> int:
     from importlib import import_module
 
-    from pipeline.cli.app import choose
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.app import parse
+    from pipeline.cli.screen import UserConsole
 
-    choice = choose(argv)
+    choice = parse(argv)
     if not choice.command:
         return choice.exit_code
-    screen = Screen(choice.settings, started)
+    screen = UserConsole(choice.settings, started_at)
     run = import_module(f"pipeline.cli.{choice.command}").main
     gc.freeze()
     gc.enable()

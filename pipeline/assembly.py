@@ -12,63 +12,63 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from pipeline.house.machine import keep_heap
-from pipeline.house.processes import keeper_fd, kill_descendants
-from pipeline.house.signals import Signals
-from pipeline.loop import Loop
+from pipeline.house.machine import disable_heap_trim
+from pipeline.house.processes import kill_descendants, monitor_fd
+from pipeline.house.signals import SignalPipe
+from pipeline.loop import EventLoop
 from pipeline.wire import calling, listening, places
-from pipeline.wire.places import Lock, Place, meeting_place
-from pipeline.wire.sockets import Sockets
-from pipeline.words.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, outcome
-from pipeline.words.notices import Began, Ended
-from pipeline.words.parts import Recipe
-from pipeline.words.station import Edge, Message, Port, Station
+from pipeline.wire.places import EndpointLock, Endpoints, resolve_endpoints
+from pipeline.wire.sockets import ZmqContext
+from pipeline.words.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, run_exit_code
+from pipeline.words.notices import ContextCreated, StationStopped
+from pipeline.words.parts import RecordFormat
+from pipeline.words.station import Adapter, Message, Port, StateMachine
 from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
-    from pipeline.input.source import Source
-    from pipeline.input.spool import Spool
-    from pipeline.output.page import Curtain
-    from pipeline.sink.sink import Order
+    from pipeline.input.source import InputSource
+    from pipeline.input.spool import StdinSpool
+    from pipeline.output.page import ProgressDisplay
+    from pipeline.sink.sink import SinkConfig
     from pipeline.words.settings import Settings
-    from pipeline.worker.voice import Identity
+    from pipeline.worker.voice import WorkerIdentity
 
-Told = Callable[[Message], None]
+Notify = Callable[[Message], None]
 
 
-def ventilate(settings: Settings, told: Told) -> int:
+def run_ventilator(settings: Settings, notify: Notify) -> int:
     """Be the ventilator until the sink has settled all tasks; the exit code."""
     from pipeline.house.machine import raise_descriptor_limit
-    from pipeline.ventilator.ventilator import Feed, Ventilator
+    from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
 
-    place = meeting_place(settings)
-    spool = _spool(settings)
-    source = _source(settings, spool)
+    place = resolve_endpoints(settings)
+    spool = _create_spool(settings)
+    source = _create_source(settings, spool)
     raise_descriptor_limit()
-    feed = Feed(
+    feed = VentilatorConfig(
         run=os.urandom(8).hex(),
         fingerprint=source.fingerprint,
-        recipe=source.recipe,
-        sink_at=place.results,
-        control_at=place.control,
+        record_format=source.record_format,
+        results_endpoint=place.results,
+        control_endpoint=place.control,
         chunk=settings.chunk,
-        most=settings.max_task,
+        max_task_bytes=settings.max_task,
         crash_limit=settings.crash_limit,
         window=settings.window,
-        interval=settings.interval,
-        liveness=settings.liveness,
-        patience=settings.patience,
+        heartbeat_interval=settings.heartbeat_interval,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        peer_timeout=settings.peer_timeout,
     )
-    with _Post("ventilator", place, told) as post:
-        own = post.begin(verbose=settings.verbose > 0)
+    with StationProcess("ventilator", place, notify) as post:
+        own = post.acquire(verbose=settings.verbose > 0)
         first, last = (int(port) for port in settings.lane_ports.split("-"))
-        stem = place.desk.rpartition(":")[0] if place.is_tcp else f"ipc://{place.folder}"
+        stem = place.registry.rpartition(":")[0] if place.is_tcp else f"ipc://{place.folder}"
         ports = range(first, last + 1) if place.is_tcp else None
-        edges: dict[Port, Edge] = {Port.SOURCE: post.own(source)}
-        edges[Port.RESULTS] = post.own(calling.results(own, place.results))
-        edges[Port.CONTROL] = post.own(calling.control(own, place.control))
-        edges[Port.LANES] = post.own(listening.LanesOut(own, stem, ports))
-        edges[Port.DESK] = post.own(listening.DeskIn(own, place.desk))
+        edges: dict[Port, Adapter] = {Port.SOURCE: post.register(source)}
+        edges[Port.RESULTS] = post.register(calling.connect_results(own, place.results))
+        edges[Port.CONTROL] = post.register(calling.connect_control(own, place.control))
+        edges[Port.LANES] = post.register(listening.LaneChannels(own, stem, ports))
+        edges[Port.REGISTRY] = post.register(listening.RegistryChannel(own, place.registry))
         ventilator = Ventilator(feed, time.monotonic())
         code = post.run(ventilator, edges)
         if spool and ventilator.kill and ventilator.kill.mode == "done" and not ventilator.kill.reason:
@@ -76,121 +76,128 @@ def ventilate(settings: Settings, told: Told) -> int:
         return code
 
 
-def _spool(settings: Settings) -> Spool | None:
+def _create_spool(settings: Settings) -> StdinSpool | None:
     """Where what stdin says is kept, if it can't be read twice and a person may want to resume."""
     from pipeline import beside
 
     if not beside.needs_spool(settings):
         return None
-    from pipeline.input.spool import Spool
+    from pipeline.input.spool import StdinSpool
 
-    return Spool(beside.spool_path(settings), disk=settings.durability == "disk")
+    return StdinSpool(beside.spool_path(settings), fsync=settings.durability == "disk")
 
 
-def _source(settings: Settings, spool: Spool | None) -> Source:
-    from pipeline.input.form import form_of
-    from pipeline.input.source import Source
+def _create_source(settings: Settings, spool: StdinSpool | None) -> InputSource:
+    from pipeline.input.form import format_from_settings
+    from pipeline.input.source import InputSource
 
     if settings.from_failed:
-        from pipeline.input.lettered import Lettered
+        from pipeline.input.lettered import DeadLetterReader
 
-        return Source.formed(Lettered(settings.files, spool.first if spool else 0), settings.files, spool=spool)
-    form, given = form_of(settings, settings.slots), settings.given
-    if len(given) == 1 and given[0].mark == "::::" and len(given[0].words) == 1:
-        settings, given = replace(settings, files=given[0].words), ()  # as -a
-    plain = form.is_plain and not form.json and form.sources == 1
+        return InputSource.with_format(
+            DeadLetterReader(settings.files, spool.first if spool else 0), settings.files, spool=spool
+        )
+    form, given = format_from_settings(settings, settings.slots), settings.argument_sources
+    if len(given) == 1 and given[0].separator == "::::" and len(given[0].arguments) == 1:
+        settings, given = replace(settings, files=given[0].arguments), ()  # as -a
+    plain = form.is_line_per_task and not form.json and form.source_count == 1
     if not plain:
-        from pipeline.input.forming import Forming
+        from pipeline.input.forming import TaskFormatter
 
-        return Source.formed(Forming(form, given, zero=settings.zero), settings.files, spool=spool)
-    arguments = given[0].words if given else None
-    return Source(Recipe(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
+        return InputSource.with_format(TaskFormatter(form, given, zero=settings.zero), settings.files, spool=spool)
+    arguments = given[0].arguments if given else None
+    return InputSource(RecordFormat(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
 
 
-def collect(
-    settings: Settings, told: Told, errors: Callable[[bytes], None] | None = None, curtain: Curtain | None = None
+def run_sink(
+    settings: Settings,
+    notify: Notify,
+    show_stderr: Callable[[bytes], None] | None = None,
+    display: ProgressDisplay | None = None,
 ) -> int:
     """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
     from pipeline.house.machine import raise_descriptor_limit
-    from pipeline.safe import Safe
+    from pipeline.safe import RunFiles
     from pipeline.sink.ledger import Ledger
     from pipeline.sink.sink import Sink
 
-    place = meeting_place(settings)
+    place = resolve_endpoints(settings)
     raise_descriptor_limit()
-    with _Post("sink", place, told) as post:
-        own = post.begin(verbose=settings.verbose > 0)
-        safe = Safe(settings, errors, curtain)
-        edges = {port: post.own(edge) for port, edge in safe.edges.items()}
-        ledger = Ledger(safe.journal.facts())
+    with StationProcess("sink", place, notify) as post:
+        own = post.acquire(verbose=settings.verbose > 0)
+        safe = RunFiles(settings, show_stderr, display)
+        edges = {port: post.register(edge) for port, edge in safe.adapters.items()}
+        ledger = Ledger(safe.journal.read_events())
         safe.restore(ledger)
-        edges[Port.CONTROL] = post.own(listening.ControlOut(own, place.control))
-        edges[Port.RESULTS] = post.own(listening.ResultsIn(own, place.results))
+        edges[Port.CONTROL] = post.register(listening.ControlPublisher(own, place.control))
+        edges[Port.RESULTS] = post.register(listening.ResultsChannel(own, place.results))
         birth = time.time_ns() // 1000
-        sink = Sink(_order(settings), os.urandom(4).hex(), birth, time.monotonic(), ledger, safe.spill.size)
+        sink = Sink(
+            _create_sink_config(settings), os.urandom(4).hex(), birth, time.monotonic(), ledger, safe.spill.size
+        )
         code = post.run(sink, edges)
-        if sink.closing.verdict.is_final:
+        if sink.shutdown.run_outcome.is_final:
             safe.finish()
         return code
 
 
-def conclude(settings: Settings) -> int:
+def finalize_run(settings: Settings) -> int:
     """Bring in order what a run has left that was done and could not say so; its exit code."""
-    from pipeline.safe import Safe
+    from pipeline.safe import RunFiles
     from pipeline.sink.ledger import Ledger
 
-    safe = Safe(settings, None)
-    ledger = Ledger(safe.journal.facts())
+    safe = RunFiles(settings, None)
+    ledger = Ledger(safe.journal.read_events())
     safe.restore(ledger)
     safe.finish()
-    for edge in safe.edges.values():
+    for edge in safe.adapters.values():
         edge.close()
-    return outcome("done", "", ledger.failed)
+    return run_exit_code("done", "", ledger.failed_count)
 
 
-def _order(settings: Settings) -> Order:
+def _create_sink_config(settings: Settings) -> SinkConfig:
     from pipeline.beside import journal_path
-    from pipeline.safe import wants_accounts
-    from pipeline.sink.attempts import Retrying
-    from pipeline.sink.sink import Order
-    from pipeline.sink.speech import Wants
+    from pipeline.safe import needs_metrics
+    from pipeline.sink.attempts import RetryPolicy
+    from pipeline.sink.sink import SinkConfig
+    from pipeline.sink.speech import ReportOptions
 
-    return Order(
+    return SinkConfig(
         keep_order=settings.keep_order,
         spill_limit=settings.spill_limit,
-        interval=settings.interval,
-        liveness=settings.liveness,
-        patience=settings.patience,
-        journal=journal_path(settings) != "",
-        retrying=Retrying(settings.retries, settings.retry_delay, settings.crash_limit),
-        halt=settings.halt,
-        wants=Wants(wants_accounts(settings), settings.line_buffer, settings.joblog != ""),
+        heartbeat_interval=settings.heartbeat_interval,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        peer_timeout=settings.peer_timeout,
+        has_journal=journal_path(settings) != "",
+        retry_policy=RetryPolicy(settings.retries, settings.retry_delay, settings.crash_limit),
+        halt_condition=settings.halt,
+        report_options=ReportOptions(needs_metrics(settings), settings.line_buffer, settings.joblog != ""),
     )
 
 
-def work(settings: Settings, told: Told) -> int:
+def run_worker(settings: Settings, notify: Notify) -> int:
     """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
     from pipeline.executor import chosen
     from pipeline.house.machine import usable_cpus
     from pipeline.worker.worker import Worker
 
-    place = meeting_place(settings)
+    place = resolve_endpoints(settings)
     slots = settings.jobs or usable_cpus()
-    with _Post("worker", place, told) as post:
-        executor = post.own(chosen.executor(settings, slots))
-        own = post.begin(verbose=settings.verbose > 0)
+    with StationProcess("worker", place, notify) as post:
+        executor = post.register(chosen.create_executor(settings, slots))
+        own = post.acquire(verbose=settings.verbose > 0)
         edges = {Port.EXECUTOR: executor}
-        edges[Port.LANES] = post.own(calling.lane(own))
-        edges[Port.RESULTS] = post.own(calling.results(own))
-        edges[Port.CONTROL] = post.own(calling.control(own, place.control))
-        edges[Port.DESK] = post.own(calling.desk(own, place.desk))
-        return post.run(Worker(_identity(settings, slots), time.monotonic(), settings.patience), edges)
+        edges[Port.LANES] = post.register(calling.connect_lane(own))
+        edges[Port.RESULTS] = post.register(calling.connect_results(own))
+        edges[Port.CONTROL] = post.register(calling.connect_control(own, place.control))
+        edges[Port.REGISTRY] = post.register(calling.connect_registry(own, place.registry))
+        return post.run(Worker(_create_identity(settings, slots), time.monotonic(), settings.peer_timeout), edges)
 
 
-def _identity(settings: Settings, slots: int) -> Identity:
+def _create_identity(settings: Settings, slots: int) -> WorkerIdentity:
     from hashlib import blake2b  # 5 ms that only a worker spends
 
-    from pipeline.worker.voice import Identity
+    from pipeline.worker.voice import WorkerIdentity
 
     # not where they run, or with which variables: workers of one run may differ in that
     what = (settings.command, settings.call, settings.init, settings.stdin)
@@ -198,49 +205,49 @@ def _identity(settings: Settings, slots: int) -> Identity:
     text = settings.call or " ".join(settings.command or ["{}"])
     digest = blake2b(repr((*what, *shown)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
     name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(3).hex()}"
-    return Identity(name, digest, text[:200], slots)
+    return WorkerIdentity(name, digest, text[:200], slots)
 
 
-class _Post:
+class StationProcess:
     """What one station's process owns, let go of in the right order."""
 
-    def __init__(self, role: str, place: Place, told: Told) -> None:
-        self._role, self._place, self._told = role, place, told
+    def __init__(self, role: str, endpoints: Endpoints, notify: Notify) -> None:
+        self._role, self._endpoints, self._notify = role, endpoints, notify
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._signals = self._stack.enter_context(Signals())
+        self._signals = self._stack.enter_context(SignalPipe())
         return self
 
-    def begin(self, *, verbose: bool) -> Sockets:
+    def acquire(self, *, verbose: bool) -> ZmqContext:
         """Take the lock of the place, sweep what a killed owner left there, make this process's own context."""
-        binds = places.BOUND.get(self._role, ())
-        if binds and self._place.folder:
-            lock = Lock(self._place.folder, self._role)
+        binds = places.SOCKET_PREFIXES.get(self._role, ())
+        if binds and self._endpoints.folder:
+            lock = EndpointLock(self._endpoints.folder, self._role)
             self._stack.callback(lock.release)
             for name in binds:
-                places.sweep(self._place.folder, name)
-        keep_heap()
-        own = Sockets()
+                places.remove_stale_sockets(self._endpoints.folder, name)
+        disable_heap_trim()
+        own = ZmqContext()
         self._stack.callback(own.close)
         if verbose:
-            self._told(Began(self._role, own.pid, own.name))
+            self._notify(ContextCreated(self._role, own.pid, own.name))
         return own
 
-    def own(self, edge: Edge) -> Edge:
+    def register(self, adapter: Adapter) -> Adapter:
         """An edge, closed before everything that was there before it."""
-        self._stack.callback(edge.close)
-        return edge
+        self._stack.callback(adapter.close)
+        return adapter
 
-    def run(self, station: Station, edges: dict[Port, Edge]) -> int:
+    def run(self, machine: StateMachine, adapters: dict[Port, Adapter]) -> int:
         """The loop; why it ended early is told, unless a person asked for it just now, and knows."""
-        code = Loop(station, edges, self._signals, keeper_fd(), self._told).run()
+        code = EventLoop(machine, adapters, self._signals, monitor_fd(), self._notify).run()
         planned = (OK, TASKS_FAILED) if self._role == "sink" else ()  # --halt, which one of them tells of
-        if station.reason and code in (USAGE, INCOMPLETE, *planned):
-            self._told(Ended(self._role, station.reason))
+        if machine.stop_reason and code in (USAGE, INCOMPLETE, *planned):
+            self._notify(StationStopped(self._role, machine.stop_reason))
         return code
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        if keeper_fd() is not None:
+        if monitor_fd() is not None:
             kill_descendants()

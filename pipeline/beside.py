@@ -18,47 +18,47 @@ from pipeline.words.errors import PipelineError
 if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
-JOURNAL, SPILL, SPOOL = ".journal", ".spill", ".spool"
+JOURNAL_SUFFIX, SPILL_SUFFIX, SPOOL_SUFFIX = ".journal", ".spill", ".spool"
 STDIN = "-"
-WAIT = 2.0
+LOCK_WAIT_SECONDS = 2.0
 """Seconds to wait for a sink that may be about to leave: the one before was killed with all others just now."""
 
 
 def journal_path(settings: Settings) -> str:
     """The file of the journal; empty: there is none."""
-    return settings.journal or (settings.output + JOURNAL if _is_plain(settings.output) else "")
+    return settings.journal or (settings.output + JOURNAL_SUFFIX if _is_regular_or_new(settings.output) else "")
 
 
 def spill_path(settings: Settings) -> str:
     """The folder where results ahead of their turn survive; empty without a journal."""
     path = journal_path(settings)
-    return path and path + SPILL
+    return path and path + SPILL_SUFFIX
 
 
 def spool_path(settings: Settings) -> str:
     """The folder where what stdin said survives; empty: it is not kept."""
     if settings.no_spool or settings.spool:
         return settings.spool
-    beside = settings.output if _is_plain(settings.output) else settings.journal
-    return beside and beside + SPOOL
+    beside = settings.output if _is_regular_or_new(settings.output) else settings.journal
+    return beside and beside + SPOOL_SUFFIX
 
 
-def needs_spool(settings: Settings, stdin: int = 0) -> bool:
+def needs_spool(settings: Settings, stdin_fd: int = 0) -> bool:
     """Whether stdin is to be kept there: it is read, and it can't be read twice, or could not when this run began."""
     path = spool_path(settings)
-    return path != "" and reads_stdin(settings) and (not is_regular(stdin) or os.path.isdir(path))
+    return path != "" and reads_stdin(settings) and (not is_regular(stdin_fd) or os.path.isdir(path))
 
 
-def can_reread(settings: Settings, stdin: int = 0) -> bool:
+def can_reread_input(settings: Settings, stdin_fd: int = 0) -> bool:
     """Whether a ventilator that comes back finds all of its input again."""
     files = [file for file in settings.files if file != STDIN]
-    once = reads_stdin(settings) and not is_regular(stdin) and not needs_spool(settings, stdin)
+    once = reads_stdin(settings) and not is_regular(stdin_fd) and not needs_spool(settings, stdin_fd)
     return not once and all(map(is_regular, files))
 
 
 def reads_stdin(settings: Settings) -> bool:
     """Whether any tasks come from stdin."""
-    return not settings.given and (not settings.files or STDIN in settings.files)
+    return not settings.argument_sources and (not settings.files or STDIN in settings.files)
 
 
 def is_regular(file: int | str) -> bool:
@@ -69,11 +69,11 @@ def is_regular(file: int | str) -> bool:
         return False
 
 
-def clear(settings: Settings) -> None:
+def remove_run_files(settings: Settings) -> None:
     """Forget the run of which these are. Raises PipelineError if it is still at work, or they can't be removed."""
     path, spill, spool = journal_path(settings), spill_path(settings), spool_path(settings)
     try:
-        check_free(path)
+        ensure_unlocked(path)
         with suppress(FileNotFoundError):
             os.unlink(path)
         if spill and os.path.isdir(spill):
@@ -81,18 +81,18 @@ def clear(settings: Settings) -> None:
                 os.unlink(os.path.join(spill, name))
             os.rmdir(spill)
         if spool and os.path.isdir(spool):
-            from pipeline.input.spoolfolder import Folder
+            from pipeline.input.spoolfolder import SpoolDirectory
 
-            Folder(spool).remove()
+            SpoolDirectory(spool).remove()
     except OSError as error:
         raise PipelineError(f"cannot remove {error.filename or path}: {error.strerror}") from None
 
 
-def check_free(path: str) -> None:
+def ensure_unlocked(path: str) -> None:
     """Raises PipelineError if a sink holds this journal, and does not let go of it soon."""
     from fcntl import LOCK_NB, LOCK_SH, flock
 
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
     with suppress(FileNotFoundError), open(path, "rb") as file:
         while True:
             try:
@@ -105,6 +105,6 @@ def check_free(path: str) -> None:
                 return
 
 
-def _is_plain(path: str) -> bool:
+def _is_regular_or_new(path: str) -> bool:
     """Whether it is a plain file, or will be one."""
     return path != "" and (is_regular(path) or not os.path.exists(path))

@@ -13,45 +13,45 @@ from typing import TYPE_CHECKING, Literal
 import zmq
 
 from pipeline.wire import calling
-from pipeline.wire.places import Place, meeting_place
-from pipeline.wire.sockets import Sockets
+from pipeline.wire.places import Endpoints, resolve_endpoints
+from pipeline.wire.sockets import ZmqContext
 from pipeline.words.errors import INCOMPLETE, OK, PipelineError
-from pipeline.words.messages import Kill, Status, Stop
+from pipeline.words.messages import Kill, RunStatus, StopRequest
 from pipeline.words.station import Message, Port
 
 if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
-SOON = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 """Seconds without a sink after which the person is told."""
-LOST = 15.0
+LOST_AFTER_SECONDS = 15.0
 """Seconds of silence after which nobody waits for another sink any more."""
-GONE = 3.0
+GONE_AFTER_SECONDS = 3.0
 """Seconds of silence after which a sink that had said KILL has gone."""
-BEAT = 1.0
+REPEAT_SECONDS = 1.0
 """Seconds after which a Stop that nobody obeyed is said again, and who watches looks again."""
 
 
-class _Ear:
+class StatusSubscription:
     """Control, as an onlooker hears it."""
 
-    def __init__(self, own: Sockets, place: Place, wakes: Sequence[int] = ()) -> None:
-        self._edge = calling.control(own, place.control, looks_on=True)
+    def __init__(self, context: ZmqContext, endpoints: Endpoints, wakeup_fds: Sequence[int] = ()) -> None:
+        self._channel = calling.connect_control(context, endpoints.control, with_status=True)
         self._poller = zmq.Poller()
-        for file in (*self._edge.files(), *wakes):
+        for file in (*self._channel.pollables(), *wakeup_fds):
             self._poller.register(file, zmq.POLLIN)
 
-    def hear(self, seconds: float) -> list[Message]:
+    def receive(self, seconds: float) -> list[Message]:
         """What is said within `seconds`, as soon as anything is; nothing if another file woke us."""
         self._poller.poll(max(0, math.ceil(seconds * 1000)))
-        return self._edge.receive()
+        return self._channel.receive()
 
     def close(self) -> None:
         """Stop listening."""
-        self._edge.close()
+        self._channel.close()
 
 
-def watch(settings: Settings, wakes: Sequence[int] = ()) -> Iterator[Status | float]:
+def watch_status(settings: Settings, wakeup_fds: Sequence[int] = ()) -> Iterator[RunStatus | float]:
     """Each Status of the line at this place, on one subscription that outlives the sinks it hears.
 
     While none comes, the seconds of silence instead: at each beat, and when a file of `wakes` is readable, which the
@@ -60,20 +60,20 @@ def watch(settings: Settings, wakes: Sequence[int] = ()) -> Iterator[Status | fl
     Raises:
         PipelineError: no sink has spoken within SOON.
     """
-    place, own = meeting_place(settings), Sockets()
-    ear = _Ear(own, place, wakes)
+    place, own = resolve_endpoints(settings), ZmqContext()
+    ear = StatusSubscription(own, place, wakeup_fds)
     heard, met = time.monotonic(), False
     try:
         while True:
-            patience = BEAT if met else SOON - (time.monotonic() - heard)
-            statuses = [word for word in ear.hear(patience) if isinstance(word, Status)]
+            patience = REPEAT_SECONDS if met else CONNECT_TIMEOUT_SECONDS - (time.monotonic() - heard)
+            statuses = [word for word in ear.receive(patience) if isinstance(word, RunStatus)]
             silent = time.monotonic() - heard
             if statuses:
                 heard, met = time.monotonic(), True
                 yield statuses[-1]
-            elif not met and silent >= SOON:
+            elif not met and silent >= CONNECT_TIMEOUT_SECONDS:
                 raise PipelineError(f"no sink at {place.control}; nothing runs there")
-            elif silent > LOST:
+            elif silent > LOST_AFTER_SECONDS:
                 return
             else:
                 yield silent
@@ -82,43 +82,47 @@ def watch(settings: Settings, wakes: Sequence[int] = ()) -> Iterator[Status | fl
         own.close()
 
 
-def stop(settings: Settings, mode: Literal["soon", "now"], told: Callable[[Message], None]) -> int:
+def request_stop(settings: Settings, mode: Literal["soon", "now"], notify: Callable[[Message], None]) -> int:
     """Ask the sink at this place for KILL and wait for the goodbyes; who is missing is told. The exit code.
 
     Raises:
         PipelineError: no sink has spoken within SOON.
     """
-    place, own = meeting_place(settings), Sockets()
-    ear, mouth = _Ear(own, place), calling.results(own, place.results)
+    place, own = resolve_endpoints(settings), ZmqContext()
+    ear, mouth = StatusSubscription(own, place), calling.connect_results(own, place.results)
     try:
-        return _until_gone(ear, mouth, mode, told, place.control)
+        return _wait_for_shutdown(ear, mouth, mode, notify, place.control)
     finally:
         ear.close()
         mouth.close()
         own.close()
 
 
-def _until_gone(
-    ear: _Ear, mouth: calling.Out, mode: Literal["soon", "now"], told: Callable[[Message], None], at: str
+def _wait_for_shutdown(
+    subscription: StatusSubscription,
+    channel: calling.SendChannel,
+    mode: Literal["soon", "now"],
+    notify: Callable[[Message], None],
+    control_endpoint: str,
 ) -> int:
-    heard, said, killed, met = time.monotonic(), -BEAT, False, False
+    heard, said, killed, met = time.monotonic(), -REPEAT_SECONDS, False, False
     awaited: tuple[str, ...] = ()
     while True:
-        if time.monotonic() - said >= BEAT and not killed:
+        if time.monotonic() - said >= REPEAT_SECONDS and not killed:
             said = time.monotonic()
-            mouth.send(Port.RESULTS, Stop(mode, "pipe kill"))
-        mouth.receive()
-        words = ear.hear(0.1)
+            channel.send(Port.RESULTS, StopRequest(mode, "pipe kill"))
+        channel.receive()
+        words = subscription.receive(0.1)
         killed = killed or any(isinstance(word, Kill) for word in words)
         heard, met = (time.monotonic(), True) if words else (heard, met)
-        for status in (word for word in words if isinstance(word, Status) and killed):
-            if not status.awaited:
+        for status in (word for word in words if isinstance(word, RunStatus) and killed):
+            if not status.waiting_for:
                 return OK
-            if status.awaited != awaited:
-                told(status)
-            awaited = status.awaited
+            if status.waiting_for != awaited:
+                notify(status)
+            awaited = status.waiting_for
         silent = time.monotonic() - heard
-        if not met and silent > SOON:
-            raise PipelineError(f"no sink at {at}; nothing runs there")
-        if met and silent > GONE:
+        if not met and silent > CONNECT_TIMEOUT_SECONDS:
+            raise PipelineError(f"no sink at {control_endpoint}; nothing runs there")
+        if met and silent > GONE_AFTER_SECONDS:
             return OK if killed else INCOMPLETE

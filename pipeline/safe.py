@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline import beside
-from pipeline.journal.journal import Journal, NoJournal
+from pipeline.journal.journal import Journal, NullJournal
 from pipeline.output import sheet
-from pipeline.output.output import Files, Output
-from pipeline.output.page import FORMS, Curtain
-from pipeline.output.spill import Spill
-from pipeline.words.errands import Entry
-from pipeline.words.facts import Reopened
-from pipeline.words.station import Edge, Port
+from pipeline.output.output import OutputFiles, ResultOutput
+from pipeline.output.page import STRUCTURED_SUFFIXES, ProgressDisplay
+from pipeline.output.spill import SpillBuffer
+from pipeline.words.errands import JournalEntry
+from pipeline.words.facts import TasksReopened
+from pipeline.words.station import Adapter, Port
 from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
 
-def check(settings: Settings) -> None:
+def check_paths(settings: Settings) -> None:
     """Raises UsageError if one of the files can plainly not be written."""
     for path in filter(None, (settings.output, settings.failed, settings.joblog, beside.journal_path(settings))):
-        sheet.check(path)
+        sheet.check_writable(path)
 
 
-def wants_accounts(settings: Settings) -> bool:
+def needs_metrics(settings: Settings) -> bool:
     """Whether anything that is written needs to know when, where and how each task ran."""
-    return bool(settings.joblog or settings.results_folder or settings.output.endswith(FORMS))
+    return bool(settings.joblog or settings.results_folder or settings.output.endswith(STRUCTURED_SUFFIXES))
 
 
-def rehearsed(settings: Settings) -> Settings:
+def disable_outputs(settings: Settings) -> Settings:
     """With --dry-run nothing but stdout is written."""
     if not settings.dry_run:
         return settings
     return replace(settings, output="", failed="", joblog="", results_folder="", journal="")
 
 
-class Safe:
+class RunFiles:
     """The sink's three files, opened. Raises UsageError and PipelineError as they do."""
 
     def __init__(
-        self, settings: Settings, errors: Callable[[bytes], None] | None, curtain: Curtain | None = None
+        self, settings: Settings, show_stderr: Callable[[bytes], None] | None, display: ProgressDisplay | None = None
     ) -> None:
-        check(settings)
+        check_paths(settings)
         self._settings = settings
         path = beside.journal_path(settings)
-        self.journal: Journal | NoJournal = NoJournal()
+        self.journal: Journal | NullJournal = NullJournal()
         if path:
-            self.journal = Journal(path, disk=settings.durability == "disk", sync=self._sync)
-        sizes = self.journal.sizes
+            self.journal = Journal(path, fsync=settings.durability == "disk", sync_outputs=self._sync)
+        sizes = self.journal.output_sizes
         if settings.resume_failed:  # who is done again gets a letter again
             sizes = (*sizes[:1], 0, *sizes[2:])
-        files = Files(settings.output, settings.failed, settings.joblog, settings.results_folder, curtain)
-        self._output = Output(files, errors, verbose=settings.verbose > 0, sizes=sizes)
+        files = OutputFiles(settings.output, settings.failed, settings.joblog, settings.results_folder, display)
+        self._output = ResultOutput(files, show_stderr, verbose=settings.verbose > 0, sizes=sizes)
         durable = beside.spill_path(settings) if settings.keep_order else ""
-        self.spill = Spill(os.path.dirname(settings.output) or None, durable=durable)
-        self.edges: dict[Port, Edge] = {
+        self.spill = SpillBuffer(os.path.dirname(settings.output) or None, durable_folder=durable)
+        self.adapters: dict[Port, Adapter] = {
             Port.JOURNAL: self.journal,
             Port.OUTPUT: self._output,
             Port.SPILL: self.spill,
@@ -71,11 +71,11 @@ class Safe:
 
     def restore(self, ledger: Ledger) -> None:
         """What the ledger says is kept stays; where the failed are to be done again, it and the journal forget them."""
-        if self._settings.resume_failed and ledger.failures.tasks:
-            fact = Reopened(ledger.failures.ranges())
-            self.journal.send(Port.JOURNAL, Entry(0, (fact,)))
+        if self._settings.resume_failed and ledger.earlier_failures.task_count:
+            fact = TasksReopened(ledger.earlier_failures.ranges())
+            self.journal.send(Port.JOURNAL, JournalEntry(0, (fact,)))
             ledger.apply(fact)
-        self.spill.restore(ledger.ahead.ranges())
+        self.spill.restore(ledger.spilled.ranges())
 
     def finish(self) -> None:
         """The run is over. Raises PipelineError if the output can't be made."""

@@ -11,100 +11,100 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor.calls import Calls
-from pipeline.executor.limits import Limits
-from pipeline.words.errands import Broken, Done
+from pipeline.executor.calls import CallExecutor
+from pipeline.executor.limits import TaskLimits
+from pipeline.words.errands import ExecutorFailed, TasksFinished
 from pipeline.words.messages import Chunk, Result
-from pipeline.words.parts import Note, Recipe
+from pipeline.words.parts import RecordFormat, TaskFailure
 from pipeline.words.station import Message, Port
 
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
-class Driver:
+class CallDriver:
     """An edge in a loop, and all that it has said."""
 
-    def __init__(self, call: str, init: str = "", slots: int = 2, limits: Limits | None = None) -> None:
-        self.edge = Calls(call, init, slots, limits)
-        self.said: list[Message] = []
-        self.edge.send(Port.EXECUTOR, Recipe())
+    def __init__(self, call: str, init: str = "", slots: int = 2, limits: TaskLimits | None = None) -> None:
+        self.executor = CallExecutor(call, init, slots, limits)
+        self.messages: list[Message] = []
+        self.executor.send(Port.EXECUTOR, RecordFormat())
 
-    def give(self, *records: str | bytes, first: int = 0, mark: bytes = b"\n") -> None:
+    def send_records(self, *records: str | bytes, first: int = 0, terminator: bytes = b"\n") -> None:
         """Send these records as one chunk."""
-        body = b"".join((record.encode() if isinstance(record, str) else record) + mark for record in records)
-        self.edge.send(Port.EXECUTOR, Chunk("r", 0, 0, first, len(records), body))
+        body = b"".join((record.encode() if isinstance(record, str) else record) + terminator for record in records)
+        self.executor.send(Port.EXECUTOR, Chunk("r", 0, 0, first, len(records), body))
 
-    def until(self, condition: Callable[[], bool]) -> None:
+    def run_until(self, condition: Callable[[], bool]) -> None:
         """Drive the edge until the condition holds."""
         poll = select.poll()
-        poll.register(self.edge.files()[0], select.POLLIN)  # type: ignore[arg-type]
-        end = time.monotonic() + PATIENCE
+        poll.register(self.executor.pollables()[0], select.POLLIN)  # type: ignore[arg-type]
+        end = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
-            assert time.monotonic() < end, self.said
-            poll.poll(max(0.0, min(0.05, self.edge.deadline - time.monotonic())) * 1000)
-            self.said += self.edge.receive()
+            assert time.monotonic() < end, self.messages
+            poll.poll(max(0.0, min(0.05, self.executor.deadline - time.monotonic())) * 1000)
+            self.messages += self.executor.receive()
 
     def run(self, count: int) -> dict[int, bytes]:
         """Drive until `count` tasks are done; their outputs."""
-        self.until(lambda: sum(done.count for done in self.dones()) >= count)
+        self.run_until(lambda: sum(done.count for done in self.finished_messages()) >= count)
         return self.outputs()
 
-    def dones(self) -> list[Result]:
-        return [message.result for message in self.said if isinstance(message, Done)]
+    def finished_messages(self) -> list[Result]:
+        return [message.result for message in self.messages if isinstance(message, TasksFinished)]
 
     def seconds(self) -> list[float]:
-        return [message.seconds for message in self.said if isinstance(message, Done)]
+        return [message.seconds for message in self.messages if isinstance(message, TasksFinished)]
 
     def outputs(self) -> dict[int, bytes]:
         """Each task's output; every task at most once."""
         found: dict[int, bytes] = {}
-        for done in self.dones():
-            ends = struct.unpack(f"<{done.count}I", done.ends)
+        for done in self.finished_messages():
+            ends = struct.unpack(f"<{done.count}I", done.output_ends)
             assert ends[-1] == len(done.output)
             for index, (start, stop) in enumerate(zip((0, *ends), ends, strict=False)):
                 assert done.first + index not in found
                 found[done.first + index] = done.output[start:stop]
         return found
 
-    def notes(self) -> list[Note]:
-        return sorted((note for done in self.dones() for note in done.notes), key=lambda note: note.task)
+    def failures(self) -> list[TaskFailure]:
+        return sorted((note for done in self.finished_messages() for note in done.failures), key=lambda note: note.task)
 
     def records(self) -> dict[int, bytes]:
         """The records of the failed, by their numbers."""
         found: dict[int, bytes] = {}
-        for done in self.dones():
+        for done in self.finished_messages():
             at = 0
-            for note in done.notes:
-                found[note.task] = done.records[at : at + note.size]
-                at += note.size
-            assert at == len(done.records)
+            for note in done.failures:
+                found[note.task] = done.failed_records[at : at + note.record_size]
+                at += note.record_size
+            assert at == len(done.failed_records)
         return found
 
-    def errors(self) -> str:
-        return b"".join(done.errors for done in self.dones()).decode()
+    def stderr(self) -> str:
+        return b"".join(done.stderr for done in self.finished_messages()).decode()
 
-    def broken(self) -> Broken:
+    def wait_for_failure(self) -> ExecutorFailed:
         """Drive until it breaks."""
-        self.until(lambda: any(isinstance(message, Broken) for message in self.said))
-        (broken,) = (message for message in self.said if isinstance(message, Broken))
+        self.run_until(lambda: any(isinstance(message, ExecutorFailed) for message in self.messages))
+        (broken,) = (message for message in self.messages if isinstance(message, ExecutorFailed))
         return broken
 
 
-Start = Callable[..., Driver]
+StartDriver = Callable[..., CallDriver]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start() -> Iterator[StartDriver]:
     """Drivers, closed at the end."""
-    drivers: list[Driver] = []
+    drivers: list[CallDriver] = []
 
-    def make(call: str, init: str = "", slots: int = 2, limits: Limits | None = None) -> Driver:
-        drivers.append(Driver(call, init, slots, limits))
+    def make(call: str, init: str = "", slots: int = 2, limits: TaskLimits | None = None) -> CallDriver:
+        drivers.append(CallDriver(call, init, slots, limits))
         return drivers[-1]
 
     yield make
     for driver in drivers:
-        driver.edge.close()
+        driver.executor.close()
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def module(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
-def gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     """Whether no such process runs any more."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -11,169 +11,187 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from oracle import LETTERS, OUTPUT, TASKS, greedy, judged, listening
-from orphans import until
-from stage import HERE, Player, Stage
+from oracle import DEAD_LETTERS_FILE, OUTPUT_FILE, TASKS_FILE, find_excessive, find_violations, record_acks
+from orphans import wait_until
+from stage import FOLDER, Cluster, PipeProcess
 
 from pipeline.failpoints import VARIABLE
 
-LIVENESS = 1.0
-BEAT = ("--interval", "0.1", "--liveness", LIVENESS)
-WORK = ("work", "-j", "2", "--call", f"{HERE / 'deeds.py'}:done")
-LINE: dict[str, tuple[object, ...]] = {
-    "sink": ("sink", "-v", "-o", OUTPUT, "--failed", LETTERS, *BEAT),
-    "ventilator": ("ventilate", "-v", *BEAT, TASKS),
-    "worker-1": (*WORK[:1], "-v", *WORK[1:]),
-    "worker-2": (*WORK[:1], "-v", *WORK[1:]),
+HEARTBEAT_TIMEOUT_SECONDS = 1.0
+HEARTBEAT_OPTIONS = ("--interval", "0.1", "--liveness", HEARTBEAT_TIMEOUT_SECONDS)
+WORK_COMMAND = ("work", "-j", "2", "--call", f"{FOLDER / 'deeds.py'}:done")
+STATION_COMMANDS: dict[str, tuple[object, ...]] = {
+    "sink": ("sink", "-v", "-o", OUTPUT_FILE, "--failed", DEAD_LETTERS_FILE, *HEARTBEAT_OPTIONS),
+    "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, TASKS_FILE),
+    "worker-1": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
+    "worker-2": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
 }
-RUN = ("run", "-v", "-w", "2", "-j", "2", "-o", OUTPUT, "--failed", LETTERS, *BEAT, "-a", TASKS, *WORK[3:])
-ENOUGH = LIVENESS + 15.0
+RUN_COMMAND = (
+    "run",
+    "-v",
+    "-w",
+    "2",
+    "-j",
+    "2",
+    "-o",
+    OUTPUT_FILE,
+    "--failed",
+    DEAD_LETTERS_FILE,
+    *HEARTBEAT_OPTIONS,
+    "-a",
+    TASKS_FILE,
+    *WORK_COMMAND[3:],
+)
+END_TIMEOUT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS + 15.0
 """Seconds after the last fault in which a run ends, whatever happened."""
-FINE = {0, 1}
-SINK = True
+GOOD_EXIT_CODES = {0, 1}
+RESTARTS_SINK = True
 """Whether a sink that was killed is started again and goes on: only with a journal."""
 
 
-def tasks(folder: Path, count: int, seconds: float, gated: int = 0) -> None:
+def write_tasks(folder: Path, count: int, seconds: float, gated_count: int = 0) -> None:
     """Write so many tasks of that length, of which every tenth fails, and some that wait for the gate."""
-    hows = ["fail" if number % 10 == 9 else f"{seconds}" for number in range(count)] + ["gate"] * gated
-    folder.joinpath(TASKS).write_text("".join(f"{number} {how}\n" for number, how in enumerate(hows)))
+    hows = ["fail" if number % 10 == 9 else f"{seconds}" for number in range(count)] + ["gate"] * gated_count
+    folder.joinpath(TASKS_FILE).write_text("".join(f"{number} {how}\n" for number, how in enumerate(hows)))
 
 
-def code(player: Player) -> int | None:
+def exit_code_of(process: PipeProcess) -> int | None:
     """Its exit code if it has ended."""
-    return player._process.poll()
+    return process._process.poll()
 
 
-class Cast:
+class RunningStations:
     """Who plays in a line of three commands, and who has fallen."""
 
-    def __init__(self, stage: Stage, words: Mapping[str, Sequence[object]]) -> None:
-        self._stage, self._words = stage, words
-        self.playing: dict[str, Player] = {}
-        self.late: set[str] = set()
+    def __init__(self, cluster: Cluster, commands: Mapping[str, Sequence[object]]) -> None:
+        self._cluster, self._commands = cluster, commands
+        self.processes: dict[str, PipeProcess] = {}
+        self.restarted: set[str] = set()
         """Who was started again, and may have come too late for the run."""
-        self.losses: list[float] = []
-        self.doomed: Player | None = None
+        self.loss_times: list[float] = []
+        self.victim: PipeProcess | None = None
         """Who will be struck, maybe only when all is over."""
-        self.greedy: set[str] = set()
+        self.excessive: set[str] = set()
         """Who took more memory or descriptors than a small line needs."""
 
-    def enter(self, part: str, **environment: str) -> None:
+    def start(self, role: str, **environment: str) -> None:
         """Start who plays this part."""
-        self.playing[part] = self._stage.start(*self._words[part], **environment)
+        self.processes[role] = self._cluster.start(*self._commands[role], **environment)
 
-    def again(self, part: str) -> None:
+    def restart(self, role: str) -> None:
         """The one who played it has died; another comes."""
-        if part.startswith("worker"):
-            self.losses.append(time.monotonic())
-        self.late.add(part)
-        self.enter(part)
+        if role.startswith("worker"):
+            self.loss_times.append(time.monotonic())
+        self.restarted.add(role)
+        self.start(role)
 
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the run is finished, as far as those tell who were there."""
-        ended = {code(self.playing[part]) for part in ("sink", "ventilator") if part not in self.late}
-        return bool(ended & FINE) or code(self.playing["sink"]) in FINE
+        ended = {exit_code_of(self.processes[part]) for part in ("sink", "ventilator") if part not in self.restarted}
+        return bool(ended & GOOD_EXIT_CODES) or exit_code_of(self.processes["sink"]) in GOOD_EXIT_CODES
 
-    def see_through(self) -> list[str]:
+    def wait_for_end(self) -> list[str]:
         """Wait for the end; what went wrong."""
-        players = self.playing
+        players = self.processes
         try:
-            until(self._is_done, ENOUGH)
+            wait_until(self._is_done, END_TIMEOUT_SECONDS)
         except AssertionError:
-            here = {part: code(player) for part, player in players.items()}
-            return [f"the line hangs: {here}", *(player.err for player in players.values())]
+            here = {part: exit_code_of(player) for part, player in players.items()}
+            return [f"the line hangs: {here}", *(player.stderr for player in players.values())]
         return [
-            *sorted(self.greedy),
-            *self._wrong_ends(),
+            *sorted(self.excessive),
+            *self._wrong_exits(),
         ]
 
     def _is_done(self) -> bool:
-        self.greedy |= greedy(self._stage.left())
-        return all(code(player) is not None or self._waits(player) for player in self.playing.values())
+        self.excessive |= find_excessive(self._cluster.living_pids())
+        return all(exit_code_of(player) is not None or self._is_waiting(player) for player in self.processes.values())
 
-    def _wrong_ends(self) -> list[str]:
+    def _wrong_exits(self) -> list[str]:
         return [
-            f"{part} ended with {player.code()}:\n{player.err}"
-            for part, player in self.playing.items()
-            if not _dismissed(player)
-            and player is not self.doomed
-            and player.code() != (0 if part.startswith("worker") else 1)
+            f"{part} ended with {player.wait()}:\n{player.stderr}"
+            for part, player in self.processes.items()
+            if not _terminate_if_running(player)
+            and player is not self.victim
+            and player.wait() != (0 if part.startswith("worker") else 1)
         ]
 
-    def _waits(self, player: Player) -> bool:
+    def _is_waiting(self, process: PipeProcess) -> bool:
         """Whether it came too late for a run that is finished, and waits for another, as it says."""
-        said = player.err.splitlines()
-        return self.is_over() and bool(said) and "start one with" in said[-1]
+        said = process.stderr.splitlines()
+        return self.is_finished() and bool(said) and "start one with" in said[-1]
 
 
-def _dismissed(player: Player) -> bool:
+def _terminate_if_running(process: PipeProcess) -> bool:
     """Whether it still lived, and does no more."""
-    if code(player) is not None:
+    if exit_code_of(process) is not None:
         return False
-    player.send(signal.SIGTERM)
-    player.send(signal.SIGINT)
-    player.code()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.wait()
     return True
 
 
-def recorded(*, run: bool = False) -> list[tuple[str, int]]:
+def record_points(*, run: bool = False) -> list[tuple[str, int]]:
     """All points and hits that a small line reaches when nobody is struck; or `pipe run`."""
-    with Stage() as stage:
+    with Cluster() as stage:
         note = stage.folder.parent / "points"
-        tasks(stage.folder, 40, 0.01)
+        write_tasks(stage.folder, 40, 0.01)
         plan = {VARIABLE: f"record:{note}"}
         if run:
-            stage.start(*RUN, **plan).code()
+            stage.start(*RUN_COMMAND, **plan).wait()
         else:
-            players = [stage.start(*words, **plan) for words in LINE.values()]
+            players = [stage.start(*words, **plan) for words in STATION_COMMANDS.values()]
             for player in players:
-                player.code()
+                player.wait()
         pairs = {(point, int(hit)) for point, hit in (line.split() for line in note.read_text().splitlines())}
         return sorted(pairs)
 
 
-def struck(point: str, hit: int, act: str = "kill") -> list[str]:
+def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
     """The broken promises of a line of three commands, one of whom is struck there."""
     role = point.partition(".")[0]
     victim = "worker-1" if role == "worker" else role
-    with Stage() as stage:
-        tasks(stage.folder, 40, 0.01)
-        cast = Cast(stage, LINE)
-        with listening(f"ipc://{stage.runtime}/pipe/default/control", stage.folder):
-            for part in LINE:
-                cast.enter(part, **({VARIABLE: f"{point}:{hit}={act}"} if part == victim else {}))
-            fallen = cast.doomed = cast.playing[victim]
+    with Cluster() as stage:
+        write_tasks(stage.folder, 40, 0.01)
+        cast = RunningStations(stage, STATION_COMMANDS)
+        with record_acks(f"ipc://{stage.runtime_folder}/pipe/default/control", stage.folder):
+            for part in STATION_COMMANDS:
+                cast.start(part, **({VARIABLE: f"{point}:{hit}={action}"} if part == victim else {}))
+            fallen = cast.victim = cast.processes[victim]
             try:
-                until(lambda: code(fallen) is not None or cast.is_over(), ENOUGH)
+                wait_until(lambda: exit_code_of(fallen) is not None or cast.is_finished(), END_TIMEOUT_SECONDS)
             except AssertionError:
-                return [f"{point}:{hit} hangs before it is struck", *(player.err for player in cast.playing.values())]
-            if code(fallen) not in {*FINE, None}:
-                cast.again(victim)
-            broken = cast.see_through()
-        return broken + verdict(stage, cast.losses)
+                return [
+                    f"{point}:{hit} hangs before it is struck",
+                    *(player.stderr for player in cast.processes.values()),
+                ]
+            if exit_code_of(fallen) not in {*GOOD_EXIT_CODES, None}:
+                cast.restart(victim)
+            broken = cast.wait_for_end()
+        return broken + check_run(stage, cast.loss_times)
 
 
-def struck_run(point: str, hit: int, act: str = "kill") -> list[str]:
+def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
     """The broken promises of a `pipe run`, of whose processes one is struck there, and replaced by the launcher."""
-    with Stage() as stage:
-        tasks(stage.folder, 40, 0.01)
+    with Cluster() as stage:
+        write_tasks(stage.folder, 40, 0.01)
         mark = stage.folder.parent / "struck"
-        run = stage.start(*RUN, **{VARIABLE: f"{point}:{hit}={act},once:{mark}"})
+        run = stage.start(*RUN_COMMAND, **{VARIABLE: f"{point}:{hit}={action},once:{mark}"})
         try:
-            ended = run.code(2 * ENOUGH)
+            ended = run.wait(2 * END_TIMEOUT_SECONDS)
         except AssertionError as hangs:
             return [str(hangs)]
         losses = [time.monotonic()] if mark.exists() and point.startswith("worker") else []
-        broken = [f"pipe run ended with {ended}:\n{run.err}"] if ended != 1 else []
-        return broken + verdict(stage, losses)
+        broken = [f"pipe run ended with {ended}:\n{run.stderr}"] if ended != 1 else []
+        return broken + check_run(stage, losses)
 
 
-def verdict(stage: Stage, losses: Sequence[float]) -> list[str]:
+def check_run(cluster: Cluster, loss_times: Sequence[float]) -> list[str]:
     """What the oracle says, and whether the stage is empty."""
-    broken = judged(stage.folder, losses)
+    broken = find_violations(cluster.folder, loss_times)
     try:
-        stage.is_empty()
+        cluster.assert_empty()
     except AssertionError as left:
-        broken.append(f"somebody or something is left: {left} {stage.left()}")
+        broken.append(f"somebody or something is left: {left} {cluster.living_pids()}")
     return broken

@@ -10,31 +10,31 @@ import heapq
 import random
 from collections.abc import Callable
 
-from plan import Plan
+from plan import SimulationPlan
 
-AT_ONCE = 0.0001
+MIN_DELAY_SECONDS = 0.0001
 """Seconds until what happens at once has happened."""
 
 
 class Clock:
     """The events of one line, and its luck."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SimulationPlan) -> None:
         self.plan, self.rng = plan, random.Random(plan.seed + 1)
         self.now = 0.0
-        self.faulty = True
+        self.has_faults = True
         """The last fault is yet to come."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._turns = self._numbers = 0
+        self._last_sequence = self._last_number = 0
 
-    def at(self, when: float, act: Callable[[], None]) -> None:
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
         """Do this then."""
-        self._turns += 1
-        heapq.heappush(self._events, (when, self._turns, act))
+        self._last_sequence += 1
+        heapq.heappush(self._events, (when, self._last_sequence, callback))
 
-    def soon(self, act: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
         """Do this at once, but after all that happens now."""
-        self.at(self.now + AT_ONCE, act)
+        self.call_at(self.now + MIN_DELAY_SECONDS, callback)
 
     def step(self) -> bool:
         """The next event; False if there is none."""
@@ -44,11 +44,11 @@ class Clock:
         act()
         return True
 
-    def chance(self, kind: str, of_rate: float) -> bool:
+    def draw_fault(self, kind: str, probability: float) -> bool:
         """Whether this fault happens now."""
-        return self.faulty and kind in self.plan.faults and self.rng.random() < of_rate
+        return self.has_faults and kind in self.plan.faults and self.rng.random() < probability
 
-    def number(self) -> int:
+    def next_number(self) -> int:
         """One that nothing on this line has had yet."""
-        self._numbers += 1
-        return self._numbers
+        self._last_number += 1
+        return self._last_number

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import soon
+from labs import becomes_true
 from psutil import Process
-from stage import Stage
+from stage import Cluster
 
 OF_THE_USER = """
 BASH_ENV CDPATH CLICOLOR CLICOLOR_FORCE COLUMNS ENV FORCE_COLOR GITHUB_ACTIONS LINES NO_COLOR PARALLEL POSIXLY_CORRECT
@@ -30,9 +30,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def stage() -> Iterator[Cluster]:
     """An empty stage; whoever is left on it at the end is killed."""
-    with Stage() as stage:
+    with Cluster() as stage:
         yield stage
 
 
@@ -44,7 +44,7 @@ def tidy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     yield
-    assert soon(lambda: set(threading.enumerate()) <= threads)
-    assert soon(lambda: len(os.listdir("/proc/self/fd")) <= files)
+    assert becomes_true(lambda: set(threading.enumerate()) <= threads)
+    assert becomes_true(lambda: len(os.listdir("/proc/self/fd")) <= files)
     assert Process().children() == []
     assert list(folder.iterdir()) == []

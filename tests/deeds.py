@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-LEDGER = "executed"
+EXECUTION_LOG = "executed"
 
 
-def done(task: str) -> str:
+def run_task(task: str) -> str:
     """`NUMBER SECONDS`, `NUMBER gate` (until that file is there) or `NUMBER fail`; each start and end leaves a line."""
     number, how = task.split()
-    _note(number, "start")
+    _append_event(number, "start")
     if how == "gate":
         while not os.path.exists("gate"):
             time.sleep(0.01)
@@ -19,12 +19,12 @@ def done(task: str) -> str:
         raise ValueError(task)
     else:
         time.sleep(float(how))
-    _note(number, "end")
+    _append_event(number, "end")
     return f"got {number}"
 
 
-def _note(number: str, what: str) -> None:
+def _append_event(number: str, event: str) -> None:
     """A whole line, whoever writes at the same time: number, what, when (nanoseconds of the monotonic clock)."""
-    file = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, f"{number} {what} {time.monotonic_ns()}\n".encode())
+    file = os.open(EXECUTION_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{number} {event} {time.monotonic_ns()}\n".encode())
     os.close(file)

@@ -13,8 +13,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WITHIN = 60.0
-ANY = "..."
+TIMEOUT_SECONDS = 60.0
+ANY_LINES = "..."
 MASKS = (
     (r"\d+(\.\d+)? ms\b", "T ms"),
     (r"\d[\d,]*\.\d+ s\b", "T s"),
@@ -28,7 +28,7 @@ MASKS = (
     (r"\b1[0-9]{9}\.[0-9]{3}\b", "WHEN"),
     (r"\t *\d+\.\d{3}\b", "\tT"),
 )
-TOLD = 'code=$?; [ "$code" = 0 ] || echo "[$code]"'
+PRINT_EXIT_CODE = 'code=$?; [ "$code" = 0 ] || echo "[$code]"'
 """An exit code that is not 0 is shown behind what was printed, as some prompts do."""
 HOSTS = {"10.0.0.5": "127." + ".".join(str(os.getpid() >> shift & 255) for shift in (16, 8, 0))}
 """Addresses of a page that stand for others, and where the test finds them: the usual ports, at a loopback address that
@@ -36,53 +36,53 @@ no other test has."""
 
 
 @dataclass
-class Command:
+class ShownCommand:
     """What a person types, and what the page shows of its answer."""
 
     line: str
-    shown: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
 
 
 @dataclass
-class Page:
+class ConsolePage:
     """The files that a page gives, and its commands."""
 
     files: dict[str, str]
-    commands: list[Command]
+    commands: list[ShownCommand]
 
 
-def page_of(text: str) -> Page:
+def parse_page(text: str) -> ConsolePage:
     """All of one document."""
-    page = Page({}, [])
+    page = ConsolePage({}, [])
     for fence, body in re.findall(r"^```(\S+(?: \S+)?)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         language, _, name = fence.partition(" ")
         if name:
             page.files[name] = body
         elif language == "console":
-            page.commands += _commands(body)
+            page.commands += _parse_commands(body)
     return page
 
 
-def _commands(block: str) -> list[Command]:
-    commands: list[Command] = []
+def _parse_commands(block: str) -> list[ShownCommand]:
+    commands: list[ShownCommand] = []
     for line in block.splitlines():
         if line.startswith("$ "):
-            commands.append(Command(line[2:]))
-        elif line.startswith("> ") and commands and not commands[-1].shown:
+            commands.append(ShownCommand(line[2:]))
+        elif line.startswith("> ") and commands and not commands[-1].expected:
             commands[-1].line += f"\n{line[2:]}"
         else:
-            commands[-1].shown.append(line)
+            commands[-1].expected.append(line)
     return commands
 
 
-def answers(page: Page, folder: Path, shim: Path) -> list[list[str]]:
+def run_page(page: ConsolePage, folder: Path, shim: Path) -> list[list[str]]:
     """What each command prints, with `pipe` found in the folder `shim`; the page's files lie in `folder`."""
     for name, body in page.files.items():
         (folder / name).write_text(body)
     script = ["set +m"]
     for number, command in enumerate(page.commands):
         script.append(
-            f"{{ {_reached(command.line)}\n}} > '{folder}/.out.{number}' 2>&1; {TOLD} >> '{folder}/.out.{number}'"
+            f"{{ {_replace_hosts(command.line)}\n}} > '{folder}/.out.{number}' 2>&1; {PRINT_EXIT_CODE} >> '{folder}/.out.{number}'"
         )
     environment = {
         **{key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}},
@@ -97,27 +97,27 @@ def answers(page: Page, folder: Path, shim: Path) -> list[list[str]]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=WITHIN,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert not ran.stderr, ran.stderr
     return [(folder / f".out.{number}").read_text().splitlines() for number in range(len(page.commands))]
 
 
-def _reached(line: str) -> str:
+def _replace_hosts(line: str) -> str:
     for page, test in HOSTS.items():
         line = line.replace(page, test)
     return line
 
 
-def masked(line: str) -> str:
+def mask(line: str) -> str:
     """The line without what differs from run to run."""
     for pattern, stand_in in MASKS:
         line = re.sub(pattern, stand_in, line)
     return line.rstrip()
 
 
-def is_shown(shown: list[str], printed: list[str]) -> bool:
+def matches(expected: list[str], actual: list[str]) -> bool:
     """Whether what is shown is what was printed."""
-    pattern = "".join(r"(?:.*\n)*?" if line == ANY else re.escape(f"{masked(line)}\n") for line in shown)
-    return re.fullmatch(pattern, "".join(f"{masked(line)}\n" for line in printed)) is not None
+    pattern = "".join(r"(?:.*\n)*?" if line == ANY_LINES else re.escape(f"{mask(line)}\n") for line in expected)
+    return re.fullmatch(pattern, "".join(f"{mask(line)}\n" for line in actual)) is not None

@@ -10,108 +10,108 @@ from functools import partial
 from math import inf
 from typing import Literal
 
-from lives import Lives
-from plan import LIVENESS
-from process import Process
-from ways import Ways
+from lives import SimulatedStations
+from plan import HEARTBEAT_TIMEOUT
+from process import SimulatedProcess
+from ways import Router
 
-from pipeline.words.messages import Stop
+from pipeline.words.messages import StopRequest
 
 
-class Faults:
+class FaultInjector:
     """All that goes wrong on one line."""
 
-    def __init__(self, ways: Ways, lives: Lives) -> None:
-        self._ways, self._lives, self._clock, self._log = ways, lives, ways.clock, ways.log
-        self._kinds = {
-            "break": self._break,
-            "dead": self._die,
+    def __init__(self, router: Router, stations: SimulatedStations) -> None:
+        self._router, self._stations, self._clock, self._log = router, stations, router.clock, router.log
+        self._handlers = {
+            "break": self._reset_link,
+            "dead": self._kill_link,
             "kill worker": self._kill_worker,
             "freeze worker": self._freeze_worker,
             "freeze all": self._freeze_all,
-            "leave": self._leave,
+            "leave": self._stop_worker,
             "partition": self._partition,
-            "suspend": self._suspend,
-            "freeze ventilator": lambda: self._freeze(lives.ventilator),
-            "freeze sink": lambda: self._freeze(lives.sink),
-            "restart ventilator": lives.restart_ventilator,
-            "restart sink": lives.restart_sink,
+            "suspend": self._suspend_all,
+            "freeze ventilator": lambda: self._freeze(stations.ventilator),
+            "freeze sink": lambda: self._freeze(stations.sink),
+            "restart ventilator": stations.restart_ventilator,
+            "restart sink": stations.restart_sink,
         }
         for kind, rate in self._clock.plan.faults.items():
-            if kind in self._kinds:
+            if kind in self._handlers:
                 self._schedule(kind, rate)
-        self._clock.at(self._clock.plan.calm_after, self._calm)
-        if self._clock.plan.stop:
-            self._clock.at(self._clock.plan.stop_at, self._stop)
+        self._clock.call_at(self._clock.plan.faults_end_at, self._end_faults)
+        if self._clock.plan.stop_mode:
+            self._clock.call_at(self._clock.plan.stop_at, self._request_stop)
         if self._clock.plan.ventilator_dies < inf:
-            self._clock.at(self._clock.plan.ventilator_dies, self._kill_ventilator)
+            self._clock.call_at(self._clock.plan.ventilator_dies, self._kill_ventilator)
 
-    def _stop(self) -> None:
-        mode: Literal["soon", "now"] = "soon" if self._clock.plan.stop == "soon" else "now"
-        self._log.tell(self._clock.now, "stop", mode)
-        self._lives.sink.deliver(Stop(mode, "^C"))
+    def _request_stop(self) -> None:
+        mode: Literal["soon", "now"] = "soon" if self._clock.plan.stop_mode == "soon" else "now"
+        self._log.record(self._clock.now, "stop", mode)
+        self._stations.sink.deliver(StopRequest(mode, "^C"))
 
     def _kill_ventilator(self) -> None:
-        self._log.tell(self._clock.now, "FAULT", "the ventilator dies and is not restarted")
-        self._lives.kill_ventilator()
+        self._log.record(self._clock.now, "FAULT", "the ventilator dies and is not restarted")
+        self._stations.kill_ventilator()
 
     def _schedule(self, kind: str, rate: float) -> None:
-        self._clock.at(self._clock.now + self._clock.rng.expovariate(rate), partial(self._strike, kind, rate))
+        self._clock.call_at(self._clock.now + self._clock.rng.expovariate(rate), partial(self._inject, kind, rate))
 
-    def _strike(self, kind: str, rate: float) -> None:
-        if self._clock.faulty:
-            self._log.tell(self._clock.now, "FAULT", kind)
-            self._kinds[kind]()
+    def _inject(self, kind: str, rate: float) -> None:
+        if self._clock.has_faults:
+            self._log.record(self._clock.now, "FAULT", kind)
+            self._handlers[kind]()
             self._schedule(kind, rate)
 
-    def _calm(self) -> None:
+    def _end_faults(self) -> None:
         """The last fault is over; broken connections stay as they are until somebody repairs them."""
-        self._clock.faulty = False
-        self._log.tell(self._clock.now, "calm", "")
-        for process in self._lives.everybody():
+        self._clock.has_faults = False
+        self._log.record(self._clock.now, "calm", "")
+        for process in self._stations.all_processes():
             process.thaw()
-        staying = [worker for worker in self._lives.running() if not worker.is_leaving]
-        if not staying and self._lives.ventilator.is_running:
-            self._lives.hire()
+        staying = [worker for worker in self._stations.running_workers() if not worker.is_leaving]
+        if not staying and self._stations.ventilator.is_running:
+            self._stations.add_worker()
 
-    def _break(self) -> None:
-        if link := self._ways.links.any():
-            link.break_off()
+    def _reset_link(self) -> None:
+        if link := self._router.links.pick_link():
+            link.reset()
 
-    def _die(self) -> None:
-        if link := self._ways.links.any():
-            link.break_off()
+    def _kill_link(self) -> None:
+        if link := self._router.links.pick_link():
+            link.reset()
             link.is_dead = True
 
     def _kill_worker(self) -> None:
-        if there := self._lives.running():
-            self._lives.kill(self._clock.rng.choice(there))
+        if there := self._stations.running_workers():
+            self._stations.replace_worker(self._clock.rng.choice(there))
 
-    def _leave(self) -> None:
-        there = self._lives.running()
+    def _stop_worker(self) -> None:
+        there = self._stations.running_workers()
         if len(there) > 1:
-            self._clock.rng.choice(there).deliver(Stop("soon", "^C"))
+            self._clock.rng.choice(there).deliver(StopRequest("soon", "^C"))
 
     def _freeze_worker(self) -> None:
-        self._freeze(self._clock.rng.choice(self._lives.workers))
+        self._freeze(self._clock.rng.choice(self._stations.workers))
 
     def _freeze_all(self) -> None:
-        for worker in self._lives.workers:
+        for worker in self._stations.workers:
             self._freeze(worker)
 
     def _partition(self) -> None:
         """Nothing comes through to or from one of them, or both, for a while: it is late, or lost."""
-        rng, name = self._clock.rng, self._clock.rng.choice(self._lives.everybody()).name
+        rng, name = self._clock.rng, self._clock.rng.choice(self._stations.all_processes()).name
         ways = rng.choice([("to",), ("from",), ("to", "from")])
-        until, lost = self._clock.now + rng.choice([1.0, LIVENESS * 1.5]), rng.random() < 0.5
-        for link in self._ways.links.of_one(name, ways):
-            link.cut_off(until, lost=lost)
+        until, lost = self._clock.now + rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5]), rng.random() < 0.5
+        for link in self._router.links.of_process(name, ways):
+            link.partition(until, is_lossy=lost)
 
-    def _suspend(self) -> None:
+    def _suspend_all(self) -> None:
         """The machine sleeps."""
-        seconds = self._clock.rng.choice([1.0, LIVENESS * 1.5])
-        for process in self._lives.everybody():
+        seconds = self._clock.rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5])
+        for process in self._stations.all_processes():
             process.freeze(seconds)
 
-    def _freeze(self, process: Process) -> None:
-        process.freeze(self._clock.rng.choice([1.0, LIVENESS * 1.5]))
+    def _freeze(self, process: SimulatedProcess) -> None:
+        process.freeze(self._clock.rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5]))

@@ -6,29 +6,29 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.output.kernel import HERE, Kernel
+from pipeline.output.kernel import CURRENT_POSITION, Syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Faulty(Kernel):
+class FaultySyscalls(Syscalls):
     """Fails its call number `kth`, counted from 1; a write that fails has written half of it before."""
 
-    def __init__(self, kth: int = 0, error: int = errno.EIO) -> None:
+    def __init__(self, failing_call: int = 0, error: int = errno.EIO) -> None:
         self.calls: list[str] = []
-        self.full = False
+        self.is_full = False
         """Every write fails for want of room."""
         self.has_failed = False
-        self._kth, self._error = kth, error
+        self._failing_call, self._error = failing_call, error
 
-    def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int = HERE) -> int:
+    def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int = CURRENT_POSITION) -> int:
         text = b"".join(pieces)
         try:
             self._call("write")
         except OSError:
             half = text[: len(text) // 2]
-            if at == HERE:
+            if at == CURRENT_POSITION:
                 os.write(fd, half)
                 os.lseek(fd, -len(half), os.SEEK_CUR)
             else:
@@ -47,8 +47,8 @@ class Faulty(Kernel):
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
-        if len(self.calls) == self._kth:
+        if len(self.calls) == self._failing_call:
             self.has_failed = True
             raise OSError(self._error, os.strerror(self._error))
-        if self.full and name == "write":
+        if self.is_full and name == "write":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

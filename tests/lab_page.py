@@ -15,9 +15,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs import HOUSE, WITHIN, ports
+from labs import ROOT, TIMEOUT_SECONDS, free_ports
 
-PAGE = HOUSE / "docs" / "lab.md"
+PAGE = ROOT / "docs" / "lab.md"
 BLOCK = re.compile(r"^```text( numbers)?\n((?:\$ .*\n)+)((?:(?!```).*\n)*)```$", re.MULTILINE)
 SHIM = """#!/bin/sh
 case "$2" in
@@ -32,26 +32,26 @@ PYTHONPATH='{house}' exec '{python}' -m pipeline "$@"
 
 
 @dataclass(frozen=True)
-class Block:
+class LabBlock:
     """The commands of a block, as lines of a shell, and what the page shows of their output."""
 
     commands: tuple[str, ...]
-    shown: str
-    varies: bool
+    expected: str
+    has_varying_numbers: bool
 
 
-def blocks(text: str) -> list[Block]:
+def find_blocks(text: str) -> list[LabBlock]:
     """All blocks of the page that begin with commands."""
     return [
-        Block(tuple(line[2:] for line in commands.splitlines()), shown, bool(numbers))
+        LabBlock(tuple(line[2:] for line in commands.splitlines()), shown, bool(numbers))
         for numbers, commands, shown in BLOCK.findall(text)
     ]
 
 
-def printed(block: Block, folder: Path) -> str:
+def run_block(block: LabBlock, folder: Path) -> str:
     """What its commands print, both streams as in a terminal; an exit code that is not 0 ends it."""
     shim = folder / "pipe"
-    shim.write_text(SHIM.format(*ports(4), house=HOUSE, python=sys.executable))
+    shim.write_text(SHIM.format(*free_ports(4), house=ROOT, python=sys.executable))
     shim.chmod(0o755)
     for name in ("tmp", "run"):
         (folder / name).mkdir(mode=0o700)
@@ -63,29 +63,29 @@ def printed(block: Block, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=2 * WITHIN,
+        timeout=2 * TIMEOUT_SECONDS,
         check=False,
     )
     assert not list((folder / "tmp").iterdir())
     return ran.stdout + (f"[{ran.returncode}]\n" if ran.returncode else "")
 
 
-def masked(text: str, *, varies: bool) -> str:
+def mask(text: str, *, has_varying_numbers: bool) -> str:
     """The text without what differs from run to run."""
-    number = r"\d+(\.\d+)?" if varies else r"\d+\.\d+|\d+(?= ms\b)"
+    number = r"\d+(\.\d+)?" if has_varying_numbers else r"\d+\.\d+|\d+(?= ms\b)"
     return re.sub(r" +", " ", re.sub(number, "N", text))
 
 
-def rewritten(text: str) -> str:
+def rewrite(text: str) -> str:
     """The page with what is printed now."""
 
-    def anew(found: re.Match[str]) -> str:
-        (block,) = blocks(found[0])
+    def replace_block(match: re.Match[str]) -> str:
+        (block,) = find_blocks(match[0])
         with tempfile.TemporaryDirectory() as folder:
-            return f"```text{found[1] or ''}\n{found[2]}{printed(block, Path(folder))}```"
+            return f"```text{match[1] or ''}\n{match[2]}{run_block(block, Path(folder))}```"
 
-    return BLOCK.sub(anew, text)
+    return BLOCK.sub(replace_block, text)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text()))
+    PAGE.write_text(rewrite(PAGE.read_text()))

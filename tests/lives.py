@@ -8,150 +8,158 @@ from __future__ import annotations
 
 from functools import partial
 
-from plan import INTERVAL, LIVENESS, PATIENCE
-from process import Process
-from slots import Slots
-from ways import Ways
+from plan import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, PEER_TIMEOUT
+from process import SimulatedProcess
+from slots import SimulatedExecutor
+from ways import Router
 
-from pipeline.sink.attempts import Retrying
+from pipeline.sink.attempts import RetryPolicy
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.sink import Order, Sink
-from pipeline.sink.speech import Wants
-from pipeline.ventilator.ventilator import Feed, Ventilator
-from pipeline.words.facts import Fact
+from pipeline.sink.sink import Sink, SinkConfig
+from pipeline.sink.speech import ReportOptions
+from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
+from pipeline.words.facts import JournalEvent
 from pipeline.words.notices import VentilatorDead
-from pipeline.words.parts import Recipe
-from pipeline.worker.voice import Identity
+from pipeline.words.parts import RecordFormat
+from pipeline.worker.voice import WorkerIdentity
 from pipeline.worker.worker import Worker
 
 
-class Lives:
+class SimulatedStations:
     """Who is there now."""
 
-    def __init__(self, ways: Ways) -> None:
-        self._ways, self._clock, self._log = ways, ways.clock, ways.log
-        self.workers: list[Process] = []
+    def __init__(self, router: Router) -> None:
+        self._router, self._clock, self._log = router, router.clock, router.log
+        self.workers: list[SimulatedProcess] = []
         """All that ever were."""
-        self._sink([])
-        self._ventilator()
+        self._start_sink([])
+        self._start_ventilator()
         for _ in range(self._clock.plan.workers):
-            self.hire()
+            self.add_worker()
 
     @property
-    def sink(self) -> Process:
-        return self._ways.sink
+    def sink(self) -> SimulatedProcess:
+        return self._router.sink
 
     @property
-    def ventilator(self) -> Process:
-        return self._ways.ventilator
+    def ventilator(self) -> SimulatedProcess:
+        return self._router.ventilator
 
-    def running(self) -> list[Process]:
+    def running_workers(self) -> list[SimulatedProcess]:
         """The workers that are there now."""
         return [worker for worker in self.workers if worker.is_running]
 
-    def everybody(self) -> list[Process]:
+    def all_processes(self) -> list[SimulatedProcess]:
         return [self.ventilator, self.sink, *self.workers]
 
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nobody has anything left to do; a worker or ventilator that came too late waits for another run."""
-        if self._ways.sink.is_running or (self._ways.ventilator.is_running and not self.is_ventilator_late()):
+        if self._router.sink.is_running or (self._router.ventilator.is_running and not self.is_ventilator_late()):
             return False
-        return not any(isinstance(one.station, Worker) and one.station.voice.run for one in self.running())
+        return not any(
+            isinstance(one.station, Worker) and one.station.heartbeat_sender.run for one in self.running_workers()
+        )
 
     def is_ventilator_late(self) -> bool:
         """Whether it came back when all was over already: it has met no run, and waits for a sink."""
-        station = self._ways.ventilator.station
-        return isinstance(station, Ventilator) and not station.accord.confirmed and not self._ways.sink.is_running
+        station = self._router.ventilator.station
+        return (
+            isinstance(station, Ventilator) and not station.agreement.is_confirmed and not self._router.sink.is_running
+        )
 
-    def hire(self) -> None:
+    def add_worker(self) -> None:
         """One more worker."""
-        name = f"worker{self._clock.number()}"
-        identity = Identity(name, "d", "c", self._clock.plan.slots)
-        process = self._process(name, Worker(identity, self._clock.now, PATIENCE))
+        name = f"worker{self._clock.next_number()}"
+        identity = WorkerIdentity(name, "d", "c", self._clock.plan.slots)
+        process = self._make_process(name, Worker(identity, self._clock.now, PEER_TIMEOUT))
         self.workers.append(process)
-        self._ways.slots[name] = Slots(self._clock, self._log, process, partial(self.kill, process))
-        self._ways.call(process)
-        self._ways.subscribe(process)
+        self._router.executors[name] = SimulatedExecutor(
+            self._clock, self._log, process, partial(self.replace_worker, process)
+        )
+        self._router.connect_registry(process)
+        self._router.subscribe(process)
         process.start()
 
-    def kill(self, worker: Process) -> None:
+    def replace_worker(self, worker: SimulatedProcess) -> None:
         """Another follows it."""
-        self._ways.forget(worker)
-        self.hire()
+        self._router.remove(worker)
+        self.add_worker()
 
     def restart_ventilator(self) -> None:
         """All workers call again."""
         if self._end_ventilator():
-            self._ventilator()
-            for worker in self.running():
-                self._ways.call(worker)
+            self._start_ventilator()
+            for worker in self.running_workers():
+                self._router.connect_registry(worker)
 
     def kill_ventilator(self) -> None:
         """It is not restarted, and the launcher reports that to the sink."""
         if self._end_ventilator():
-            self.sink.soon(VentilatorDead())
+            self.sink.deliver_soon(VentilatorDead())
 
     def _end_ventilator(self) -> bool:
         """Its lanes are gone; False if it had ended before."""
         if not self.ventilator.is_running:
             return False
-        ways = self._ways
-        ways.forget(self.ventilator)
-        ways.links.shut()
-        for worker in self.running():
-            ways.links.of(worker.name, "desk").break_off()
-            ways.links.of(worker.name, "desk back").break_off()
+        ways = self._router
+        ways.remove(self.ventilator)
+        ways.links.close_lanes()
+        for worker in self.running_workers():
+            ways.links.get(worker.name, "desk").reset()
+            ways.links.get(worker.name, "desk back").reset()
         return True
 
     def restart_sink(self) -> None:
         """The machine under it was switched off and on; unless all it had to do was to go."""
         station = self.sink.station
-        if not self.sink.is_running or self._ways.disk.is_left():
+        if not self.sink.is_running or self._router.disk.is_suspended():
             return
-        if isinstance(station, Sink) and station.closing.kill and not station.ledger.run:
+        if isinstance(station, Sink) and station.shutdown.kill and not station.ledger.run:
             return  # it was told to end before there was a run: nothing to go on with
-        self._ways.forget(self.sink)
-        for link in self._ways.links.kind("results", "control"):
-            link.break_off()
-        self._sink(self._ways.disk.crash())
-        self._ways.last = None
-        if not self.ventilator.alive:
-            self.sink.soon(VentilatorDead())
+        self._router.remove(self.sink)
+        for link in self._router.links.of_kind("results", "control"):
+            link.reset()
+        self._start_sink(self._router.disk.crash())
+        self._router.last_broadcast = None
+        if not self.ventilator.is_alive:
+            self.sink.deliver_soon(VentilatorDead())
 
-    def _sink(self, facts: list[Fact]) -> None:
-        number, plan, now = self._clock.number(), self._clock.plan, self._clock.now
-        retrying = Retrying(plan.retries, plan.retry_delay)
-        order = Order(
+    def _start_sink(self, events: list[JournalEvent]) -> None:
+        number, plan, now = self._clock.next_number(), self._clock.plan, self._clock.now
+        retrying = RetryPolicy(plan.retries, plan.retry_delay)
+        order = SinkConfig(
             plan.keep_order,
             plan.spill_limit,
-            INTERVAL,
-            LIVENESS,
-            PATIENCE,
-            plan.journal,
+            HEARTBEAT_INTERVAL,
+            HEARTBEAT_TIMEOUT,
+            PEER_TIMEOUT,
+            plan.has_journal,
             retrying,
             plan.halt,
-            Wants(plan.wants in {"accounts", "log"}, plan.wants == "live", plan.wants == "log"),
+            ReportOptions(
+                plan.report_mode in {"accounts", "log"}, plan.report_mode == "live", plan.report_mode == "log"
+            ),
         )
-        sink = Sink(order, f"epoch{number}", int(now * 1e6), now, Ledger(facts), self._ways.disk.kept())
-        self._ways.sink = self._process(f"sink{number}", sink)
+        sink = Sink(order, f"epoch{number}", int(now * 1e6), now, Ledger(events), self._router.disk.spilled_bytes())
+        self._router.sink = self._make_process(f"sink{number}", sink)
         self.sink.start()
 
-    def _ventilator(self) -> None:
-        number, plan = self._clock.number(), self._clock.plan
-        feed = Feed(
+    def _start_ventilator(self) -> None:
+        number, plan = self._clock.next_number(), self._clock.plan
+        feed = VentilatorConfig(
             f"run{number}",
             "the input:1",
-            Recipe(),
+            RecordFormat(),
             chunk=plan.chunk,
             window=plan.window,
-            interval=INTERVAL,
-            liveness=LIVENESS,
-            patience=PATIENCE,
+            heartbeat_interval=HEARTBEAT_INTERVAL,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            peer_timeout=PEER_TIMEOUT,
         )
-        self._ways.input.rewind()
-        self._ways.ventilator = self._process(f"ventilator{number}", Ventilator(feed, self._clock.now))
-        self._ways.subscribe(self.ventilator)
+        self._router.input.rewind()
+        self._router.ventilator = self._make_process(f"ventilator{number}", Ventilator(feed, self._clock.now))
+        self._router.subscribe(self.ventilator)
         self.ventilator.start()
 
-    def _process(self, name: str, station: Ventilator | Worker | Sink) -> Process:
-        return Process(name, station, self._clock, self._log, self._ways.route)
+    def _make_process(self, name: str, station: Ventilator | Worker | Sink) -> SimulatedProcess:
+        return SimulatedProcess(name, station, self._clock, self._log, self._router.route)

@@ -15,37 +15,37 @@ class Violation(AssertionError):
     """A promise was broken."""
 
 
-class Log:
+class EventLog:
     """The story and the figures of one line."""
 
     def __init__(self) -> None:
-        self.story: deque[tuple[float, str, Send | str]] = deque(maxlen=60)
-        self.said: dict[str, int] = {}
+        self.events: deque[tuple[float, str, Send | str]] = deque(maxlen=60)
+        self.sent_counts: dict[str, int] = {}
         """How many words of each kind were said on the wire."""
         self.executions: dict[int, int] = {}
         """How often each task was begun."""
-        self.alarms = 0
+        self.warning_count = 0
         """How often a person was told that somebody is missing."""
-        self.busy = 0.0
+        self.busy_seconds = 0.0
         """Seconds that slots have worked."""
-        self.lines = 0.0
+        self.line_latency = 0.0
         """Seconds until it was shown, of all lines."""
-        self.waited = 0.0
+        self.write_latency = 0.0
         """Seconds until it was written, of all tasks."""
 
-    def tell(self, now: float, who: str, what: Send | str) -> None:
+    def record(self, now: float, source: str, event: Send | str) -> None:
         """Something happened."""
-        self.story.append((now, who, what))
+        self.events.append((now, source, event))
 
-    def say(self, message: Message) -> None:
+    def count_sent(self, message: Message) -> None:
         """A word went on the wire."""
         kind = type(message).__name__
-        self.said[kind] = self.said.get(kind, 0) + 1
+        self.sent_counts[kind] = self.sent_counts.get(kind, 0) + 1
 
-    def notice(self, notice: Message) -> None:
+    def on_notice(self, notice: Message) -> None:
         """A person was told this."""
-        self.alarms += isinstance(notice, Waiting) and notice.active and notice.kind != "spill"
+        self.warning_count += isinstance(notice, Waiting) and notice.active and notice.kind != "spill"
 
-    def told(self) -> list[str]:
+    def format_events(self) -> list[str]:
         """The last words, to read."""
-        return [f"{when:.3f} {who} {what}"[:1000] for when, who, what in self.story]
+        return [f"{when:.3f} {who} {what}"[:1000] for when, who, what in self.events]

@@ -9,39 +9,39 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from line import Line
+from line import Simulation
 
-from pipeline.sink.attempts import Attempts
-from pipeline.sink.audience import Audience
-from pipeline.sink.closing import Closing
-from pipeline.sink.intake import Intake
+from pipeline.sink.attempts import RetryQueue
+from pipeline.sink.audience import PeerTable
+from pipeline.sink.closing import ShutdownController
+from pipeline.sink.intake import RunInfo
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import Live
+from pipeline.sink.live import LiveOutput
 from pipeline.sink.sink import Sink
-from pipeline.sink.writing import Writing
+from pipeline.sink.writing import ResultWriter
 from pipeline.ventilator import lanes
-from pipeline.ventilator.accord import Accord
-from pipeline.ventilator.desk import Desk
-from pipeline.ventilator.feeding import Feeding
-from pipeline.ventilator.judged import Judged
-from pipeline.ventilator.lanes import Lane, Lanes
-from pipeline.ventilator.marking import Marking
-from pipeline.ventilator.stock import Span, cut
-from pipeline.ventilator.suspects import Suspects
+from pipeline.ventilator.accord import RunAgreement
+from pipeline.ventilator.desk import WorkerRegistry
+from pipeline.ventilator.feeding import Dispatcher
+from pipeline.ventilator.judged import LocalFailures
+from pipeline.ventilator.lanes import LaneTable, WorkerLane
+from pipeline.ventilator.marking import ChecksumSender
+from pipeline.ventilator.stock import RecordRange, slice_records
+from pipeline.ventilator.suspects import CrashSuspects
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.errands import Connect, Fetch, Show, Write
-from pipeline.words.messages import Kill, Part, Result, Run
-from pipeline.words.parts import Recipe, Tried
+from pipeline.words.errands import FetchSpilled, Reconnect, WriteLines, WriteResult
+from pipeline.words.messages import Kill, PartialOutput, Result, VentilatorState
+from pipeline.words.parts import AttemptRange, RecordFormat
 from pipeline.words.ranges import RangeSet
-from pipeline.words.results import cut_result
+from pipeline.words.results import slice_result
 from pipeline.words.station import NEVER, Port, Send
 from pipeline.words.structs import replace
-from pipeline.words.tries import Tries
-from pipeline.words.watch import Watch
+from pipeline.words.tries import AttemptCounts
+from pipeline.words.watch import PeerMonitor
 from pipeline.worker import held, worker
-from pipeline.worker.held import Held
-from pipeline.worker.ties import Ties
-from pipeline.worker.unanswered import Unanswered
+from pipeline.worker.held import HeldTasks
+from pipeline.worker.ties import Connections
+from pipeline.worker.unanswered import UnackedResults
 
 Method = Callable[..., Any]
 
@@ -51,144 +51,152 @@ class Mutant:
     """A rule and the line without it. `figure` is None where a seed must fail; else what must grow, over all seeds."""
 
     rule: str
-    place: Any
+    owner: Any
     method: str
-    without: Callable[[Any], Any]
-    figure: Callable[[Line], float] | None = None
+    replacement: Callable[[Any], Any]
+    measure: Callable[[Simulation], float] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     """To the plan of every seed, so that the rule is asked for."""
 
 
-DEAD: dict[str, Any] = {"faults": {"dead": 0.6}}
-BROKEN: dict[str, Any] = {"faults": {"break": 0.6}}
-ENDED: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop": "soon", "stop_at": 3.0, "tasks": 60}
+DEAD_LINKS: dict[str, Any] = {"faults": {"dead": 0.6}}
+BROKEN_LINKS: dict[str, Any] = {"faults": {"break": 0.6}}
+STOPPED_RUN: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop_mode": "soon", "stop_at": 3.0, "tasks": 60}
 
-EDITED: dict[str, Any] = {"tasks": 60, "seconds": 0.3, "long": 0.0, "slots": 2, "workers": 2, "stop": "", "halt": None}
-EDITED |= {"poison": False, "faults": {"restart ventilator": 0.3}}
+EDITED: dict[str, Any] = {
+    "tasks": 60,
+    "seconds": 0.3,
+    "long_seconds": 0.0,
+    "slots": 2,
+    "workers": 2,
+    "stop_mode": "",
+    "halt": None,
+}
+EDITED |= {"has_poison_tasks": False, "faults": {"restart ventilator": 0.3}}
 
 
-def nothing(answer: Any) -> Callable[[Method], Method]:
+def return_always(value: Any) -> Callable[[Method], Method]:
     """The method does nothing and answers so."""
-    return lambda _: lambda *_args, **_named: answer
+    return lambda _: lambda *_args, **_named: value
 
 
-def but_not(port: Port, *kinds: type) -> Callable[[Method], Method]:
+def drop_sends(port: Port, *kinds: type) -> Callable[[Method], Method]:
     """The method's sends of these kinds to that port are left out."""
 
-    def without(method: Method) -> Method:
+    def mutate(method: Method) -> Method:
         def mutated(*args: Any, **named: Any) -> Any:
             return [send for send in method(*args, **named) if send.to != port or not isinstance(send.message, kinds)]
 
         return mutated
 
-    return without
+    return mutate
 
 
-def deaf_to(who: str) -> Callable[[Method], Method]:
+def never_reconnect(peer: str) -> Callable[[Method], Method]:
     """This peer's connection is never replaced."""
 
-    def without(method: Method) -> Method:
-        return lambda self, *args: self._who != who and method(self, *args)
+    def mutate(method: Method) -> Method:
+        return lambda self, *args: self._role != peer and method(self, *args)
 
-    return without
-
-
-def executions(line: Line) -> float:
-    return sum(line.log.executions.values())
+    return mutate
 
 
-def sendings(line: Line) -> float:
-    return line.log.said.get("Result", 0)
+def count_executions(simulation: Simulation) -> float:
+    return sum(simulation.log.executions.values())
 
 
-def seconds(line: Line) -> float:
-    return line.clock.now
+def count_results_sent(simulation: Simulation) -> float:
+    return simulation.log.sent_counts.get("Result", 0)
 
 
-def busy(line: Line) -> float:
-    return line.log.busy
+def simulated_seconds(simulation: Simulation) -> float:
+    return simulation.clock.now
 
 
-def alarms(line: Line) -> float:
-    return line.log.alarms
+def busy_seconds(simulation: Simulation) -> float:
+    return simulation.log.busy_seconds
 
 
-def lines(line: Line) -> float:
-    return line.log.lines
+def count_warnings(simulation: Simulation) -> float:
+    return simulation.log.warning_count
 
 
-def waited(line: Line) -> float:
-    return line.log.waited
+def line_latency(simulation: Simulation) -> float:
+    return simulation.log.line_latency
 
 
-def _judge_by_sequence(_: Method) -> Method:
-    def judge(self: Lane, pulse: Any, recipe: Recipe) -> list[Span]:
-        self.claims = RangeSet((*pulse.holding, *pulse.finished))
-        gone: list[Span] = []
+def write_latency(simulation: Simulation) -> float:
+    return simulation.log.write_latency
 
-        def held(span: Span) -> list[tuple[int, int]]:
-            if span.sequence > pulse.seen:
+
+def _reconcile_by_sequence(_: Method) -> Method:
+    def reconcile(self: WorkerLane, heartbeat: Any, record_format: RecordFormat) -> list[RecordRange]:
+        self.claims = RangeSet((*heartbeat.holding, *heartbeat.finished))
+        gone: list[RecordRange] = []
+
+        def held(span: RecordRange) -> list[tuple[int, int]]:
+            if span.sequence > heartbeat.seen:
                 return [(span.first, span.end)]
-            gone.extend(cut(span, self.claims.outside(span.first, span.end), recipe))
-            return self.claims.inside(span.first, span.end)
+            gone.extend(slice_records(span, self.claims.gaps(span.first, span.end), record_format))
+            return self.claims.intersection(span.first, span.end)
 
-        self._keep(held, recipe)
+        self._retain(held, record_format)
         return gone
 
-    return judge
+    return reconcile
 
 
-def _always_judged(method: Method) -> Method:
+def _always_reconcile(method: Method) -> Method:
     return lambda self, peer, pulse, _, now: method(self, peer, pulse, True, now)
 
 
-def _runs_all(_: Method) -> Method:
-    def new(self: Held, chunk: Any, *_: Any) -> list[Any]:
+def _accept_all_chunks(_: Method) -> Method:
+    def accept(self: HeldTasks, chunk: Any, *_: Any) -> list[Any]:
         self.unfinished.add(chunk.first, chunk.first + chunk.count)
         return [chunk]
 
-    return new
+    return accept
 
 
-def _asked_always(method: Method) -> Method:
+def _always_resend(method: Method) -> Method:
     return lambda self, again, pulse, now: method(self, replace(again, pulse=1 << 40), pulse, now)
 
 
-def _not_quiet(method: Method) -> Method:
-    def join(self: Ventilator, *args: Any) -> Any:
+def _skip_quiet_period(method: Method) -> Method:
+    def confirm(self: Ventilator, *args: Any) -> Any:
         sends = method(self, *args)
-        self._quiet_until = 0.0
+        self._dispatch_after = 0.0
         return sends
 
-    return join
+    return confirm
 
 
 def _welcomes_without_wants(method: Method) -> Method:
-    return lambda self, run, _, now: method(self, run, Recipe(), now)
+    return lambda self, run, _, now: method(self, run, RecordFormat(), now)
 
 
-def _no_ack(method: Method) -> Method:
-    def beat(self: Sink, now: float) -> Any:
-        before = self.speech.due
+def _never_ack(method: Method) -> Method:
+    def heartbeat(self: Sink, now: float) -> Any:
+        before = self.ack_sender.next_ack_time
         sends = method(self, now)
-        self.speech.due = before
+        self.ack_sender.next_ack_time = before
         return sends
 
-    return beat
+    return heartbeat
 
 
-def _acks_what_is_written(method: Method) -> Method:
-    def safe(self: Writing, word: Any) -> Any:
-        if word.store == "output":
+def _ack_before_commit(method: Method) -> Method:
+    def on_committed(self: ResultWriter, committed: Any) -> Any:
+        if committed.store == "output":
             self._ledger.settled.update(
-                (sent.low, sent.high) for sent in self.underway._writes if sent.number <= word.number
+                (sent.low, sent.high) for sent in self.pending_writes._output_writes if sent.number <= committed.number
             )
-        return method(self, word)
+        return method(self, committed)
 
-    return safe
+    return on_committed
 
 
-def _takes_all(_: Method) -> Method:
+def _accept_all_results(_: Method) -> Method:
     def accept(self: Ledger, result: Result) -> list[Result]:
         self.pending.add(result.first, result.first + result.count)
         return [result]
@@ -196,52 +204,57 @@ def _takes_all(_: Method) -> Method:
     return accept
 
 
-def _forgets_early(method: Method) -> Method:
-    def pulsed(self: Desk, *args: Any) -> Any:
+def _forget_early_workers(method: Method) -> Method:
+    def on_heartbeat(self: WorkerRegistry, *args: Any) -> Any:
         sends = method(self, *args)
-        self._early.clear()
+        self._early_heartbeats.clear()
         return sends
 
-    return pulsed
+    return on_heartbeat
 
 
-def _always_room(_: Method) -> Method:
+def _unlimited_credit(_: Method) -> Method:
     return lambda self: 1 if self.at else 0
 
 
-def _reads_on(method: Method) -> Method:
-    def want(self: Feeding, lanes: Lanes) -> Any:
+def _unlimited_window(method: Method) -> Method:
+    def request_read(self: Dispatcher, lanes: LaneTable) -> Any:
         self._window = 1 << 40
         return method(self, lanes)
 
-    return want
+    return request_read
 
 
-def _keeps_silent_about_order(_: Method) -> Method:
-    def place(self: Writing, part: Any) -> Any:
+def _ignore_order(_: Method) -> Method:
+    def write_or_spill(self: ResultWriter, part: Any) -> Any:
         return [self._write(part)]
 
-    return place
+    return write_or_spill
 
 
-def _fresh_below(_: Method) -> Method:
-    def read(self: Feeding, records: Any, lanes: Lanes) -> list[Any]:
-        self._reading = False
-        span = Span(records.first, records.count, records.body)
-        known = RangeSet((*self.settled.inside(span.first, span.end), *lanes.claimed().inside(span.first, span.end)))
-        if not known.tasks:
-            self.stock.add(records)
+def _send_below_settled(_: Method) -> Method:
+    def read(self: Dispatcher, records: Any, lanes: LaneTable) -> list[Any]:
+        self._is_reading = False
+        span = RecordRange(records.first, records.count, records.body)
+        known = RangeSet(
+            (
+                *self.settled.intersection(span.first, span.end),
+                *lanes.claimed_tasks().intersection(span.first, span.end),
+            )
+        )
+        if not known.task_count:
+            self.task_store.add(records)
             return []
-        for part in cut(span, self.settled.outside(span.first, span.end), self.stock.recipe):
-            self.stock.put_back(part)
+        for part in slice_records(span, self.settled.gaps(span.first, span.end), self.task_store.record_format):
+            self.task_store.requeue(part)
         for lane in lanes:
-            lanes.adopt(lane)
+            lanes.claim(lane)
         return []
 
     return read
 
 
-def _waits_at_the_end(method: Method) -> Method:
+def _wait_after_end(method: Method) -> Method:
     def reason(*args: Any) -> Any:
         end = method(*args)
         return None if end and "left that no sink" in end[1] else end
@@ -249,148 +262,177 @@ def _waits_at_the_end(method: Method) -> Method:
     return reason
 
 
-def _tells_of_retries_at_once(method: Method) -> Method:
-    def again(self: Attempts, result: Result) -> list[Tried]:
-        tried: list[Tried] = method(self, result)
+def _retry_before_journal(method: Method) -> Method:
+    def to_retry(self: RetryQueue, result: Result) -> list[AttemptRange]:
+        tried: list[AttemptRange] = method(self, result)
         for each in tried:
-            self.wait(each, 0.0)
+            self.schedule(each, 0.0)
         return tried
 
-    return again
+    return to_retry
 
 
-def _one_try(_: Method) -> Method:
-    def fewer(*_args: Any) -> list[Any]:
+def _single_attempt(_: Method) -> Method:
+    def below(*_args: Any) -> list[Any]:
         return []
 
-    return fewer
+    return below
 
 
-def _always_alone(method: Method) -> Method:
-    def lost(self: Suspects, worker: str, held: RangeSet, *, alone: bool) -> None:
-        del alone
+def _count_every_loss(method: Method) -> Method:
+    def worker_lost(self: CrashSuspects, worker: str, held: RangeSet, *, is_alone: bool) -> None:
+        del is_alone
         method(self, worker, held, alone=True)
         for low, high in held:
             for task in range(low, high):
-                self._alone.setdefault(task, set()).add(worker)
+                self._workers_lost_alone.setdefault(task, set()).add(worker)
 
-    return lost
+    return worker_lost
 
 
-def _says_before_the_journal(method: Method) -> Method:
-    def wish(self: Closing, mode: Any, reason: str, now: float, code: int | None = None) -> list[Send]:
+def _kill_before_journal(method: Method) -> Method:
+    def request_stop(
+        self: ShutdownController, mode: Any, reason: str, now: float, code: int | None = None
+    ) -> list[Send]:
         sends: list[Send] = method(self, mode, reason, now, code)
-        kills = [self._say(Kill(self._ledger.run, mode, reason, 130))] if sends else []
+        kills = [self._announce(Kill(self._ledger.run, mode, reason, 130))] if sends else []
         return [*sends, *(send for said in kills for send in said)]
 
-    return wish
+    return request_stop
 
 
-def _forgets_the_end(method: Method) -> Method:
-    def tick(self: Closing, now: float) -> Any:
-        killed, self._ledger.killed = self._ledger.killed, None
-        if self.verdict._asked is None:
+def _forget_kill(method: Method) -> Method:
+    def tick(self: ShutdownController, now: float) -> Any:
+        killed, self._ledger.run_stop = self._ledger.run_stop, None
+        if self.run_outcome._proposed_kill is None:
             return method(self, now)
-        self._ledger.killed = killed
+        self._ledger.run_stop = killed
         return method(self, now)
 
     return tick
 
 
-def _logs_and_knows(_: Method) -> Method:
-    def log_of(self: Writing, part: Result, tried: list[Tried]) -> list[Send]:
+def _log_and_apply(_: Method) -> Method:
+    def write_rows(self: ResultWriter, part: Result, attempts: list[AttemptRange]) -> list[Send]:
         sends = []
-        for each in tried:
-            (piece,) = cut_result(part, [(each.low, each.high)])
-            self.underway.write(piece, each)
-            sends += [Send(Port.OUTPUT, Write(self.underway._number, piece, tried=True))]
-            sends += [self._ledger.enter(each)] if self._ledger.again(each) else []
+        for each in attempts:
+            (piece,) = slice_result(part, [(each.low, each.high)])
+            self.pending_writes.add_output(piece, each)
+            sends += [Send(Port.OUTPUT, WriteResult(self.pending_writes._last_number, piece, is_retried=True))]
+            sends += [self._ledger.append(each)] if self._ledger.record_attempt(each) else []
         return sends
 
-    return log_of
+    return write_rows
 
 
-def _shows_all(_: Method) -> Method:
-    return lambda _, part: [Send(Port.OUTPUT, Show(part.body))]
+def _show_all_lines(_: Method) -> Method:
+    return lambda _, part: [Send(Port.OUTPUT, WriteLines(part.body))]
 
 
-def _takes_late_results(method: Method) -> Method:
-    def flush(self: Writing) -> list[Send]:
+def _accept_late_results(method: Method) -> Method:
+    def flush(self: ResultWriter) -> list[Send]:
         sends: list[Send] = method(self)
-        self.flushing = False
+        self.is_flushing = False
         return sends
 
     return flush
 
 
-def _any_try(method: Method) -> Method:
-    def heard(self: Live, part: Part) -> Any:
-        known = self._heard.get(part.task)
-        return method(self, replace(part, tries=known.tries) if known else part)
+def _any_attempt(method: Method) -> Method:
+    def on_partial(self: LiveOutput, part: PartialOutput) -> Any:
+        known = self._live_tasks.get(part.task)
+        return method(self, replace(part, attempt=known.attempt) if known else part)
 
-    return heard
+    return on_partial
 
 
-def _no_advance(method: Method) -> Method:
-    def beat(self: Sink, now: float) -> Any:
-        return [send for send in method(self, now) if not isinstance(send.message, Fetch)]
+def _never_advance(method: Method) -> Method:
+    def heartbeat(self: Sink, now: float) -> Any:
+        return [send for send in method(self, now) if not isinstance(send.message, FetchSpilled)]
 
-    return beat
+    return heartbeat
 
 
 MUTANTS = [
-    Mutant("a failed task is tried again", Attempts, "again", nothing([])),
-    Mutant("a retry is told when the journal has it", Attempts, "again", _tells_of_retries_at_once),
-    Mutant("a later try is not the same task again", Tries, "fewer", _one_try),
+    Mutant("a failed task is tried again", RetryQueue, "next_attempts", return_always([])),
+    Mutant("a retry is told when the journal has it", RetryQueue, "next_attempts", _retry_before_journal),
+    Mutant("a later try is not the same task again", AttemptCounts, "find_below", _single_attempt),
     Mutant(
         "a result whose task is tried again is answered",
-        Unanswered,
+        UnackedResults,
         "settle",
         lambda method: lambda self, settled, *_: method(self, settled),
-        sendings,
+        count_results_sent,
         {"retries": 3, "retry_delay": 2.0, "faults": {"break": 0.6}},
     ),
     Mutant(
         "what has failed since is not asked for again",
         Ledger,
         "missing",
-        lambda method: lambda self, finished, _=(): method(self, finished, (Tried(0, 99, 99),)),
-        sendings,
+        lambda method: lambda self, finished, _=(): method(self, finished, (AttemptRange(0, 99, 99),)),
+        count_results_sent,
         {"retries": 3, "faults": {"late": 1, "drop": 1}},
     ),
     Mutant(
         "a claim of an earlier try is none",
         lanes,
-        "claimed",
+        "valid_claims",
         lambda _: lambda pulse, _: RangeSet((*pulse.holding, *pulse.finished)),
-        waited,
-        {"retries": 3, "retry_delay": 0.0, "faults": {}, "wants": "", "workers": 1, "slots": 1, "tasks": 7}
-        | {"seconds": 0.3, "delay": 0.3, "long": 0.0, "halt": None, "stop": "", "poison": False, "slow_input": False},
+        write_latency,
+        {"retries": 3, "retry_delay": 0.0, "faults": {}, "report_mode": "", "workers": 1, "slots": 1, "tasks": 7}
+        | {
+            "seconds": 0.3,
+            "delay": 0.3,
+            "long_seconds": 0.0,
+            "halt": None,
+            "stop_mode": "",
+            "has_poison_tasks": False,
+            "slow_input": False,
+        },
     ),
-    Mutant("who takes workers along is convicted", Suspects, "convicted", nothing([]), None, {"poison": True}),
-    Mutant("only losses while alone convict", Suspects, "lost", _always_alone, None, {"poison": True, "faults": {}}),
+    Mutant(
+        "who takes workers along is convicted",
+        CrashSuspects,
+        "poison_tasks",
+        return_always([]),
+        None,
+        {"has_poison_tasks": True},
+    ),
+    Mutant(
+        "only losses while alone convict",
+        CrashSuspects,
+        "on_worker_lost",
+        _count_every_loss,
+        None,
+        {"has_poison_tasks": True, "faults": {}},
+    ),
     Mutant(
         "suspects go singly, then alone",
-        Suspects,
-        "level",
-        nothing(0),
+        CrashSuspects,
+        "loss_count",
+        return_always(0),
         None,
-        {"poison": True, "faults": {}},
+        {"has_poison_tasks": True, "faults": {}},
     ),
     Mutant(
         "a verdict of the ventilator is repeated",
-        Judged,
-        "say",
-        nothing([]),
+        LocalFailures,
+        "resend",
+        return_always([]),
         None,
-        {"poison": True, "calm_after": 150.0} | DEAD,
+        {"has_poison_tasks": True, "faults_end_at": 150.0} | DEAD_LINKS,
     ),
     Mutant(
-        "no result is taken of a task that nobody has told of", Intake, "told_of", nothing(answer=True), None, BROKEN
+        "no result is taken of a task that nobody has told of",
+        RunInfo,
+        "is_announced",
+        return_always(value=True),
+        None,
+        BROKEN_LINKS,
     ),
     Mutant(
         "checksums of two readings are cut at the same places",
-        Marking,
+        ChecksumSender,
         "_cuts",
         lambda _: lambda _self, _first, end: [end],
         None,
@@ -398,194 +440,288 @@ MUTANTS = [
     ),
     Mutant(
         "a group is read to its end to be compared",
-        Marking,
+        ChecksumSender,
         "needed",
         lambda _: 0,
         None,
         {"window": 64, "tasks": 60, "faults": {"restart ventilator": 0.6}},
     ),
-    Mutant("Read is repeated", Marking, "say", nothing([]), None, DEAD),
-    Mutant("an early end is in the journal before it is said", Closing, "wish", _says_before_the_journal, None, ENDED),
-    Mutant("who is to end gives up waiting for room", Closing, "_give_up", nothing([]), None, {**ENDED, "fills": 2.0}),
-    Mutant("a sink that comes back knows that the run was to end", Closing, "tick", _forgets_the_end, None, ENDED),
+    Mutant("Read is repeated", ChecksumSender, "resend", return_always([]), None, DEAD_LINKS),
+    Mutant(
+        "an early end is in the journal before it is said",
+        ShutdownController,
+        "request_stop",
+        _kill_before_journal,
+        None,
+        STOPPED_RUN,
+    ),
+    Mutant(
+        "who is to end gives up waiting for room",
+        ShutdownController,
+        "_give_up",
+        return_always([]),
+        None,
+        {**STOPPED_RUN, "disk_full_at": 2.0},
+    ),
+    Mutant(
+        "a sink that comes back knows that the run was to end",
+        ShutdownController,
+        "tick",
+        _forget_kill,
+        None,
+        STOPPED_RUN,
+    ),
     Mutant(
         "a sink that comes back looks whose turn it is",
         Sink,
-        "_beat",
-        _no_advance,
+        "_on_interval",
+        _never_advance,
         None,
         {"keep_order": True, "tasks": 60, "seconds": 0.03, "delay": 0.001, "faults": {"restart sink": 3.0}},
     ),
-    Mutant("the spill forgets what is written", Writing, "forget", nothing([]), None, {"keep_order": True}),
+    Mutant(
+        "the spill forgets what is written",
+        ResultWriter,
+        "discard_written",
+        return_always([]),
+        None,
+        {"keep_order": True},
+    ),
     Mutant(
         "what lies below the settled is never fresh",
-        Feeding,
-        "read",
-        _fresh_below,
+        Dispatcher,
+        "on_records",
+        _send_below_settled,
         None,
-        {"keep_order": True, "spill_limit": 4, "tasks": 60, "long": 5.0, "window": 1 << 20, "workers": 3}
+        {"keep_order": True, "spill_limit": 4, "tasks": 60, "long_seconds": 5.0, "window": 1 << 20, "workers": 3}
         | {"faults": {"restart ventilator": 0.6, "kill worker": 0.2}},
     ),
     Mutant(
         "a worker whose run has ended does not wait for a sink that is gone",
         worker,
         "reason_to_end",
-        _waits_at_the_end,
-        seconds,
-        {"stop": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
+        _wait_after_end,
+        simulated_seconds,
+        {"stop_mode": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
     ),
     Mutant(
         "a result is kept until it is answered",
-        Unanswered,
-        "keep",
-        nothing(None),
+        UnackedResults,
+        "add",
+        return_always(None),
         None,
         {"faults": {"break": 0.6, "dead": 0.2}, "tasks": 60},
     ),
-    Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", nothing(())),
+    Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", return_always(())),
     Mutant(
         "an asking older than the last sending is ignored",
-        Unanswered,
-        "asked",
-        _asked_always,
-        sendings,
+        UnackedResults,
+        "resend",
+        _always_resend,
+        count_results_sent,
         {"faults": {"break": 0.6, "late": 1}},
     ),
-    Mutant("what a pulse does not hold any more goes out again", Lane, "judge", nothing([])),
-    Mutant("lane and sequence compare as a pair", Lane, "judge", _judge_by_sequence),
-    Mutant("a lane carries no more than was asked for", Lane, "room", _always_room),
+    Mutant("what a pulse does not hold any more goes out again", WorkerLane, "reconcile", return_always([])),
+    Mutant("lane and sequence compare as a pair", WorkerLane, "reconcile", _reconcile_by_sequence),
+    Mutant("a lane carries no more than was asked for", WorkerLane, "free_credit", _unlimited_credit),
     Mutant(
         "a pulse is judged only by an Ack as new as its own",
-        Desk,
-        "pulsed",
-        _always_judged,
-        executions,
+        WorkerRegistry,
+        "on_heartbeat",
+        _always_reconcile,
+        count_executions,
         {"faults": {"late": 1, "drop": 1}},
     ),
-    Mutant("the same task again runs nothing", Held, "new", _runs_all, executions, {"faults": {"double": 1}}),
-    Mutant("silence is loss", Lane, "is_silent", nothing(answer=False)),
-    Mutant("unreachability is suspicion", Desk, "unreachable", nothing([]), seconds, {"faults": {"kill worker": 0.2}}),
+    Mutant(
+        "the same task again runs nothing",
+        HeldTasks,
+        "accept",
+        _accept_all_chunks,
+        count_executions,
+        {"faults": {"double": 1}},
+    ),
+    Mutant("silence is loss", WorkerLane, "is_silent", return_always(value=False)),
+    Mutant(
+        "unreachability is suspicion",
+        WorkerRegistry,
+        "on_peer_unreachable",
+        return_always([]),
+        simulated_seconds,
+        {"faults": {"kill worker": 0.2}},
+    ),
     Mutant(
         "what a worker says it holds is not sent to others",
-        Lanes,
-        "adopt",
-        nothing(None),
-        executions,
+        LaneTable,
+        "claim",
+        return_always(None),
+        count_executions,
         {"faults": {"restart ventilator": 0.2}, "tasks": 7, "workers": 3, "slots": 3, "seconds": 6.0},
     ),
     Mutant(
         "a ventilator that comes back is quiet at first",
         Ventilator,
         "_confirm",
-        _not_quiet,
-        executions,
+        _skip_quiet_period,
+        count_executions,
         {"faults": {"restart ventilator": 0.2}},
     ),
-    Mutant("a worker knows what the sink wants before its first task", Desk, "begin", _welcomes_without_wants),
-    Mutant("repair of a worker's desk", Watch, "repair_due", deaf_to("ventilator")),
-    Mutant("repair of control, and of the ventilator's way to the sink", Watch, "repair_due", deaf_to("sink")),
-    Mutant("repair of a lane", Lane, "overdue", nothing(answer=False), None, DEAD),
-    Mutant("repair of a worker's results", Ties, "repairs", but_not(Port.RESULTS, Connect), None, DEAD),
-    Mutant("repair of the ventilator's results", Accord, "beat", but_not(Port.RESULTS, Connect)),
-    Mutant("Ack is repeated", Sink, "_beat", _no_ack, alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
-    Mutant("Run is repeated", Accord, "beat", but_not(Port.RESULTS, Run)),
+    Mutant(
+        "a worker knows what the sink wants before its first task", WorkerRegistry, "start_run", _welcomes_without_wants
+    ),
+    Mutant("repair of a worker's desk", PeerMonitor, "is_reconnect_due", never_reconnect("ventilator")),
+    Mutant(
+        "repair of control, and of the ventilator's way to the sink",
+        PeerMonitor,
+        "is_reconnect_due",
+        never_reconnect("sink"),
+    ),
+    Mutant("repair of a lane", WorkerLane, "is_stalled", return_always(value=False), None, DEAD_LINKS),
+    Mutant(
+        "repair of a worker's results",
+        Connections,
+        "due_reconnects",
+        drop_sends(Port.RESULTS, Reconnect),
+        None,
+        DEAD_LINKS,
+    ),
+    Mutant("repair of the ventilator's results", RunAgreement, "on_interval", drop_sends(Port.RESULTS, Reconnect)),
+    Mutant(
+        "Ack is repeated", Sink, "_on_interval", _never_ack, count_warnings, {"faults": {}, "seconds": 6.0, "tasks": 7}
+    ),
+    Mutant("Run is repeated", RunAgreement, "on_interval", drop_sends(Port.RESULTS, VentilatorState)),
     Mutant(
         "who leaves because the run is over leaves nothing to be done",
-        Desk,
-        "left",
+        WorkerRegistry,
+        "on_goodbye",
         lambda method: lambda self, bye, now: method(self, replace(bye, over=False), now),
-        executions,
+        count_executions,
         {"faults": {"late": 1}, "workers": 3, "slots": 3, "tasks": 7, "seconds": 0.03, "delay": 0.02, "retries": 0},
     ),
     Mutant(
         "a dead ventilator is not waited for",
-        Audience,
+        PeerTable,
         "on_ventilator_dead",
-        nothing([]),
-        seconds,
+        return_always([]),
+        simulated_seconds,
         {"ventilator_dies": 3.0, "faults": {}, "tasks": 60, "seconds": 0.8, "slow_input": True},
     ),
-    Mutant("Kill is repeated", Sink, "_beat", but_not(Port.CONTROL, Kill)),
-    Mutant("Welcome is repeated", Desk, "welcome_all", nothing([]), alarms, {"faults": {}, "seconds": 6.0, "tasks": 7}),
+    Mutant("Kill is repeated", Sink, "_on_interval", drop_sends(Port.CONTROL, Kill)),
+    Mutant(
+        "Welcome is repeated",
+        WorkerRegistry,
+        "send_registrations",
+        return_always([]),
+        count_warnings,
+        {"faults": {}, "seconds": 6.0, "tasks": 7},
+    ),
     Mutant(
         "a Welcome says that the run is over",
-        Desk,
-        "over",
-        nothing([]),
+        WorkerRegistry,
+        "end_run",
+        return_always([]),
         None,
         {"faults": {"dead": 0.6, "freeze worker": 0.6, "freeze sink": 0.2, "drop": 1}},
     ),
     Mutant(
         "what is settled elsewhere is not run on",
-        Held,
-        "elsewhere",
-        nothing(()),
-        busy,
-        {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long": 60.0, "tasks": 7, "slots": 3, "workers": 3},
+        HeldTasks,
+        "settled_elsewhere",
+        return_always(()),
+        busy_seconds,
+        {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long_seconds": 60.0, "tasks": 7, "slots": 3, "workers": 3},
     ),
     Mutant(
         "a ventilator reads on for what workers hold when the run ends soon",
-        Feeding,
-        "read_on",
-        nothing([]),
+        Dispatcher,
+        "prefetch",
+        return_always([]),
         None,
-        {"stop": "soon", "stop_at": 4.0, "faults": {"restart ventilator": 0.6, "dead": 0.6}, "tasks": 60},
+        {"stop_mode": "soon", "stop_at": 4.0, "faults": {"restart ventilator": 0.6, "dead": 0.6}, "tasks": 60},
     ),
     Mutant(
         "what is stuck is given back",
         held,
-        "STUCK",
+        "STALL_SECONDS",
         lambda _: NEVER,
-        waited,
-        {"faults": {}, "chunk": 4, "long": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3},
+        write_latency,
+        {"faults": {}, "chunk": 4, "long_seconds": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3},
     ),
-    Mutant("an Ack follows the journal", Writing, "safe", _acks_what_is_written),
-    Mutant("each task is taken once", Ledger, "accept", _takes_all),
-    Mutant("who calls before the run is known is remembered", Desk, "pulsed", _forgets_early, seconds, {"faults": {}}),
-    Mutant("nothing is read past the window", Feeding, "_want", _reads_on),
+    Mutant("an Ack follows the journal", ResultWriter, "on_committed", _ack_before_commit),
+    Mutant("each task is taken once", Ledger, "accept", _accept_all_results),
+    Mutant(
+        "who calls before the run is known is remembered",
+        WorkerRegistry,
+        "on_heartbeat",
+        _forget_early_workers,
+        simulated_seconds,
+        {"faults": {}},
+    ),
+    Mutant("nothing is read past the window", Dispatcher, "_request_records", _unlimited_window),
     Mutant(
         "when the end is being written, results are too late",
-        Writing,
+        ResultWriter,
         "flush",
-        _takes_late_results,
+        _accept_late_results,
         None,
-        {"wants": "live", "keep_order": True, "stop": "soon", "stop_at": 3.0, "tasks": 60},
+        {"report_mode": "live", "keep_order": True, "stop_mode": "soon", "stop_at": 3.0, "tasks": 60},
     ),
     Mutant(
         "a try is written down before it is known to have failed",
-        Writing,
-        "_log_of",
-        _logs_and_knows,
+        ResultWriter,
+        "_log_failed_attempts",
+        _log_and_apply,
         None,
-        {"wants": "log", "retries": 3, "faults": {"restart sink": 3.0}, "tasks": 60},
+        {"report_mode": "log", "retries": 3, "faults": {"restart sink": 3.0}, "tasks": 60},
     ),
     Mutant(
         "a try that is known to have failed has its row",
         Ledger,
-        "is_news",
-        nothing(answer=True),
+        "is_new_attempt",
+        return_always(value=True),
         None,
-        {"wants": "log", "retries": 3, "faults": {"freeze all": 0.6}},
+        {"report_mode": "log", "retries": 3, "faults": {"freeze all": 0.6}},
     ),
-    Mutant("what was shown is not written again", Live, "shown", nothing(()), None, {"wants": "live"}),
-    Mutant("lines come once, behind each other", Live, "heard", _shows_all, None, {"wants": "live"}),
+    Mutant(
+        "what was shown is not written again",
+        LiveOutput,
+        "take_shown",
+        return_always(()),
+        None,
+        {"report_mode": "live"},
+    ),
+    Mutant(
+        "lines come once, behind each other",
+        LiveOutput,
+        "on_partial_output",
+        _show_all_lines,
+        None,
+        {"report_mode": "live"},
+    ),
     Mutant(
         "lines of an earlier try are none of this one",
-        Live,
-        "heard",
-        _any_try,
+        LiveOutput,
+        "on_partial_output",
+        _any_attempt,
         None,
-        {"wants": "live", "retries": 3, "retry_delay": 0.0, "seconds": 0.8, "tasks": 60, "slots": 3, "workers": 3}
+        {"report_mode": "live", "retries": 3, "retry_delay": 0.0, "seconds": 0.8, "tasks": 60, "slots": 3, "workers": 3}
         | {"faults": {"freeze worker": 0.6, "partition": 0.6}},
     ),
     Mutant(
         "lines are shown when their turn comes",
-        Live,
-        "turned",
-        nothing([]),
-        lines,
-        {"wants": "live", "keep_order": True, "faults": {}, "retries": 0, "poison": False, "halt": None, "stop": ""}
-        | {"seconds": 3.0, "long": 8.0, "tasks": 7, "workers": 3, "slots": 3},
+        LiveOutput,
+        "show_next_in_order",
+        return_always([]),
+        line_latency,
+        {
+            "report_mode": "live",
+            "keep_order": True,
+            "faults": {},
+            "retries": 0,
+            "has_poison_tasks": False,
+            "halt": None,
+            "stop_mode": "",
+        }
+        | {"seconds": 3.0, "long_seconds": 8.0, "tasks": 7, "workers": 3, "slots": 3},
     ),
-    Mutant("results wait for their turn", Writing, "place", _keeps_silent_about_order),
+    Mutant("results wait for their turn", ResultWriter, "write_or_spill", _ignore_order),
 ]

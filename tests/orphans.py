@@ -19,7 +19,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FAMILY = """
+FAMILY_SCRIPT = """
 import os, subprocess, sys, time
 
 def note(folder, name, pid):
@@ -44,25 +44,25 @@ def family(folder, name):
     os.wait()
     note(folder, name, os.getpid())
 """
-KINDS = ("", "-plain", "-sh", "-session", "-daemon")
+MEMBER_SUFFIXES = ("", "-plain", "-sh", "-session", "-daemon")
 
 
-def script(code: str, *arguments: object) -> subprocess.Popen[str]:
+def run_script(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A Python process that runs FAMILY and then `code`, with the repository on its path."""
     here = Path(__file__).parent.parent
-    words = [sys.executable, "-c", FAMILY + code, *map(str, arguments)]
+    words = [sys.executable, "-c", FAMILY_SCRIPT + code, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.Popen(words, cwd=here, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
-def line(process: subprocess.Popen[str], seconds: float = 10.0) -> str:
+def read_line(process: subprocess.Popen[str], seconds: float = 10.0) -> str:
     """The next line that it writes, alone, to stdout."""
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], seconds)[0], "waited in vain"
     return process.stdout.readline()
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -70,7 +70,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for a condition; fail after so many seconds. They only end a test that hangs, and promise nothing."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -78,22 +78,22 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-def pids(folder: Path, *names: str) -> dict[str, int]:
+def wait_for_pids(folder: Path, *names: str) -> dict[str, int]:
     """Wait until the families of these names are complete, and name their members' pids."""
-    wanted = [name + kind for name in names for kind in KINDS]
-    until(lambda: all((folder / name).exists() for name in wanted))
+    wanted = [name + kind for name in names for kind in MEMBER_SUFFIXES]
+    wait_until(lambda: all((folder / name).exists() for name in wanted))
     members = {name: int((folder / name).read_text()) for name in wanted}
-    assert all(map(lives, members.values()))
+    assert all(map(is_alive, members.values()))
     return members
 
 
-def none_lives(members: dict[str, int]) -> None:
+def assert_none_alive(members: dict[str, int]) -> None:
     """Within 2 seconds, all of them are gone.
 
     The seconds are counted in turns of 5 ms: where a busy machine delays the keepers it delays us, too.
     """
     for _ in range(400):
-        left = {name for name, pid in members.items() if lives(pid)}
+        left = {name for name, pid in members.items() if is_alive(pid)}
         if not left:
             return
         time.sleep(0.005)

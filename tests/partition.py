@@ -15,46 +15,47 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
-from chaos import BEAT, LIVENESS, WORK, Cast, tasks, verdict
-from oracle import GATE, OUTPUT, TASKS, listening
-from stage import Stage
-from storm import PORTS, free_ports
+from chaos import HEARTBEAT_OPTIONS, HEARTBEAT_TIMEOUT_SECONDS, WORK_COMMAND, RunningStations, check_run, write_tasks
+from labs import free_ports
+from oracle import GATE_FILE, OUTPUT_FILE, TASKS_FILE, record_acks
+from stage import Cluster
+from storm import PORT_NAMES
 
-NOBODY = "02:00:00:00:00:01"
+UNUSED_MAC = "02:00:00:00:00:01"
 
 
-def missing() -> str:
+def unavailable_reason() -> str:
     """Why there can be no partitions here; empty if there can."""
     if not shutil.which("ip"):
         return "there is no `ip`"
     if os.getuid():
         return "only root may make network namespaces"
     try:
-        with Far():
+        with NetworkNamespace():
             return ""
     except subprocess.CalledProcessError as error:
         return f"{' '.join(error.cmd)}: {error.stderr.decode().strip()}"
 
 
-class Far:
+class NetworkNamespace:
     """A namespace joined with this one by one link. `here` and `there` are the addresses of its ends."""
 
     def __init__(self) -> None:
         pid = os.getpid()
         self.name = f"pipe{pid}"
         network = f"10.{200 + (pid >> 14) % 50}.{(pid >> 6) % 256}"
-        self.here, self.there = (f"{network}.{pid % 64 * 4 + host}" for host in (1, 2))
+        self.local_address, self.remote_address = (f"{network}.{pid % 64 * 4 + host}" for host in (1, 2))
 
     def __enter__(self) -> Self:
         near, far = f"{self.name}a", f"{self.name}b"
-        _ip("netns", "add", self.name)
+        _run_ip("netns", "add", self.name)
         try:
-            _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", self.name)
-            _ip("addr", "add", f"{self.here}/30", "dev", near)
-            _ip("link", "set", near, "up")
-            _ip("-n", self.name, "addr", "add", f"{self.there}/30", "dev", far)
+            _run_ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", self.name)
+            _run_ip("addr", "add", f"{self.local_address}/30", "dev", near)
+            _run_ip("link", "set", near, "up")
+            _run_ip("-n", self.name, "addr", "add", f"{self.remote_address}/30", "dev", far)
             for device in ("lo", far):
-                _ip("-n", self.name, "link", "set", device, "up")
+                _run_ip("-n", self.name, "link", "set", device, "up")
         except subprocess.CalledProcessError:
             self.__exit__()
             raise
@@ -62,65 +63,71 @@ class Far:
 
     def __exit__(self, *_: object) -> None:
         """The link goes with its end."""
-        _ip("netns", "del", self.name)
+        _run_ip("netns", "del", self.name)
 
     @contextmanager
-    def cut(self, way: str) -> Iterator[None]:
+    def drop_packets(self, direction: str) -> Iterator[None]:
         """What is sent `up` (from there), `down` or both ways vanishes meanwhile."""
-        ends = {"down": ((), self.there, f"{self.name}a"), "up": (("-n", self.name), self.here, f"{self.name}b")}
-        chosen = [end for name, end in ends.items() if name in way or way == "both"]
+        ends = {
+            "down": ((), self.remote_address, f"{self.name}a"),
+            "up": (("-n", self.name), self.local_address, f"{self.name}b"),
+        }
+        chosen = [end for name, end in ends.items() if name in direction or direction == "both"]
         for where, address, device in chosen:
-            _ip(*where, "neigh", "replace", address, "lladdr", NOBODY, "nud", "permanent", "dev", device)
+            _run_ip(*where, "neigh", "replace", address, "lladdr", UNUSED_MAC, "nud", "permanent", "dev", device)
         try:
             yield
         finally:
             for where, address, device in chosen:
-                _ip(*where, "neigh", "del", address, "dev", device)
+                _run_ip(*where, "neigh", "del", address, "dev", device)
 
 
-class Split(Stage):
+class SplitCluster(Cluster):
     """A stage of which a part is far away."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
 
-    def words(self, *words: object) -> list[str]:
+    def command(self, *arguments: object) -> list[str]:
         """The argv; `far` goes before what is to run there."""
-        if words[0] == "far":
-            return ["ip", "netns", "exec", self._name, *super().words(*words[1:])]
-        return super().words(*words)
+        if arguments[0] == "far":
+            return ["ip", "netns", "exec", self._name, *super().command(*arguments[1:])]
+        return super().command(*arguments)
 
 
-def parted(seed: int) -> list[str]:
+def run_with_partition(seed: int) -> list[str]:
     """The broken promises of a line of which one worker is cut off, for a while and again."""
     rng = random.Random(seed)
-    with Far() as far, Split(far.name) as stage, ExitStack() as stack:
-        tasks(stage.folder, 200, 0.02, gated=2)
-        at = {port: f"tcp://{far.here}:{number}" for port, number in zip(PORTS, free_ports(), strict=True)}
+    with NetworkNamespace() as far, SplitCluster(far.name) as stage, ExitStack() as stack:
+        write_tasks(stage.folder, 200, 0.02, gated_count=2)
+        at = {
+            port: f"tcp://{far.local_address}:{number}"
+            for port, number in zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)
+        }
         ends = ("--insecure", "--desk", at["desk"], "--control-at", at["control"])
-        work = ("-v", *ends, *WORK[1:])
+        work = ("-v", *ends, *WORK_COMMAND[1:])
         low = 20000 + os.getpid() * 7 % 9000
-        cast = Cast(stage, {
-            "sink": ("sink", "-v", "-o", OUTPUT, *BEAT, *ends, "--results-at", at["results"]),
-            "ventilator": ("ventilate", "-v", *BEAT, *ends, "--results-at", at["results"],
-                           "--lane-ports", f"{low}-{low + 40}", TASKS),
+        cast = RunningStations(stage, {
+            "sink": ("sink", "-v", "-o", OUTPUT_FILE, *HEARTBEAT_OPTIONS, *ends, "--results-at", at["results"]),
+            "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, *ends, "--results-at", at["results"],
+                           "--lane-ports", f"{low}-{low + 40}", TASKS_FILE),
             "worker-1": ("far", "work", *work),
             "worker-2": ("work", *work),
         })  # fmt: skip
-        stack.enter_context(listening(at["control"], stage.folder))
+        stack.enter_context(record_acks(at["control"], stage.folder))
         for part in ("sink", "ventilator", "worker-1", "worker-2"):
-            cast.enter(part)
+            cast.start(part)
         for _ in range(rng.randint(1, 3)):
             time.sleep(rng.uniform(0.3, 1))
-            with far.cut(rng.choice(("up", "down", "both"))):
-                cast.losses += [float("-inf")]
-                time.sleep(rng.uniform(0, 3) * LIVENESS)
-        (stage.folder / GATE).touch()
-        broken = cast.see_through()
-        return broken + verdict(stage, cast.losses)
+            with far.drop_packets(rng.choice(("up", "down", "both"))):
+                cast.loss_times += [float("-inf")]
+                time.sleep(rng.uniform(0, 3) * HEARTBEAT_TIMEOUT_SECONDS)
+        (stage.folder / GATE_FILE).touch()
+        broken = cast.wait_for_end()
+        return broken + check_run(stage, cast.loss_times)
 
 
-def _ip(*words: str) -> None:
+def _run_ip(*arguments: str) -> None:
     with suppress(FileNotFoundError):
-        subprocess.run(["ip", *words], check=True, capture_output=True)
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-WITHIN = 10_000
+TIMEOUT_MS = 10_000
 """Milliseconds that anything here may take."""
-A_WHILE = 200
+QUIET_MS = 200
 """Milliseconds in which something that should not happen had time to."""
 PREAMBLE = """
 import os, signal, sys, zmq
@@ -33,14 +33,14 @@ def socket(kind, **options):
         made.set(getattr(zmq, name), value)
     return made
 """
-Peer = subprocess.Popen[bytes]
-Sock = zmq.Socket[bytes]
+PeerProcess = subprocess.Popen[bytes]
+BytesSocket = zmq.Socket[bytes]
 
 
 @contextmanager
-def peer(code: str, *words: object) -> Iterator[Peer]:
+def start_peer(code: str, *arguments: object) -> Iterator[PeerProcess]:
     """A process that runs `code`; killed at the end, whatever it does."""
-    argv = [sys.executable, "-c", PREAMBLE + code, *map(str, words)]
+    argv = [sys.executable, "-c", PREAMBLE + code, *map(str, arguments)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:  # two lines may come at once
         try:
             yield process
@@ -49,7 +49,7 @@ def peer(code: str, *words: object) -> Iterator[Peer]:
                 os.kill(process.pid, signal.SIGKILL)
 
 
-def said(process: Peer, milliseconds: int = WITHIN) -> str:
+def read_line(process: PeerProcess, milliseconds: int = TIMEOUT_MS) -> str:
     """The next line it says; nothing if it says none in time."""
     assert process.stdout is not None
     ready = select.select([process.stdout], [], [], milliseconds / 1000)[0]
@@ -57,20 +57,20 @@ def said(process: Peer, milliseconds: int = WITHIN) -> str:
 
 
 @contextmanager
-def sockets() -> Iterator[Sockets]:
+def make_sockets() -> Iterator[SocketFactory]:
     """Makes sockets; all are closed at the end, at once."""
-    made = Sockets()
+    made = SocketFactory()
     yield made
     made.context.destroy(linger=0)
 
 
-class Sockets:
+class SocketFactory:
     """A context and sockets with options by their names."""
 
     def __init__(self) -> None:
-        self.context: zmq.Context[Sock] = zmq.Context()
+        self.context: zmq.Context[BytesSocket] = zmq.Context()
 
-    def __call__(self, kind: int, **options: int | bytes) -> Sock:
+    def __call__(self, kind: int, **options: int | bytes) -> BytesSocket:
         made = self.context.socket(kind)
         made.set(zmq.LINGER, 0)  # a test that lets go of a socket would wait for its peers for ever
         for name, value in options.items():
@@ -78,26 +78,26 @@ class Sockets:
         return made
 
 
-def where(bound: Sock) -> str:
+def endpoint_of(bound: BytesSocket) -> str:
     """The endpoint that it is bound to."""
     return bound.get_string(zmq.LAST_ENDPOINT)
 
 
-class Monitor:
+class SocketMonitor:
     """What happens to a socket's connections."""
 
-    def __init__(self, socket: Sock) -> None:
+    def __init__(self, socket: BytesSocket) -> None:
         self._events = socket.get_monitor_socket()
 
     def wait(self, *kinds: zmq.Event) -> zmq.Event:
         """Until one of these has happened."""
-        deadline = time.monotonic() + WITHIN / 1000
+        deadline = time.monotonic() + TIMEOUT_MS / 1000
         while time.monotonic() < deadline:
             if self._events.poll(100) and (event := self._next()) in kinds:
                 return event
         raise AssertionError(f"none of {kinds} has happened")
 
-    def seen(self, milliseconds: int = A_WHILE) -> list[zmq.Event]:
+    def collect_events(self, milliseconds: int = QUIET_MS) -> list[zmq.Event]:
         """What happens until nothing does for so long."""
         events = []
         while self._events.poll(milliseconds):
@@ -108,12 +108,12 @@ class Monitor:
         return zmq.Event(recv_monitor_message(self._events)["event"])
 
 
-def swallowed(socket: Sock, message: bytes, most: int = 50_000, settled: int = A_WHILE) -> int:
+def fill_socket(socket: BytesSocket, message: bytes, limit: int = 50_000, settled: int = QUIET_MS) -> int:
     """How many of these a socket takes until it has taken none for `settled` milliseconds; `most` at most."""
     count = 0
-    while count < most and socket.poll(settled, zmq.POLLOUT):
+    while count < limit and socket.poll(settled, zmq.POLLOUT):
         with suppress(zmq.Again):
-            while count < most:
+            while count < limit:
                 socket.send(message, zmq.NOBLOCK)
                 count += 1
     return count

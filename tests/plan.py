@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-from pipeline.words.halt import Halt
+from pipeline.words.halt import HaltCondition
 
-INTERVAL, LIVENESS, PATIENCE = 1.0, 8.0, 300.0
+HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, PEER_TIMEOUT = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""
-LINES = 3
+LINES_PER_TASK = 3
 """That a task writes where lines are wanted as they come."""
-KINDS = (
+FAULT_KINDS = (
     *("break", "dead", "drop", "double", "late", "kill worker", "freeze worker", "freeze all"),
     *("restart ventilator", "restart sink", "leave", "partition", "suspend", "freeze ventilator", "freeze sink"),
 )
@@ -24,7 +24,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     """What one seed does: the work, and which faults at which rate a second."""
 
     seed: int
@@ -32,7 +32,7 @@ class Plan:
     workers: int
     slots: int
     seconds: float
-    long: float
+    long_seconds: float
     """Seconds of each 13th task; 0.0: as long as the others."""
     keep_order: bool
     chunk: int | None
@@ -40,32 +40,32 @@ class Plan:
     slow_input: bool
     delay: float
     faults: dict[str, float]
-    calm_after: float = 12.0
+    faults_end_at: float = 12.0
     spill_limit: int = 10 << 30
-    stop: str = ""
+    stop_mode: str = ""
     """How somebody ends the run early: soon or now; empty: nobody does."""
     stop_at: float = 0.0
     retries: int = 0
     retry_delay: float = 0.0
-    poison: bool = False
+    has_poison_tasks: bool = False
     """Whether some tasks take their worker along."""
-    halt: Halt | None = None
-    joined: bool = False
+    halt: HaltCondition | None = None
+    has_batched_reports: bool = False
     """Whether an executor tells of several tasks at once."""
-    wants: str = ""
+    report_mode: str = ""
     """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
-    fills: float = inf
+    disk_full_at: float = inf
     """When the disk of the output is full for good, if somebody ends the run."""
     edited: int = -1
     """The task whose record is another one from the second reading of the input on; -1: none."""
     ventilator_dies: float = inf
     """When the ventilator dies and is not restarted."""
-    large: int = 0
+    padding_bytes: int = 0
     """Bytes that each record has more than its number."""
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
-        return self.long if self.long and task % 13 == 5 else self.seconds
+        return self.long_seconds if self.long_seconds and task % 13 == 5 else self.seconds
 
     @property
     def group(self) -> int:
@@ -75,32 +75,32 @@ class Plan:
     @property
     def ends_early(self) -> bool:
         """Whether the run may end before all tasks are done."""
-        return bool(self.stop or self.halt) or self.ventilator_dies < inf
+        return bool(self.stop_mode or self.halt) or self.ventilator_dies < inf
 
     @property
-    def full(self) -> float:
+    def effective_disk_full_at(self) -> float:
         """When it is full: nobody would ever see the end of a run that nobody ends."""
-        return self.fills if self.stop else inf
+        return self.disk_full_at if self.stop_mode else inf
 
     @property
-    def journal(self) -> bool:
+    def has_journal(self) -> bool:
         """Whether another sink could go on with the run: lines that are out are out, and it could not know of them."""
-        return self.wants != "live"
+        return self.report_mode != "live"
 
     @property
-    def latest(self) -> float:
+    def deadline(self) -> float:
         """When the line must be at its end."""
-        sick = 60 * self.retries * self.retry_delay + (self.tasks // 17 + 1) * 120 * self.poison
-        return self.calm_after + 150 + sick + 4 * self.tasks * (1 + self.retries) * max(self.seconds, self.delay)
+        sick = 60 * self.retries * self.retry_delay + (self.tasks // 17 + 1) * 120 * self.has_poison_tasks
+        return self.faults_end_at + 150 + sick + 4 * self.tasks * (1 + self.retries) * max(self.seconds, self.delay)
 
     @property
-    def patience(self) -> float:
+    def late_exit_seconds(self) -> float:
         """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody.
 
         After the death of the ventilator it waits even shorter: the launcher, which is not here, ends what is left.
         """
         missed = self.ventilator_dies < inf or {"partition", "freeze ventilator", "suspend"} & self.faults.keys()
-        return 2 * PATIENCE if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
+        return 2 * PEER_TIMEOUT if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
 
     @property
     def loses_workers(self) -> bool:
@@ -108,38 +108,38 @@ class Plan:
         kinds = {"kill worker", "freeze worker", "freeze all", "dead", "partition", "suspend", "restart ventilator"}
         return not kinds.isdisjoint(self.faults)
 
-    def fate(self, task: int) -> str:
+    def outcome(self, task: int) -> str:
         """How it ends at last: ok, exit or poison."""
-        if self.poison and task % 17 == 8:
+        if self.has_poison_tasks and task % 17 == 8:
             return "poison"
         return "exit" if self.fails(task, self.retries) else "ok"
 
-    def fails(self, task: int, tries: int) -> bool:
+    def fails(self, task: int, attempt: int) -> bool:
         """Whether it ends badly after so many tries before, whoever runs it."""
-        return task % 7 == 6 or (task % 11 == 3 and tries == 0)
+        return task % 7 == 6 or (task % 11 == 3 and attempt == 0)
 
-    def lines(self, task: int, tries: int) -> list[bytes]:
+    def output_lines(self, task: int, attempt: int) -> list[bytes]:
         """What it writes: its number, and more of the same where somebody looks on, longer in a try that will fail."""
-        is_last = tries == self.retries or not self.fails(task, tries)
-        line = b"%d\n" if is_last or self.wants != "live" else b"00%d\n"
-        return [line % task] * (LINES if self.wants == "live" else 1)
+        is_last = attempt == self.retries or not self.fails(task, attempt)
+        line = b"%d\n" if is_last or self.report_mode != "live" else b"00%d\n"
+        return [line % task] * (LINES_PER_TASK if self.report_mode == "live" else 1)
 
-    def kills(self, task: int) -> bool:
+    def is_poison(self, task: int) -> bool:
         """Whether it takes its worker along."""
-        return self.fate(task) == "poison"
+        return self.outcome(task) == "poison"
 
 
-def plan(seed: int) -> Plan:
+def draw_plan(seed: int) -> SimulationPlan:
     """What this seed draws."""
     rng = random.Random(seed)
-    chosen = rng.sample(KINDS, rng.randint(0, 4))
-    drawn = Plan(
+    chosen = rng.sample(FAULT_KINDS, rng.randint(0, 4))
+    drawn = SimulationPlan(
         seed=seed,
         tasks=rng.choice([0, 1, 7, 30, 60]),
         workers=rng.randint(1, 3),
         slots=rng.randint(1, 3),
         seconds=rng.choice([0.001, 0.03, 0.3, 0.8]),
-        long=rng.choice([0.0, 0.0, 5.0]),
+        long_seconds=rng.choice([0.0, 0.0, 5.0]),
         keep_order=rng.random() < 0.4,
         chunk=rng.choice([None, None, 1, 4]),
         window=rng.choice([64, 1 << 20]),
@@ -149,19 +149,27 @@ def plan(seed: int) -> Plan:
     )
     drawn = replace(
         drawn,
-        stop=rng.choice(["soon", "now"]) if rng.random() < 0.1 else "",
+        stop_mode=rng.choice(["soon", "now"]) if rng.random() < 0.1 else "",
         spill_limit=rng.choice([10 << 30, 10 << 30, 4]),
         stop_at=10 * rng.random(),
         retries=rng.choice([0, 0, 1, 3]),
         retry_delay=rng.choice([0.0, 0.5]),
     )
     mode: Literal["soon", "now"] = rng.choice(["soon", "now"])
-    halt = Halt(mode, rng.choice(["fail", "success", "done"]), rng.choice([1, 5])) if rng.random() < 0.1 else None
+    halt = (
+        HaltCondition(mode, rng.choice(["fail", "success", "done"]), rng.choice([1, 5])) if rng.random() < 0.1 else None
+    )
     large = 3 << 20 if rng.random() < 0.01 and drawn.tasks <= 30 else 0
-    drawn = replace(drawn, halt=halt, poison=rng.random() < 0.1, joined=rng.random() < 0.3, large=large)
+    drawn = replace(
+        drawn,
+        halt=halt,
+        has_poison_tasks=rng.random() < 0.1,
+        has_batched_reports=rng.random() < 0.3,
+        padding_bytes=large,
+    )
     wants = rng.choice(["", "", "", "accounts", "log", "live"])
-    drawn = replace(drawn, wants=wants)
-    faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.journal or kind != "restart sink"}
-    fills = 10 * rng.random() if drawn.stop and rng.random() < 0.3 else inf
+    drawn = replace(drawn, report_mode=wants)
+    faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.has_journal or kind != "restart sink"}
+    fills = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
     dies = 10 * rng.random() if rng.random() < 0.1 else inf
-    return replace(drawn, faults=faults, fills=fills, ventilator_dies=dies)
+    return replace(drawn, faults=faults, disk_full_at=fills, ventilator_dies=dies)

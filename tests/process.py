@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from clock import AT_ONCE, Clock
-from log import Log, Violation
+from clock import MIN_DELAY_SECONDS, Clock
+from log import EventLog, Violation
 
 from pipeline.sink.sink import Sink
 from pipeline.ventilator.ventilator import Ventilator
@@ -21,61 +21,61 @@ from pipeline.worker.worker import Worker
 
 
 @dataclass(eq=False)
-class Process:
+class SimulatedProcess:
     """One life of a station."""
 
     name: str
     station: Ventilator | Worker | Sink
     clock: Clock
-    log: Log
-    route: Callable[[Process, Send], None]
+    log: EventLog
+    route: Callable[[SimulatedProcess, Send], None]
     inbox: deque[Message] = field(default_factory=deque)
     frozen_until: float = 0.0
-    alive: bool = True
-    woken_at: float = -1.0
-    ended: float = 0.0
+    is_alive: bool = True
+    alarm_at: float = -1.0
+    ended_at: float = 0.0
     """When it was done."""
 
     @property
     def is_running(self) -> bool:
-        return self.alive and not self.station.done
+        return self.is_alive and not self.station.done
 
     @property
     def is_leaving(self) -> bool:
         """Whether it is a worker that was asked to go."""
-        return isinstance(self.station, Worker) and self.station.departure.begun
+        return isinstance(self.station, Worker) and self.station.shutdown.has_begun
 
     def start(self) -> None:
         """Its first turn comes at once."""
-        self.clock.at(self.clock.now, self.wake)
+        self.clock.call_at(self.clock.now, self.run)
 
-    def soon(self, message: Message) -> None:
+    def deliver_soon(self, message: Message) -> None:
         """The message comes from beside it, not over a wire."""
-        self.clock.soon(partial(self.deliver, message))
+        self.clock.call_soon(partial(self.deliver, message))
 
     def deliver(self, message: Message) -> None:
         if self.is_running:
             self.inbox.append(message)
-            self.wake()
+            self.run()
 
-    def wake(self) -> None:
+    def run(self) -> None:
         """One turn of the loop; then what was said goes its ways, and an alarm is set."""
         station, now = self.station, self.clock.now
         if not self.is_running or now < self.frozen_until:
             return
-        for send in self._turn():
-            self.log.tell(now, self.name, send)
+        for send in self._run_turn():
+            self.log.record(now, self.name, send)
             self.route(self, send)
         if station.done:
-            self.ended = now
-            self.log.tell(now, self.name, f"ends with {station.outcome} {station.reason}")
+            self.ended_at = now
+            self.log.record(now, self.name, f"ends with {station.exit_code} {station.stop_reason}")
             return
-        at = max(station.deadline, now + AT_ONCE)
-        if not now < self.woken_at <= at:
-            self.woken_at = at
-            self.clock.at(at, partial(self._alarm, at))
+        at = max(station.deadline, now + MIN_DELAY_SECONDS)
+        if not now < self.alarm_at <= at:
+            self.alarm_at = at
+            self.clock.call_at(at, partial(self._on_alarm, at))
 
-    def _turn(self) -> list[Send]:
+    def _run_turn(self) -> list[Send]:
         """All that has arrived, then the deadline."""
         station, now = self.station, self.clock.now
         sends: list[Send] = []
@@ -87,17 +87,17 @@ class Process:
                 raise Violation(f"{self.name} asks to be woken at {station.deadline} at {now}, again")
         return sends
 
-    def _alarm(self, at: float) -> None:
-        if self.woken_at == at:
-            self.woken_at = -1.0
-            self.wake()
+    def _on_alarm(self, at: float) -> None:
+        if self.alarm_at == at:
+            self.alarm_at = -1.0
+            self.run()
 
     def freeze(self, seconds: float) -> None:
         """No turn until then; what comes meanwhile is kept."""
         self.frozen_until = self.clock.now + seconds
-        self.clock.at(self.frozen_until, self.wake)
+        self.clock.call_at(self.frozen_until, self.run)
 
     def thaw(self) -> None:
         """A turn now, frozen or not."""
         self.frozen_until = min(self.frozen_until, self.clock.now)
-        self.wake()
+        self.run()

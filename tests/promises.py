@@ -9,58 +9,61 @@ from __future__ import annotations
 
 from math import inf
 
-from disk import ONE_READ, Disk
+from disk import MAX_READ_BYTES, SimulatedDisk
 from log import Violation
-from plan import Plan
-from process import Process
+from plan import SimulationPlan
+from process import SimulatedProcess
 
 from pipeline.ventilator.ventilator import Ventilator
 from pipeline.words import errors
-from pipeline.words.messages import Ack, Chunk, Pulse
-from pipeline.words.ranges import settled_of
-from pipeline.words.station import Station
+from pipeline.words.messages import Ack, Chunk, Heartbeat
+from pipeline.words.ranges import settled_ranges
+from pipeline.words.station import StateMachine
 
 
-class Allowances:
+class CreditCheck:
     """No lane carries more than its worker has asked for."""
 
     def __init__(self) -> None:
-        self._allowed: dict[tuple[str, int], int] = {}
+        self._credit_limits: dict[tuple[str, int], int] = {}
         """The highest sequence each worker has asked for, by lane; -1: on any lane that it does not know yet."""
-        self._worker: dict[tuple[str, int], str] = {}
+        self._workers: dict[tuple[str, int], str] = {}
 
-    def welcomed(self, ventilator: str, lane: int, worker: str) -> None:
+    def on_registration(self, ventilator: str, lane: int, worker: str) -> None:
         """The lane is this worker's; empty: of one that has called again meanwhile, so that nobody hears it."""
-        self._worker[ventilator, lane] = worker
+        self._workers[ventilator, lane] = worker
 
-    def asked(self, worker: str, pulse: Pulse) -> None:
+    def on_heartbeat(self, worker: str, heartbeat: Heartbeat) -> None:
         """A worker asks for more."""
-        for lane, allowed in ((pulse.lane, pulse.allowed), (-1, pulse.allowed - pulse.seen)):
-            self._allowed[worker, lane] = max(allowed, self._allowed.get((worker, lane), 0))
+        for lane, allowed in (
+            (heartbeat.lane, heartbeat.credit_limit),
+            (-1, heartbeat.credit_limit - heartbeat.last_sequence),
+        ):
+            self._credit_limits[worker, lane] = max(allowed, self._credit_limits.get((worker, lane), 0))
 
-    def check(self, ventilator: str, chunk: Chunk) -> None:
+    def check_chunk(self, ventilator: str, chunk: Chunk) -> None:
         """A chunk goes out."""
-        worker = self._worker.get((ventilator, chunk.lane))
+        worker = self._workers.get((ventilator, chunk.lane))
         if not worker:
             return
-        allowed = self._allowed.get((worker, chunk.lane), self._allowed.get((worker, 0), 0))
-        if chunk.sequence > max(allowed, self._allowed.get((worker, -1), 0)):
+        allowed = self._credit_limits.get((worker, chunk.lane), self._credit_limits.get((worker, 0), 0))
+        if chunk.sequence > max(allowed, self._credit_limits.get((worker, -1), 0)):
             raise Violation(f"{worker} was sent {chunk.sequence} on lane {chunk.lane}, having asked for {allowed}")
 
 
-class Promises:
+class Invariants:
     """Each task once, in its turn if that is asked for, and acked when it is safe."""
 
-    def __init__(self, plan: Plan, disk: Disk) -> None:
+    def __init__(self, plan: SimulationPlan, disk: SimulatedDisk) -> None:
         self._plan, self._disk = plan, disk
-        self._checked = -1
+        self._checked_count = -1
 
-    def check(self) -> None:
+    def check_output(self) -> None:
         """After every event."""
         output = self._disk.output
-        if len(output) == self._checked:
+        if len(output) == self._checked_count:
             return
-        self._checked = len(output)
+        self._checked_count = len(output)
         tasks = [task for task, _ in output]
         if len(set(tasks)) != len(tasks):
             raise Violation(f"written twice: {sorted(task for task in tasks if tasks.count(task) > 1)}")
@@ -69,14 +72,16 @@ class Promises:
 
     def check_ack(self, ack: Ack) -> None:
         """An Ack is said."""
-        safe = self._disk.safe()
-        for low, high in settled_of(ack.low, ack.ranges):
+        safe = self._disk.durable_ledger()
+        for low, high in settled_ranges(ack.low_watermark, ack.ranges):
             if not safe.settled.covers(low, high):
                 raise Violation(f"acked {low}-{high}, which is not on the disk")
-            if safe.read < high and self._plan.journal:
-                raise Violation(f"acked {low}-{high}, but only what is below {safe.read} can be known again")
+            if safe.checksum_watermark < high and self._plan.has_journal:
+                raise Violation(
+                    f"acked {low}-{high}, but only what is below {safe.checksum_watermark} can be known again"
+                )
         for retry in ack.retries:
-            if safe.tries.fewer(retry.low, retry.high, retry.tries):
+            if safe.attempts.find_below(retry.low, retry.high, retry.attempt):
                 raise Violation(f"{retry} is not on the disk")
 
     def check_rows(self) -> None:
@@ -84,18 +89,18 @@ class Promises:
         rows = self._disk.rows
         if len(set(rows)) != len(rows):
             raise Violation(f"a try has two rows: {sorted(row for row in rows if rows.count(row) > 1)}")
-        for task, fate in self._disk.output if self._plan.wants == "log" else ():
+        for task, fate in self._disk.output if self._plan.report_mode == "log" else ():
             tries = sorted(tries for own, tries in rows if own == task)
             if fate != "poison" and tries != list(range(len(tries))):
                 raise Violation(f"task {task} has rows of the tries {tries}")
 
     def check_lines(self) -> None:
         """Each line of a task that never failed before was shown once; in the order of tasks where that is asked."""
-        shown = self._disk.shown
+        shown = self._disk.shown_lines
         if self._plan.keep_order and shown != sorted(shown):
             raise Violation(f"lines out of order: {shown}")
         for task, fate in self._disk.output:
-            lines, tries = len(self._plan.lines(task, 0)), 1 + self._plan.retries
+            lines, tries = len(self._plan.output_lines(task, 0)), 1 + self._plan.retries
             if fate != "poison" and not lines <= shown.count(task) <= lines * tries:
                 raise Violation(f"task {task} has {shown.count(task)} lines, not {lines}")
 
@@ -108,26 +113,29 @@ class Promises:
             raise Violation(f"still kept: {sorted(self._disk.spill)}")
         for task, fate in fates.items():
             innocent = fate == "poison" and not plan.loses_workers
-            if fate != plan.fate(task) and (innocent or fate != "poison"):
-                raise Violation(f"task {task} ended with {fate}, it should with {plan.fate(task)}")
+            if fate != plan.outcome(task) and (innocent or fate != "poison"):
+                raise Violation(f"task {task} ended with {fate}, it should with {plan.outcome(task)}")
         self.check_rows()
-        if plan.wants == "live":
+        if plan.report_mode == "live":
             self.check_lines()
 
 
-def check_window(plan: Plan, station: Station) -> None:
+def check_window(plan: SimulationPlan, station: StateMachine) -> None:
     """After every event, of the ventilator."""
     assert isinstance(station, Ventilator)
-    held = station.feeding.stock.size + station.desk.lanes.size
-    group = (plan.group - 1) * (4 + plan.large)
-    if held > plan.window + ONE_READ + plan.large + group:  # a group is read to its end
+    held = station.dispatcher.task_store.size + station.registry.lanes.size
+    group = (plan.group - 1) * (4 + plan.padding_bytes)
+    if held > plan.window + MAX_READ_BYTES + plan.padding_bytes + group:  # a group is read to its end
         raise Violation(f"the ventilator keeps {held} bytes, its window is {plan.window}")
 
 
-def check_outcome(plan: Plan, process: Process, fates: set[str], *, cut_off: bool) -> None:
+def check_outcome(plan: SimulationPlan, process: SimulatedProcess, outcomes: set[str], *, is_unreachable: bool) -> None:
     """At the end, of sink and ventilator; `cut_off`: it was out of reach until the sink had gone."""
-    early = {*((0, 130) if plan.stop else ()), *((errors.INCOMPLETE,) if cut_off or plan.full < inf else ())}
+    early = {
+        *((0, 130) if plan.stop_mode else ()),
+        *((errors.INCOMPLETE,) if is_unreachable or plan.effective_disk_full_at < inf else ()),
+    }
     early |= {errors.TERMINATED} if plan.ventilator_dies < inf else set()
-    failed = any(fate != "ok" for fate in fates)
-    if process.station.outcome not in early | ({0, 1} if plan.halt else {int(failed)}):
-        raise Violation(f"{process.name} ended with {process.station.outcome}: {process.station.reason}")
+    failed = any(fate != "ok" for fate in outcomes)
+    if process.station.exit_code not in early | ({0, 1} if plan.halt else {int(failed)}):
+        raise Violation(f"{process.name} ended with {process.station.exit_code}: {process.station.stop_reason}")

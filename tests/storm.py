@@ -18,136 +18,131 @@ from dataclasses import dataclass
 from functools import partial
 
 import psutil
-from chaos import BEAT, LIVENESS, WORK, Cast, tasks, verdict
-from labs import ports
-from oracle import GATE, OUTPUT, TASKS, listening
+from chaos import HEARTBEAT_OPTIONS, HEARTBEAT_TIMEOUT_SECONDS, WORK_COMMAND, RunningStations, check_run, write_tasks
+from labs import free_ports
+from oracle import GATE_FILE, OUTPUT_FILE, TASKS_FILE, record_acks
 from proxy import Proxy
-from stage import Player, Stage
+from stage import Cluster, PipeProcess
 
-PORTS = ("desk", "results", "control")
-LANES = 40
+PORT_NAMES = ("desk", "results", "control")
+LANE_PORT_COUNT = 40
 """Ports for lanes."""
-SHORT = LIVENESS / 3
+SHORT_FAULT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS / 3
 """Seconds of a fault that is no reason to lose anybody."""
 
 
 @dataclass(frozen=True, order=True)
-class Fault:
+class PlannedFault:
     """What happens when, to whom, and for how long."""
 
     at: float
-    what: str
-    whom: str
-    lasts: float
+    kind: str
+    target: str
+    duration: float
 
     def __str__(self) -> str:
         """As it is printed."""
-        return f"{self.at:5.2f} s: {self.what} {self.whom} for {self.lasts:.2f} s"
+        return f"{self.at:5.2f} s: {self.kind} {self.target} for {self.duration:.2f} s"
 
 
-def planned(seed: int, seconds: float, *, sink: bool = False) -> list[Fault]:
+def plan_faults(seed: int, seconds: float, *, sink: bool = False) -> list[PlannedFault]:
     """The faults of this seed; with `sink` it may die as well."""
     rng = random.Random(seed)
     mortal = ["worker-1", "worker-2", "ventilator", *(["sink"] if sink else [])]
     targets = {
         "freeze": ["worker-1", "worker-2", "ventilator", "sink"],
         "kill": mortal,
-        "reset": [*PORTS, "lanes"],
-        "hold": [f"{port} {way}" for port in PORTS for way in ("", "up", "down")],
-        "delay": list(PORTS),
+        "reset": [*PORT_NAMES, "lanes"],
+        "hold": [f"{port} {way}" for port in PORT_NAMES for way in ("", "up", "down")],
+        "delay": list(PORT_NAMES),
     }
     kinds = rng.sample(sorted(targets), rng.randint(1, 4))
     faults = []
     for _ in range(rng.randint(2, 10)):
         what = rng.choice(kinds)
-        lasts = rng.choice((SHORT * rng.random(), 3 * LIVENESS * rng.random()))
-        faults.append(Fault(rng.uniform(0.2, seconds), what, rng.choice(targets[what]).strip(), lasts))
+        lasts = rng.choice((SHORT_FAULT_SECONDS * rng.random(), 3 * HEARTBEAT_TIMEOUT_SECONDS * rng.random()))
+        faults.append(PlannedFault(rng.uniform(0.2, seconds), what, rng.choice(targets[what]).strip(), lasts))
     return sorted(faults)
 
 
-class Storm:
+class FaultyCluster:
     """The line, its proxies, and what is done to them."""
 
-    def __init__(self, stage: Stage, stack: ExitStack) -> None:
-        own = dict(zip(PORTS, free_ports(), strict=True))
-        self.at = {port: f"tcp://127.0.0.1:{number}" for port, number in own.items()}
-        self._proxies = {port: stack.enter_context(Proxy(at)) for port, at in self.at.items()}
-        by = {port: proxy.at for port, proxy in self._proxies.items()}
-        self._lanes = 20000 + os.getpid() * 7 % 9000
+    def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
+        own = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True))
+        self.endpoints = {port: f"tcp://127.0.0.1:{number}" for port, number in own.items()}
+        self._proxies = {port: stack.enter_context(Proxy(at)) for port, at in self.endpoints.items()}
+        by = {port: proxy.endpoint for port, proxy in self._proxies.items()}
+        self._first_lane_port = 20000 + os.getpid() * 7 % 9000
         far = ("--insecure", "--results-at", by["results"], "--control-at", by["control"])
-        work = (*WORK[:1], "-v", "--desk", by["desk"], *far, *WORK[1:])
-        here = ("--insecure", "--desk", self.at["desk"], "--results-at", self.at["results"])
-        self.cast = Cast(stage, {
-            "sink": ("sink", "-v", "-o", OUTPUT, *BEAT, *here, "--control-at", self.at["control"]),
-            "ventilator": ("ventilate", "-v", *BEAT, "--desk", self.at["desk"], *far,
-                           "--lane-ports", f"{self._lanes}-{self._lanes + LANES}", TASKS),
+        work = (*WORK_COMMAND[:1], "-v", "--desk", by["desk"], *far, *WORK_COMMAND[1:])
+        here = ("--insecure", "--desk", self.endpoints["desk"], "--results-at", self.endpoints["results"])
+        self.stations = RunningStations(cluster, {
+            "sink": ("sink", "-v", "-o", OUTPUT_FILE, *HEARTBEAT_OPTIONS, *here, "--control-at", self.endpoints["control"]),
+            "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, "--desk", self.endpoints["desk"], *far,
+                           "--lane-ports", f"{self._first_lane_port}-{self._first_lane_port + LANE_PORT_COUNT}", TASKS_FILE),
             "worker-1": work,
             "worker-2": work,
         })  # fmt: skip
 
-    def begin(self, fault: Fault) -> Callable[[], object]:
+    def start_fault(self, fault: PlannedFault) -> Callable[[], object]:
         """Do it; what ends it."""
-        name, _, way = fault.whom.partition(" ")
-        if fault.what in {"freeze", "kill"}:
+        name, _, way = fault.target.partition(" ")
+        if fault.kind in {"freeze", "kill"}:
             return self._strike(fault)
         if name == "lanes":
-            return partial(cut, self._lanes, self._lanes + LANES)
+            return partial(reset_connections, self._first_lane_port, self._first_lane_port + LANE_PORT_COUNT)
         proxy = self._proxies[name]
-        if fault.what == "reset":
-            proxy.tell("reset")
+        if fault.kind == "reset":
+            proxy.send_command("reset")
             return lambda: None
-        if fault.lasts > SHORT:
-            self._lose()
-        proxy.tell(*(("hold", way) if fault.what == "hold" else ("delay", min(fault.lasts, 0.3))))
-        return partial(proxy.tell, "pass")
+        if fault.duration > SHORT_FAULT_SECONDS:
+            self._allow_loss()
+        proxy.send_command(*(("hold", way) if fault.kind == "hold" else ("delay", min(fault.duration, 0.3))))
+        return partial(proxy.send_command, "pass")
 
-    def _strike(self, fault: Fault) -> Callable[[], object]:
+    def _strike(self, fault: PlannedFault) -> Callable[[], object]:
         """Freeze or kill a station; a worker is the process below its keeper."""
-        player = self.cast.playing[fault.whom]
+        player = self.stations.processes[fault.target]
         with suppress(psutil.Error, IndexError):  # it has ended, or has no station yet
-            station = player.below()[0] if fault.whom.startswith("worker") else psutil.Process(player.pid)
-            if fault.what == "kill":
+            station = player.children()[0] if fault.target.startswith("worker") else psutil.Process(player.pid)
+            if fault.kind == "kill":
                 station.kill()
-                return partial(self._replace, fault.whom, player)
-            if fault.lasts > SHORT:
-                self._lose()
+                return partial(self._replace, fault.target, player)
+            if fault.duration > SHORT_FAULT_SECONDS:
+                self._allow_loss()
             station.suspend()
-            return partial(thaw, station)
+            return partial(resume, station)
         return lambda: None
 
-    def _lose(self) -> None:
+    def _allow_loss(self) -> None:
         """Some worker may be taken for lost, now or when it is over."""
-        self.cast.losses += [float("-inf")]
+        self.stations.loss_times += [float("-inf")]
 
-    def _replace(self, part: str, fallen: Player) -> None:
+    def _replace(self, role: str, process: PipeProcess) -> None:
         with suppress(AssertionError):
-            fallen.code()
-        self.cast.again(part)
+            process.wait()
+        self.stations.restart(role)
 
 
-def cut(low: int, high: int) -> None:
+def reset_connections(low: int, high: int) -> None:
     """Reset all connections of these ports of ours; without `ss` or its right nothing happens."""
     if shutil.which("ss"):
         words = ["ss", "-K", "-t", f"( sport >= :{low} and sport <= :{high} )"]
         subprocess.run(words, check=False, capture_output=True)
 
 
-def thaw(process: psutil.Process) -> None:
+def resume(process: psutil.Process) -> None:
     """Let it go on, if it is still there."""
     with suppress(psutil.Error):
         process.resume()
 
 
-def free_ports() -> Iterator[int]:
-    """Three ports of this machine that nobody has, and that nobody else is given."""
-    return iter(ports(len(PORTS)))
-
-
-def blow(storm: Storm, faults: list[Fault]) -> None:
+def inject_faults(cluster: FaultyCluster, faults: list[PlannedFault]) -> None:
     """All faults, at their times, ended at theirs."""
     start = time.monotonic()
     coming: list[tuple[float, Callable[[], object], float]]
-    coming = [(fault.at, partial(storm.begin, fault), fault.lasts) for fault in faults]
+    coming = [(fault.at, partial(cluster.start_fault, fault), fault.duration) for fault in faults]
     while coming:
         coming.sort(key=lambda event: event[0])
         at, act, lasts = coming.pop(0)
@@ -157,15 +152,15 @@ def blow(storm: Storm, faults: list[Fault]) -> None:
             coming.append((at + lasts, end, 0.0))
 
 
-def weathered(seed: int, seconds: float = 3.0, *, sink: bool = False) -> list[str]:
+def run_with_faults(seed: int, seconds: float = 3.0, *, sink: bool = False) -> list[str]:
     """The broken promises of a line in the storm of this seed."""
-    with Stage() as stage, ExitStack() as stack:
-        tasks(stage.folder, 200, 0.02, gated=2)
-        storm = Storm(stage, stack)
-        stack.enter_context(listening(storm.at["control"], stage.folder))
+    with Cluster() as stage, ExitStack() as stack:
+        write_tasks(stage.folder, 200, 0.02, gated_count=2)
+        storm = FaultyCluster(stage, stack)
+        stack.enter_context(record_acks(storm.endpoints["control"], stage.folder))
         for part in ("sink", "ventilator", "worker-1", "worker-2"):
-            storm.cast.enter(part)
-        blow(storm, planned(seed, seconds, sink=sink))
-        (stage.folder / GATE).touch()
-        broken = storm.cast.see_through()
-        return broken + verdict(stage, storm.cast.losses)
+            storm.stations.start(part)
+        inject_faults(storm, plan_faults(seed, seconds, sink=sink))
+        (stage.folder / GATE_FILE).touch()
+        broken = storm.stations.wait_for_end()
+        return broken + check_run(stage, storm.stations.loss_times)

@@ -9,57 +9,64 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import COMMANDS, choose
-from pipeline.cli.run import posts, shares
-from pipeline.cli.screen import Screen
-from pipeline.cli.signature import ALIASES, PANELS, panels
+from pipeline.cli.app import COMMANDS, parse
+from pipeline.cli.run import process_specs, slots_per_worker
+from pipeline.cli.screen import UserConsole
+from pipeline.cli.signature import ALIASES, HELP_SECTIONS, help_sections
 from pipeline.wire import places
-from pipeline.wire.places import Lock
+from pipeline.wire.places import EndpointLock
 from pipeline.words.errors import UsageError
-from pipeline.words.inputs import Given
+from pipeline.words.inputs import ArgumentSource
 from pipeline.words.settings import OPTIONS, Settings
 from pipeline.words.structs import replace
 
-GIVEN = (Given(":::", ("a",)),)
+GIVEN = (ArgumentSource(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs
 
 
 def test_options_end_at_the_first_word_of_the_command() -> None:
-    settings = choose(["run", "-j", "3", "gzip", "-k", "--quiet", "--", "-j9"]).settings
+    settings = parse(["run", "-j", "3", "gzip", "-k", "--quiet", "--", "-j9"]).settings
     assert settings.command == ("gzip", "-k", "--quiet", "--", "-j9")
-    assert (settings.jobs, settings.quiet, settings.given) == (3, False, ())
+    assert (settings.jobs, settings.quiet, settings.argument_sources) == (3, False, ())
 
 
 def test_what_is_given_follows_the_first_mark() -> None:
-    settings = choose(["run", "echo", "-n", ":::", "a", "-b", "--help"]).settings
+    settings = parse(["run", "echo", "-n", ":::", "a", "-b", "--help"]).settings
     assert settings.command == ("echo", "-n")
-    assert settings.given == (Given(":::", ("a", "-b", "--help")),)
+    assert settings.argument_sources == (ArgumentSource(":::", ("a", "-b", "--help")),)
 
 
 def test_nothing_behind_the_colons_is_no_task() -> None:
-    assert choose(["ventilate", ":::"]).settings.given == (Given(":::", ()),)
+    assert parse(["ventilate", ":::"]).settings.argument_sources == (ArgumentSource(":::", ()),)
 
 
 def test_the_colons_of_a_worker_belong_to_its_command() -> None:
-    settings = choose(["work", "echo", ":::", "x"]).settings
-    assert (settings.command, settings.given) == (("echo", ":::", "x"), ())
+    settings = parse(["work", "echo", ":::", "x"]).settings
+    assert (settings.command, settings.argument_sources) == (("echo", ":::", "x"), ())
 
 
 def test_one_word_stays_one_word() -> None:
-    assert choose(["run", "sleep 0.{}; echo slept {}"]).settings.command == ("sleep 0.{}; echo slept {}",)
+    assert parse(["run", "sleep 0.{}; echo slept {}"]).settings.command == ("sleep 0.{}; echo slept {}",)
 
 
 def test_files_of_the_ventilator_are_words_or_options() -> None:
-    settings = choose(["ventilate", "-a", "one", "two", "-0", "three", "-a", "four"]).settings
+    settings = parse(["ventilate", "-a", "one", "two", "-0", "three", "-a", "four"]).settings
     assert settings.files == ("one", "four", "two", "three")
     assert settings.zero
 
 
 def test_values_are_read() -> None:
     typed = ["run", "--window=1M", "--patience", "2m", "-vv", "-ko", "out", "--call", "builtins:len"]
-    settings = choose(typed).settings
+    settings = parse(typed).settings
     expected = (1 << 20, 120.0, 2, True, "out", "builtins:len")
-    got = (settings.window, settings.patience, settings.verbose, settings.keep_order, settings.output, settings.call)
+    got = (
+        settings.window,
+        settings.peer_timeout,
+        settings.verbose,
+        settings.keep_order,
+        settings.output,
+        settings.call,
+    )
     assert got == expected
 
 
@@ -79,7 +86,7 @@ def test_values_are_read() -> None:
     ],
 )
 def test_names_of_gnu_parallel_that_mean_the_same_are_taken(words: list[str], name: str, value: object) -> None:
-    assert getattr(choose(words).settings, name) == value
+    assert getattr(parse(words).settings, name) == value
 
 
 def test_no_alias_is_an_option_of_its_own() -> None:
@@ -92,37 +99,37 @@ def test_no_alias_is_an_option_of_its_own() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_stands_under_one_heading(command: str) -> None:
-    under = [left for rows in panels(command).values() for left, _ in rows]
+    under = [left for rows in help_sections(command).values() for left, _ in rows]
     assert len(under) == sum(command in each.on for each in OPTIONS)
-    assert "" not in panels(command)
-    assert set(PANELS) <= {each.name for each in OPTIONS}
+    assert "" not in help_sections(command)
+    assert set(HELP_SECTIONS) <= {each.name for each in OPTIONS}
 
 
 def test_a_journal_is_named_by_a_word_or_by_an_option() -> None:
-    assert choose(["journal", "out.journal"]).settings.journal == "out.journal"
-    assert choose(["sink", "--journal", "out.journal"]).settings.journal == "out.journal"
+    assert parse(["journal", "out.journal"]).settings.journal == "out.journal"
+    assert parse(["sink", "--journal", "out.journal"]).settings.journal == "out.journal"
     with pytest.raises(UsageError, match="too many words: b"):
-        choose(["journal", "a", "b"])
+        parse(["journal", "a", "b"])
 
 
 def test_a_run_has_a_name_of_its_own_unless_one_is_given() -> None:
-    assert choose(["run", "x"]).settings.name == f"run-{os.getpid()}"
-    assert choose(["run", "--name", "default", "x"]).settings.name == "default"
-    assert choose(["work", "x"]).settings.name == "default"
+    assert parse(["run", "x"]).settings.name == f"run-{os.getpid()}"
+    assert parse(["run", "--name", "default", "x"]).settings.name == "default"
+    assert parse(["work", "x"]).settings.name == "default"
 
 
 def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert choose(["top"]).settings.name == "default"
-    one = Lock(str(places.runtime_folder() / "one"), "sink")
-    assert choose(["top"]).settings.name == "one"
-    assert choose(["kill", "--name", "two"]).settings.name == "two"
-    other = Lock(str(places.runtime_folder() / "other"), "sink")
+    assert parse(["top"]).settings.name == "default"
+    one = EndpointLock(str(places.runtime_folder() / "one"), "sink")
+    assert parse(["top"]).settings.name == "one"
+    assert parse(["kill", "--name", "two"]).settings.name == "two"
+    other = EndpointLock(str(places.runtime_folder() / "other"), "sink")
     with pytest.raises(UsageError, match="several pipelines are live: one, other; pick one with --name"):
-        choose(["kill"])
-    assert choose(["kill", "--at", "tcp://h"]).settings.name == "default"
+        parse(["kill"])
+    assert parse(["kill", "--at", "tcp://h"]).settings.name == "default"
     one.release()
-    assert choose(["kill"]).settings.name == "other"
+    assert parse(["kill"]).settings.name == "other"
     other.release()
 
 
@@ -130,22 +137,22 @@ def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeyp
     ("jobs", "workers", "expected"), [(3, 2, [3, 3]), (None, 1, None), (None, 10_000, [1] * 10_000)]
 )
 def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int] | None) -> None:
-    got = shares(Settings(jobs=jobs, workers=workers))
+    got = slots_per_worker(Settings(jobs=jobs, workers=workers))
     assert got == expected if expected else len(got) == 1 <= got[0]
 
 
 @pytest.mark.parametrize(
     ("settings", "sink", "ventilator"),
     [
-        (Settings(given=(Given(":::", ("a",)),)), False, True),
-        (Settings(given=(Given(":::", ("a",)),), output="out"), True, True),
-        (Settings(given=(Given(":::", ("a",)),), journal="j"), True, True),
+        (Settings(argument_sources=(ArgumentSource(":::", ("a",)),)), False, True),
+        (Settings(argument_sources=(ArgumentSource(":::", ("a",)),), output="out"), True, True),
+        (Settings(argument_sources=(ArgumentSource(":::", ("a",)),), journal="j"), True, True),
         (Settings(files=("/dev/null",), output="/dev/null"), False, False),
         (Settings(files=(__file__,), output="/dev/null"), False, True),
     ],
 )
 def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: bool) -> None:  # noqa: FBT001
-    crew = posts(replace(settings, workers=2), Screen(settings, 0.0))
+    crew = process_specs(replace(settings, workers=2), UserConsole(settings, 0.0))
     assert {post.name: post.restart is not None for post in crew} == {
         "sink": sink,
         "ventilator": ventilator,
@@ -160,8 +167,8 @@ def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: b
 def test_the_door_imports_no_more_than_it_needs(command: str, rest: list[str]) -> None:
     script = f"""
 import sys
-from pipeline.cli.app import COMMANDS, choose
-assert choose({[command, *rest]!r}).command == {command!r}
+from pipeline.cli.app import COMMANDS, parse
+assert parse({[command, *rest]!r}).command == {command!r}
 print(*sys.modules)
 """
     shown = subprocess.run(

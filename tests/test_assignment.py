@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.executor.assignment import Assignment
-from pipeline.executor.backlog import Lot
-from pipeline.executor.template import Rendered
-from pipeline.words.accounts import Account, each
-from pipeline.words.parts import Recipe
+from pipeline.executor.assignment import TaskAssignment
+from pipeline.executor.backlog import ChunkInfo
+from pipeline.executor.template import RenderedCommand
+from pipeline.words.accounts import TaskMetrics, decode_metrics
+from pipeline.words.parts import RecordFormat
 
-COMMAND = Rendered(b"/bin/sh", [b"sh", b"-c", b"echo a"], b"echo a")
+COMMAND = RenderedCommand(b"/bin/sh", [b"sh", b"-c", b"echo a"], b"echo a")
 
 
 def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
-    given = Assignment(41, b"a", 3, COMMAND, Lot(2, "4541"))
+    given = TaskAssignment(41, b"a", 3, COMMAND, ChunkInfo(2, "4541"))
     ours = {b"HOME": b"/root", b"PIPE_SLOT": b"of the pipeline around us"}
     assert given.environment(ours) == {
         b"HOME": b"/root",
@@ -29,11 +29,11 @@ def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
 
 
 def test_an_account_is_told_only_where_it_was_asked_for() -> None:
-    given = Assignment(41, b"a", 3, COMMAND, recipe=Recipe(collect_metrics=True), began=1e9)
-    assert list(each(given.account(-0.5, 2.0, 1.5, 4096, 7))) == [
-        Account(1e9, 0.0, 2.0, 1.5, 4096, 3, 7, b"echo a", b"a")
+    given = TaskAssignment(41, b"a", 3, COMMAND, recipe=RecordFormat(collect_metrics=True), assigned_at=1e9)
+    assert list(decode_metrics(given.metrics(-0.5, 2.0, 1.5, 4096, 7))) == [
+        TaskMetrics(1e9, 0.0, 2.0, 1.5, 4096, 3, 7, b"echo a", b"a")
     ]
-    assert given._replace(recipe=Recipe()).account(0.5, 2.0, 1.5, 4096, 7) == b""
+    assert given._replace(recipe=RecordFormat()).metrics(0.5, 2.0, 1.5, 4096, 7) == b""
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_an_account_is_told_only_where_it_was_asked_for() -> None:
 )
 @pytest.mark.parametrize("tag", [b"T", b"\\1", b"a\\g<0>", b"\r"])
 def test_each_line_begins_with_the_tag(tag: bytes, text: bytes, expected: bytes) -> None:
-    given = Assignment(0, b"a", 1, COMMAND, tag=tag + b"\t")
-    assert given.tagged(text) == expected.replace(b"T", tag)
+    given = TaskAssignment(0, b"a", 1, COMMAND, tag=tag + b"\t")
+    assert given.add_tags(text) == expected.replace(b"T", tag)
 
 
 def test_without_a_tag_a_text_is_as_it_was() -> None:
-    assert Assignment(0, b"a", 1, COMMAND).tagged(b"a\nb\r") == b"a\nb\r"
+    assert TaskAssignment(0, b"a", 1, COMMAND).add_tags(b"a\nb\r") == b"a\nb\r"

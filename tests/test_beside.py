@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import beside
-from pipeline.input.spoolfolder import Folder
+from pipeline.input.spoolfolder import SpoolDirectory
 from pipeline.words.errors import PipelineError
-from pipeline.words.inputs import Given
+from pipeline.words.inputs import ArgumentSource
 from pipeline.words.settings import Settings
 
 
@@ -65,7 +65,7 @@ def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_p
     assert beside.needs_spool(settings, pipe)
     assert not beside.needs_spool(settings, plain)
     assert not beside.needs_spool(Settings(output="o", no_spool=True), pipe)
-    assert not beside.needs_spool(Settings(output="o", given=(Given(":::", ("a",)),)), pipe)
+    assert not beside.needs_spool(Settings(output="o", argument_sources=(ArgumentSource(":::", ("a",)),)), pipe)
     assert not beside.needs_spool(Settings(output="o", files=("f",)), pipe)
     assert beside.needs_spool(Settings(output="o", files=("f", "-")), pipe)
     assert not beside.needs_spool(Settings(), pipe)
@@ -76,14 +76,14 @@ def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_p
 def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     named, fifo = str(tmp_path / "in"), str(tmp_path / "fifo")
-    assert beside.can_reread(Settings(given=(Given(":::", ()),)), pipe)
-    assert beside.can_reread(Settings(files=(named,)), pipe)
-    assert beside.can_reread(Settings(), plain)
-    assert beside.can_reread(Settings(output="o"), pipe)
-    assert not beside.can_reread(Settings(), pipe)
-    assert not beside.can_reread(Settings(output="o", no_spool=True), pipe)
-    assert not beside.can_reread(Settings(output="o", files=(named, fifo)), plain)
-    assert not beside.can_reread(Settings(files=(named, "-")), pipe)
+    assert beside.can_reread_input(Settings(argument_sources=(ArgumentSource(":::", ()),)), pipe)
+    assert beside.can_reread_input(Settings(files=(named,)), pipe)
+    assert beside.can_reread_input(Settings(), plain)
+    assert beside.can_reread_input(Settings(output="o"), pipe)
+    assert not beside.can_reread_input(Settings(), pipe)
+    assert not beside.can_reread_input(Settings(output="o", no_spool=True), pipe)
+    assert not beside.can_reread_input(Settings(output="o", files=(named, fifo)), plain)
+    assert not beside.can_reread_input(Settings(files=(named, "-")), pipe)
 
 
 def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
@@ -92,28 +92,28 @@ def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "out.journal.spill").mkdir()
     (tmp_path / "out.journal.spill" / "1").touch()
-    Folder(settings.spool).close()
+    SpoolDirectory(settings.spool).close()
     (tmp_path / "spool" / "1.000000").touch()
     (tmp_path / "spool" / "precious").touch()
-    beside.clear(settings)
+    beside.remove_run_files(settings)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "precious", "spool"]
-    beside.clear(settings)
-    beside.clear(Settings())
+    beside.remove_run_files(settings)
+    beside.remove_run_files(Settings())
 
 
 def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "WAIT", 0.0)
+    monkeypatch.setattr(beside, "LOCK_WAIT_SECONDS", 0.0)
     path = tmp_path / "out.journal"
     path.touch()
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(PipelineError, match=r"a run is at work on .*out\.journal: end it first"):
-            beside.clear(Settings(output=str(tmp_path / "out")))
+            beside.remove_run_files(Settings(output=str(tmp_path / "out")))
     assert path.exists()
-    beside.check_free(str(path))
+    beside.ensure_unlocked(str(path))
 
 
 def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     (tmp_path / "out.journal.spill" / "inner").mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"cannot remove .*out\.journal\.spill/inner: Is a directory"):
-        beside.clear(Settings(output=str(tmp_path / "out")))
+        beside.remove_run_files(Settings(output=str(tmp_path / "out")))

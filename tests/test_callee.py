@@ -7,28 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor.callee import check, find, story, summary
+from pipeline.executor.callee import error_line, load_callable, traceback_text, validate_name
 from pipeline.words.errors import UsageError
 
 
 @pytest.mark.parametrize("spec", ["", "f", ":f", "m:", "m:1", "m:a..b", "m:a b"])
 def test_what_names_no_function(spec: str) -> None:
     with pytest.raises(UsageError, match=r"--init .*write MODULE:FUNCTION or FILE\.py:FUNCTION"):
-        check(spec, "--init")
+        validate_name(spec, "--init")
 
 
 def test_find() -> None:
-    assert find("builtins:len", "--call") is len
-    assert find("os.path:join", "--call") is os.path.join
-    assert find("builtins:str.upper", "--call") is str.upper
+    assert load_callable("builtins:len", "--call") is len
+    assert load_callable("os.path:join", "--call") is os.path.join
+    assert load_callable("builtins:str.upper", "--call") is str.upper
 
 
 def test_a_file_is_one_module_and_finds_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "neighbour_of_callee.py").write_text("def there(task): return task")
     (tmp_path / "callee_under_test.py").write_text("from neighbour_of_callee import there\ndef begin(): pass")
     path = str(tmp_path / "callee_under_test.py")
-    check(path + ":there", "--call")
-    there, begin = find(path + ":there", "--call"), find(path + ":begin", "--init")
+    validate_name(path + ":there", "--call")
+    there, begin = load_callable(path + ":there", "--call"), load_callable(path + ":begin", "--init")
     assert there("x") == "x"
     assert begin.__globals__["there"] is there
 
@@ -37,7 +37,7 @@ def test_a_syntax_error_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "callee_broken.py"
     path.write_text("def f(:\n")
     with pytest.raises(UsageError, match=r"(?s)cannot import .*callee_broken.py: SyntaxError.*line 1"):
-        find(f"{path}:f", "--call")
+        load_callable(f"{path}:f", "--call")
 
 
 def test_summary_and_story() -> None:
@@ -46,7 +46,7 @@ def test_summary_and_story() -> None:
 
     with pytest.raises(ValueError, match="one") as caught:
         fail()
-    assert summary(caught.value) == "ValueError: one"
-    assert story(caught.value).startswith("Traceback")
-    assert "in fail" in story(caught.value)
-    assert story(ValueError()) == ""
+    assert error_line(caught.value) == "ValueError: one"
+    assert traceback_text(caught.value).startswith("Traceback")
+    assert "in fail" in traceback_text(caught.value)
+    assert traceback_text(ValueError()) == ""

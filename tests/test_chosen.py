@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from commanded import Line
+from commanded import CommandDriver
 
 from pipeline.executor import chosen
-from pipeline.executor.commands import Commands
-from pipeline.executor.rehearsal import Rehearsal
-from pipeline.words.errands import Done
+from pipeline.executor.commands import CommandExecutor
+from pipeline.executor.rehearsal import DryRunExecutor
+from pipeline.words.errands import TasksFinished
 from pipeline.words.errors import UsageError
 from pipeline.words.messages import Chunk, Result
 from pipeline.words.settings import Settings
@@ -39,21 +39,21 @@ def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_commands_are_found_and_run_in_the_folder_with_the_variables_and_tagged(tmp_path: Path) -> None:
     settings = Settings(command=("./tool",), cwd="work", env=("GIVEN=it",), tagstring="{#}")
-    executor = chosen.executor(settings, 2)
-    assert isinstance(executor, Commands)
-    it = Line(executor)
+    executor = chosen.create_executor(settings, 2)
+    assert isinstance(executor, CommandExecutor)
+    it = CommandDriver(executor)
     try:
-        assert it.all_of(b"a") == [f"1\tit {tmp_path}/work a\n".encode()]
+        assert it.run_records(b"a") == [f"1\tit {tmp_path}/work a\n".encode()]
     finally:
         executor.close()
 
 
 def test_the_task_is_told_on_stdin() -> None:
-    executor = chosen.executor(Settings(command=("cat",), stdin=True), 1)
-    assert isinstance(executor, Commands)
-    it = Line(executor)
+    executor = chosen.create_executor(Settings(command=("cat",), stdin=True), 1)
+    assert isinstance(executor, CommandExecutor)
+    it = CommandDriver(executor)
     try:
-        assert it.all_of(b"a b") == [b"a b"]
+        assert it.run_records(b"a b") == [b"a b"]
     finally:
         executor.close()
 
@@ -67,15 +67,17 @@ def test_the_task_is_told_on_stdin() -> None:
     ],
 )
 def test_a_dry_run_runs_nothing(settings: Settings, shown: bytes) -> None:
-    executor = chosen.executor(settings, 1)
-    assert isinstance(executor, Rehearsal)
+    executor = chosen.create_executor(settings, 1)
+    assert isinstance(executor, DryRunExecutor)
     executor.send(Port.EXECUTOR, Chunk("run", 1, 1, 0, 1, b"a\n"))
-    assert executor.receive() == [Done(Result("", "", 0, 1, shown, struct.pack("<I", len(shown)), b"", ()), 0.0)]
+    assert executor.receive() == [
+        TasksFinished(Result("", "", 0, 1, shown, struct.pack("<I", len(shown)), b"", ()), 0.0)
+    ]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_what_is_wrong_with_folder_and_variables_is_told(dry_run: bool) -> None:  # noqa: FBT001 - a case
     with pytest.raises(UsageError, match="--cwd nowhere: no such folder"):
-        chosen.executor(Settings(command=("true",), cwd="nowhere", dry_run=dry_run), 1)
+        chosen.create_executor(Settings(command=("true",), cwd="nowhere", dry_run=dry_run), 1)
     with pytest.raises(UsageError, match="--env NOT_SET"):
-        chosen.executor(Settings(command=("true",), env=("NOT_SET",), dry_run=dry_run), 1)
+        chosen.create_executor(Settings(command=("true",), env=("NOT_SET",), dry_run=dry_run), 1)

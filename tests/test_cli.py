@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from orphans import until
+from orphans import wait_until
 
 from pipeline import __version__
 from pipeline.cli.app import COMMANDS
-from pipeline.house.roster import LOST
+from pipeline.house.roster import NO_RESTART_REASONS
 from pipeline.journal.journal import Journal
-from pipeline.words.errands import Entry
-from pipeline.words.facts import Began, Settled
+from pipeline.words.errands import JournalEntry
+from pipeline.words.facts import RunStarted, TasksSettled
 from pipeline.words.settings import OPTIONS
 from pipeline.words.station import Port
 
@@ -155,14 +155,17 @@ def test_a_callable_over_arguments_in_order_to_a_file(tmp_path: Path) -> None:
 
 
 def test_a_journal_is_shown_as_json_lines_and_what_is_none_is_refused(tmp_path: Path) -> None:
-    held = Journal(str(tmp_path / "out.journal"), disk=False)
-    held.send(Port.JOURNAL, Entry(1, (Began("ab12", "f"), Settled(((0, 7),), (), spilled=False, sizes=(21,)))))
+    held = Journal(str(tmp_path / "out.journal"), fsync=False)
+    held.send(
+        Port.JOURNAL,
+        JournalEntry(1, (RunStarted("ab12", "f"), TasksSettled(((0, 7),), (), is_spilled=False, sizes=(21,)))),
+    )
     assert held.receive()
     shown = pipe("journal", "out.journal", cwd=tmp_path)  # the sink still writes it
     held.close()
     facts = [json.loads(line) for line in shown.stdout.splitlines()]
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert [fact["fact"] for fact in facts] == ["journal", "began", "settled"]
+    assert [fact["fact"] for fact in facts] == ["journal", "run-started", "tasks-settled"]
     assert (facts[1]["run"], facts[2]["ranges"]) == ("ab12", [[1, 7]])
     (tmp_path / "notes.txt").write_text("precious, and longer than any magic\n")
     for words in (["journal", "notes.txt"], ["run", "--journal", "notes.txt", "--restart", "cat", ":::", "x"]):
@@ -173,8 +176,11 @@ def test_a_journal_is_shown_as_json_lines_and_what_is_none_is_refused(tmp_path: 
 
 
 def test_an_unfinished_run_is_in_the_way_until_the_person_has_chosen(tmp_path: Path) -> None:
-    held = Journal(str(tmp_path / "out.journal"), disk=False)
-    held.send(Port.JOURNAL, Entry(1, (Began("ab12", "f"), Settled(((0, 7),), (), spilled=False, sizes=(0,)))))
+    held = Journal(str(tmp_path / "out.journal"), fsync=False)
+    held.send(
+        Port.JOURNAL,
+        JournalEntry(1, (RunStarted("ab12", "f"), TasksSettled(((0, 7),), (), is_spilled=False, sizes=(0,)))),
+    )
     assert held.receive()
     held.close()
     words = ["run", "-o", "out", "echo", ":::", "x"]
@@ -302,7 +308,7 @@ def test_who_cannot_go_on_ends_the_run_with_one_sentence_and_3(runtime: Path, na
     code, told = run.end()
     run.process.communicate()
     assert code == 3
-    assert told.count(f"pipe: {name} was killed by SIGKILL; {LOST[name]}\n") == 1
+    assert told.count(f"pipe: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
     assert "start one" not in told  # there is nobody to be started by hand
     assert "did not end in time" not in told
     assert "SIGTERM" not in told
@@ -311,7 +317,7 @@ def test_who_cannot_go_on_ends_the_run_with_one_sentence_and_3(runtime: Path, na
 
 def replaced(run: Running, started: Path, go: Path) -> list[int]:
     """What the run wrote whose ventilator was killed after a task had started."""
-    until(started.exists)
+    wait_until(started.exists)
     run.kill("ventilator")
     run.hear("starting another in 0.5 s")
     go.touch()

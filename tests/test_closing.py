@@ -4,110 +4,121 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sink.attempts import Attempts, Retrying
-from pipeline.sink.closing import Closing
+from pipeline.sink.attempts import RetryPolicy, RetryQueue
+from pipeline.sink.closing import ShutdownController
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import Live
-from pipeline.sink.writing import Limits, Writing
+from pipeline.sink.live import LiveOutput
+from pipeline.sink.writing import ResultWriter, WriterConfig
 from pipeline.words import errors
 from pipeline.words.checksums import EXACT, GROUP
-from pipeline.words.errands import Committed, Entry, Fetch
-from pipeline.words.facts import Began, Ended, Fact, Killed, Left, Marked, Settled
-from pipeline.words.halt import Halt, halt_of
-from pipeline.words.messages import Kill, Result, Run
+from pipeline.words.errands import Committed, FetchSpilled, JournalEntry
+from pipeline.words.facts import (
+    ChecksumsRecorded,
+    InputEnded,
+    JournalEvent,
+    RunStarted,
+    RunStopped,
+    SinkSuspended,
+    TasksSettled,
+)
+from pipeline.words.halt import HaltCondition, parse_halt
+from pipeline.words.messages import Kill, Result, VentilatorState
 from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
 from pipeline.words.structs import replace
 
-BEGAN = Began("r", "print")
-RUN = Run("r", 1, "print", "ended", 0, "")
-ALL = (BEGAN, Settled(((0, 2),), ((1, 2),), spilled=False, sizes=(9,)), Ended(2, ""))
+BEGAN = RunStarted("r", "print")
+RUN = VentilatorState("r", 1, "print", "ended", 0, "")
+ALL = (BEGAN, TasksSettled(((0, 2),), ((1, 2),), is_spilled=False, sizes=(9,)), InputEnded(2, ""))
 
 
 class Scene:
     """A ledger, the way to it, and how it will end."""
 
-    def __init__(self, *facts: Fact, halt: Halt | None = None, journal: bool = False) -> None:
+    def __init__(self, *facts: JournalEvent, halt: HaltCondition | None = None, journal: bool = False) -> None:
         self.ledger = Ledger(facts)
-        self.writing = Writing(
-            self.ledger, Attempts(Retrying()), Live(self.ledger, ordered=True), Limits(1000, keep_order=True)
+        self.writing = ResultWriter(
+            self.ledger,
+            RetryQueue(RetryPolicy()),
+            LiveOutput(self.ledger, is_ordered=True),
+            WriterConfig(1000, keep_order=True),
         )
-        self.closing = Closing(self.ledger, self.writing, halt, 1.0, journal=journal)
+        self.closing = ShutdownController(self.ledger, self.writing, halt, 1.0, has_journal=journal)
 
 
 def control(kill: Kill) -> list[Send]:
     return [Send(Port.CONTROL, kill)]
 
 
-def entry(number: int, *facts: Fact) -> list[Send]:
-    return [Send(Port.JOURNAL, Entry(number, facts))]
+def entry(number: int, *facts: JournalEvent) -> list[Send]:
+    return [Send(Port.JOURNAL, JournalEntry(number, facts))]
 
 
 @pytest.mark.parametrize(
     ("last", "code"),
     [
-        (Ended(2, ""), errors.TASKS_FAILED),
-        (Ended(2, "a file vanished"), errors.INCOMPLETE),
+        (InputEnded(2, ""), errors.TASKS_FAILED),
+        (InputEnded(2, "a file vanished"), errors.INCOMPLETE),
     ],
 )
-def test_when_all_is_settled_it_says_so_once(last: Ended, code: int) -> None:
+def test_when_all_is_settled_it_says_so_once(last: InputEnded, code: int) -> None:
     ours = Scene(*ALL[:2])
     assert ours.closing.tick(0.0) == []
-    ours.ledger.enter(last)
+    ours.ledger.append(last)
     assert ours.closing.tick(0.0) == []
-    ours.ledger.durable(1)
+    ours.ledger.commit(1)
     kill = Kill("r", "done", last.reason, code)
     assert ours.closing.tick(0.0) == control(kill)
     assert ours.closing.tick(0.0) == []
-    assert (ours.closing.kill, ours.closing.verdict.outcome) == (kill, code)
+    assert (ours.closing.kill, ours.closing.run_outcome.exit_code) == (kill, code)
 
 
 def test_a_run_without_a_name_is_never_done() -> None:
     ours = Scene()
-    ours.ledger.apply(Ended(0, ""))
+    ours.ledger.apply(InputEnded(0, ""))
     assert ours.closing.tick(0.0) == []
 
 
 def test_an_early_end_is_journaled_and_then_said() -> None:
     ours = Scene(BEGAN)
-    assert ours.closing.wish("soon", "^C", 5.0) == entry(1, Killed("soon", "^C", errors.INTERRUPTED))
-    assert ours.closing.wish("soon", "^C", 5.5) == []
+    assert ours.closing.request_stop("soon", "^C", 5.0) == entry(1, RunStopped("soon", "^C", errors.INTERRUPTED))
+    assert ours.closing.request_stop("soon", "^C", 5.5) == []
     assert (ours.closing.tick(5.9), ours.closing.kill) == ([], None)
-    ours.ledger.durable(1)
+    ours.ledger.commit(1)
     assert ours.closing.tick(5.9) == control(Kill("r", "soon", "^C", errors.INTERRUPTED))
     assert ours.closing.tick(9.0) == []
-    assert ours.closing.wish("now", "SIGTERM", 9.0) == entry(2, Killed("now", "SIGTERM", errors.TERMINATED))
-    ours.ledger.durable(2)
+    assert ours.closing.request_stop("now", "SIGTERM", 9.0) == entry(2, RunStopped("now", "SIGTERM", errors.TERMINATED))
+    ours.ledger.commit(2)
     assert ours.closing.tick(9.0) == control(Kill("r", "now", "SIGTERM", errors.TERMINATED))
-    assert ours.closing.verdict.outcome == errors.INTERRUPTED
+    assert ours.closing.run_outcome.exit_code == errors.INTERRUPTED
 
 
 def test_a_journal_that_does_not_answer_holds_an_early_end_back_for_a_beat_only() -> None:
     ours = Scene(BEGAN)
-    ours.closing.wish("soon", "^C", 5.0)
-    assert ours.closing.verdict.deadline == 6.0
+    ours.closing.request_stop("soon", "^C", 5.0)
+    assert ours.closing.run_outcome.deadline == 6.0
     assert ours.closing.tick(6.0) == control(Kill("r", "soon", "^C", errors.INTERRUPTED))
-    ours.ledger.durable(1)
+    ours.ledger.commit(1)
     assert ours.closing.tick(7.0) == []
-    assert ours.closing.verdict.deadline == NEVER
+    assert ours.closing.run_outcome.deadline == NEVER
 
 
 def test_before_there_is_a_run_an_end_is_said_at_once() -> None:
-    assert Scene().closing.wish("now", "^C", 5.0) == control(Kill("", "now", "^C", errors.INTERRUPTED))
+    assert Scene().closing.request_stop("now", "^C", 5.0) == control(Kill("", "now", "^C", errors.INTERRUPTED))
 
 
 def test_a_life_that_came_back_to_an_ended_run_says_so() -> None:
-    ours = Scene(BEGAN, Killed("soon", "--halt now,fail=1", errors.TASKS_FAILED))
+    ours = Scene(BEGAN, RunStopped("soon", "--halt now,fail=1", errors.TASKS_FAILED))
     assert ours.closing.tick(0.0) == control(Kill("r", "soon", "--halt now,fail=1", errors.TASKS_FAILED))
 
 
 def test_another_input_ends_it_at_once_naming_the_task_as_a_person_counts() -> None:
     ours = Scene(BEGAN)
-    (one,) = ours.closing.differs(6, 7, 5.0)
+    (one,) = ours.closing.on_input_changed(6, 7, 5.0)
     assert isinstance(one.message, Kill)
-    assert (one.message.mode, one.message.code, ": task 7 differs " in one.message.reason) == ("now", 2, True)
-    assert ours.closing.differs(6, 7, 5.0) == []
-    (many,) = Scene(BEGAN).closing.differs(6, 9, 5.0)
+    assert (one.message.mode, one.message.exit_code, ": task 7 differs " in one.message.reason) == ("now", 2, True)
+    assert ours.closing.on_input_changed(6, 7, 5.0) == []
+    (many,) = Scene(BEGAN).closing.on_input_changed(6, 9, 5.0)
     assert isinstance(many.message, Kill)
     assert ": tasks 7 to 9 differ " in many.message.reason
 
@@ -120,29 +131,31 @@ def test_another_input_ends_it_at_once_naming_the_task_as_a_person_counts() -> N
     ],
 )  # fmt: skip
 def test_a_run_is_halted_when_so_many_have_ended_in_that_way(typed: str, code: int | None) -> None:
-    ours = Scene(*ALL[:2], halt=halt_of(typed))
-    killed = Killed("now" if typed.startswith("now") else "soon", f"--halt {typed}", code or 0)
-    assert ours.closing.halt(5.0) == ([] if code is None else entry(1, killed))
+    ours = Scene(*ALL[:2], halt=parse_halt(typed))
+    killed = RunStopped("now" if typed.startswith("now") else "soon", f"--halt {typed}", code or 0)
+    assert ours.closing.check_halt(5.0) == ([] if code is None else entry(1, killed))
 
 
 def test_without_such_a_wish_or_after_the_end_nothing_is_halted() -> None:
-    assert Scene(*ALL).closing.halt(5.0) == []
-    ours = Scene(*ALL, halt=halt_of("now,fail=1"))
-    ours.ledger.apply(Ended(2, ""))
+    assert Scene(*ALL).closing.check_halt(5.0) == []
+    ours = Scene(*ALL, halt=parse_halt("now,fail=1"))
+    ours.ledger.apply(InputEnded(2, ""))
     ours.closing.tick(5.0)
-    assert ours.closing.halt(5.0) == []
+    assert ours.closing.check_halt(5.0) == []
 
 
-@pytest.mark.parametrize(("failure", "code"), [("disk full", errors.INCOMPLETE), (errors.CLOSED, errors.STDOUT_CLOSED)])
+@pytest.mark.parametrize(
+    ("failure", "code"), [("disk full", errors.INCOMPLETE), (errors.STDOUT_CLOSED_REASON, errors.STDOUT_CLOSED)]
+)
 def test_when_nothing_more_can_be_written_it_ends_now_without_the_journal(failure: str, code: int) -> None:
     ours = Scene(BEGAN)
-    assert ours.closing.break_off("", 5.0) == []
-    assert not ours.closing.broken
-    assert ours.closing.break_off(failure, 5.0) == control(Kill("r", "now", failure, code))
-    assert ours.closing.break_off("again", 5.0) == []
-    verdict = ours.closing.verdict
-    assert (ours.closing.broken, verdict.outcome, verdict.reason) == (True, code, failure)
-    assert ours.closing.last_words() is None
+    assert ours.closing.fail("", 5.0) == []
+    assert not ours.closing.has_failed
+    assert ours.closing.fail(failure, 5.0) == control(Kill("r", "now", failure, code))
+    assert ours.closing.fail("again", 5.0) == []
+    verdict = ours.closing.run_outcome
+    assert (ours.closing.has_failed, verdict.exit_code, verdict.stop_reason) == (True, code, failure)
+    assert ours.closing.drain() is None
 
 
 def result(first: int) -> Result:
@@ -151,59 +164,59 @@ def result(first: int) -> Result:
 
 def test_without_a_journal_what_stands_behind_a_gap_is_written_before_the_end() -> None:
     ours = Scene(BEGAN)
-    assert ours.closing.last_words() is None
-    ours.ledger.ahead.add(4, 5)
-    assert ours.closing.last_words() == [Send(Port.SPILL, Fetch(4))]
-    assert ours.closing.last_words() == []
+    assert ours.closing.drain() is None
+    ours.ledger.spilled.add(4, 5)
+    assert ours.closing.drain() == [Send(Port.SPILL, FetchSpilled(4))]
+    assert ours.closing.drain() == []
 
 
 def test_with_a_journal_it_is_left_to_the_next_life_which_is_told_to_go_on() -> None:
     ours = Scene(BEGAN, journal=True)
-    ours.ledger.ahead.add(4, 5)
-    ours.writing.take(result(0))
-    assert ours.closing.last_words() == []
-    ours.writing.safe(Committed("output", 1))
-    assert ours.closing.last_words() == entry(2, Left())
-    assert ours.closing.last_words() == []
-    ours.ledger.durable(2)
-    assert ours.closing.last_words() is None
+    ours.ledger.spilled.add(4, 5)
+    ours.writing.accept(result(0))
+    assert ours.closing.drain() == []
+    ours.writing.on_committed(Committed("output", 1))
+    assert ours.closing.drain() == entry(2, SinkSuspended())
+    assert ours.closing.drain() == []
+    ours.ledger.commit(2)
+    assert ours.closing.drain() is None
 
 
 def test_a_run_that_is_done_has_no_next_life() -> None:
     ours = Scene(*ALL, journal=True)
-    ours.ledger.apply(Ended(2, ""))
+    ours.ledger.apply(InputEnded(2, ""))
     ours.closing.tick(0.0)
-    assert ours.closing.last_words() is None
-    assert Scene(journal=True).closing.last_words() is None  # nor has one that never began
+    assert ours.closing.drain() is None
+    assert Scene(journal=True).closing.drain() is None  # nor has one that never began
 
 
 def test_a_run_waits_for_room_but_not_for_ever_when_somebody_wants_its_end() -> None:
     ours = Scene(BEGAN)
-    ours.closing.stuck(Waiting("disk", "out: no space"))
+    ours.closing.on_disk_full(Waiting("disk", "out: no space"))
     assert ours.closing.tick(1000.0) == []
-    ours.closing.wish("soon", "SIGTERM", 1000.0)
-    ours.ledger.durable(1)
+    ours.closing.request_stop("soon", "SIGTERM", 1000.0)
+    ours.ledger.commit(1)
     assert ours.closing.tick(1000.0) == control(Kill("r", "soon", "SIGTERM", errors.TERMINATED))
     assert ours.closing.tick(1009.9) == []
-    ours.closing.stuck(Waiting("disk", active=False))
+    ours.closing.on_disk_full(Waiting("disk", active=False))
     assert ours.closing.tick(1010.0) == []
-    ours.closing.stuck(Waiting("disk", "out: no space"))
+    ours.closing.on_disk_full(Waiting("disk", "out: no space"))
     assert ours.closing.tick(1020.0) == []
-    ours.closing.stuck(Waiting("disk", "out: no space"))  # told again: it still waits
+    ours.closing.on_disk_full(Waiting("disk", "out: no space"))  # told again: it still waits
     why = "out: no space: gave up waiting for room"
     assert ours.closing.tick(1030.0) == control(Kill("r", "now", why, errors.INCOMPLETE))
-    assert (ours.closing.broken, ours.closing.last_words()) == (True, None)
+    assert (ours.closing.has_failed, ours.closing.drain()) == (True, None)
 
 
 def test_who_wants_it_now_does_not_wait_for_room() -> None:
     ours = Scene(BEGAN)
-    ours.closing.wish("now", "SIGTERM", 0.0)
-    ours.ledger.durable(1)
+    ours.closing.request_stop("now", "SIGTERM", 0.0)
+    ours.ledger.commit(1)
     ours.closing.tick(0.0)
-    assert not ours.closing.broken
-    ours.closing.stuck(Waiting("disk", "out: no space"))
+    assert not ours.closing.has_failed
+    ours.closing.on_disk_full(Waiting("disk", "out: no space"))
     ours.closing.tick(1.0)
-    assert ours.closing.broken
+    assert ours.closing.has_failed
 
 
 @pytest.mark.parametrize(
@@ -211,22 +224,30 @@ def test_who_wants_it_now_does_not_wait_for_room() -> None:
     [(1, "task 2 differs"), (2, ""), (EXACT + 3, ""), (EXACT, "")],
 )
 def test_shorter_input_is_refused_where_tasks_past_its_end_are_settled(total: int, tasks: str) -> None:
-    ours = Scene(*ALL[:2], Marked(0, EXACT + 5, b""))
-    sends = ours.closing.heard(replace(RUN, total=total), 0.0)
+    ours = Scene(*ALL[:2], ChecksumsRecorded(0, EXACT + 5, b""))
+    sends = ours.closing.on_ventilator_state(replace(RUN, total=total), 0.0)
     assert bool(sends) == bool(tasks)
     assert not tasks or f": {tasks} from what was done" in str(sends)
 
 
 def test_shorter_input_is_refused_where_the_group_at_its_end_holds_settled_tasks() -> None:
-    ours = Scene(BEGAN, Marked(0, EXACT + 5, b""), Settled(((EXACT, EXACT + 2),), (), spilled=False, sizes=()))
-    sends = ours.closing.heard(replace(RUN, total=EXACT + 3), 0.0)
+    ours = Scene(
+        BEGAN, ChecksumsRecorded(0, EXACT + 5, b""), TasksSettled(((EXACT, EXACT + 2),), (), is_spilled=False, sizes=())
+    )
+    sends = ours.closing.on_ventilator_state(replace(RUN, total=EXACT + 3), 0.0)
     assert f": tasks {EXACT + 1} to {EXACT + 4} differ from" in str(sends)
-    whole = Scene(BEGAN, Marked(0, EXACT + GROUP, b""), Settled(((EXACT, EXACT + 2),), (), spilled=False, sizes=()))
-    assert whole.closing.heard(replace(RUN, total=EXACT + GROUP), 0.0) == []
+    whole = Scene(
+        BEGAN,
+        ChecksumsRecorded(0, EXACT + GROUP, b""),
+        TasksSettled(((EXACT, EXACT + 2),), (), is_spilled=False, sizes=()),
+    )
+    assert whole.closing.on_ventilator_state(replace(RUN, total=EXACT + GROUP), 0.0) == []
 
 
 def test_input_that_broke_off_before_what_is_settled_is_incomplete() -> None:
     ours = Scene(*ALL[:2])
     run = replace(RUN, total=1, reason="a file vanished")
-    assert ours.closing.heard(run, 0.0) == entry(1, Killed("now", "a file vanished", errors.INCOMPLETE))
-    assert ours.closing.heard(run, 0.0) == []
+    assert ours.closing.on_ventilator_state(run, 0.0) == entry(
+        1, RunStopped("now", "a file vanished", errors.INCOMPLETE)
+    )
+    assert ours.closing.on_ventilator_state(run, 0.0) == []

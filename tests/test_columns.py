@@ -6,34 +6,34 @@ import json
 
 import pytest
 
-from pipeline.words.columns import joined, parted
+from pipeline.words.columns import decode_fields, encode_fields
 
 ODD = [b"", b"a b", b"\n\0\t", b"\xff\xfe", "ü".encode(), b'"', b"\\"]
 
 
 def test_whatever_bytes_come_back_as_they_were_and_no_record_holds_a_terminator() -> None:
-    record = joined(ODD)
-    assert parted(record) == (ODD, [])
+    record = encode_fields(ODD)
+    assert decode_fields(record) == (ODD, [])
     assert b"\n" not in record
     assert b"\0" not in record
 
 
 def test_names_stand_with_their_values_and_may_occur_twice() -> None:
-    record = joined([b"1", b"2"], [b"x", b"x"])
-    assert parted(record) == ([b"1", b"2"], [b"x", b"x"])
-    assert json.loads(joined([b"1"], [b"x"])) == {"x": "1"}
+    record = encode_fields([b"1", b"2"], [b"x", b"x"])
+    assert decode_fields(record) == ([b"1", b"2"], [b"x", b"x"])
+    assert json.loads(encode_fields([b"1"], [b"x"])) == {"x": "1"}
 
 
 def test_nothing_is_a_record_too() -> None:
-    assert parted(joined([])) == ([], [])
+    assert decode_fields(encode_fields([])) == ([], [])
 
 
 @pytest.mark.parametrize("record", [b"", b"[1]", b"{", b"7", b'"a"', b'{"x": null}', b'[["a"]]'])
 def test_what_is_no_such_record_is_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parted(record)
+        decode_fields(record)
 
 
 def test_names_and_values_must_be_as_many() -> None:
     with pytest.raises(ValueError, match="zip"):
-        joined([b"1"], [b"x", b"y"])
+        encode_fields([b"1"], [b"x", b"y"])

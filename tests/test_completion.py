@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from orphans import until
+from orphans import wait_until
 
-from pipeline.cli.app import COMMANDS, command
+from pipeline.cli.app import COMMANDS, build_command
 from pipeline.cli.completion import SHELLS, join_words
 from pipeline.cli.signature import ALIASES
-from pipeline.wire.places import Lock
+from pipeline.wire.places import EndpointLock
 from pipeline.words.settings import OPTIONS
 
 HOUSE = Path(__file__).parent.parent
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (made / "bin" / name).chmod(0o755)
     for name in SHELLS:
         (made / f"pipe.{name}").write_text(printed(name))
-    live = Lock(str(made / "run" / "pipe" / "hashes"), "sink")
+    live = EndpointLock(str(made / "run" / "pipe" / "hashes"), "sink")
     yield made
     live.release()
 
@@ -115,7 +115,7 @@ class Typed:
             return path.exists()
 
         try:
-            until(is_there)
+            wait_until(is_there)
         except AssertionError:
             raise AssertionError(said.decode(errors="replace")) from None
 
@@ -195,7 +195,7 @@ def test_every_option_is_offered_and_no_alias(name: str, folder: Path) -> None:
     on = [each for each in OPTIONS if name in each.on]
     expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
     assert set(offered(["pipe", name, "-"], folder)) == expected | {"--help", "-h"}
-    known = {flag for parameter in command(name).params for flag in parameter.opts}
+    known = {flag for parameter in build_command(name).params for flag in parameter.opts}
     assert known >= {alias for flag in expected for alias in ALIASES.get(flag, "").split()}
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import callables
 import pytest
-from callables import PATIENCE, Start, gone
-from orphans import until
+from callables import TIMEOUT_SECONDS, StartDriver, is_gone
+from orphans import wait_until
 
-from pipeline.executor.calls import Calls
+from pipeline.executor.calls import CallExecutor
 from pipeline.words.errors import UsageError
-from pipeline.words.notices import Preparing
+from pipeline.words.notices import CallableLoading
 
 start, module = callables.start, callables.module
 
@@ -31,7 +31,7 @@ start, module = callables.start, callables.module
 )
 def test_a_callable_written_wrong_is_refused_at_once(call: str, names: str) -> None:
     with pytest.raises(UsageError, match=names):
-        Calls(call, "", 1)
+        CallExecutor(call, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -42,24 +42,24 @@ def test_a_callable_written_wrong_is_refused_at_once(call: str, names: str) -> N
         ("math:pi", "pi cannot be called: it is of type float"),
     ],
 )
-def test_a_callable_that_is_not_one_breaks_with_2(start: Start, call: str, names: str) -> None:
+def test_a_callable_that_is_not_one_breaks_with_2(start: StartDriver, call: str, names: str) -> None:
     driver = start(call)
-    driver.give("a")
-    broken = driver.broken()
+    driver.send_records("a")
+    broken = driver.wait_for_failure()
     assert broken.exit_code == 2
     assert names in broken.reason
-    assert driver.dones() == []
+    assert driver.finished_messages() == []
 
 
-def test_an_error_in_the_module_is_told_with_its_place(start: Start, module: Callable[[str], str]) -> None:
-    broken = start(module("def f(task): pass\nraise ValueError('mine')") + ":f").broken()
+def test_an_error_in_the_module_is_told_with_its_place(start: StartDriver, module: Callable[[str], str]) -> None:
+    broken = start(module("def f(task): pass\nraise ValueError('mine')") + ":f").wait_for_failure()
     assert broken.exit_code == 2
     assert "ValueError: mine" in broken.reason
     assert "theirs.py" in broken.reason
     assert "callee.py" not in broken.reason
 
 
-def test_methods_and_init(start: Start, module: Callable[[str], str]) -> None:
+def test_methods_and_init(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         class Case:
             base = None
@@ -69,36 +69,36 @@ def test_methods_and_init(start: Start, module: Callable[[str], str]) -> None:
             def add(cls, task): return cls.base + int(task)
     """)
     driver = start(path + ":Case.add", path + ":Case.prepare")
-    driver.give(*map(str, range(20)))
+    driver.send_records(*map(str, range(20)))
     assert driver.run(20) == {n: b"%d\n" % (100 + n) for n in range(20)}
 
 
-def test_an_init_that_raises_breaks_with_2(start: Start, module: Callable[[str], str]) -> None:
+def test_an_init_that_raises_breaks_with_2(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def begin(): raise RuntimeError("no licence")
     """)
     driver = start("builtins:len", path + ":begin")
-    driver.give("a")
-    broken = driver.broken()
+    driver.send_records("a")
+    broken = driver.wait_for_failure()
     assert broken.exit_code == 2
     assert "RuntimeError: no licence" in broken.reason
     assert "in begin" in broken.reason
 
 
-def test_an_init_that_dies_breaks_with_3(start: Start, module: Callable[[str], str]) -> None:
+def test_an_init_that_dies_breaks_with_3(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def begin(): os.kill(os.getpid(), signal.SIGKILL)
     """)
     driver = start("builtins:len", path + ":begin")
-    driver.give("a")
-    broken = driver.broken()
+    driver.send_records("a")
+    broken = driver.wait_for_failure()
     assert broken.exit_code == 3
     assert "SIGKILL" in broken.reason
-    assert driver.dones() == []
+    assert driver.finished_messages() == []
 
 
 def test_what_a_task_prints_is_no_result(
-    start: Start, module: Callable[[str], str], capfd: pytest.CaptureFixture[str]
+    start: StartDriver, module: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = module("""
         print("at import")
@@ -108,15 +108,15 @@ def test_what_a_task_prints_is_no_result(
             return [sys.stdin.read() if task == "read" else task]
     """)
     driver = start(path + ":value", slots=1)
-    driver.give("a", "read")
+    driver.send_records("a", "read")
     assert driver.run(2) == {0: b'["a"]\n', 1: b'[""]\n'}
-    driver.edge.close()
+    driver.executor.close()
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("shell") == 2
 
 
-def test_close_leaves_no_process_behind(start: Start, module: Callable[[str], str], tmp_path: Path) -> None:
+def test_close_leaves_no_process_behind(start: StartDriver, module: Callable[[str], str], tmp_path: Path) -> None:
     path = module(f"""
         import subprocess
         def value(task):
@@ -126,40 +126,40 @@ def test_close_leaves_no_process_behind(start: Start, module: Callable[[str], st
             time.sleep(1000)
     """)
     driver = start(path + ":value")
-    driver.give("one", "two")
+    driver.send_records("one", "two")
     files = [tmp_path / "one", tmp_path / "two"]
-    driver.until(lambda: all(file.exists() and file.read_text().endswith(".") for file in files))
+    driver.run_until(lambda: all(file.exists() and file.read_text().endswith(".") for file in files))
     pids = [int(word) for file in files for word in file.read_text().split()[:3]]
     before = len(os.listdir("/proc/self/fd"))
-    driver.edge.close()
-    assert driver.edge.files() == driver.edge.receive() == []
-    end = time.monotonic() + PATIENCE
-    while not all(gone(pid) for pid in pids):
+    driver.executor.close()
+    assert driver.executor.pollables() == driver.executor.receive() == []
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not all(is_gone(pid) for pid in pids):
         assert time.monotonic() < end, pids
     assert len(os.listdir("/proc/self/fd")) < before
-    driver.edge.close()
+    driver.executor.close()
 
 
-def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: Start, module: Callable[[str], str]) -> None:
+def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task):
             if task == "where": return [os.getppid(), os.getpid()]
             time.sleep(1000)
     """)
     driver = start(path + ":value", slots=1)
-    driver.give("where")
+    driver.send_records("where")
     nursery, child = (int(word) for word in driver.run(1)[0].strip(b"[]\n").split(b","))
-    driver.give("sleep", first=1)
+    driver.send_records("sleep", first=1)
     os.kill(nursery, signal.SIGKILL)
-    assert driver.broken().exit_code == 3
-    driver.edge.close()
-    end = time.monotonic() + PATIENCE
-    while not gone(child):
+    assert driver.wait_for_failure().exit_code == 3
+    driver.executor.close()
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not is_gone(child):
         assert time.monotonic() < end
 
 
 def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_others(
-    start: Start, module: Callable[[str], str], tmp_path: Path
+    start: StartDriver, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = module(f"""
         import subprocess
@@ -180,31 +180,31 @@ def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_ot
     driver = start(path + ":value")
     kinds = ("", "-sh", "-session", "-fork", "-daemon")
     names = ["nursery", "imported", *(name + kind for name in ("one", "two") for kind in kinds)]
-    driver.give("one", "two")
-    driver.until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names))
+    driver.send_records("one", "two")
+    driver.run_until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names))
     pids = {name: int((tmp_path / name).read_text()) for name in names}
     os.kill(pids["one"], signal.SIGKILL)
-    driver.until(lambda: all(gone(pids["one" + kind]) for kind in kinds))
+    driver.run_until(lambda: all(is_gone(pids["one" + kind]) for kind in kinds))
     driver.run(1)
-    assert [name for name in names if gone(pids[name])] == ["one" + kind for kind in kinds]
-    driver.edge.close()
-    until(lambda: all(map(gone, pids.values())))
+    assert [name for name in names if is_gone(pids[name])] == ["one" + kind for kind in kinds]
+    driver.executor.close()
+    wait_until(lambda: all(map(is_gone, pids.values())))
 
 
-def test_an_idle_child_killed_is_replaced(start: Start, module: Callable[[str], str]) -> None:
+def test_an_idle_child_killed_is_replaced(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("def value(task): return os.getpid()")
     driver = start(path + ":value", slots=1)
     for number in range(4):
-        driver.give("x", first=number)
+        driver.send_records("x", first=number)
         pid = int(driver.run(number + 1)[number])
         os.kill(pid, signal.SIGKILL)
-        driver.until(lambda pid=pid: gone(pid))  # type: ignore[misc]
-        driver.said += driver.edge.receive()
-    assert driver.notes() == []
+        driver.run_until(lambda pid=pid: is_gone(pid))  # type: ignore[misc]
+        driver.messages += driver.executor.receive()
+    assert driver.failures() == []
     assert len(set(driver.outputs().values())) == 4
 
 
-def test_interrupts_are_the_agents_alone(start: Start, module: Callable[[str], str]) -> None:
+def test_interrupts_are_the_agents_alone(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task):
             os.kill(os.getpid(), signal.SIGINT)
@@ -215,17 +215,19 @@ def test_interrupts_are_the_agents_alone(start: Start, module: Callable[[str], s
         driver = start(path + ":value")
     finally:
         signal.signal(signal.SIGTERM, previous)
-    driver.give("x")
+    driver.send_records("x")
     assert driver.run(1) == {0: b"[true, true]\n"}
 
 
-def test_an_import_that_takes_for_ever_does_not_hold_up_the_end(start: Start, module: Callable[[str], str]) -> None:
+def test_an_import_that_takes_for_ever_does_not_hold_up_the_end(
+    start: StartDriver, module: Callable[[str], str]
+) -> None:
     driver = start(module("time.sleep(1000)\ndef value(task): return task") + ":value")
-    driver.give("x")
-    assert driver.edge.receive() == []
+    driver.send_records("x")
+    assert driver.executor.receive() == []
     began = time.monotonic()
-    driver.edge.close()
-    assert time.monotonic() - began < PATIENCE
+    driver.executor.close()
+    assert time.monotonic() - began < TIMEOUT_SECONDS
 
 
 def test_no_child_outlives_a_killed_agent(module: Callable[[str], str], tmp_path: Path) -> None:
@@ -237,28 +239,28 @@ def test_no_child_outlives_a_killed_agent(module: Callable[[str], str], tmp_path
     agent = os.fork()
     if agent == 0:
         try:
-            driver = callables.Driver(path + ":value", slots=1)
-            driver.give("x")
+            driver = callables.CallDriver(path + ":value", slots=1)
+            driver.send_records("x")
             driver.run(1)
         finally:
             os._exit(0)
-    pids, end = tmp_path / "pids", time.monotonic() + PATIENCE
+    pids, end = tmp_path / "pids", time.monotonic() + TIMEOUT_SECONDS
     while not (pids.exists() and pids.read_text().endswith(".")):
         assert time.monotonic() < end
     os.kill(agent, signal.SIGKILL)
     os.waitpid(agent, 0)
-    while not all(gone(int(pid)) for pid in pids.read_text().split()[:2]):
+    while not all(is_gone(int(pid)) for pid in pids.read_text().split()[:2]):
         assert time.monotonic() < end
 
 
-def test_a_module_that_takes_long_to_import_is_no_silence(start: Start, tmp_path: Path) -> None:
+def test_a_module_that_takes_long_to_import_is_no_silence(start: StartDriver, tmp_path: Path) -> None:
     gate, slow = tmp_path / "gate", tmp_path / "slow.py"
     os.mkfifo(gate)
     slow.write_text(f"open({str(gate)!r}).read()\ndef f(task): return task\n")
     driver = start(f"{slow}:f")
-    driver.give("a")
-    driver.until(lambda: Preparing(f"{slow}:f") in driver.said)
-    assert driver.dones() == []
+    driver.send_records("a")
+    driver.run_until(lambda: CallableLoading(f"{slow}:f") in driver.messages)
+    assert driver.finished_messages() == []
     gate.write_text("open")
     assert driver.run(1) == {0: b"a\n"}
-    assert driver.said.count(Preparing(f"{slow}:f")) == 1
+    assert driver.messages.count(CallableLoading(f"{slow}:f")) == 1

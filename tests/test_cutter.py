@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.input.cutter import Cutter
+from pipeline.input.cutter import RecordSplitter
 
 
 @pytest.mark.parametrize("block", [None, 1, 50, 5000])
@@ -16,7 +16,7 @@ def test_blocks_and_records_do_not_depend_on_the_pieces(seed: int, block: int | 
     text = b"".join(b"x" * rng.choice([0, 3, 40, 400]) + b"\n" for _ in range(200)) + b"no end"
     results = []
     for longest in (1, 30, 10_000):
-        cutter, found, at = Cutter(b"\n", block), [], 0
+        cutter, found, at = RecordSplitter(b"\n", block), [], 0
         while at < len(text):
             piece = text[at : at + rng.randint(1, longest)]
             at += len(piece)
@@ -34,7 +34,7 @@ def test_blocks_and_records_do_not_depend_on_the_pieces(seed: int, block: int | 
 
 
 def test_there_is_nothing_to_take_before_a_record_is_whole() -> None:
-    cutter = Cutter(b"\0", None)
+    cutter = RecordSplitter(b"\0", None)
     cutter.add(b"a\nb")
     assert cutter.take(10) == b""
     cutter.add(b"\0c")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import doctor
-from pipeline.house.finding import Finding, State
+from pipeline.house.finding import CheckResult, CheckState
 from pipeline.words.settings import Settings
 
 HOUSE = Path(__file__).parent.parent
@@ -29,12 +29,14 @@ def asked(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("states", "code"), [(["ok"], 0), (["ok", "warn"], 1), (["warn", "bad", "ok"], 3), (["bad"], 3)]
 )
-def test_the_worst_finding_is_the_exit_code(states: list[State], code: int) -> None:
-    assert doctor.verdict([Finding("x", state, "y") for state in states]) == code
+def test_the_worst_finding_is_the_exit_code(states: list[CheckState], code: int) -> None:
+    assert doctor.exit_code([CheckResult("x", state, "y") for state in states]) == code
 
 
 def test_a_fix_stands_behind_an_arrow_below_what_it_fixes() -> None:
-    lines = list(doctor.told([Finding("long name", "ok", "fine"), Finding("x", "warn", "bites", "do this")]))
+    lines = list(
+        doctor.format_report([CheckResult("long name", "ok", "fine"), CheckResult("x", "warn", "bites", "do this")])
+    )
     assert lines == [
         "ok    long name  fine",
         "warn  x          bites",
@@ -42,15 +44,15 @@ def test_a_fix_stands_behind_an_arrow_below_what_it_fixes() -> None:
         "",
         "1 of 2 would bite; what to do stands behind each arrow.",
     ]
-    assert list(doctor.told([Finding("x", "ok", "fine")]))[-1] == "Nothing bites."
+    assert list(doctor.format_report([CheckResult("x", "ok", "fine")]))[-1] == "Nothing bites."
 
 
 def test_every_fact_is_told_once_and_what_bites_has_its_fix() -> None:
-    found = list(doctor.findings(Settings(jobs=3, workers=2)))
+    found = list(doctor.run_checks(Settings(jobs=3, workers=2)))
     names = [each.name for each in found]
     assert len(set(names)) == len(names) > 15
     assert all(bool(each.fix) is (each.state != "ok") for each in found)
-    assert any("are needed for 3 tasks at a time" in each.says for each in found)
+    assert any("are needed for 3 tasks at a time" in each.detail for each in found)
 
 
 def test_as_json_each_finding_is_an_object_a_line() -> None:

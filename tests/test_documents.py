@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import Command, answers, is_shown, masked, page_of
+from documents import ShownCommand, mask, matches, parse_page, run_page
 
 HOUSE = Path(__file__).parent.parent
 PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
@@ -19,7 +19,7 @@ assert sys.argv[1:3] == ["-s", "KILL"], sys.argv
 os.setpgid(0, 0)
 program = subprocess.Popen(sys.argv[4:])
 while program.poll() is None:
-    found = past.peek("out.txt.journal")
+    found = past.read_summary("out.txt.journal")
     if found and found.settled:
         os.killpg(0, signal.SIGKILL)
     time.sleep(0.005)
@@ -46,14 +46,14 @@ def shim(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path, shim: Path) -> None:
-    page = page_of(path.read_text())
+    page = parse_page(path.read_text())
     assert bool(page.commands) == (path.name not in UNRUN)
     folder = tmp_path / "here"
     folder.mkdir()
     wrong = [
-        f"$ {command.line}\nshown:\n" + "\n".join(command.shown) + "\nprinted:\n" + "\n".join(printed)
-        for command, printed in zip(page.commands, answers(page, folder, shim), strict=True)
-        if not is_shown(command.shown, printed)
+        f"$ {command.line}\nshown:\n" + "\n".join(command.expected) + "\nprinted:\n" + "\n".join(printed)
+        for command, printed in zip(page.commands, run_page(page, folder, shim), strict=True)
+        if not matches(command.expected, printed)
     ]
     assert not wrong, "\n\n".join(wrong)
 
@@ -70,21 +70,21 @@ def test_no_page_shows_a_command_that_is_not_run(path: Path) -> None:
 
 
 def test_a_page_is_read_as_a_session() -> None:
-    page = page_of("x\n```console\n$ a\nb\n$ c \\\n> d\n```\n```python f.py\ncode\n```\n```text\n$ e\n```\n")
-    assert page.commands == [Command("a", ["b"]), Command("c \\\nd", [])]
+    page = parse_page("x\n```console\n$ a\nb\n$ c \\\n> d\n```\n```python f.py\ncode\n```\n```text\n$ e\n```\n")
+    assert page.commands == [ShownCommand("a", ["b"]), ShownCommand("c \\\nd", [])]
     assert page.files == {"f.py": "code\n"}
 
 
 def test_a_session_keeps_its_folder_and_shows_both_streams(tmp_path: Path, shim: Path) -> None:
     text = "```console\n$ mkdir x && cd x && cat ../f\n$ pwd >&2; sleep 0 &\n```\n```python f\nhello\n```\n"
-    assert answers(page_of(text), tmp_path, shim) == [["hello"], [f"{tmp_path}/x"]]
+    assert run_page(parse_page(text), tmp_path, shim) == [["hello"], [f"{tmp_path}/x"]]
 
 
 def test_only_what_must_differ_may_differ() -> None:
     told = "pipe: 1,790 tasks, 0 failed, 1.6 s, 1,103 tasks/s"
-    assert is_shown([told], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
-    assert not is_shown([told], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])
-    assert not is_shown([told], [])
-    assert is_shown(["a", "...", "b"], ["a", "x", "y", "b"])
-    assert not is_shown(["a", "...", "b"], ["a", "x"])
-    assert masked("host.12.0a1b2c 21 Nov 14:02") == "WORKER DATE"
+    assert matches([told], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
+    assert not matches([told], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])
+    assert not matches([told], [])
+    assert matches(["a", "...", "b"], ["a", "x", "y", "b"])
+    assert not matches(["a", "...", "b"], ["a", "x"])
+    assert mask("host.12.0a1b2c 21 Nov 14:02") == "WORKER DATE"

@@ -10,8 +10,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from orphans import until
-from stage import Stage
+from orphans import wait_until
+from stage import Cluster
 
 from pipeline.journal import past
 
@@ -24,7 +24,7 @@ FORMS = ["out.csv", "out.jsonl", "out.sqlite", "out.txt"]
 
 
 def settled(journal: Path) -> int:
-    found = past.peek(str(journal)) if journal.exists() else None
+    found = past.read_summary(str(journal)) if journal.exists() else None
     return found.settled if found else 0
 
 
@@ -43,65 +43,65 @@ def outputs(path: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("order", ["", "-k"], ids=["any order", "in order"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_run_that_was_struck_and_gone_on_with_has_each_record_once(stage: Stage, form: str, order: str) -> None:
-    stage.note("tasks").write_text(TEXT)
+def test_a_run_that_was_struck_and_gone_on_with_has_each_record_once(stage: Cluster, form: str, order: str) -> None:
+    stage.path("tasks").write_text(TEXT)
     more = ("--joblog", "log", "--results", "folders", "--failed", "letters", "--retries", "1", *FAST)
     words = ("run", "-j", "4", "-o", form, *more, *filter(None, [order]), "-a", "tasks")
     run = stage.start(*words, WAITS)
-    until(lambda: settled(stage.note(f"{form}.journal")) >= FREE // 2)
+    wait_until(lambda: settled(stage.path(f"{form}.journal")) >= FREE // 2)
     stage.kill_all()
-    run.code()
-    stage.note("gate").touch()
+    run.wait()
+    stage.path("gate").touch()
     again = stage.start(*words, "--resume", WAITS)
-    assert again.code() == 1, again.err
+    assert again.wait() == 1, again.stderr
 
     everything = [(number + 1, f"did {number}\n") for number in range(COUNT)]
-    assert sorted(outputs(stage.note(form))) == everything
+    assert sorted(outputs(stage.path(form))) == everything
     if order and form != "out.sqlite":
-        assert outputs(stage.note(form)) == everything
-    rows = [line.split("\t") for line in stage.note("log").read_text().splitlines()]
+        assert outputs(stage.path(form)) == everything
+    rows = [line.split("\t") for line in stage.path("log").read_text().splitlines()]
     assert rows[0][:2] == ["Seq", "Host"]
     tries = sorted((int(row[0]), int(row[9])) for row in rows[1:])
     assert tries == [(n + 1, attempt) for n in range(COUNT) for attempt in ((1, 2) if n % 5 == 4 else (1,))]
-    letters = sorted(json.loads(line)["number"] for line in stage.note("letters").read_text().splitlines())
+    letters = sorted(json.loads(line)["number"] for line in stage.path("letters").read_text().splitlines())
     assert letters == [number + 1 for number in range(COUNT) if number % 5 == 4]
-    folders = {path.parent.name: path.read_text() for path in stage.note("folders").glob("1/*/stdout")}
+    folders = {path.parent.name: path.read_text() for path in stage.path("folders").glob("1/*/stdout")}
     assert folders == {str(number): f"did {number}\n" for number in range(COUNT)}
-    assert not list(stage.note("folders").rglob("*.new"))
+    assert not list(stage.path("folders").rglob("*.new"))
 
 
 @pytest.mark.parametrize("form", ["out.csv", "out.jsonl", "out.sqlite"])
-def test_a_sink_that_dies_in_the_middle_leaves_no_trace_in_the_records(stage: Stage, form: str) -> None:
+def test_a_sink_that_dies_in_the_middle_leaves_no_trace_in_the_records(stage: Cluster, form: str) -> None:
     run = stage.start("run", "--name", "dies", "-j", "4", "-o", form, *FAST, "-v", WAITS, tasks=TEXT)
-    until(lambda: settled(stage.note(f"{form}.journal")) == FREE)
-    os.kill(run.names()["sink"], signal.SIGKILL)
-    stage.note("gate").touch()
-    assert run.code() == 1, run.err
-    assert sorted(outputs(stage.note(form))) == [(number + 1, f"did {number}\n") for number in range(COUNT)]
+    wait_until(lambda: settled(stage.path(f"{form}.journal")) == FREE)
+    os.kill(run.station_pids()["sink"], signal.SIGKILL)
+    stage.path("gate").touch()
+    assert run.wait() == 1, run.stderr
+    assert sorted(outputs(stage.path(form))) == [(number + 1, f"did {number}\n") for number in range(COUNT)]
 
 
-def test_a_database_that_holds_something_else_is_left_alone(stage: Stage) -> None:
-    with sqlite3.connect(stage.note("mine.sqlite")) as base:
+def test_a_database_that_holds_something_else_is_left_alone(stage: Cluster) -> None:
+    with sqlite3.connect(stage.path("mine.sqlite")) as base:
         base.execute("CREATE TABLE precious (x)")
-    stage.note("text.sqlite").write_text("a note")
+    stage.path("text.sqlite").write_text("a note")
     for name in ("mine.sqlite", "text.sqlite"):
         run = stage.start("run", "-o", name, "echo", tasks="1\n")
-        assert run.code() == 2
-        assert f"cannot write {name}" in run.err
-    assert stage.note("text.sqlite").read_text() == "a note"
+        assert run.wait() == 2
+        assert f"cannot write {name}" in run.stderr
+    assert stage.path("text.sqlite").read_text() == "a note"
 
 
-def test_a_new_run_replaces_a_database_with_its_first_result(stage: Stage) -> None:
+def test_a_new_run_replaces_a_database_with_its_first_result(stage: Cluster) -> None:
     for text in ("1\n2\n", "3\n"):
-        assert stage.start("run", "-q", "-o", "out.sqlite", "echo", tasks=text).code() == 0
-    assert outputs(stage.note("out.sqlite")) == [(1, "3\n")]
+        assert stage.start("run", "-q", "-o", "out.sqlite", "echo", tasks=text).wait() == 0
+    assert outputs(stage.path("out.sqlite")) == [(1, "3\n")]
 
 
-def test_a_dry_run_writes_to_stdout_only(stage: Stage) -> None:
-    stage.note("out").write_text("precious")
+def test_a_dry_run_writes_to_stdout_only(stage: Cluster) -> None:
+    stage.path("out").write_text("precious")
     files = ("-o", "out", "--joblog", "log", "--failed", "letters", "--results", "folders", "--journal", "journal")
     run = stage.start("run", "-k", "--dry-run", *files, "touch {}", tasks="a\nb c\n")
-    assert run.code() == 0
-    assert run.out == "touch a\ntouch 'b c'\n"
+    assert run.wait() == 0
+    assert run.stdout == "touch a\ntouch 'b c'\n"
     assert {path.name for path in stage.folder.iterdir()} & {"a", "log", "letters", "folders", "journal"} == set()
-    assert stage.note("out").read_text() == "precious"
+    assert stage.path("out").read_text() == "precious"

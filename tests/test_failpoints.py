@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_loop import Actor, Bell, Pipe
+from test_loop import Actor, FakeSignals, PipeAdapter
 
-from pipeline.failpoints import VARIABLE, Plan, armed, plan_of
-from pipeline.loop import Loop
-from pipeline.words.errands import Want
-from pipeline.words.errors import OUR_BUG, UsageError
-from pipeline.words.messages import Bye, Pulse
+from pipeline.failpoints import VARIABLE, FailpointPlan, parse_plan, with_failpoints
+from pipeline.loop import EventLoop
+from pipeline.words.errands import ReadRequest
+from pipeline.words.errors import INTERNAL_ERROR, UsageError
+from pipeline.words.messages import Goodbye, Heartbeat
 from pipeline.words.notices import Waiting
-from pipeline.words.station import Edge, Message, Port, Send
+from pipeline.words.station import Adapter, Message, Port, Send
 
 
 class Worker(Actor):
@@ -27,8 +27,8 @@ def worker() -> Worker:
     actor = Worker(lambda _: [])
 
     def answer(_: Message | None) -> list[Send]:
-        actor.done = len(actor.heard) == 4
-        return [Send(Port.SOURCE, Want(len(actor.heard))), Send(Port.TOLD, Waiting("sink"))]
+        actor.done = len(actor.received) == 4
+        return [Send(Port.SOURCE, ReadRequest(len(actor.received))), Send(Port.USER, Waiting("sink"))]
 
     actor.answer = answer
     return actor
@@ -40,9 +40,9 @@ def sailed(after: Callable[[], object] = lambda: None) -> int:
     if pid == 0:
         code = 99
         try:
-            edge = Pipe()
+            edge = PipeAdapter()
             os.write(edge.write, b"abc")
-            code = Loop(worker(), {Port.SOURCE: edge}, Bell()).run()
+            code = EventLoop(worker(), {Port.SOURCE: edge}, FakeSignals()).run()
         except UsageError as error:
             code = error.exit_code
         finally:
@@ -54,16 +54,21 @@ def sailed(after: Callable[[], object] = lambda: None) -> int:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("worker.result-sent:3=kill", Plan({("worker.result-sent", 3): "kill"})),
-        ("sink.bye-heard:12=stop,record:/tmp/x", Plan({("sink.bye-heard", 12): "stop"}, record="/tmp/x")),
+        ("worker.result-sent:3=kill", FailpointPlan({("worker.result-sent", 3): "kill"})),
         (
-            "ventilator.want-sent:1=exit,once:a:b,worker.pulse-sent:2=kill",
-            Plan({("ventilator.want-sent", 1): "exit", ("worker.pulse-sent", 2): "kill"}, once="a:b"),
+            "sink.goodbye-received:12=stop,record:/tmp/x",
+            FailpointPlan({("sink.goodbye-received", 12): "stop"}, record_file="/tmp/x"),
+        ),
+        (
+            "ventilator.read-request-sent:1=exit,once:a:b,worker.heartbeat-sent:2=kill",
+            FailpointPlan(
+                {("ventilator.read-request-sent", 1): "exit", ("worker.heartbeat-sent", 2): "kill"}, once_file="a:b"
+            ),
         ),
     ],
 )
-def test_a_plan_is_read(text: str, expected: Plan) -> None:
-    assert plan_of(text) == expected
+def test_a_plan_is_read(text: str, expected: FailpointPlan) -> None:
+    assert parse_plan(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_a_plan_is_read(text: str, expected: Plan) -> None:
         "worker.result-sent=kill",
         "worker.result-sent:0=kill",
         "worker.result-sent:1=murder",
-        "worker.results-sent:1=kill",
+        "worker.results_port-sent:1=kill",
         "launcher.result-sent:1=kill",
         "worker.result-said:1=kill",
         "record:",
@@ -82,7 +87,7 @@ def test_a_plan_is_read(text: str, expected: Plan) -> None:
 )
 def test_what_can_not_be_read_is_named(item: str) -> None:
     with pytest.raises(UsageError) as raised:
-        plan_of(f"worker.pulse-sent:1=kill,{item}")
+        parse_plan(f"worker.heartbeat-sent:1=kill,{item}")
     assert f"{VARIABLE}: {item!r} is not like" in str(raised.value)
 
 
@@ -96,8 +101,8 @@ def test_without_a_plan_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch, valu
     monkeypatch.delenv(VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    station, edges = worker(), dict[Port, Edge]({Port.SOURCE: Pipe()})
-    left = armed(station, edges)
+    station, edges = worker(), dict[Port, Adapter]({Port.SOURCE: PipeAdapter()})
+    left = with_failpoints(station, edges)
     edges[Port.SOURCE].close()
     assert left[0] is station
     assert left[1] is edges
@@ -107,18 +112,18 @@ def test_a_recording_names_each_point_and_hit(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv(VARIABLE, f"record:{tmp_path / 'points'}")
     assert os.waitstatus_to_exitcode(sailed()) == 0
     assert (tmp_path / "points").read_text().splitlines() == [
-        "worker.want-sent 1",
-        "worker.bye-heard 1",
-        "worker.want-sent 2",
-        "worker.bye-heard 2",
-        "worker.want-sent 3",
-        "worker.bye-heard 3",
-        "worker.want-sent 4",
+        "worker.read-request-sent 1",
+        "worker.goodbye-received 1",
+        "worker.read-request-sent 2",
+        "worker.goodbye-received 2",
+        "worker.read-request-sent 3",
+        "worker.goodbye-received 3",
+        "worker.read-request-sent 4",
     ]
 
 
-@pytest.mark.parametrize(("act", "code"), [("kill", -signal.SIGKILL), ("exit", OUR_BUG)])
-@pytest.mark.parametrize(("point", "before"), [("bye-heard:2", 4), ("want-sent:3", 5)])
+@pytest.mark.parametrize(("act", "code"), [("kill", -signal.SIGKILL), ("exit", INTERNAL_ERROR)])
+@pytest.mark.parametrize(("point", "before"), [("goodbye-received:2", 4), ("read-request-sent:3", 5)])
 def test_it_strikes_at_its_point_and_not_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, act: str, code: int, point: str, before: int
 ) -> None:
@@ -130,7 +135,7 @@ def test_it_strikes_at_its_point_and_not_before(
 
 
 def test_a_stopped_one_goes_on_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "worker.bye-heard:3=stop")
+    monkeypatch.setenv(VARIABLE, "worker.goodbye-received:3=stop")
 
     def wake() -> None:
         stopped = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
@@ -141,21 +146,21 @@ def test_a_stopped_one_goes_on_when_it_is_told_to(monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_one_strikes_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(VARIABLE, f"worker.bye-heard:1=kill,once:{tmp_path / 'struck'}")
+    monkeypatch.setenv(VARIABLE, f"worker.goodbye-received:1=kill,once:{tmp_path / 'struck'}")
     assert [os.waitstatus_to_exitcode(sailed()) for _ in range(3)] == [-signal.SIGKILL, 0, 0]
 
 
 def test_what_stands_for_an_edge_or_a_station_is_like_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, f"record:{tmp_path / 'points'}")
-    edge, actor = Pipe(), worker()
-    station, edges = armed(actor, {Port.SOURCE: edge})
+    edge, actor = PipeAdapter(), worker()
+    station, edges = with_failpoints(actor, {Port.SOURCE: edge})
     edge.deadline, actor.deadline = 5.0, 7.0
     assert (edges[Port.SOURCE].deadline, station.deadline, station.done) == (5.0, 7.0, False)
-    assert edges[Port.SOURCE].files() == edge.files()
+    assert edges[Port.SOURCE].pollables() == edge.pollables()
     edges[Port.SOURCE].close()
 
 
 def test_all_words_have_points() -> None:
-    assert plan_of(f"worker.{Pulse.__name__.lower()}-sent:1=kill").strikes
-    assert plan_of(f"sink.{Bye.__name__.lower()}-heard:1=kill").strikes
-    assert plan_of("sink.foreign-heard:1=kill").strikes
+    assert parse_plan(f"worker.{Heartbeat.__name__.lower()}-sent:1=kill").strikes
+    assert parse_plan(f"sink.{Goodbye.__name__.lower()}-received:1=kill").strikes
+    assert parse_plan("sink.version-mismatch-received:1=kill").strikes

@@ -11,10 +11,10 @@ import pytest
 from pipeline.words.parts import (
     MAX_LENGTH,
     Array,
-    Note,
+    AttemptRange,
     Seconds,
+    TaskFailure,
     Text,
-    Tried,
     Whole,
     WholeOrUnknown,
     WireRanges,
@@ -55,8 +55,8 @@ def test_what_fits_comes_back_as_it_was(kind: Any, value: Any) -> None:
         (WireRanges, ((0, 1, 2),)), (WireRanges, ((0,),)), (WireRanges, ((0.0, 1),)), (WireRanges, ((False, 1),)),
         (WireRanges, "ab"), (WireRanges, None), (AB, "c"), (AB, ""), (AB, None), (AB, ("a",)),
         (Array[Text], "ab"), (Array[Text], ("a", 1)), (Array[Text], None), (Array[Whole], (1,) * (MAX_LENGTH + 1)),
-        (Tried, (1, 2)), (Tried, (1, 2, 3, 4)), (Tried, (1, 2, -3)), (Tried, "abc"), (Tried, None), (Tried, {}),
-        (Note, (6, "odd", 9, "killed", "", 3)), (Note, (6, "signal", 9, "killed")),
+        (AttemptRange, (1, 2)), (AttemptRange, (1, 2, 3, 4)), (AttemptRange, (1, 2, -3)), (AttemptRange, "abc"), (AttemptRange, None), (AttemptRange, {}),
+        (TaskFailure, (6, "odd", 9, "killed", "", 3)), (TaskFailure, (6, "signal", 9, "killed")),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
@@ -69,5 +69,5 @@ def test_a_whole_number_of_seconds_is_a_time() -> None:
 
 
 def test_a_record_is_made_of_its_fields_each_checked_on_its_own() -> None:
-    assert decoded((1, 2, 3), Tried) == Tried(1, 2, 3)
-    assert decoded(((1, 2, 3), (4, 5, 6)), Array[Tried]) == (Tried(1, 2, 3), Tried(4, 5, 6))
+    assert decoded((1, 2, 3), AttemptRange) == AttemptRange(1, 2, 3)
+    assert decoded(((1, 2, 3), (4, 5, 6)), Array[AttemptRange]) == (AttemptRange(1, 2, 3), AttemptRange(4, 5, 6))

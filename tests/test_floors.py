@@ -175,7 +175,7 @@ def test_the_tail_is_short(module: str) -> None:
 
 
 def test_the_walk_would_see_a_breach() -> None:
-    assert ours("pipeline.cli.app.choose") == "cli.app"
+    assert ours("pipeline.cli.app.parse") == "cli.app"
     assert ours("pipeline.sink.sink.Sink") == "sink.sink"
     assert ours("zmq.Context") == ""
     assert "msgpack" in foreign("journal.entries")

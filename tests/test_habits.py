@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cli.app import COMMANDS, choose
-from pipeline.cli.instead import INSTEAD
+from pipeline.cli.app import COMMANDS, parse
+from pipeline.cli.instead import PARALLEL_REPLACEMENTS
 from pipeline.cli.signature import ALIASES
 from pipeline.words.errors import UsageError
 from pipeline.words.settings import OPTIONS
@@ -16,7 +16,7 @@ FLAGS = {flag for each in OPTIONS for flags in each.flags for flag in flags.spli
 def told(*words: str) -> str:
     """What is said of these words."""
     with pytest.raises(UsageError) as raised:
-        choose(words)
+        parse(words)
     return str(raised.value)
 
 
@@ -30,11 +30,11 @@ def told(*words: str) -> str:
         (["sink", "--resum"], "no such option: --resum; did you mean --resume-failed?"),
         (["run", "--frobnicate", "x"], "no such option: --frobnicate (see `pipe run --help`)"),
         (["run", "-y", "x"], "no such option: -y (see `pipe run --help`)"),
-        (["run", "--eta", "x"], f"no such option: --eta; {INSTEAD['--eta']}"),
-        (["run", "-k", "-I", "X", "x"], f"no such option: -I; {INSTEAD['-I']}"),
-        (["run", "-kI", "X", "x"], f"no such option: -I; {INSTEAD['-I']}"),
-        (["run", "-S", "host", "x"], f"no such option: -S; {INSTEAD['-S']}"),
-        (["run", "--pipe", "x"], f"no such option: --pipe; {INSTEAD['--pipe']}"),
+        (["run", "--eta", "x"], f"no such option: --eta; {PARALLEL_REPLACEMENTS['--eta']}"),
+        (["run", "-k", "-I", "X", "x"], f"no such option: -I; {PARALLEL_REPLACEMENTS['-I']}"),
+        (["run", "-kI", "X", "x"], f"no such option: -I; {PARALLEL_REPLACEMENTS['-I']}"),
+        (["run", "-S", "host", "x"], f"no such option: -S; {PARALLEL_REPLACEMENTS['-S']}"),
+        (["run", "--pipe", "x"], f"no such option: --pipe; {PARALLEL_REPLACEMENTS['--pipe']}"),
         (["work", "-k", "x"], "no such option: -k; it belongs to `pipe sink`, not to `pipe work`"),
         (["work", "--keeporder", "x"], "no such option: --keeporder; it belongs to `pipe sink`, not to `pipe work`"),
         (["sink", "-P4"], "no such option: -P; it belongs to `pipe work` and `pipe doctor`, not to `pipe sink`"),
@@ -76,21 +76,21 @@ def test_a_wrong_first_word_is_answered_with_the_right_one(words: list[str], sai
 
 def test_what_stands_in_the_table_is_no_option_here() -> None:
     known = FLAGS | {alias for others in ALIASES.values() for alias in others.split()}
-    assert not known & INSTEAD.keys()
+    assert not known & PARALLEL_REPLACEMENTS.keys()
 
 
 def test_options_that_the_table_speaks_of_are_there() -> None:
     """A sentence about an option that was renamed would send a person in circles."""
     foreign = {"--help", "--version"}
     marks = "`;:,."
-    spoken = [word.strip(marks) for each in INSTEAD.values() for word in each.split()]
+    spoken = [word.strip(marks) for each in PARALLEL_REPLACEMENTS.values() for word in each.split()]
     ours = {word for word in spoken if word.startswith("--") and word != "--"}
     assert len(ours) > 10
     assert ours - FLAGS - foreign == set()
 
 
 def test_a_command_that_is_there_is_no_other_name_of_one() -> None:
-    from pipeline.cli.habits import SYNONYMS
+    from pipeline.cli.habits import COMMAND_SYNONYMS
 
-    assert set(SYNONYMS) <= set(COMMANDS)
-    assert not set(COMMANDS) & {other for others in SYNONYMS.values() for other in others.split()}
+    assert set(COMMAND_SYNONYMS) <= set(COMMANDS)
+    assert not set(COMMANDS) & {other for others in COMMAND_SYNONYMS.values() for other in others.split()}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.words.halt import Halt, halt_of
+from pipeline.words.halt import HaltCondition, parse_halt
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("now,fail=1", Halt("now", "fail", 1)),
-        ("soon,success=20", Halt("soon", "success", 20)),
-        ("soon,done=10%", Halt("soon", "done", percent=10)),
+        ("now,fail=1", HaltCondition("now", "fail", 1)),
+        ("soon,success=20", HaltCondition("soon", "success", 20)),
+        ("soon,done=10%", HaltCondition("soon", "done", percent=10)),
         ("never", None),
     ],
 )
-def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: Halt | None) -> None:
-    assert halt_of(text) == expected
+def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: HaltCondition | None) -> None:
+    assert parse_halt(text) == expected
     assert str(expected or "never") == text
 
 
@@ -27,7 +27,7 @@ def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: Halt
 )  # fmt: skip
 def test_what_is_no_halt_is_refused_in_the_words_typed(text: str) -> None:
     with pytest.raises(ValueError, match="is not like now,fail=1 or soon,done=10%") as wrong:
-        halt_of(text)
+        parse_halt(text)
     assert repr(text) in str(wrong.value)
 
 
@@ -51,6 +51,6 @@ def test_what_is_no_halt_is_refused_in_the_words_typed(text: str) -> None:
     ],
 )
 def test_it_is_due_when_so_many_have_ended_so(text: str, done: int, failed: int, total: int, due: bool) -> None:  # noqa: FBT001
-    halt = halt_of(text)
+    halt = parse_halt(text)
     assert halt
-    assert halt.is_due(done, failed, total) is due
+    assert halt.is_met(done, failed, total) is due

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 
-from pipeline.executor.hearing import heard
+from pipeline.executor.hearing import receive_all
 
 
 def test_the_last_words_of_the_dead_are_heard() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    assert heard(ours, 10) == ([], True)
+    assert receive_all(ours, 10) == ([], True)
     theirs.send(b"one")
     theirs.send(b"two")
     ours.send(b"never read: so closing resets the connection")
     theirs.close()
-    assert heard(ours, 10) == ([b"one", b"two"], False)
-    assert heard(ours, 10) == ([], False)
+    assert receive_all(ours, 10) == ([b"one", b"two"], False)
+    assert receive_all(ours, 10) == ([], False)
     ours.close()
-    assert heard(ours, 10) == ([], False)
+    assert receive_all(ours, 10) == ([], False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.output.hoard import GROUP, Memory
+from pipeline.output.hoard import MERGE_LIMIT_BYTES, MemoryBuffer
 from pipeline.words.messages import Result
 from pipeline.words.structs import replace
 
@@ -14,28 +14,28 @@ def result(first: int, size: int) -> Result:
     return Result("run", "worker", first, 1, bytes(size), struct.pack("<I", size), b"", ())
 
 
-def held(*sizes: int) -> Memory:
-    memory = Memory()
+def held(*sizes: int) -> MemoryBuffer:
+    memory = MemoryBuffer()
     for first, size in enumerate(sizes):
-        memory.hold(result(first, size))
+        memory.add(result(first, size))
     return memory
 
 
 def test_small_neighbours_are_joined_up_to_a_group() -> None:
-    memory = held(*[GROUP // 8] * 20)
-    group = memory.neighbours(0)
+    memory = held(*[MERGE_LIMIT_BYTES // 8] * 20)
+    group = memory.contiguous(0)
     assert 1 < len(group) < 20
-    assert GROUP <= sum(len(each.output) for each in group) + 600 * len(group) <= 2 * GROUP
+    assert MERGE_LIMIT_BYTES <= sum(len(each.output) for each in group) + 600 * len(group) <= 2 * MERGE_LIMIT_BYTES
 
 
 def test_a_large_result_is_joined_to_none_before_or_behind_it() -> None:
-    memory = held(10, 3 * GROUP, 10, 10)
-    assert [each.first for each in memory.neighbours(0)] == [0]
-    assert [each.first for each in memory.neighbours(1)] == [1]
-    assert [each.first for each in memory.neighbours(2)] == [2, 3]
+    memory = held(10, 3 * MERGE_LIMIT_BYTES, 10, 10)
+    assert [each.first for each in memory.contiguous(0)] == [0]
+    assert [each.first for each in memory.contiguous(1)] == [1]
+    assert [each.first for each in memory.contiguous(2)] == [2, 3]
 
 
 def test_a_result_with_accounts_is_not_joined_to_one_without() -> None:
     memory = held(10, 10)
-    memory.hold(replace(result(2, 10), accounts=b"of task 2"))
-    assert [each.first for each in memory.neighbours(0)] == [0, 1]
+    memory.add(replace(result(2, 10), metrics=b"of task 2"))
+    assert [each.first for each in memory.contiguous(0)] == [0, 1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.infiles import Infiles, identity, named
+from pipeline.input.infiles import InputFiles, display_name, file_identity
 from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ def test_each_is_opened_in_its_turn_and_closed(tmp_path: Path) -> None:
         with open(path, "w", encoding="ascii") as file:
             file.write(path)
     before = os.listdir("/proc/self/fd")
-    infiles = Infiles(paths, -1, None)
+    infiles = InputFiles(paths, -1, None)
     for number, path in enumerate(paths, 1):
         assert infiles
         assert infiles.read() == path.encode()
-        assert (infiles.name, infiles.opened) == (path, number)
-        assert infiles.waits == []
+        assert (infiles.name, infiles.opened_count) == (path, number)
+        assert infiles.pollables == []
         assert infiles.read() == b""
-        infiles.turn()
+        infiles.next_file()
     assert not infiles
     infiles.close()
     assert os.listdir("/proc/self/fd") == before
@@ -36,30 +36,30 @@ def test_each_is_opened_in_its_turn_and_closed(tmp_path: Path) -> None:
 def test_a_file_is_known_by_its_place_and_its_state_by_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\n")
-    name, state = identity(str(path), -1)
-    assert identity(os.path.relpath(path), -1) == (name, state)
+    name, state = file_identity(str(path), -1)
+    assert file_identity(os.path.relpath(path), -1) == (name, state)
     os.utime(path, ns=(1, 1))
-    assert identity(str(path), -1) == (name, (2, 1))
+    assert file_identity(str(path), -1) == (name, (2, 1))
     path.write_bytes(b"abc\n")
-    assert identity(str(path), -1)[0] == name
-    assert identity(str(path), -1)[1] != state
+    assert file_identity(str(path), -1)[0] == name
+    assert file_identity(str(path), -1)[1] != state
 
 
 def test_what_cannot_be_read_twice_is_another_one_each_time() -> None:
     reading, writing = os.pipe()
-    assert identity("-", reading)[0] != identity("-", reading)[0]
+    assert file_identity("-", reading)[0] != file_identity("-", reading)[0]
     os.close(reading)
     os.close(writing)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file: nowhere"):
-        identity("nowhere", -1)
+        file_identity("nowhere", -1)
     with pytest.raises(UsageError, match="it is a folder"):
-        identity(str(tmp_path), -1)
+        file_identity(str(tmp_path), -1)
     with pytest.raises(UsageError, match="cannot read stdin: Bad file descriptor"):
-        Infiles(["-"], -1, None)
+        InputFiles(["-"], -1, None)
 
 
 def test_stdin_is_called_stdin() -> None:
-    assert (named("-"), named("./-")) == ("stdin", "./-")
+    assert (display_name("-"), display_name("./-")) == ("stdin", "./-")

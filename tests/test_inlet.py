@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.inlet import Inlet
-from pipeline.input.tape import Tape
+from pipeline.input.inlet import StdinSource
+from pipeline.input.tape import SegmentedFile
 from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def test_a_pipe_is_the_same_for_all_who_have_it_and_no_other() -> None:
     one, two = os.pipe(), os.pipe()
     twin = os.dup(one[0])
-    assert Inlet(one[0]).origin() == Inlet(twin).origin()
-    assert Inlet(one[0]).origin() != Inlet(two[0]).origin()
+    assert StdinSource(one[0]).identity() == StdinSource(twin).identity()
+    assert StdinSource(one[0]).identity() != StdinSource(two[0]).identity()
     for fd in (*one, *two, twin):
         os.close(fd)
 
@@ -31,7 +31,7 @@ def test_what_has_a_name_and_nobody_holds_is_never_the_same(tmp_path: Path) -> N
     fifo = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     with (tmp_path / "file").open("w+b") as file:
         for fd in (fifo, file.fileno()):
-            assert Inlet(fd).origin() != Inlet(fd).origin()
+            assert StdinSource(fd).identity() != StdinSource(fd).identity()
     os.close(fifo)
 
 
@@ -43,7 +43,7 @@ def test_a_named_pipe_that_our_parent_holds_is_the_same_but_a_file_is_read_again
     (tmp_path / "file").touch()
 
     def grandchild() -> bool:
-        return (Inlet(0).origin() == Inlet(0).origin()) is same
+        return (StdinSource(0).identity() == StdinSource(0).identity()) is same
 
     def child() -> bool:
         os.dup2(os.open(tmp_path / kind, os.O_RDONLY | os.O_NONBLOCK), 0)
@@ -66,22 +66,22 @@ def forked(act: Callable[[], bool]) -> bool:
 
 def test_what_is_not_open_has_no_origin() -> None:
     with pytest.raises(UsageError, match="cannot read stdin"):
-        Inlet(-1).origin()
+        StdinSource(-1).identity()
 
 
 def test_it_is_ready_and_empty_at_its_end(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    inlet = Inlet(reading)
+    inlet = StdinSource(reading)
     assert not inlet.is_ready()
     os.write(writing, b"a")
     assert inlet.is_ready()
     assert not inlet.is_empty()
-    tape = Tape(str(tmp_path / "1."), 0)
-    assert inlet.move(tape) == 1
+    tape = SegmentedFile(str(tmp_path / "1."), 0)
+    assert inlet.transfer(tape) == 1
     os.close(writing)
     assert inlet.is_ready()
     assert inlet.is_empty()
-    assert inlet.move(tape) == 0
+    assert inlet.transfer(tape) == 0
     tape.close()
     os.close(reading)
 
@@ -89,19 +89,19 @@ def test_it_is_ready_and_empty_at_its_end(tmp_path: Path) -> None:
 def test_a_file_and_dev_null_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"a")
     with (tmp_path / "file").open("rb", buffering=0) as file, open(os.devnull, "rb") as null:
-        assert not Inlet(file.fileno()).is_empty()
+        assert not StdinSource(file.fileno()).is_empty()
         file.read()
-        assert Inlet(file.fileno()).is_empty()
-        assert Inlet(null.fileno()).is_empty()
+        assert StdinSource(file.fileno()).is_empty()
+        assert StdinSource(null.fileno()).is_empty()
 
 
 def test_what_does_not_fit_into_a_segment_stays_in_hand(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"x" * 2500)
-        inlet, tape = Inlet(ours.fileno()), Tape(str(tmp_path / "1."), 0, 1000)
-        assert [inlet.move(tape) for _ in range(2)] == [1000, 1000]
+        inlet, tape = StdinSource(ours.fileno()), SegmentedFile(str(tmp_path / "1."), 0, 1000)
+        assert [inlet.transfer(tape) for _ in range(2)] == [1000, 1000]
         assert inlet.is_ready()
-        assert inlet.move(tape) == 500
+        assert inlet.transfer(tape) == 500
         assert not inlet.is_ready()
         tape.close()

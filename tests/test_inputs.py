@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.words.inputs import fingerprint, same_input
+from pipeline.words.inputs import is_same_input, make_fingerprint
 
 
 def test_both_parts_must_be_the_same_unless_the_records_are_verified() -> None:
-    ours = fingerprint("name", "state")
-    assert same_input(ours, fingerprint("name", "state"), verified=False)
-    assert not same_input(ours, fingerprint("name", "later"), verified=False)
-    assert same_input(ours, fingerprint("name", "later"), verified=True)
-    assert not same_input(ours, fingerprint("other", "state"), verified=True)
+    ours = make_fingerprint("name", "state")
+    assert is_same_input(ours, make_fingerprint("name", "state"), is_verified=False)
+    assert not is_same_input(ours, make_fingerprint("name", "later"), is_verified=False)
+    assert is_same_input(ours, make_fingerprint("name", "later"), is_verified=True)
+    assert not is_same_input(ours, make_fingerprint("other", "state"), is_verified=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.interrupts import Interrupts, Terminated
+from pipeline.cli.interrupts import InterruptHandler, TerminationInterrupt
 
 ELSEWHERE = "/elsewhere/library.py"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 def _own_lines_are_here() -> Iterator[None]:
     before = [signal.getsignal(number) for number in SIGNALS]
     hooks = sys.unraisablehook, sys.excepthook
-    Interrupts(str(Path(__file__).parent))
+    InterruptHandler(str(Path(__file__).parent))
     yield
     sys.unraisablehook, sys.excepthook = hooks
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -48,7 +48,9 @@ def strike(number: signal.Signals) -> Callable[[], None]:
     return found
 
 
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminationInterrupt)]
+)
 def test_in_own_lines_it_comes_at_once(number: signal.Signals, raised: type[BaseException]) -> None:
     with pytest.raises(raised):
         os.kill(os.getpid(), number)
@@ -72,7 +74,7 @@ def test_what_is_half_done_is_done_first(name: str) -> None:
         makes(strike(signal.SIGTERM), ended)
         time.sleep(10)
 
-    with pytest.raises(Terminated):
+    with pytest.raises(TerminationInterrupt):
         go_on()
     assert ended == [name]
 
@@ -86,7 +88,7 @@ def test_who_holds_the_key_down_does_not_break_off_what_clears_up() -> None:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         ended.append("cleared up")
-    with pytest.raises(Terminated):  # the last of them, later
+    with pytest.raises(TerminationInterrupt):  # the last of them, later
         time.sleep(10)
     assert ended
 
@@ -101,7 +103,9 @@ class Freed:
         os.kill(os.getpid(), self._number)
 
 
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminationInterrupt)]
+)
 def test_what_gets_lost_where_nothing_can_be_raised_comes_again(
     number: signal.Signals, raised: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,16 +12,27 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from kernels import Faulty
+from kernels import FaultySyscalls
 
-from pipeline.journal.journal import Journal, NoJournal
-from pipeline.journal.past import Summary, lines, peek
+from pipeline.journal.entries import NAMES
+from pipeline.journal.journal import Journal, NullJournal
+from pipeline.journal.past import RunSummary, read_summary, to_json_lines
 from pipeline.output import kernel as kernels
-from pipeline.words.errands import Committed, Differs, Entry
+from pipeline.words.errands import Committed, InputChanged, JournalEntry
 from pipeline.words.errors import PipelineError, UsageError
-from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
+from pipeline.words.facts import (
+    ChecksumsRecorded,
+    CommandFixed,
+    InputEnded,
+    JournalEvent,
+    RunStarted,
+    RunStopped,
+    SinkSuspended,
+    TasksReopened,
+    TasksSettled,
+)
 from pipeline.words.notices import Waiting
-from pipeline.words.parts import Tried
+from pipeline.words.parts import AttemptRange
 from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
@@ -31,20 +42,20 @@ PATIENCE = 30.0
 LINES = [b"task %d is a line\n" % number for number in range(60)]
 
 
-def marks(first: int, sizes: list[int], texts: list[bytes] = LINES) -> Marked:
+def marks(first: int, sizes: list[int], texts: list[bytes] = LINES) -> ChecksumsRecorded:
     """That so many records were read, each of which has its own checksum."""
     count = sum(sizes)
     crcs = [zlib.crc32(text) for text in texts[first : first + count]]
-    return Marked(first, count, struct.pack(f"<{count}I", *crcs))
+    return ChecksumsRecorded(first, count, struct.pack(f"<{count}I", *crcs))
 
 
-ENTRIES: list[tuple[Fact, ...]] = [
-    (Began("run", "lines.txt 99"), Commanded("d1gest", "odd \udcff ümlaut")),
+ENTRIES: list[tuple[JournalEvent, ...]] = [
+    (RunStarted("run", "lines.txt 99"), CommandFixed("d1gest", "odd \udcff ümlaut")),
     (marks(0, [10, 20]),),
-    (Settled(((0, 3), (5, 9)), ((1, 2),), spilled=False, sizes=(70, 12)), Tried(3, 4, 2)),
-    (Settled(((12, 14),), (), spilled=True, sizes=()),),
-    (Reopened(((1, 2),)), Ended(30, "")),
-    (Killed("soon", "^C", 130), Left()),
+    (TasksSettled(((0, 3), (5, 9)), ((1, 2),), is_spilled=False, sizes=(70, 12)), AttemptRange(3, 4, 2)),
+    (TasksSettled(((12, 14),), (), is_spilled=True, sizes=()),),
+    (TasksReopened(((1, 2),)), InputEnded(30, "")),
+    (RunStopped("soon", "^C", 130), SinkSuspended()),
 ]
 FACTS = [fact for entry in ENTRIES for fact in entry]
 
@@ -59,15 +70,15 @@ def receive_all(journal: Journal, number: int) -> list[Message]:
     return said
 
 
-def keep(journal: Journal, number: int, *facts: Fact) -> list[Message]:
+def keep(journal: Journal, number: int, *facts: JournalEvent) -> list[Message]:
     """One more entry."""
-    journal.send(Port.JOURNAL, Entry(number, facts))
+    journal.send(Port.JOURNAL, JournalEntry(number, facts))
     return receive_all(journal, number)
 
 
-def written(path: Path, entries: list[tuple[Fact, ...]] | None = None) -> list[int]:
+def written(path: Path, entries: list[tuple[JournalEvent, ...]] | None = None) -> list[int]:
     """A journal at `path` with these entries, a leaf each; the offsets where it is whole."""
-    journal = Journal(str(path), disk=False)
+    journal = Journal(str(path), fsync=False)
     ends = []
     for number, facts in enumerate(ENTRIES if entries is None else entries):
         assert keep(journal, number, *facts) == [Committed("journal", number)]
@@ -76,25 +87,25 @@ def written(path: Path, entries: list[tuple[Fact, ...]] | None = None) -> list[i
     return ends
 
 
-def facts_at(path: Path) -> list[Fact]:
+def facts_at(path: Path) -> list[JournalEvent]:
     """What a journal that is opened there knows."""
-    journal = Journal(str(path), disk=False)
+    journal = Journal(str(path), fsync=False)
     try:
-        return list(journal.facts())
+        return list(journal.read_events())
     finally:
         journal.close()
 
 
 def test_without_a_journal_every_entry_is_at_once_as_durable_as_asked() -> None:
-    journal = NoJournal()
+    journal = NullJournal()
     assert journal.receive() == []
     for number in (1, 2):
-        journal.send(Port.JOURNAL, Entry(number, (Began("run", "print"),)))
+        journal.send(Port.JOURNAL, JournalEntry(number, (RunStarted("run", "print"),)))
     assert journal.deadline == 0.0
     assert journal.receive() == [Committed("journal", 2)]
     assert journal.receive() == []
     assert journal.deadline == NEVER
-    assert journal.files() == []
+    assert journal.pollables() == []
     journal.close()
 
 
@@ -102,45 +113,45 @@ def test_without_a_journal_every_entry_is_at_once_as_durable_as_asked() -> None:
 def test_what_was_durable_comes_back(tmp_path: Path, *, disk: bool) -> None:
     path = tmp_path / "journal"
     before = time.time()
-    journal = Journal(str(path), disk=disk)
+    journal = Journal(str(path), fsync=disk)
     assert journal.receive() == []
-    assert list(journal.facts()) == []
+    assert list(journal.read_events()) == []
     for number, facts in enumerate(ENTRIES):
         assert keep(journal, number, *facts) == [Committed("journal", number)]
         assert journal.deadline == NEVER
-    begun = journal.begun
+    begun = journal.started_at
     assert before <= begun <= time.time()
-    assert list(journal.facts()) == FACTS
+    assert list(journal.read_events()) == FACTS
     journal.close()
     journal.close()
-    again = Journal(str(path), disk=disk)
-    assert (list(again.facts()), again.begun, again.sizes) == (FACTS, begun, (70, 12))
-    assert keep(again, 9, Ended(31, "x")) == [Committed("journal", 9)]
+    again = Journal(str(path), fsync=disk)
+    assert (list(again.read_events()), again.started_at, again.output_sizes) == (FACTS, begun, (70, 12))
+    assert keep(again, 9, InputEnded(31, "x")) == [Committed("journal", 9)]
     again.close()
-    assert facts_at(path) == [*FACTS, Ended(31, "x")]
+    assert facts_at(path) == [*FACTS, InputEnded(31, "x")]
 
 
 def test_entries_of_one_turn_are_one_leaf_and_one_write(tmp_path: Path) -> None:
-    kernel = Faulty()
-    journal = Journal(str(tmp_path / "journal"), disk=False, kernel=kernel)
+    kernel = FaultySyscalls()
+    journal = Journal(str(tmp_path / "journal"), fsync=False, syscalls=kernel)
     keep(journal, 0, *ENTRIES[0])
     writes = kernel.calls.count("write")
     for number, facts in enumerate(ENTRIES[1:], 1):
-        journal.send(Port.JOURNAL, Entry(number, facts))
+        journal.send(Port.JOURNAL, JournalEntry(number, facts))
     assert receive_all(journal, 5) == [Committed("journal", 5)]
     in_one = kernel.calls.count("write") - writes
-    assert keep(journal, 6, Left()) == [Committed("journal", 6)]
+    assert keep(journal, 6, SinkSuspended()) == [Committed("journal", 6)]
     assert in_one <= 2 * (kernel.calls.count("write") - writes - in_one)  # each is written short, and gone on with
 
 
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), disk=True)
+    journal = Journal(str(tmp_path / "journal"), fsync=True)
     journal.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_run_removes_its_journal(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), disk=False)
+    journal = Journal(str(tmp_path / "journal"), fsync=False)
     keep(journal, 1, *FACTS)
     journal.remove()
     journal.close()
@@ -154,19 +165,19 @@ def test_cut_anywhere_it_goes_on_behind_the_last_whole_leaf(tmp_path: Path) -> N
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         known = [fact for end, facts in zip(ends, ENTRIES, strict=True) for fact in facts if end <= size]
-        journal = Journal(str(path), disk=False)
-        assert list(journal.facts()) == known
-        assert keep(journal, 1, Left()) == [Committed("journal", 1)]
+        journal = Journal(str(path), fsync=False)
+        assert list(journal.read_events()) == known
+        assert keep(journal, 1, SinkSuspended()) == [Committed("journal", 1)]
         journal.close()
-        assert facts_at(path) == [*known, Left()]
+        assert facts_at(path) == [*known, SinkSuspended()]
 
 
 def test_each_byte_flipped_is_refused_with_its_place_or_cut_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     ends = written(path)
     whole = path.read_bytes()
-    first = json.loads(next(lines(str(path))))["at"]
-    starts = [first, json.loads(list(lines(str(path)))[1])["at"], *ends[:-1]]
+    first = json.loads(next(to_json_lines(str(path))))["at"]
+    starts = [first, json.loads(list(to_json_lines(str(path)))[1])["at"], *ends[:-1]]
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         if at >= starts[-1]:
@@ -187,7 +198,7 @@ def test_what_a_power_cut_left_behind_the_end_is_cut(tmp_path: Path, tail: bytes
     written(path)
     size = path.stat().st_size
     path.write_bytes(path.read_bytes() + tail)
-    assert peek(str(path)) is not None
+    assert read_summary(str(path)) is not None
     assert path.stat().st_size == size + len(tail)  # who looks, writes nothing
     assert facts_at(path) == FACTS
     assert path.stat().st_size == size
@@ -201,30 +212,30 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path, text: bytes, said: str
     path = tmp_path / "journal"
     path.write_bytes(text)
     with pytest.raises(UsageError, match=said):
-        Journal(str(path), disk=False)
+        Journal(str(path), fsync=False)
     assert path.read_bytes() == text
 
 
 def test_what_cannot_be_a_journal_is_refused(tmp_path: Path) -> None:
     for path, said in [(tmp_path, "Is a directory"), (tmp_path / "no" / "x", "No such file"), ("/dev/null", "no file")]:
         with pytest.raises(UsageError, match=said):
-            Journal(str(path), disk=False)
+            Journal(str(path), fsync=False)
 
 
 def test_a_journal_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.journal.WAIT", 0.1)
+    monkeypatch.setattr("pipeline.journal.journal.LOCK_TIMEOUT_SECONDS", 0.1)
     path = str(tmp_path / "journal")
-    first = Journal(path, disk=False)
+    first = Journal(path, fsync=False)
     with pytest.raises(PipelineError, match=f"{path} is in use by process {os.getpid()}"):
-        Journal(path, disk=False)
+        Journal(path, fsync=False)
     keep(first, 1, *FACTS)
-    assert peek(path) is not None
+    assert read_summary(path) is not None
     first.close()
-    Journal(path, disk=False).close()
+    Journal(path, fsync=False).close()
 
 
 def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path: Path) -> None:
-    kernel = Faulty()
+    kernel = FaultySyscalls()
     path = tmp_path / "journal"
     sizes: list[int] = []
 
@@ -232,7 +243,7 @@ def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path
         sizes.append(path.stat().st_size)
         kernel.calls.append("out")
 
-    journal = Journal(str(path), disk=True, kernel=kernel, sync=sync)
+    journal = Journal(str(path), fsync=True, syscalls=kernel, sync_outputs=sync)
     keep(journal, 1, *ENTRIES[0])
     kernel.calls.clear()
     keep(journal, 2, *ENTRIES[1])
@@ -244,13 +255,13 @@ def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path
 
 
 def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.journal.GROUP", PATIENCE / 30)
-    kernel = Faulty()
-    journal = Journal(str(tmp_path / "journal"), disk=True, kernel=kernel)
+    monkeypatch.setattr("pipeline.journal.journal.SYNC_INTERVAL_SECONDS", PATIENCE / 30)
+    kernel = FaultySyscalls()
+    journal = Journal(str(tmp_path / "journal"), fsync=True, syscalls=kernel)
     assert keep(journal, 0, *ENTRIES[0]) == [Committed("journal", 0)]
     before, synced = kernel.calls.count("sync"), time.monotonic()
     for number, facts in enumerate(ENTRIES[1:], 1):
-        journal.send(Port.JOURNAL, Entry(number, facts))
+        journal.send(Port.JOURNAL, JournalEntry(number, facts))
         assert synced < journal.deadline <= synced + PATIENCE / 30
         if time.monotonic() < journal.deadline:
             assert journal.receive() == []
@@ -259,38 +270,38 @@ def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk_is_waited_for_and_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "AGAIN", 0.01)
-    kernel = Faulty()
+    monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.01)
+    kernel = FaultySyscalls()
     path = tmp_path / "journal"
-    journal = Journal(str(path), disk=True, kernel=kernel)
+    journal = Journal(str(path), fsync=True, syscalls=kernel)
     keep(journal, 0, *ENTRIES[0])
     size = path.stat().st_size
-    kernel.full = True
+    kernel.is_full = True
     said: list[Message] = []
     for number, facts in enumerate(ENTRIES[1:], 1):
         tries = len(kernel.calls)
-        journal.send(Port.JOURNAL, Entry(number, facts))
+        journal.send(Port.JOURNAL, JournalEntry(number, facts))
         limit = time.monotonic() + PATIENCE
         while len(kernel.calls) == tries and time.monotonic() < limit:
             said += journal.receive()
     assert said == [Waiting("disk", f"{path}: No space left on device at byte {size}")]
     assert time.monotonic() - 1 < journal.deadline < NEVER
     assert path.stat().st_size == size
-    kernel.full = False
+    kernel.is_full = False
     assert receive_all(journal, 5) == [Waiting("disk", active=False), Committed("journal", 5)]
     journal.close()
     assert facts_at(path) == FACTS
 
 
-def play(path: Path, kernel: Faulty) -> list[Message]:
+def play(path: Path, kernel: FaultySyscalls) -> list[Message]:
     """All entries through a journal whose kernel may fail; what it said."""
     try:
-        journal = Journal(str(path), disk=True, kernel=kernel)
+        journal = Journal(str(path), fsync=True, syscalls=kernel)
     except UsageError:
         return []
     said: list[Message] = []
     for number, facts in enumerate(ENTRIES):
-        journal.send(Port.JOURNAL, Entry(number, facts))
+        journal.send(Port.JOURNAL, JournalEntry(number, facts))
         if not any(isinstance(word, Committed) and word.failure for word in said):
             said += receive_all(journal, number)
     calls = len(kernel.calls)
@@ -305,11 +316,11 @@ def test_whichever_call_fails_what_was_said_is_there(
     tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SQLite way: fail the first call, the second, and so on until none is left to fail."""
-    monkeypatch.setattr(kernels, "AGAIN", 0.001)
-    monkeypatch.setattr("pipeline.journal.journal.GROUP", 0.0)
+    monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.journal.journal.SYNC_INTERVAL_SECONDS", 0.0)
     for kth in count(1):
         path = tmp_path / f"{kth}"
-        kernel = Faulty(kth, error)
+        kernel = FaultySyscalls(kth, error)
         said = play(path, kernel)
         durable = max((word.number for word in said if isinstance(word, Committed)), default=-1)
         failures = [word.failure for word in said if isinstance(word, Committed) and word.failure]
@@ -335,28 +346,28 @@ def test_a_fault_of_the_output_is_told_by_its_name(tmp_path: Path) -> None:
     def fault() -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "/there/out")
 
-    journal = Journal(str(tmp_path / "journal"), disk=True, sync=fault)
+    journal = Journal(str(tmp_path / "journal"), fsync=True, sync_outputs=fault)
     assert keep(journal, 1, *FACTS) == [Committed("journal", -1, "/there/out: Input/output error")]
     assert facts_at_none(journal)
 
 
 def facts_at_none(journal: Journal) -> bool:
     """Whether it has kept nothing, and takes nothing more."""
-    journal.send(Port.JOURNAL, Entry(2, (Left(),)))
-    return journal.receive() == [] and list(journal.facts()) == []
+    journal.send(Port.JOURNAL, JournalEntry(2, (SinkSuspended(),)))
+    return journal.receive() == [] and list(journal.read_events()) == []
 
 
 CHANGED = [line.upper() if number in {7, 40} else line for number, line in enumerate(LINES)]
-SETTLED = Settled(((4, 9),), (), spilled=False, sizes=(1,))
-READ: list[tuple[Fact, ...]] = [(marks(0, [5, 5, 10]),), (SETTLED,), (marks(20, [13, 7]),)]
+SETTLED = TasksSettled(((4, 9),), (), is_spilled=False, sizes=(1,))
+READ: list[tuple[JournalEvent, ...]] = [(marks(0, [5, 5, 10]),), (SETTLED,), (marks(20, [13, 7]),)]
 
 
-def reread(path: Path, *facts: Marked) -> tuple[list[Message], list[Fact]]:
+def reread(path: Path, *facts: ChecksumsRecorded) -> tuple[list[Message], list[JournalEvent]]:
     """A sink that comes back is told of a reading; what the journal says, and what it notes."""
-    journal = Journal(str(path), disk=False)
-    before = len(list(journal.facts()))
+    journal = Journal(str(path), fsync=False)
+    before = len(list(journal.read_events()))
     said = [word for number, fact in enumerate(facts) for word in keep(journal, number, fact)]
-    noted = list(journal.facts())[before:]
+    noted = list(journal.read_events())[before:]
     journal.close()
     return [word for word in said if not isinstance(word, Committed)], noted
 
@@ -372,8 +383,8 @@ def test_the_same_input_read_again_is_the_same_however_it_is_cut(tmp_path: Path)
 def test_a_settled_task_that_has_changed_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     written(path, READ)
-    assert reread(path, marks(0, [40], CHANGED)) == ([Differs(7, 8)], [])
-    assert reread(path, marks(0, [5], CHANGED), marks(5, [35], CHANGED)) == ([Differs(7, 8)], [])
+    assert reread(path, marks(0, [40], CHANGED)) == ([InputChanged(7, 8)], [])
+    assert reread(path, marks(0, [5], CHANGED), marks(5, [35], CHANGED)) == ([InputChanged(7, 8)], [])
 
 
 def test_what_is_not_settled_may_change_and_is_then_as_it_was_read_last(tmp_path: Path) -> None:
@@ -382,74 +393,74 @@ def test_what_is_not_settled_may_change_and_is_then_as_it_was_read_last(tmp_path
     later = [line.upper() if number in {25, 36} else line for number, line in enumerate(LINES)]
     assert reread(path, marks(0, [40], later)) == ([], [marks(25, [1], later), marks(36, [1], later)])
     assert reread(path, marks(0, [40], later)) == ([], [])
-    written_more = Journal(str(path), disk=False)
-    keep(written_more, 1, Settled(((24, 26),), (), spilled=False, sizes=()))
+    written_more = Journal(str(path), fsync=False)
+    keep(written_more, 1, TasksSettled(((24, 26),), (), is_spilled=False, sizes=()))
     written_more.close()
     assert reread(path, marks(0, [40], later)) == ([], [])
-    assert reread(path, marks(0, [40])) == ([Differs(25, 26)], [])
+    assert reread(path, marks(0, [40])) == ([InputChanged(25, 26)], [])
 
 
 def test_within_one_life_it_may_be_read_many_times(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), disk=False)
+    journal = Journal(str(tmp_path / "journal"), fsync=False)
     keep(journal, 0, marks(0, [10]), SETTLED)
     for number in range(1, 4):
         assert keep(journal, number, marks(0, [5])) == [Committed("journal", number)]
-    assert keep(journal, 9, marks(0, [10], CHANGED)) == [Differs(7, 8), Committed("journal", 9)]
+    assert keep(journal, 9, marks(0, [10], CHANGED)) == [InputChanged(7, 8), Committed("journal", 9)]
 
 
 def test_checksums_that_are_not_on_disk_yet_count_too(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), disk=False)
-    facts: list[Fact] = [marks(0, [10]), SETTLED, marks(0, [10], CHANGED), marks(10, [5])]
+    journal = Journal(str(tmp_path / "journal"), fsync=False)
+    facts: list[JournalEvent] = [marks(0, [10]), SETTLED, marks(0, [10], CHANGED), marks(10, [5])]
     for number, fact in enumerate(facts):
-        journal.send(Port.JOURNAL, Entry(number, (fact,)))
-    assert receive_all(journal, 3) == [Differs(7, 8), Committed("journal", 3)]
-    assert list(journal.facts()) == [marks(0, [10]), SETTLED, marks(10, [5])]
+        journal.send(Port.JOURNAL, JournalEntry(number, (fact,)))
+    assert receive_all(journal, 3) == [InputChanged(7, 8), Committed("journal", 3)]
+    assert list(journal.read_events()) == [marks(0, [10]), SETTLED, marks(10, [5])]
 
 
 def test_an_input_that_ended_earlier_is_recorded_from_there_on(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    written(path, [*READ, (Ended(30, ""),)])
+    written(path, [*READ, (InputEnded(30, ""),)])
     assert reread(path, marks(0, [30])) == ([], [])
     assert reread(path, marks(0, [40])) == ([], [marks(at, [1]) for at in range(30, 40)])
 
 
 def test_a_summary_for_who_looks(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    assert peek(str(path)) is None
+    assert read_summary(str(path)) is None
     path.touch()
-    assert peek(str(path)) is None
+    assert read_summary(str(path)) is None
     written(path, ENTRIES[:5])
-    begun = Journal(str(path), disk=False)
+    begun = Journal(str(path), fsync=False)
     begun.close()
-    assert peek(str(path)) == Summary("run", begun.begun, 8, 0, 30, left_in_order=False, ahead=2)
-    journal = Journal(str(path), disk=False)
-    keep(journal, 1, Settled(((1, 2),), ((1, 2),), spilled=False, sizes=()), Left())
+    assert read_summary(str(path)) == RunSummary("run", begun.started_at, 8, 0, 30, is_suspended=False, spilled=2)
+    journal = Journal(str(path), fsync=False)
+    keep(journal, 1, TasksSettled(((1, 2),), ((1, 2),), is_spilled=False, sizes=()), SinkSuspended())
     journal.close()
-    assert peek(str(path)) == Summary("run", begun.begun, 9, 1, 30, left_in_order=True, ahead=2)
+    assert read_summary(str(path)) == RunSummary("run", begun.started_at, 9, 1, 30, is_suspended=True, spilled=2)
     with pytest.raises(UsageError, match="Is a directory"):
-        peek(str(tmp_path))
+        read_summary(str(tmp_path))
 
 
 def test_a_person_reads_lines_with_tasks_from_one(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     written(path)
-    told = [json.loads(line) for line in lines(str(path))]
-    assert [line["fact"] for line in told] == ["journal", *(type(fact).__name__.lower() for fact in FACTS)]
+    told = [json.loads(line) for line in to_json_lines(str(path))]
+    assert [line["fact"] for line in told] == ["journal", *(NAMES[type(fact)] for fact in FACTS)]
     assert told[4]["ranges"] == [[1, 3], [6, 9]]
     assert told[4]["failures"] == [[2, 2]]
-    assert (told[5]["low"], told[5]["high"], told[5]["tries"]) == (4, 4, 2)
+    assert (told[5]["low"], told[5]["high"], told[5]["attempt"]) == (4, 4, 2)
     assert told[3]["first"] == 1
-    assert [end for end, _ in told[3]["marks"]] == list(range(1, 31))
-    assert told[3]["marks"][0] == [1, f"{zlib.crc32(LINES[0]):08x}"]
+    assert [end for end, _ in told[3]["checksums"]] == list(range(1, 31))
+    assert told[3]["checksums"][0] == [1, f"{zlib.crc32(LINES[0]):08x}"]
     with pytest.raises(UsageError, match="No such file"):
-        list(lines(str(tmp_path / "none")))
+        list(to_json_lines(str(tmp_path / "none")))
 
 
 def test_what_another_version_wrote_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    journal = Journal(str(path), disk=False)
-    keep(journal, 1, Left())
-    journal._book.append(b"\x91\x91\xa5Never")
+    journal = Journal(str(path), fsync=False)
+    keep(journal, 1, SinkSuspended())
+    journal._log.append(b"\x91\x91\xa5Never")
     journal.close()
     with pytest.raises(UsageError, match="was not written by this version of pipe, at byte"):
         facts_at(path)

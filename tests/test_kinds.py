@@ -8,12 +8,12 @@ from pipeline.words.kinds import (
     MIB,
     UNLIMITED,
     Timeout,
-    durability,
-    port_range,
-    seconds,
-    size,
-    timeout,
-    whole,
+    check_durability,
+    parse_integer,
+    parse_port_range,
+    parse_seconds,
+    parse_size,
+    parse_timeout,
 )
 
 
@@ -30,65 +30,70 @@ from pipeline.words.kinds import (
     ],
 )
 def test_sizes_are_powers_of_1024(text: str, expected: int) -> None:
-    assert size(text) == expected
+    assert parse_size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "M", "1X", "-1M", "1 M", "0x10", "1e9", "nan", "٣"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size like"):
-        size(text)
+        parse_size(text)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("2", 2), ("0.5", 0.5), ("300ms", 0.3), ("10m", 600), ("1h", 3600), ("1d", 86400)]
 )
 def test_times_are_seconds(text: str, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)
+    assert parse_seconds(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "inf", "nan", "-1", "1y"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time like"):
-        seconds(text)
+        parse_seconds(text)
 
 
 def test_port_ranges_are_checked() -> None:
-    assert port_range("20000-29999") == (20000, 29999)
+    assert parse_port_range("20000-29999") == (20000, 29999)
     for wrong in ("20000", "0-5", "30-20", "1-65536", "a-b"):
         with pytest.raises(ValueError, match=wrong):
-            port_range(wrong)
+            parse_port_range(wrong)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("200%", Timeout(times=2.0)), ("12.5%", Timeout(times=0.125)), ("30s", Timeout(30.0)), ("500ms", Timeout(0.5))],
+    [
+        ("200%", Timeout(median_factor=2.0)),
+        ("12.5%", Timeout(median_factor=0.125)),
+        ("30s", Timeout(30.0)),
+        ("500ms", Timeout(0.5)),
+    ],
 )
 def test_a_timeout_is_a_time_or_a_part_of_the_median(text: str, expected: Timeout) -> None:
-    assert timeout(text) == expected
-    assert timeout(text)
+    assert parse_timeout(text) == expected
+    assert parse_timeout(text)
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "0ms"])
 def test_no_time_at_all_is_no_timeout(text: str) -> None:
     with pytest.raises(ValueError, match="more than 0"):
-        timeout(text)
+        parse_timeout(text)
     assert not UNLIMITED
 
 
 @pytest.mark.parametrize("text", ["", "%", "-5%", "5 %", "five"])
 def test_what_is_no_timeout_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time like"):
-        timeout(text)
+        parse_timeout(text)
 
 
 def test_whole_numbers_have_nothing_else_in_them() -> None:
-    assert (whole("17"), whole("-3")) == (17, -3)
+    assert (parse_integer("17"), parse_integer("-3")) == (17, -3)
     for wrong in ("", "1.0", "1e3", "one", "\u0663", "9" * 19):
         with pytest.raises(ValueError, match="is not a whole number"):
-            whole(wrong)
+            parse_integer(wrong)
 
 
 def test_durability_has_two_values() -> None:
-    assert [durability(text) for text in ("process", "disk")] == ["process", "disk"]
+    assert [check_durability(text) for text in ("process", "disk")] == ["process", "disk"]
     with pytest.raises(ValueError, match="'Disk' is neither process nor disk"):
-        durability("Disk")
+        check_durability("Disk")

@@ -12,10 +12,10 @@ from pathlib import Path
 from time import sleep
 
 import pytest
-from labs import HOUSE, ended, lab, nobody_in, ports, soon, started
+from labs import ROOT, becomes_true, free_ports, is_session_empty, run_lab, start_program, wait_for_end
 from psutil import Process
 
-from pipeline.cli.lab import command
+from pipeline.cli.lab import build_command
 from pipeline.lab import PROGRAMS
 
 LINE = 95
@@ -24,7 +24,7 @@ AGAIN = 2.0
 
 
 def test_alone_it_lists_the_programs_with_what_to_learn_there() -> None:
-    code, printed = lab()
+    code, printed = run_lab()
     assert code == 0
     lines = printed.splitlines()
     for name in PROGRAMS:
@@ -46,11 +46,11 @@ def test_a_program_is_told_of_in_one_way(name: str) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     program = import_module(f"pipeline.lab.{name}")
-    assert command(program)(["--help"], prog_name=name, standalone_mode=False) == 0
+    assert build_command(program)(["--help"], prog_name=name, standalone_mode=False) == 0
     shown = capsys.readouterr().out
     main = next(
         node
-        for node in ast.parse((HOUSE / "pipeline" / "lab" / f"{name}.py").read_text()).body
+        for node in ast.parse((ROOT / "pipeline" / "lab" / f"{name}.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "main"
     )
     for option in main.args.kwonlyargs:
@@ -79,7 +79,7 @@ def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.Captu
     ],
 )
 def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
-    code, printed = lab(*words)
+    code, printed = run_lab(*words)
     assert code == 2
     assert said in printed
     assert "Traceback" not in printed
@@ -91,7 +91,9 @@ def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
 def test_a_port_that_is_taken_is_told(name: str, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, printed = lab(name, option, port, *(["--port", ports(1)[0]] if option == "--control-port" else []))
+        code, printed = run_lab(
+            name, option, port, *(["--port", free_ports(1)[0]] if option == "--control-port" else [])
+        )
     assert code == 3
     assert f"pipe: pipe lab {name}: Address already in use" in printed
     assert str(port) in printed
@@ -131,39 +133,39 @@ def is_under_way(pid: int) -> bool:
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("line", LONG.values(), ids=LONG)
 def test_a_signal_ends_it_and_nothing_is_left(line: str, by: signal.Signals, code: int, tmp_path: Path) -> None:
-    with started(*line.format(*ports(3)).split(), folder=tmp_path) as program:
-        assert soon(lambda: is_under_way(program.pid))
+    with start_program(*line.format(*free_ports(3)).split(), folder=tmp_path) as program:
+        assert becomes_true(lambda: is_under_way(program.pid))
         program.send_signal(by)
         with suppress(subprocess.TimeoutExpired):
             program.wait(AGAIN)
         program.send_signal(by)
-        got, printed = ended(program)
-        assert soon(lambda: nobody_in(program.pid))
+        got, printed = wait_for_end(program)
+        assert becomes_true(lambda: is_session_empty(program.pid))
     assert (got, "Traceback" in printed) == (code, False), printed
     assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_that_stands_still_does_not_hold_a_batch_that_is_ended(tmp_path: Path) -> None:
-    with started("batch", "--workers", 2, "--tasks", 500, folder=tmp_path) as program:
-        assert soon(lambda: len(Process(program.pid).children()) == 4)
+    with start_program("batch", "--workers", 2, "--tasks", 500, folder=tmp_path) as program:
+        assert becomes_true(lambda: len(Process(program.pid).children()) == 4)
         still = Process(program.pid).children()[1]
         still.suspend()
         program.send_signal(signal.SIGTERM)
-        assert ended(program)[0] == 143
-        assert soon(lambda: nobody_in(program.pid))
+        assert wait_for_end(program)[0] == 143
+        assert becomes_true(lambda: is_session_empty(program.pid))
 
 
 @pytest.mark.parametrize("line", ["serve --port {0} --secure", "soak", "signal pushpull --threads 3 --sleep 30"])
 def test_a_key_held_down_leaves_nothing(line: str, tmp_path: Path) -> None:
-    with started(*line.format(*ports(1)).split(), folder=tmp_path) as program:
-        assert soon(lambda: is_under_way(program.pid))
+    with start_program(*line.format(*free_ports(1)).split(), folder=tmp_path) as program:
+        assert becomes_true(lambda: is_under_way(program.pid))
         with suppress(ProcessLookupError):
             while program.poll() is None:
                 program.send_signal(signal.SIGINT)
                 program.send_signal(signal.SIGTERM)
                 sleep(0.01)
-        code, printed = ended(program)
-        assert soon(lambda: nobody_in(program.pid))
+        code, printed = wait_for_end(program)
+        assert becomes_true(lambda: is_session_empty(program.pid))
     assert code in {130, 143}
     assert "Traceback" not in printed
     assert not list(tmp_path.iterdir())
@@ -172,7 +174,7 @@ def test_a_key_held_down_leaves_nothing(line: str, tmp_path: Path) -> None:
 def test_a_folder_with_a_long_name_is_told(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
-    with started("poll", folder=folder) as program:
-        code, printed = ended(program)
+    with start_program("poll", folder=folder) as program:
+        code, printed = wait_for_end(program)
     assert code == 3
     assert "set TMPDIR to a folder with a short name" in printed

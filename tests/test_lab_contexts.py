@@ -9,11 +9,11 @@ import time
 from functools import partial
 
 import pytest
-from labs import WITHIN, soon
+from labs import TIMEOUT_SECONDS, becomes_true
 from psutil import Process, pid_exists
 
 from pipeline.lab import contexts, relay
-from pipeline.lab.forks import ending, forked
+from pipeline.lab.forks import fork_children, wait_for_exit
 from pipeline.lab.table import table
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -47,17 +47,17 @@ def test_the_baton_comes_home_by_way_of_each_step(transport: str, capsys: pytest
 
 def test_a_baton_that_is_lost_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "PATIENCE", 200)
-    monkeypatch.setattr(relay, "step", lambda *_: None)
+    monkeypatch.setattr(relay, "run_step", lambda *_: None)
     assert relay.main(transport="inproc", steps=2) == 1
     assert "0 of 2 steps" in capsys.readouterr().out
 
 
 def test_a_child_ends_with_what_its_work_returns() -> None:
-    with forked([lambda: 5, lambda: None, partial(time.sleep, 2 * WITHIN)]) as pids:
-        assert [ending(pid, WITHIN) for pid in pids[:2]] == [5, 0]
-        assert ending(pids[2], 0) is None
+    with fork_children([lambda: 5, lambda: None, partial(time.sleep, 2 * TIMEOUT_SECONDS)]) as pids:
+        assert [wait_for_exit(pid, TIMEOUT_SECONDS) for pid in pids[:2]] == [5, 0]
+        assert wait_for_exit(pids[2], 0) is None
         os.kill(pids[2], signal.SIGTERM)
-        assert ending(pids[2], WITHIN) == -signal.SIGTERM
+        assert wait_for_exit(pids[2], TIMEOUT_SECONDS) == -signal.SIGTERM
     assert not any(pid_exists(pid) for pid in pids)
 
 
@@ -65,7 +65,7 @@ def test_children_end_when_the_block_is_left_by_an_error() -> None:
     pids: list[int] = []
 
     def interrupted() -> None:
-        with forked([partial(time.sleep, 2 * WITHIN)] * 2) as made:
+        with fork_children([partial(time.sleep, 2 * TIMEOUT_SECONDS)] * 2) as made:
             pids.extend(made)
             raise KeyboardInterrupt
 
@@ -79,15 +79,15 @@ def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
     read, write = os.pipe()
 
     def parent() -> int:
-        with forked([partial(time.sleep, 2 * WITHIN)]) as pids:
+        with fork_children([partial(time.sleep, 2 * TIMEOUT_SECONDS)]) as pids:
             os.write(write, f"{pids[0]}\n".encode())
-            time.sleep(2 * WITHIN)
+            time.sleep(2 * TIMEOUT_SECONDS)
         return 0
 
-    with os.fdopen(read) as told, os.fdopen(write, "w"), forked([parent]) as pids:
+    with os.fdopen(read) as told, os.fdopen(write, "w"), fork_children([parent]) as pids:
         child = int(told.readline())
         os.kill(pids[0], signal.SIGKILL)
-        assert soon(lambda: not pid_exists(child) or Process(child).status() == "zombie")
+        assert becomes_true(lambda: not pid_exists(child) or Process(child).status() == "zombie")
 
 
 def test_a_table_has_its_numbers_to_the_right() -> None:

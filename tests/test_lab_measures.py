@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 import zmq
-from labs import rows
+from labs import table_rows
 from peers import kernel_holds
 
 from pipeline.lab import hwm, poll, soak
@@ -24,7 +24,7 @@ def test_what_is_swallowed_is_no_mark(capsys: Printed, monkeypatch: pytest.Monke
     monkeypatch.setattr(hwm, "ROW", "{}  {}  {}  {}")
     monkeypatch.setattr(hwm, "HEADS", ("over", "mark", "10 B", "100 kB"))
     assert hwm.main(frozen=frozen) == 0
-    *cells, _ = rows(capsys.readouterr().out)
+    *cells, _ = table_rows(capsys.readouterr().out)
     assert [row[:2] for row in cells] == [[over, f"{mark}"] for over in ("ipc", "tcp") for mark in (1, 10, 1000)]
     for _, mark, *counts in cells:
         assert all(int(count.removeprefix(">")) >= int(mark) for count in counts)  # the sender's own queue holds them
@@ -57,21 +57,21 @@ def _swallows(number: int, place: str, mark: int, size: int, *, frozen: bool, se
     """Whether so many messages are swallowed. It waits for them, so a slow machine does not change the answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hwm, "MOST", number - 1)
-        patch.setattr(hwm, "SETTLED", settled)
-        return hwm.swallowed(place, mark, size, frozen=frozen) >= number
+        patch.setattr(hwm, "SETTLED_MS", settled)
+        return hwm.count_swallowed(place, mark, size, frozen=frozen) >= number
 
 
 def test_a_receiver_that_does_not_come_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hwm, "PATIENCE", 50)
     monkeypatch.setattr(hwm, "SIZES", (10, 100, 1000, 10_000, 100_000))
-    monkeypatch.setattr(hwm, "stand", lambda *_: None)
+    monkeypatch.setattr(hwm, "run_idle_receiver", lambda *_: None)
     assert hwm.main() == 1
-    assert rows(capsys.readouterr().out)[0] == ["ipc", "1", *["0"] * 5]
+    assert table_rows(capsys.readouterr().out)[0] == ["ipc", "1", *["0"] * 5]
 
 
 def test_each_way_reads_all(capsys: Printed) -> None:
     assert poll.main(msgs=60, every=2.0) == 0
-    busy, napping, polling = rows(capsys.readouterr().out)
+    busy, napping, polling = table_rows(capsys.readouterr().out)
     assert [row[0] for row in (busy, napping, polling)] == ["non-blocking reads", "and a nap of 1 ms", "a poller"]
     assert all(row[1] == "60" for row in (busy, napping, polling))
     assert all(0 < int(row[2]) <= int(row[3]) for row in (busy, napping, polling))
@@ -82,12 +82,12 @@ def test_messages_that_do_not_come_are_missed(capsys: Printed, monkeypatch: pyte
     monkeypatch.setattr(poll, "PATIENCE", 100)
     monkeypatch.setattr(poll, "send", lambda *_: None)
     assert poll.main(msgs=5) == 1
-    assert [row[1] for row in rows(capsys.readouterr().out)] == ["0"] * 3
+    assert [row[1] for row in table_rows(capsys.readouterr().out)] == ["0"] * 3
 
 
 def test_a_soak_is_flat(capsys: Printed) -> None:
     assert soak.main(minutes=0.05) == 0
-    *cells, last = rows(capsys.readouterr().out)
+    *cells, last = table_rows(capsys.readouterr().out)
     assert len(cells) == 10
     rounds, messages = (int(cells[-1][column]) for column in (1, 2))
     assert messages == 3 * rounds > 0
@@ -127,7 +127,7 @@ class Leak:
 @pytest.mark.parametrize("what", ["descriptor", "thread", "block"])
 def test_what_is_left_of_each_round_is_found_out(what: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     leak = Leak()
-    monkeypatch.setattr(soak, "once", getattr(leak, what))
+    monkeypatch.setattr(soak, "run_round", getattr(leak, what))
     try:
         assert soak.main(minutes=0.03) == 1
     finally:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import zmq
-from labs import lab, rows
+from labs import run_lab, table_rows
 
 from pipeline.lab import envelope, sync, weather
 
@@ -19,7 +19,7 @@ def test_the_weather_comes_to_readers_on_both_networks(capsys: Printed) -> None:
     assert weather.main(readers=2, updates=50) == 0
     *table, last = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["network", "zip", "code", "updates", "of", "others", "average", "F"]
-    cells = rows("\n".join(table))
+    cells = table_rows("\n".join(table))
     assert [row[:4] for row in cells] == [
         ["inner", "10001", "50", "0"],
         ["inner", "10002", "50", "0"],
@@ -54,19 +54,19 @@ def test_readers_whom_nobody_tells_anything_give_up(capsys: Printed, monkeypatch
     monkeypatch.setattr(weather, "PATIENCE", 200)
     monkeypatch.setattr(weather, "publish", lambda *_: None)
     assert weather.main(readers=1, updates=5) == 3
-    assert [row[2] for row in rows(capsys.readouterr().out)[:2]] == ["0", "0"]
+    assert [row[2] for row in table_rows(capsys.readouterr().out)[:2]] == ["0", "0"]
 
 
 def test_who_is_waited_for_hears_all(capsys: Printed) -> None:
     assert sync.main(subscribers=3, updates=20_000) == 0
-    waited, hurried = rows(capsys.readouterr().out)
+    waited, hurried = table_rows(capsys.readouterr().out)
     assert waited[:5] == ["waits for them", "3", "20000", "0", "0"]
     assert hurried[:3] == ["begins at once", "3", "20000"]
     assert hurried[4] == "0"
 
 
 def test_sync_program_exits_with_0() -> None:
-    code, printed = lab("sync", "--subscribers", 2, "--updates", 100)
+    code, printed = run_lab("sync", "--subscribers", 2, "--updates", 100)
     assert code == 0, printed
 
 
@@ -81,7 +81,7 @@ def late(folder: str) -> None:
 
 def test_who_is_not_waited_for_loses_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "subscribe", late)
-    for first, later in sync.published(2, 50_000, waits=False):
+    for first, later in sync.publish(2, 50_000, waits=False):
         assert 0 < first <= 50_000
         assert later == 0
 
@@ -91,20 +91,20 @@ def test_a_loss_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sync, "HELLO", b"\0" * 8)  # a hello that is taken for an update: nobody is waited for
     monkeypatch.setattr(sync, "PATIENCE", 1000)
     assert sync.main(subscribers=1, updates=500) == 1  # so few that it reads them within its patience
-    assert rows(capsys.readouterr().out)[0][3] != "0"
+    assert table_rows(capsys.readouterr().out)[0][3] != "0"
 
 
 def test_subscribers_that_say_nothing_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "PATIENCE", 200)
     monkeypatch.setattr(sync, "subscribe", lambda _: None)
     assert sync.main(subscribers=2, updates=10) == 3
-    assert [row[1] for row in rows(capsys.readouterr().out)] == ["0", "0"]
+    assert [row[1] for row in table_rows(capsys.readouterr().out)] == ["0", "0"]
 
 
 @pytest.mark.parametrize(("key", "keys"), [("B", {"B", "BB"}), ("BB", {"BB"}), ("", {"A", "B", "BB"})])
 def test_a_filter_is_the_beginning_of_a_key(key: str, keys: set[str], capsys: Printed) -> None:
     assert envelope.main(key=key, messages=90, publishers=2) == 0
-    cells = rows(capsys.readouterr().out)[:-1]
+    cells = table_rows(capsys.readouterr().out)[:-1]
     assert {row[1] for row in cells} == keys
     assert {row[0] for row in cells} <= {"publisher 1", "publisher 2"}
     assert sum(int(row[2]) for row in cells) == 90

@@ -13,7 +13,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 import zmq
-from labs import ended, lab, ports, ready, soon, started
+from labs import becomes_true, free_ports, run_lab, start_program, wait_for_end, wait_until_ready
 from psutil import Process
 
 from pipeline.lab.ventilator import milliseconds
@@ -88,62 +88,62 @@ def is_reached(program: Popen[str], port: int) -> bool:
 
 
 def test_our_ventilator_deals_out_to_the_guides_worker_and_sink() -> None:
-    deal, results, control = ports(3)
+    deal, results, control = free_ports(3)
     with guides("sink", deal, results, control) as sink, guides("worker", deal, results, control) as worker:
-        ready(sink)
-        ready(worker)
-        assert soon(lambda: is_reached(sink, control))
+        wait_until_ready(sink)
+        wait_until_ready(worker)
+        assert becomes_true(lambda: is_reached(sink, control))
         line = OURS["ventilator"].format(deal=deal, results=results, tasks=TASKS, workers=1)
         work = sum(milliseconds(task) for task in range(TASKS))
-        assert lab(*line.split()) == (0, f"sent {TASKS} tasks: {work} ms of work\n")
-        assert ended(sink) == (0, f"1 {TASKS}\n")
-        assert ended(worker) == (0, f"{TASKS} KILL\n")
+        assert run_lab(*line.split()) == (0, f"sent {TASKS} tasks: {work} ms of work\n")
+        assert wait_for_end(sink) == (0, f"1 {TASKS}\n")
+        assert wait_for_end(worker) == (0, f"{TASKS} KILL\n")
 
 
 def test_our_worker_works_for_the_guides_ventilator_and_sink() -> None:
-    where = dict(zip(("deal", "results", "control"), ports(3), strict=True))
+    where = dict(zip(("deal", "results", "control"), free_ports(3), strict=True))
     with guides("sink", **where) as sink, guides("ventilator", **where) as ventilator:
-        ready(sink)
-        with started(*OURS["worker"].format(**where).split()) as worker:
-            ready(worker)
-            assert soon(lambda: is_reached(sink, where["control"]))
+        wait_until_ready(sink)
+        with start_program(*OURS["worker"].format(**where).split()) as worker:
+            wait_until_ready(worker)
+            assert becomes_true(lambda: is_reached(sink, where["control"]))
             ventilator.communicate("\n")
-            assert ended(sink) == (0, f"1 {TASKS}\n")
-            assert ended(worker) == (0, f"{'.' * TASKS}\nKILL after {TASKS} tasks\n")
+            assert wait_for_end(sink) == (0, f"1 {TASKS}\n")
+            assert wait_for_end(worker) == (0, f"{'.' * TASKS}\nKILL after {TASKS} tasks\n")
 
 
 def test_our_sink_counts_and_kills_for_the_guides_ventilator_and_worker() -> None:
-    where = dict(zip(("deal", "results", "control"), ports(3), strict=True))
+    where = dict(zip(("deal", "results", "control"), free_ports(3), strict=True))
     with (
-        started(*OURS["sink"].format(tasks=TASKS, **where).split()) as sink,
+        start_program(*OURS["sink"].format(tasks=TASKS, **where).split()) as sink,
         guides("worker", **where) as worker,
         guides("ventilator", **where) as ventilator,
     ):
-        ready(sink)
-        ready(worker)
-        assert soon(lambda: is_reached(sink, where["control"]))
+        wait_until_ready(sink)
+        wait_until_ready(worker)
+        assert becomes_true(lambda: is_reached(sink, where["control"]))
         ventilator.communicate("\n")
-        code, printed = ended(sink)
+        code, printed = wait_for_end(sink)
         dots = "".join(":" if task % 10 == 0 else "." for task in range(TASKS))
         assert code == 0
         assert re.fullmatch(rf"{re.escape(dots)}\n{TASKS} of {TASKS} results, total elapsed time: \d+ ms\n", printed)
-        assert ended(worker) == (0, f"{TASKS} KILL\n")
+        assert wait_for_end(worker) == (0, f"{TASKS} KILL\n")
 
 
 def test_a_sink_tells_what_is_missing_and_kills_all_the_same() -> None:
-    results, control = ports(2)
+    results, control = free_ports(2)
     line = OURS["sink"].format(results=results, control=control, tasks=3)
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender, context.socket(zmq.SUB) as controller:
         sender.connect(f"tcp://127.0.0.1:{results}")
-        with started(*line.split(), "--patience", 1) as sink:
-            ready(sink)
+        with start_program(*line.split(), "--patience", 1) as sink:
+            wait_until_ready(sink)
             controller.connect(f"tcp://127.0.0.1:{control}")
             controller.subscribe(b"")
             for message in (b"0", b"", b""):
                 sender.send(message)
             assert controller.poll(10_000)
             assert controller.recv() == b"KILL"
-            code, printed = ended(sink)
+            code, printed = wait_for_end(sink)
     assert code == 1
     assert printed.startswith(":.\n2 of 3 results")
     assert "1 are missing" in printed
@@ -159,28 +159,28 @@ def test_a_sink_tells_what_is_missing_and_kills_all_the_same() -> None:
     ],
 )
 def test_alone_each_gives_up(line: str, said: str) -> None:
-    code, printed = lab(*line.format(*ports(3)).split())
+    code, printed = run_lab(*line.format(*free_ports(3)).split())
     assert code == 3
     assert said in printed
 
 
 def test_a_worker_that_has_gone_is_not_counted() -> None:
-    deal, results, control = ports(3)
+    deal, results, control = free_ports(3)
     where = {"deal": deal, "results": results, "control": control}
     line = OURS["ventilator"].format(deal=deal, results=results, tasks=TASKS, workers=2)
-    with started(*line.split(), "--patience", 8) as ventilator, guides("worker", **where) as one:
-        ready(one)
-        assert soon(lambda: is_reached(ventilator, deal))
+    with start_program(*line.split(), "--patience", 8) as ventilator, guides("worker", **where) as one:
+        wait_until_ready(one)
+        assert becomes_true(lambda: is_reached(ventilator, deal))
         one.kill()
         one.wait()
         with guides("worker", **where) as other:
-            ready(other)
-            code, printed = ended(ventilator)
+            wait_until_ready(other)
+            code, printed = wait_for_end(ventilator)
     assert (code, printed) == (3, "1 of 2 workers came within 8 s\n")
 
 
 def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
-    code, printed = lab("batch", "--workers", 2, "--tasks", 60, "--kill")
+    code, printed = run_lab("batch", "--workers", 2, "--tasks", 60, "--kill")
     assert code == 0, printed
     head, *lines = printed.splitlines()
     assert head.split() == ["way", "a", "worker", "results", "missing", "seconds", "how", "it", "ended"]

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from pipeline.output.letters import letter, letters, record_of
+from pipeline.output.letters import dead_letter, dead_letters, parse_dead_letter
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note
+from pipeline.words.parts import TaskFailure
 
-NOTE = Note(6, "signal", 9, "SIGKILL: x", "the end\n\udcff", 4)
+NOTE = TaskFailure(6, "signal", 9, "SIGKILL: x", "the end\n\udcff", 4)
 RESULT = Result("run", "host.1.a", 4, 5, b"", b"", b"", (NOTE,), 2, b"task")
 TASKS = [
     *(b"", b"plain", b'two words "quoted" \\', "\u00fcml\u00e4ut \u2028 \U0001f600".encode(), b"a\tb\r\x0b\0"),
@@ -20,15 +20,15 @@ TASKS = [
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_comes_back_as_it_was(task: bytes) -> None:
-    line = letter(RESULT, NOTE, task)
+    line = dead_letter(RESULT, NOTE, task)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert record_of(line) == (task, "line")
-    assert record_of(line[:-1]) == (task, "line")
+    assert parse_dead_letter(line) == (task, "line")
+    assert parse_dead_letter(line[:-1]) == (task, "line")
 
 
 def test_a_letter_says_who_and_why_and_how_often() -> None:
-    assert json.loads(letter(RESULT, NOTE, b"task")) == {
+    assert json.loads(dead_letter(RESULT, NOTE, b"task")) == {
         "number": 7,
         "task": "task",
         "why": "signal",
@@ -38,13 +38,17 @@ def test_a_letter_says_who_and_why_and_how_often() -> None:
         "worker": "host.1.a",
         "stderr": "the end\n?",
     }
-    assert json.loads(letter(RESULT, NOTE, b"\xff"))["task_base64"] == "/w=="
+    assert json.loads(dead_letter(RESULT, NOTE, b"\xff"))["task_base64"] == "/w=="
 
 
 def test_each_failed_task_of_a_result_has_its_own_record() -> None:
-    notes = (Note(1, "exit", 1, "", "", size=3), Note(2, "exit", 1, "", "", 0), Note(4, "exit", 1, "", "", size=2))
-    lines = letters(Result("run", "w", 0, 5, b"", b"", b"", notes, 0, b"onefo")).splitlines()
-    assert [record_of(line)[0] for line in lines] == [b"one", b"", b"fo"]
+    notes = (
+        TaskFailure(1, "exit", 1, "", "", record_size=3),
+        TaskFailure(2, "exit", 1, "", "", 0),
+        TaskFailure(4, "exit", 1, "", "", record_size=2),
+    )
+    lines = dead_letters(Result("run", "w", 0, 5, b"", b"", b"", notes, 0, b"onefo")).splitlines()
+    assert [parse_dead_letter(line)[0] for line in lines] == [b"one", b"", b"fo"]
     assert [json.loads(line)["number"] for line in lines] == [2, 3, 5]
 
 
@@ -54,4 +58,4 @@ def test_each_failed_task_of_a_result_has_its_own_record() -> None:
 )
 def test_what_is_no_letter_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the line is named by who reads it
-        record_of(line)
+        parse_dead_letter(line)

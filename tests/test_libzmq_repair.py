@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from orphans import until
-from peers import A_WHILE, WITHIN, Monitor, Sock, Sockets, sockets, where
+from orphans import wait_until
+from peers import QUIET_MS, TIMEOUT_MS, BytesSocket, SocketFactory, SocketMonitor, endpoint_of, make_sockets
 from proxy import Proxy
 
 pytestmark = pytest.mark.untraced
@@ -20,55 +20,55 @@ OTHERS_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20
 
 
 @pytest.fixture
-def make() -> Iterator[Sockets]:
-    with sockets() as made:
+def make() -> Iterator[SocketFactory]:
+    with make_sockets() as made:
         yield made
 
 
-def test_a_broken_connection_is_made_again(make: Sockets, tmp_path: Path) -> None:
+def test_a_broken_connection_is_made_again(make: SocketFactory, tmp_path: Path) -> None:
     at, pull = f"ipc://{tmp_path}/lane", make(zmq.PULL, RECONNECT_IVL=5)
     pull.connect(at)
     for word in (b"one", b"two"):
         push = make(zmq.PUSH)
         push.bind(at)
         push.send(word)
-        assert pull.poll(WITHIN)
+        assert pull.poll(TIMEOUT_MS)
         assert pull.recv() == word
         push.close(linger=0)
 
 
-def test_who_connects_and_is_sent_too_much_never_connects_again(make: Sockets, tmp_path: Path) -> None:
+def test_who_connects_and_is_sent_too_much_never_connects_again(make: SocketFactory, tmp_path: Path) -> None:
     at, pull, push = f"ipc://{tmp_path}/lane", make(zmq.PULL, MAXMSGSIZE=1000, RECONNECT_IVL=5), make(zmq.PUSH)
-    monitor = Monitor(pull)
+    monitor = SocketMonitor(pull)
     push.bind(at)
     pull.connect(at)
     push.send(b"small")
-    assert pull.poll(WITHIN)
+    assert pull.poll(TIMEOUT_MS)
     assert pull.recv() == b"small"
     push.send(b"x" * 2000)
     monitor.wait(zmq.Event.DISCONNECTED)
-    assert not RETRIES & set(monitor.seen())
+    assert not RETRIES & set(monitor.collect_events())
     assert not push.poll(0, zmq.POLLOUT)
     pull.disconnect(at)  # what repairs it
     pull.connect(at)
-    assert push.poll(WITHIN, zmq.POLLOUT)
+    assert push.poll(TIMEOUT_MS, zmq.POLLOUT)
 
 
 @pytest.mark.parametrize(("answer", "again"), [(OTHERS_GREETING, False), (b"", True)], ids=["other mechanism", "reset"])
-def test_after_a_protocol_error_nobody_tries_again(make: Sockets, answer: bytes, *, again: bool) -> None:
+def test_after_a_protocol_error_nobody_tries_again(make: SocketFactory, answer: bytes, *, again: bool) -> None:
     with plain.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(WITHIN / 1000)
+        server.settimeout(TIMEOUT_MS / 1000)
         dealer = make(zmq.DEALER, RECONNECT_IVL=5)
         dealer.connect(f"tcp://127.0.0.1:{server.getsockname()[1]}")
         caller, _ = server.accept()
         with caller:
-            caller.settimeout(WITHIN / 1000)
+            caller.settimeout(TIMEOUT_MS / 1000)
             caller.recv(1)
             if answer:
                 caller.sendall(answer)
                 while caller.recv(100):  # until it has hung up
                     pass
-        server.settimeout(A_WHILE / 1000 if not again else WITHIN / 1000)
+        server.settimeout(QUIET_MS / 1000 if not again else TIMEOUT_MS / 1000)
         try:
             server.accept()[0].close()
             came = True
@@ -78,7 +78,7 @@ def test_after_a_protocol_error_nobody_tries_again(make: Sockets, answer: bytes,
 
 
 def test_a_caller_whose_connection_broke_is_unreachable_and_comes_back_as_another(
-    make: Sockets, tmp_path: Path
+    make: SocketFactory, tmp_path: Path
 ) -> None:
     at, desk, worker = f"ipc://{tmp_path}/desk", make(zmq.ROUTER, ROUTER_MANDATORY=1), make(zmq.DEALER, RECONNECT_IVL=5)
     desk.bind(at)
@@ -90,16 +90,16 @@ def test_a_caller_whose_connection_broke_is_unreachable_and_comes_back_as_anothe
         return desk.recv_multipart()[0]
 
     with Proxy(at, f"ipc://{tmp_path}/proxy") as proxy:
-        worker.connect(proxy.at)
+        worker.connect(proxy.endpoint)
         before = pulse()
         while desk.poll(0):
             desk.recv_multipart()
-        assert proxy.tell("reset") == 1
-        until(lambda: _error(desk, before) == zmq.EHOSTUNREACH)
+        assert proxy.send_command("reset") == 1
+        wait_until(lambda: _error(desk, before) == zmq.EHOSTUNREACH)
         assert pulse() != before
 
 
-def _error(desk: Sock, peer: bytes) -> int:
+def _error(desk: BytesSocket, peer: bytes) -> int:
     """What comes of sending to this caller; 0 if it goes well."""
     try:
         desk.send_multipart([peer, b"welcome"], zmq.NOBLOCK)
@@ -108,33 +108,33 @@ def _error(desk: Sock, peer: bytes) -> int:
     return 0
 
 
-def test_bind_removes_a_plain_file(make: Sockets, tmp_path: Path) -> None:
+def test_bind_removes_a_plain_file(make: SocketFactory, tmp_path: Path) -> None:
     (tmp_path / "desk").write_text("precious")
     make(zmq.ROUTER).bind(f"ipc://{tmp_path}/desk")
     assert (tmp_path / "desk").is_socket()
 
 
-def test_bind_takes_the_place_of_a_living_owner_and_neither_is_told(make: Sockets, tmp_path: Path) -> None:
+def test_bind_takes_the_place_of_a_living_owner_and_neither_is_told(make: SocketFactory, tmp_path: Path) -> None:
     at = f"ipc://{tmp_path}/results"
     owner, thief, late = make(zmq.PULL), make(zmq.PULL), make(zmq.PUSH)
-    monitor = Monitor(owner)
+    monitor = SocketMonitor(owner)
     owner.bind(at)
     thief.bind(at)
     late.connect(at)
     late.send(b"result")
-    assert thief.poll(WITHIN)
-    assert set(monitor.seen(10)) <= {zmq.Event.LISTENING}
+    assert thief.poll(TIMEOUT_MS)
+    assert set(monitor.collect_events(10)) <= {zmq.Event.LISTENING}
 
 
 def test_an_ipc_file_outlives_its_socket(tmp_path: Path) -> None:
-    with sockets() as make:
+    with make_sockets() as make:
         make(zmq.PULL).bind(f"ipc://{tmp_path}/results")
     assert (tmp_path / "results").is_socket()
 
 
-def test_a_taken_port_is_an_error(make: Sockets) -> None:
+def test_a_taken_port_is_an_error(make: SocketFactory) -> None:
     first = make(zmq.PULL)
     first.bind("tcp://127.0.0.1:*")
     with pytest.raises(zmq.ZMQError) as raised:
-        make(zmq.PULL).bind(where(first))
+        make(zmq.PULL).bind(endpoint_of(first))
     assert raised.value.errno == zmq.EADDRINUSE

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from line import Violation, sail
+from line import Violation, simulate
 from mutants import EDITED, MUTANTS, Mutant
 
 pytestmark = pytest.mark.untraced
@@ -24,7 +24,7 @@ def first_violation(start: int) -> str:
     """What the first seed of a piece says that breaks a promise; empty if none does."""
     for seed in range(start, start + PIECE):
         try:
-            sail(seed)
+            simulate(seed)
         except Violation as violation:
             return str(violation)
     return ""
@@ -39,10 +39,10 @@ def test_every_line_ends_and_every_task_is_written_once_whatever_fails(first: in
 
 
 def test_the_same_seed_tells_the_same_story() -> None:
-    one, other = sail(23), sail(23)
-    assert one.log.story
-    assert one.log.told() == other.log.told()
-    assert one.log.said == other.log.said
+    one, other = simulate(23), simulate(23)
+    assert one.log.events
+    assert one.log.format_events() == other.log.format_events()
+    assert one.log.sent_counts == other.log.sent_counts
 
 
 def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,30 +54,30 @@ def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
 def test_no_rule_is_idle(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds = range(FIGURE_SEEDS if mutant.figure else FAILURE_SEEDS)
-    with_rule = total(mutant, seeds) if mutant.figure else 0
+    seeds = range(FIGURE_SEEDS if mutant.measure else FAILURE_SEEDS)
+    with_rule = total(mutant, seeds) if mutant.measure else 0
     switch_off(mutant, monkeypatch)
     try:
         without = total(mutant, seeds)
     except Violation:
         return
-    assert mutant.figure
+    assert mutant.measure
     assert without > with_rule * 1.01
 
 
 def total(mutant: Mutant, seeds: range) -> float:
     """The mutant's figure over these seeds. Raises Violation at the first that breaks a promise."""
-    figure = mutant.figure or (lambda _: 0.0)
-    return sum(figure(sail(seed, **mutant.changes)) for seed in seeds)
+    figure = mutant.measure or (lambda _: 0.0)
+    return sum(figure(simulate(seed, **mutant.changes)) for seed in seeds)
 
 
 def switch_off(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutant.place, mutant.method, mutant.without(getattr(mutant.place, mutant.method)))
+    monkeypatch.setattr(mutant.owner, mutant.method, mutant.replacement(getattr(mutant.owner, mutant.method)))
 
 
 @pytest.mark.parametrize("edited", range(0, 50, 7))
 def test_changed_input_is_refused_where_its_tasks_are_settled(edited: int) -> None:
     spoiled = 0
     for seed in range(16):
-        spoiled += sail(seed, **EDITED | {"edited": edited}).ways.input.is_spoiled is True
+        spoiled += simulate(seed, **EDITED | {"edited": edited}).router.input.is_spoiled is True
     assert spoiled

@@ -70,7 +70,7 @@ import ctypes, resource, sys
 from pipeline.house import machine
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where the kernel gives huge pages, a fault is 2 MB
 if "keep" in sys.argv:
-    machine.keep_heap()
+    machine.disable_heap_trim()
 counts = []
 for _ in range(4):
     chunks = [b"x" * (8 << 20) for _ in range(5)]

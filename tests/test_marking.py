@@ -4,106 +4,106 @@ from __future__ import annotations
 
 import zlib
 
-from pipeline.ventilator.marking import AT_ONCE, Marking
+from pipeline.ventilator.marking import MAX_RESENT_CHECKSUMS, ChecksumSender
 from pipeline.words.checksums import EXACT, GROUP
-from pipeline.words.errands import Records
-from pipeline.words.messages import Ack, Read
-from pipeline.words.parts import Recipe
+from pipeline.words.errands import RecordsRead
+from pipeline.words.messages import Ack, InputChecksums
+from pipeline.words.parts import RecordFormat
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
 
-ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, full=False, again=(), reader="v", read=0)
+ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, spill_full=False, resend=(), ventilator_epoch="v", checksum_watermark=0)
 
 
-def records(first: int, count: int = 1) -> Records:
-    return Records(first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
+def records(first: int, count: int = 1) -> RecordsRead:
+    return RecordsRead(first, count, b"".join(b"%d\n" % task for task in range(first, first + count)))
 
 
 def read(first: int, count: int = 1, run: str = "r", since: int = 0) -> Send:
     marks = b"".join(crc(task) for task in range(first, first + count))
-    return Send(Port.RESULTS, Read(run, "v", since, first, count, marks))
+    return Send(Port.RESULTS, InputChecksums(run, "v", since, first, count, marks))
 
 
 def crc(*tasks: int) -> bytes:
     return zlib.crc32(b"".join(b"%d\n" % task for task in tasks)).to_bytes(4, "little")
 
 
-def scene() -> Marking:
-    made = Marking("v", Recipe())
-    made.answered(ACK)
+def scene() -> ChecksumSender:
+    made = ChecksumSender("v", RecordFormat())
+    made.on_ack(ACK)
     return made
 
 
 def test_a_sink_without_a_journal_wants_no_marks() -> None:
-    for ack in (None, replace(ACK, read=-1)):
-        marking = Marking("v", Recipe())
+    for ack in (None, replace(ACK, checksum_watermark=-1)):
+        marking = ChecksumSender("v", RecordFormat())
         if ack:
-            marking.answered(ack)
+            marking.on_ack(ack)
         assert marking.add(records(0), "r") == []
-        marking.answered(ACK)
-        assert marking.say("r") == []
+        marking.on_ack(ACK)
+        assert marking.resend("r") == []
 
 
 def test_what_is_read_is_said_with_its_marks_and_again_until_it_is_answered() -> None:
     marking = scene()
     assert marking.add(records(0, 3), "r") == [read(0, 3)]
     assert marking.add(records(3), "r") == [read(3)]
-    assert marking.say("r") == marking.say("r") == [read(0, 3), read(3)]
-    marking.answered(replace(ACK, read=3))
-    assert marking.say("r") == [read(3, since=3)]
-    marking.answered(replace(ACK, read=9))
-    assert marking.say("r") == []
+    assert marking.resend("r") == marking.resend("r") == [read(0, 3), read(3)]
+    marking.on_ack(replace(ACK, checksum_watermark=3))
+    assert marking.resend("r") == [read(3, since=3)]
+    marking.on_ack(replace(ACK, checksum_watermark=9))
+    assert marking.resend("r") == []
 
 
 def test_a_part_of_what_was_said_is_no_answer() -> None:
     marking = scene()
     marking.add(records(0, 3), "r")
-    marking.answered(replace(ACK, read=2))
-    assert marking.say("r") == [read(0, 3)]
+    marking.on_ack(replace(ACK, checksum_watermark=2))
+    assert marking.resend("r") == [read(0, 3)]
 
 
 def test_an_answer_to_another_life_of_the_ventilator_is_none() -> None:
     marking = scene()
     marking.add(records(0, 3), "r")
-    marking.answered(replace(ACK, reader="former", read=9))
-    assert marking.say("r") == [read(0, 3)]
+    marking.on_ack(replace(ACK, ventilator_epoch="former", checksum_watermark=9))
+    assert marking.resend("r") == [read(0, 3)]
 
 
 def test_it_is_said_for_the_run_as_it_is_called_now_and_not_all_at_once() -> None:
     marking = scene()
-    for task in range(AT_ONCE + 1):
+    for task in range(MAX_RESENT_CHECKSUMS + 1):
         marking.add(records(task), "")
-    assert marking.say("r") == [read(task) for task in range(AT_ONCE)]
-    assert len(marking.say("s")) == AT_ONCE
-    assert marking.say("s")[0] == read(0, run="s")
+    assert marking.resend("r") == [read(task) for task in range(MAX_RESENT_CHECKSUMS)]
+    assert len(marking.resend("s")) == MAX_RESENT_CHECKSUMS
+    assert marking.resend("s")[0] == read(0, run="s")
 
 
 def test_a_sink_that_comes_back_is_told_at_once_and_again_until_it_has_heard() -> None:
     marking = scene()
     marking.add(records(0, 3), "r")
     marking.add(records(3), "r")
-    marking.answered(replace(ACK, read=3))
-    back = replace(ACK, epoch="two", reader="", read=0)
-    assert marking.answered(back) == [read(3, since=3)]  # what comes before was answered by the one before it
-    assert marking.answered(back) == []
-    assert marking.say("r") == [read(3, since=3)]
+    marking.on_ack(replace(ACK, checksum_watermark=3))
+    back = replace(ACK, epoch="two", ventilator_epoch="", checksum_watermark=0)
+    assert marking.on_ack(back) == [read(3, since=3)]  # what comes before was answered by the one before it
+    assert marking.on_ack(back) == []
+    assert marking.resend("r") == [read(3, since=3)]
 
 
 def test_a_sink_that_comes_back_when_all_is_answered_is_told_the_last_again() -> None:
     marking = scene()
     marking.add(records(0, 3), "r")
     marking.add(records(3), "r")
-    marking.answered(replace(ACK, read=4))
-    assert marking.say("r") == []
-    assert marking.answered(replace(ACK, epoch="two", reader="", read=0)) == [read(3, since=3)]
-    assert marking.say("r") == [read(3, since=3)]
-    marking.answered(replace(ACK, epoch="two", read=4))
-    assert marking.say("r") == []
+    marking.on_ack(replace(ACK, checksum_watermark=4))
+    assert marking.resend("r") == []
+    assert marking.on_ack(replace(ACK, epoch="two", ventilator_epoch="", checksum_watermark=0)) == [read(3, since=3)]
+    assert marking.resend("r") == [read(3, since=3)]
+    marking.on_ack(replace(ACK, epoch="two", checksum_watermark=4))
+    assert marking.resend("r") == []
 
 
-def sent(marking: Marking, first: int, count: int) -> list[tuple[int, int, bytes]]:
+def sent(marking: ChecksumSender, first: int, count: int) -> list[tuple[int, int, bytes]]:
     words = [send.message for send in marking.add(records(first, count), "r")]
-    return [(word.first, word.count, word.marks) for word in words if isinstance(word, Read)]
+    return [(word.first, word.count, word.checksums) for word in words if isinstance(word, InputChecksums)]
 
 
 def test_records_after_the_first_ones_share_a_checksum_by_number() -> None:
@@ -116,8 +116,8 @@ def test_records_after_the_first_ones_share_a_checksum_by_number() -> None:
 
 def test_checksum_also_ends_where_the_record_of_an_earlier_reader_does() -> None:
     marking, end = scene(), EXACT + 5
-    marking.answered(replace(ACK, reader="former", read=3, recorded=end))
-    marking.answered(replace(ACK, reader="former", read=2, recorded=2))  # an older Ack
+    marking.on_ack(replace(ACK, ventilator_epoch="former", checksum_watermark=3, recorded=end))
+    marking.on_ack(replace(ACK, ventilator_epoch="former", checksum_watermark=2, recorded=2))  # an older Ack
     marking.add(records(0, EXACT), "r")
     assert sent(marking, EXACT, 9) == [
         (EXACT, 5, crc(*range(EXACT, end))),
@@ -127,7 +127,7 @@ def test_checksum_also_ends_where_the_record_of_an_earlier_reader_does() -> None
 
 def test_a_group_is_read_on_until_it_can_be_compared() -> None:
     marking = scene()
-    marking.answered(replace(ACK, recorded=EXACT + GROUP + 5))
+    marking.on_ack(replace(ACK, recorded=EXACT + GROUP + 5))
     assert marking.needed == 0
     marking.add(records(0, EXACT), "r")
     assert (marking.needed, marking.comparable(EXACT)) == (0, EXACT)

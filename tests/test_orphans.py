@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from orphans import lives, until
-from stage import ACTS, Player, Stage
+from orphans import is_alive, wait_until
+from stage import TASK_FUNCTIONS, Cluster, PipeProcess
 
 KINDS = ("", "-sh", "-stubborn", "-daemon", "-late")
 COMMAND = """
@@ -47,28 +47,28 @@ def family(task):
 """
 
 
-def started(stage: Stage, *tasks: str) -> dict[str, int]:
+def started(stage: Cluster, *tasks: str) -> dict[str, int]:
     """The pids of the families of these tasks, once they are complete."""
-    notes = {task + kind: stage.note(task + kind) for task in tasks for kind in KINDS}
-    until(lambda: all(note.exists() and note.read_text().strip() for note in notes.values()))
+    notes = {task + kind: stage.path(task + kind) for task in tasks for kind in KINDS}
+    wait_until(lambda: all(note.exists() and note.read_text().strip() for note in notes.values()))
     return {name: int(note.read_text()) for name, note in notes.items()}
 
 
 def none_of(pids: dict[str, int]) -> None:
     """They are gone within 2 seconds, and what the machine takes for them when it is busy."""
-    until(lambda: not any(map(lives, pids.values())))
+    wait_until(lambda: not any(map(is_alive, pids.values())))
 
 
-def run(stage: Stage, *work: str) -> Player:
+def run(stage: Cluster, *work: str) -> PipeProcess:
     return stage.start("run", "-v", "-j", "2", "--interval", "0.2", "--liveness", "1.5", *work, tasks="one\ntwo\n")
 
 
-def with_commands(stage: Stage) -> Player:
-    return run(stage, COMMAND.replace("@", f"{sys.executable} {ACTS}"))
+def with_commands(stage: Cluster) -> PipeProcess:
+    return run(stage, COMMAND.replace("@", f"{sys.executable} {TASK_FUNCTIONS}"))
 
 
-def with_calls(stage: Stage) -> Player:
-    stage.note("theirs.py").write_text(CALLABLE.format(acts=str(ACTS)))
+def with_calls(stage: Cluster) -> PipeProcess:
+    stage.path("theirs.py").write_text(CALLABLE.format(acts=str(TASK_FUNCTIONS)))
     return run(stage, "--call", "theirs.py:family")
 
 
@@ -79,53 +79,53 @@ def parent(pid: int) -> int:
 @pytest.mark.parametrize("start", [with_commands, with_calls])
 @pytest.mark.parametrize("who", ["launcher", "worker-1"])
 def test_no_orphan_survives_the_kill_of_launcher_or_worker(
-    stage: Stage, start: Callable[[Stage], Player], who: str
+    stage: Cluster, start: Callable[[Cluster], PipeProcess], who: str
 ) -> None:
     player = start(stage)
     family = started(stage, "one", "two")
-    os.kill(player.names().get(who, player.pid), signal.SIGKILL)
+    os.kill(player.station_pids().get(who, player.pid), signal.SIGKILL)
     none_of(family)
     if who == "launcher":
-        until(lambda: not stage.left())
+        wait_until(lambda: not stage.living_pids())
 
 
-def test_no_orphan_survives_the_kill_of_the_nursery(stage: Stage) -> None:
+def test_no_orphan_survives_the_kill_of_the_nursery(stage: Cluster) -> None:
     player = with_calls(stage)
     family = started(stage, "one", "two")
     nursery = parent(family["one"])
     assert nursery == parent(family["two"])
     os.kill(nursery, signal.SIGKILL)
     none_of(family)
-    assert player.names()["worker-1"] != nursery
+    assert player.station_pids()["worker-1"] != nursery
 
 
-def test_no_orphan_survives_the_kill_of_a_warm_child_and_the_others_go_on(stage: Stage) -> None:
+def test_no_orphan_survives_the_kill_of_a_warm_child_and_the_others_go_on(stage: Cluster) -> None:
     with_calls(stage)
     families = started(stage, "one", "two")
     one = {name: pid for name, pid in families.items() if name.startswith("one")}
     os.kill(one["one"], signal.SIGKILL)
     none_of(one)
-    assert all(lives(pid) for name, pid in families.items() if name.startswith("two"))
+    assert all(is_alive(pid) for name, pid in families.items() if name.startswith("two"))
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(stage: Stage) -> None:
+def test_what_a_killed_run_left_is_swept_by_the_next(stage: Cluster) -> None:
     player = with_commands(stage)
     started(stage, "one", "two")
     stage.kill_all()
-    player.code()
-    assert list(stage.runtime.glob("pipe/*/control"))
-    assert stage.start("run", "echo", tasks="1\n").code() == 0
-    stage.is_empty()
+    player.wait()
+    assert list(stage.runtime_folder.glob("pipe/*/control"))
+    assert stage.start("run", "echo", tasks="1\n").wait() == 0
+    stage.assert_empty()
 
 
-def test_what_a_task_leaves_in_the_background_ends_with_its_worker_and_not_before(stage: Stage) -> None:
+def test_what_a_task_leaves_in_the_background_ends_with_its_worker_and_not_before(stage: Cluster) -> None:
     """As xargs and GNU parallel leave it, while they run."""
     wait = "touch waiting; until [ -e go ]; do sleep 0.01; done"
     command = f"case {{}} in first) sleep 1000 & echo $! > left;; *) {wait};; esac"
     player = stage.start("run", "-j", "1", command, tasks="first\nsecond\n")
-    until(stage.note("waiting").exists)
-    left = int(stage.note("left").read_text())
-    assert lives(left)
-    stage.note("go").touch()
-    assert player.code() == 0
-    assert not lives(left)
+    wait_until(stage.path("waiting").exists)
+    left = int(stage.path("left").read_text())
+    assert is_alive(left)
+    stage.path("go").touch()
+    assert player.wait() == 0
+    assert not is_alive(left)

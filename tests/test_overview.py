@@ -5,24 +5,30 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli import overview
-from pipeline.words.messages import WHY, Glance, Status, Why
-from pipeline.words.parts import Doing, Member
+from pipeline.words.messages import BLOCK_REASONS, RunStatus, Why, WorkerActivity
+from pipeline.words.parts import RunningTask, WorkerStatus
 from pipeline.words.structs import replace
 
-STATUS = Status("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
+STATUS = RunStatus("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
 
 
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (replace(STATUS, rate=567.0), "1,234 of 10,000 done, 3 failed, 567/s, 0:15 left"),
+        (replace(STATUS, tasks_per_second=567.0), "1,234 of 10,000 done, 3 failed, 567/s, 0:15 left"),
         (STATUS, "1,234 of 10,000 done, 3 failed"),
-        (replace(STATUS, total=-1, rate=0.5, retrying=2), "1,234 done, 3 failed, 2 to be tried again, 0.50/s"),
-        (replace(STATUS, settled=10_000, failed=0, rate=1e6), "10,000 of 10,000 done, 1,000,000/s, 0:00 left"),
-        (replace(STATUS, rate=0.5), "1,234 of 10,000 done, 3 failed, 0.50/s, 4:52:12 left"),
+        (
+            replace(STATUS, total=-1, tasks_per_second=0.5, retry_count=2),
+            "1,234 done, 3 failed, 2 to be tried again, 0.50/s",
+        ),
+        (
+            replace(STATUS, settled_count=10_000, failed_count=0, tasks_per_second=1e6),
+            "10,000 of 10,000 done, 1,000,000/s, 0:00 left",
+        ),
+        (replace(STATUS, tasks_per_second=0.5), "1,234 of 10,000 done, 3 failed, 0.50/s, 4:52:12 left"),
     ],
 )
-def test_progress(status: Status, expected: str) -> None:
+def test_progress(status: RunStatus, expected: str) -> None:
     assert overview.progress(status) == expected
 
 
@@ -36,13 +42,13 @@ def test_progress(status: Status, expected: str) -> None:
     ],
 )
 def test_a_bar_is_as_wide_as_the_terminal_allows(width: int, expected: str) -> None:
-    assert overview.bar(STATUS, width) == expected
+    assert overview.progress_bar(STATUS, width) == expected
     assert len(expected) <= width
 
 
 def test_where_the_end_is_unknown_there_is_no_bar() -> None:
-    assert overview.bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
-    assert overview.bar(replace(STATUS, total=0, settled=0, failed=0), 80) == "0 of 0 done"
+    assert overview.progress_bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
+    assert overview.progress_bar(replace(STATUS, total=0, settled_count=0, failed_count=0), 80) == "0 of 0 done"
 
 
 @pytest.mark.parametrize(
@@ -56,17 +62,17 @@ def test_where_the_end_is_unknown_there_is_no_bar() -> None:
     ],
 )
 def test_summary(settled: int, total: int, elapsed: float, expected: str) -> None:
-    assert overview.summary(replace(STATUS, settled=settled, total=total, failed=0), elapsed) == expected
+    assert overview.summary(replace(STATUS, settled_count=settled, total=total, failed_count=0), elapsed) == expected
 
 
 def test_overview_of_a_run() -> None:
-    doing = (Doing(3, 1, 0.25, "gzip\x1b[2J four"), Doing(1_000_000, 2, 75.0, "gzip b"))
+    doing = (RunningTask(3, 1, 0.25, "gzip\x1b[2J four"), RunningTask(1_000_000, 2, 75.0, "gzip b"))
     members = (
-        Member("host-1-ab", "gzip\t{}", 2, 1, 617, 0.24, 1.5, 250_000_000, doing[:1]),
-        Member("h2", "gzip {}", 16, 16, 1_234_567, 3.0, 12.0, 1_500_000_000, doing[1:]),
+        WorkerStatus("host-1-ab", "gzip\t{}", 2, 1, 617, 0.24, 1.5, 250_000_000, doing[:1]),
+        WorkerStatus("h2", "gzip {}", 16, 16, 1_234_567, 3.0, 12.0, 1_500_000_000, doing[1:]),
     )
-    status = replace(STATUS, turn=16, members=members, awaited=("host-1-ab", "h2"), why="turn")
-    assert overview.overview(status).splitlines() == [
+    status = replace(STATUS, next_in_order=16, workers=members, waiting_for=("host-1-ab", "h2"), blocked_on="turn")
+    assert overview.status_text(status).splitlines() == [
         "run ab12, reading tasks: 1,234 of 10,000 done, 3 failed",
         "nothing runs: order waits for task 17",
         "waiting for the goodbye of host-1-ab, h2",
@@ -92,49 +98,55 @@ def test_overview_of_a_run() -> None:
     ],
 )
 def test_each_reason_why_nothing_runs_is_a_sentence(why: Why, said: str) -> None:
-    status = replace(STATUS, why=why, turn=7, members=(Member("w", "c", 2, 2, 0, 0.0),))
-    assert overview.reason(status, " --name x") == said
-    assert said in overview.overview(status, " --name x").splitlines()
+    status = replace(STATUS, blocked_on=why, next_in_order=7, workers=(WorkerStatus("w", "c", 2, 2, 0, 0.0),))
+    assert overview.blocked_text(status, " --name x") == said
+    assert said in overview.status_text(status, " --name x").splitlines()
 
 
 def test_one_slot_is_not_all_slots() -> None:
     assert (
-        overview.reason(replace(STATUS, why="slots", members=(Member("w", "c", 1, 1, 0, 0.0),)), "")
+        overview.blocked_text(replace(STATUS, blocked_on="slots", workers=(WorkerStatus("w", "c", 1, 1, 0, 0.0),)), "")
         == "the only slot is busy"
     )
 
 
 def test_every_reason_has_its_sentence() -> None:
-    assert all(overview.reason(replace(STATUS, why=why), None) != why for why in WHY)
+    assert all(overview.blocked_text(replace(STATUS, blocked_on=why), None) != why for why in BLOCK_REASONS)
 
 
 def test_a_glance_is_one_worker_and_what_it_runs() -> None:
-    seen = Glance("h.1.a", 1.25, 2_000_000, (Doing(0, 1, 2.0, "sleep 9"),))
-    assert overview.glance(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
+    seen = WorkerActivity("h.1.a", 1.25, 2_000_000, (RunningTask(0, 1, 2.0, "sleep 9"),))
+    assert overview.worker_text(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
 
 
 def test_a_crew_has_room_for_what_takes_longest() -> None:
-    doing = tuple(Doing(number, number, float(number), f"sleep {number}") for number in range(9))
-    members = (Member("a", "c", 9, 5, 0, 0.0, doing=doing[:5]), Member("b", "c", 9, 4, 0, 0.0, doing=doing[5:]))
-    lines = overview.crew(members, 6)
+    doing = tuple(RunningTask(number, number, float(number), f"sleep {number}") for number in range(9))
+    members = (
+        WorkerStatus("a", "c", 9, 5, 0, 0.0, running_tasks=doing[:5]),
+        WorkerStatus("b", "c", 9, 4, 0, 0.0, running_tasks=doing[5:]),
+    )
+    lines = overview.worker_table(members, 6)
     assert [line.split()[0] for line in lines] == ["WORKER", "a", "b", "task", "task", "and"]
     assert lines[3:] == ["  task 9, 8.0 s: sleep 8", "  task 8, 7.0 s: sleep 7", "and 7 tasks more"]
-    assert [line.split()[0] for line in overview.crew(members, 2)] == ["WORKER", "and"]
-    assert overview.crew(members, 2)[1] == "and 2 workers more"
-    assert all(len(overview.crew(members, room)) <= room for room in range(2, 20))
-    assert len(overview.crew(members)) == 12
+    assert [line.split()[0] for line in overview.worker_table(members, 2)] == ["WORKER", "and"]
+    assert overview.worker_table(members, 2)[1] == "and 2 workers more"
+    assert all(len(overview.worker_table(members, room)) <= room for room in range(2, 20))
+    assert len(overview.worker_table(members)) == 12
 
 
 def test_news_is_what_has_happened_between_two_looks() -> None:
-    ann, bob = Member("ann", "wc", 2, 0, 0, 0.0), Member("bob", "wc", 1, 0, 0, 0.0)
-    before = replace(STATUS, members=(ann,))
-    after = replace(STATUS, members=(bob,), failed=5, retrying=1, why="input")
-    assert overview.news(None, before, None) == ["worker ann has come with 2 slots for: wc", "3 tasks failed, 3 in all"]
-    assert overview.news(before, after, None) == [
+    ann, bob = WorkerStatus("ann", "wc", 2, 0, 0, 0.0), WorkerStatus("bob", "wc", 1, 0, 0, 0.0)
+    before = replace(STATUS, workers=(ann,))
+    after = replace(STATUS, workers=(bob,), failed_count=5, retry_count=1, blocked_on="input")
+    assert overview.changes(None, before, None) == [
+        "worker ann has come with 2 slots for: wc",
+        "3 tasks failed, 3 in all",
+    ]
+    assert overview.changes(before, after, None) == [
         "worker bob has come with 1 slot for: wc",
         "worker ann has gone",
         "2 tasks failed, 5 in all",
         "1 task failed and will be tried again",
         "the input has said nothing more",
     ]
-    assert overview.news(after, after, None) == []
+    assert overview.changes(after, after, None) == []

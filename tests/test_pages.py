@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.output.folders import Folders
-from pipeline.output.output import Files, Output
-from pipeline.words.accounts import Account, packed
-from pipeline.words.errands import Committed, Show, Write
+from pipeline.output.folders import FolderDestination
+from pipeline.output.output import OutputFiles, ResultOutput
+from pipeline.words.accounts import TaskMetrics, encode_metrics
+from pipeline.words.errands import Committed, WriteLines, WriteResult
 from pipeline.words.errors import UsageError
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note
+from pipeline.words.parts import TaskFailure
 from pipeline.words.station import Port
 
 
-def result(task: int, record: bytes, stdout: bytes, *notes: Note, shape: str = "line") -> Result:
-    account = packed(Account(1.0, 0.0, 1.0, 0.0, 0, 1, 0, b"c", record))
+def result(task: int, record: bytes, stdout: bytes, *notes: TaskFailure, shape: str = "line") -> Result:
+    account = encode_metrics(TaskMetrics(1.0, 0.0, 1.0, 0.0, 0, 1, 0, b"c", record))
     ends = struct.pack("<I", len(stdout))
     return Result("r", "h.1.a", task, 1, stdout, ends, b"", notes, 0, b"", account, shape)  # type: ignore[arg-type]
 
 
-def written(output: Output, *words: Write | Show) -> tuple[int, ...]:
+def written(output: ResultOutput, *words: WriteResult | WriteLines) -> tuple[int, ...]:
     """The sizes when all of these are out."""
     for word in words:
         output.send(Port.OUTPUT, word)
@@ -34,14 +34,14 @@ def written(output: Output, *words: Write | Show) -> tuple[int, ...]:
 
 def test_a_try_has_a_row_in_the_log_and_nowhere_else(tmp_path: Path) -> None:
     out, letters, log, folders = (str(tmp_path / name) for name in ("out", "failed", "log", "folders"))
-    output = Output(Files(out, letters, log, folders))
-    failed = result(0, b"a", b"first\n", Note(0, "exit", 1, "", "", 0))
-    written(output, Write(1, failed, tried=True))
+    output = ResultOutput(OutputFiles(out, letters, log, folders))
+    failed = result(0, b"a", b"first\n", TaskFailure(0, "exit", 1, "", "", 0))
+    written(output, WriteResult(1, failed, is_retried=True))
     assert (tmp_path / "out").read_bytes() == b""
     assert (tmp_path / "failed").read_bytes() == b""
     assert len((tmp_path / "log").read_text().splitlines()) == 2
     assert list((tmp_path / "folders").iterdir()) == []
-    sizes = written(output, Write(2, result(0, b"a", b"second\n")))
+    sizes = written(output, WriteResult(2, result(0, b"a", b"second\n")))
     assert (tmp_path / "out").read_bytes() == b"second\n"
     assert (tmp_path / "folders" / "1" / "a" / "stdout").read_bytes() == b"second\n"
     assert sizes[0] == 7
@@ -50,13 +50,13 @@ def test_a_try_has_a_row_in_the_log_and_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_what_is_gone_on_with_is_cut_back_and_has_one_head(tmp_path: Path) -> None:
-    files = Files(str(tmp_path / "out.csv"), joblog=str(tmp_path / "log"))
-    first = Output(files)
-    sizes = written(first, Write(1, result(0, b"a", b"1\n")))
-    written(first, Write(2, result(1, b"b", b"2\n")))
+    files = OutputFiles(str(tmp_path / "out.csv"), joblog=str(tmp_path / "log"))
+    first = ResultOutput(files)
+    sizes = written(first, WriteResult(1, result(0, b"a", b"1\n")))
+    written(first, WriteResult(2, result(1, b"b", b"2\n")))
     first.close()
-    again = Output(files, sizes=sizes)
-    written(again, Write(1, result(2, b"c", b"3\n")))
+    again = ResultOutput(files, sizes=sizes)
+    written(again, WriteResult(1, result(2, b"c", b"3\n")))
     again.close()
     assert [line.split("\t")[0] for line in (tmp_path / "log").read_text().splitlines()] == ["Seq", "1", "3"]
     text = (tmp_path / "out.csv").read_text()
@@ -66,12 +66,12 @@ def test_what_is_gone_on_with_is_cut_back_and_has_one_head(tmp_path: Path) -> No
 
 
 def test_shown_lines_are_written_at_once_and_left_out_of_the_result(tmp_path: Path) -> None:
-    output = Output(str(tmp_path / "out"))
+    output = ResultOutput(str(tmp_path / "out"))
     whole = Result("r", "w", 4, 2, b"a\nb\nc\n", struct.pack("<2I", 2, 6), b"", ())
-    output.send(Port.OUTPUT, Show(b"b\n"))
+    output.send(Port.OUTPUT, WriteLines(b"b\n"))
     assert output.receive() == []
     assert (tmp_path / "out").read_bytes() == b"b\n"
-    written(output, Write(1, whole, shown=((5, 2),)))
+    written(output, WriteResult(1, whole, streamed_sizes=((5, 2),)))
     assert (tmp_path / "out").read_bytes() == b"b\na\nc\n"
     output.close()
 
@@ -88,16 +88,16 @@ def test_shown_lines_are_written_at_once_and_left_out_of_the_result(tmp_path: Pa
     ],
 )
 def test_a_folder_is_named_after_its_task(tmp_path: Path, record: bytes, shape: str, place: str) -> None:
-    folders = Folders(str(tmp_path / "dir"))
+    folders = FolderDestination(str(tmp_path / "dir"))
     folders.open()
-    folders.take(Write(1, result(0, record, b"out", shape=shape)))
-    folders.pour()
+    folders.write(WriteResult(1, result(0, record, b"out", shape=shape)))
+    folders.flush()
     assert (tmp_path / "dir" / place / "stdout").read_bytes() == b"out"
     assert (tmp_path / "dir" / place / "seq").read_bytes() == b"1"
-    assert folders.size == folders.added == 1
+    assert folders.written_size == folders.queued_size == 1
 
 
 def test_results_go_into_no_file_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="it is no folder"):
-        Folders(str(tmp_path / "file"))
+        FolderDestination(str(tmp_path / "file"))

@@ -14,15 +14,15 @@ import pytest
 
 from pipeline.wire import places
 from pipeline.wire.places import (
-    Lock,
-    Place,
+    EndpointLock,
+    Endpoints,
     claim_folder,
-    leave_folder,
-    live_names,
-    meeting_place,
+    list_live_runs,
+    remove_empty_folder,
+    remove_run_leftovers,
+    remove_stale_sockets,
+    resolve_endpoints,
     runtime_folder,
-    sweep,
-    tidy,
 )
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.settings import Settings
@@ -30,8 +30,8 @@ from pipeline.words.settings import Settings
 WITHIN = 30.0
 HOLD = """
 import sys
-from pipeline.wire.places import Lock
-Lock(*sys.argv[1:])
+from pipeline.wire.places import EndpointLock
+EndpointLock(*sys.argv[1:])
 print('held', flush=True)
 sys.stdin.read()
 """
@@ -72,8 +72,8 @@ def ended() -> int:
 
 def test_on_one_machine_they_meet_in_a_folder_under_their_name(runtime: Path) -> None:
     at = f"ipc://{runtime}/pipe/hashes"
-    place = meeting_place(Settings(name="hashes"))
-    assert place == Place("hashes", f"{at}/desk", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
+    place = resolve_endpoints(Settings(name="hashes"))
+    assert place == Endpoints("hashes", f"{at}/registry", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
     assert not place.is_tcp
     assert not (runtime / "pipe").exists()
 
@@ -85,23 +85,23 @@ def test_without_a_runtime_folder_it_is_one_of_the_users_own(monkeypatch: pytest
 
 
 def test_on_several_machines_they_meet_at_the_ports_of_the_guide() -> None:
-    place = meeting_place(Settings(at="tcp://10.0.0.5", insecure=True))
-    assert (place.desk, place.results, place.control) == (
+    place = resolve_endpoints(Settings(at="tcp://10.0.0.5", insecure=True))
+    assert (place.registry, place.results, place.control) == (
         "tcp://10.0.0.5:5557", "tcp://10.0.0.5:5558", "tcp://10.0.0.5:5559",
     )  # fmt: skip
     assert (place.is_tcp, place.folder) == (True, "")
-    assert meeting_place(Settings(at="tcp://[::1]", insecure=True)).desk == "tcp://[::1]:5557"
+    assert resolve_endpoints(Settings(at="tcp://[::1]", insecure=True)).registry == "tcp://[::1]:5557"
 
 
-@pytest.mark.parametrize("end", ["desk", "results", "control"])
+@pytest.mark.parametrize("end", ["registry", "results", "control"])
 def test_one_end_on_ipc_is_enough_for_a_folder(runtime: Path, end: str) -> None:
-    settings = Settings(**{"at": "tcp://10.0.0.5", end: "ipc:///here", "insecure": True})  # type: ignore[arg-type]
-    assert meeting_place(settings).folder == f"{runtime}/pipe/default"
+    settings = Settings(**{"at": "tcp://10.0.0.5", f"{end}_at": "ipc:///here", "insecure": True})  # type: ignore[arg-type]
+    assert resolve_endpoints(settings).folder == f"{runtime}/pipe/default"
 
 
 def test_a_worker_needs_the_desk_alone() -> None:
-    place = meeting_place(Settings(desk="tcp://host:7000", insecure=True))
-    assert (place.desk, place.control) == ("tcp://host:7000", "tcp://host:7002")
+    place = resolve_endpoints(Settings(registry_at="tcp://host:7000", insecure=True))
+    assert (place.registry, place.control) == ("tcp://host:7000", "tcp://host:7002")
 
 
 @pytest.mark.parametrize(
@@ -112,29 +112,29 @@ def test_a_worker_needs_the_desk_alone() -> None:
         (Settings(name=""), "--name ''"),
         (Settings(at="tcp://host:1", insecure=True), "--at tcp://host:1"),
         (Settings(at="host", insecure=True), "--at host"),
-        (Settings(desk="tcp://host", insecure=True), "'tcp://host' is not an endpoint"),
-        (Settings(desk="tcp://host:65536", insecure=True), "'tcp://host:65536' is not an endpoint"),
-        (Settings(results="tcp://host:0", insecure=True), "'tcp://host:0' is not an endpoint"),
-        (Settings(control="ipc://"), "'ipc://' is not an endpoint"),
-        (Settings(control="udp://host:1"), "'udp://host:1' is not an endpoint"),
+        (Settings(registry_at="tcp://host", insecure=True), "'tcp://host' is not an endpoint"),
+        (Settings(registry_at="tcp://host:65536", insecure=True), "'tcp://host:65536' is not an endpoint"),
+        (Settings(results_at="tcp://host:0", insecure=True), "'tcp://host:0' is not an endpoint"),
+        (Settings(control_at="ipc://"), "'ipc://' is not an endpoint"),
+        (Settings(control_at="udp://host:1"), "'udp://host:1' is not an endpoint"),
         (Settings(at="tcp://127.0.0.1"), "tcp://127.0.0.1:5557: tcp has no keys yet"),
     ],
 )
 def test_what_is_no_place_is_named(settings: Settings, named: str) -> None:
     with pytest.raises(UsageError) as raised:
-        meeting_place(settings)
+        resolve_endpoints(settings)
     assert str(raised.value).startswith(named)
 
 
 def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
     with pytest.raises(UsageError, match=r"ipc allows 107.*shorter --name, or set XDG_RUNTIME_DIR"):
-        meeting_place(Settings())
-    longest = "ipc:///" + "x" * (places.LONGEST_PATH - 1)
+        resolve_endpoints(Settings())
+    longest = "ipc:///" + "x" * (places.MAX_PATH_BYTES - 1)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
-    assert meeting_place(Settings(desk=longest)).desk == longest
+    assert resolve_endpoints(Settings(registry_at=longest)).registry == longest
     with pytest.raises(UsageError):
-        meeting_place(Settings(desk=longest + "x"))
+        resolve_endpoints(Settings(registry_at=longest + "x"))
 
 
 # --- the private folder
@@ -144,9 +144,9 @@ def test_the_folder_is_the_users_alone(folder: str) -> None:
     claim_folder(folder)
     claim_folder(folder)
     assert [path.stat().st_mode & 0o777 for path in (Path(folder), Path(folder).parent)] == [0o700, 0o700]
-    leave_folder(folder)
+    remove_empty_folder(folder)
     assert not Path(folder).exists()
-    leave_folder(folder)
+    remove_empty_folder(folder)
 
 
 def test_a_folder_that_others_may_enter_is_refused(folder: str) -> None:
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_made_is_named(runtime: Path, monkeypatch: pytes
 def test_a_folder_in_use_is_left_alone(folder: str) -> None:
     claim_folder(folder)
     Path(folder, "lane.1").write_text("")
-    leave_folder(folder)
+    remove_empty_folder(folder)
     assert Path(folder).exists()
 
 
@@ -185,14 +185,14 @@ def test_a_folder_in_use_is_left_alone(folder: str) -> None:
 
 
 def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "WAIT", 0.05)
+    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", 0.05)
     with held_elsewhere(folder, "sink") as owner:
         with pytest.raises(PipelineError, match=f"a sink is already at work at 'here': pid {owner.pid}, "):
-            Lock(folder, "sink")
-        other = Lock(folder, "ventilator")
+            EndpointLock(folder, "sink")
+        other = EndpointLock(folder, "ventilator")
         owner.kill()
         owner.wait(WITHIN)
-        mine = Lock(folder, "sink")  # a kill -9 lets go of it
+        mine = EndpointLock(folder, "sink")  # a kill -9 lets go of it
     assert Path(folder, "sink.lock").read_text().startswith(f"pid {os.getpid()}, ")
     mine.release()
     other.release()
@@ -200,21 +200,21 @@ def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypa
 
 
 def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "WAIT", WITHIN)
+    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", WITHIN)
     with held_elsewhere(folder, "sink") as owner:
         owner.send_signal(signal.SIGSTOP)
         leaving = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -9 {owner.pid}"])
-        Lock(folder, "sink").release()
+        EndpointLock(folder, "sink").release()
         assert leaving.wait(WITHIN) == 0
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "WAIT", 0.05)
-    first = Lock(folder, "sink")
+    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", 0.05)
+    first = EndpointLock(folder, "sink")
     Path(folder, "sink.lock").unlink()
-    second = Lock(folder, "sink")
+    second = EndpointLock(folder, "sink")
     with pytest.raises(PipelineError):
-        Lock(folder, "sink")
+        EndpointLock(folder, "sink")
     second.release()
     second.release()
     first.release()
@@ -222,31 +222,31 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monk
 
 def test_only_sockets_are_swept_and_only_the_owners(folder: str) -> None:
     claim_folder(folder)
-    for name in ("lane.1.1", "lane.1.2", "desk"):
+    for name in ("lane.1.1", "lane.1.2", "registry"):
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(f"{folder}/{name}")
     Path(folder, "lane.txt").write_text("mine")
-    sweep(folder, "lane")
-    assert sorted(path.name for path in Path(folder).iterdir()) == ["desk", "lane.txt"]
+    remove_stale_sockets(folder, "lane")
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["lane.txt", "registry"]
 
 
 def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
-    assert live_names() == []
-    locks = [Lock(str(runtime / "pipe" / name), "sink") for name in ("beta", "alpha")]
-    locks.append(Lock(str(runtime / "pipe" / "gamma"), "ventilator"))
+    assert list_live_runs() == []
+    locks = [EndpointLock(str(runtime / "pipe" / name), "sink") for name in ("beta", "alpha")]
+    locks.append(EndpointLock(str(runtime / "pipe" / "gamma"), "ventilator"))
     with held_elsewhere(str(runtime / "pipe" / "dead"), "sink") as owner:
-        assert live_names() == ["alpha", "beta", "dead"]
+        assert list_live_runs() == ["alpha", "beta", "dead"]
         owner.kill()
-    assert live_names() == ["alpha", "beta"]
+    assert list_live_runs() == ["alpha", "beta"]
     for lock in locks:
         lock.release()
-    assert live_names() == []
+    assert list_live_runs() == []
 
 
 def left_behind(folder: str) -> None:
     """What a sink and a ventilator leave that were killed."""
     claim_folder(folder)
-    for name in ("results", "control", "desk", "lane.1.1"):
+    for name in ("results", "control", "registry", "lane.1.1"):
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(f"{folder}/{name}")
     Path(folder, "sink.lock").write_text("pid 1")
@@ -254,9 +254,9 @@ def left_behind(folder: str) -> None:
 
 def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
     left_behind(folder)
-    tidy(folder)
+    remove_run_leftovers(folder)
     assert not Path(folder).exists()
-    tidy(folder)  # nothing to do, and nothing made
+    remove_run_leftovers(folder)  # nothing to do, and nothing made
     assert not Path(folder).exists()
 
 
@@ -265,7 +265,7 @@ def test_the_private_folders_of_dead_runs_are_tidied_away_too(runtime: Path, fol
     others = [str(runtime / "pipe" / name) for name in ("default", "run-", "run-x")]
     for left in (folder, dead, mine, *others):
         left_behind(left)
-    tidy(folder)
+    remove_run_leftovers(folder)
     assert [Path(left).exists() for left in (folder, dead, mine, *others)] == [False, False, True, True, True, True]
 
 
@@ -273,15 +273,15 @@ def test_a_dead_run_whose_sink_still_lives_is_left_for_later(runtime: Path, fold
     dead = str(runtime / "pipe" / f"run-{ended()}")
     left_behind(dead)
     with held_elsewhere(dead, "sink"):
-        tidy(folder)
+        remove_run_leftovers(folder)
         assert Path(dead, "control").exists()
-    tidy(folder)
+    remove_run_leftovers(folder)
     assert not Path(dead).exists()
 
 
 def test_where_somebody_is_at_work_nothing_of_his_is_tidied_away(folder: str) -> None:
     left_behind(folder)
     with held_elsewhere(folder, "sink"):
-        tidy(folder)
+        remove_run_leftovers(folder)
         assert Path(folder, "control").exists()
         assert Path(folder, "sink.lock").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.wire.codec import FORMS
+from pipeline.wire.codec import MESSAGE_CODECS
 
 pytestmark = pytest.mark.untraced
 
@@ -88,5 +88,5 @@ def test_every_word_is_in_the_document_with_its_fields_in_their_order() -> None:
     text = (HOUSE / "docs" / "protocol.md").read_text().partition("## Words")[2].partition("## Rules")[0]
     parts = dict(re.findall(r"^\*\*(\w+)\*\*:(.*?)(?=^\*\*|\Z)", text, re.DOTALL | re.MULTILINE))
     assert {word: fields_of(part) for word, part in parts.items()} == {
-        form.kind.__struct_config__.tag: (form.fields, form.bodies) for form in FORMS
+        form.kind.__struct_config__.tag: (form.fields, form.bodies) for form in MESSAGE_CODECS
     }

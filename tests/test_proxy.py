@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from orphans import until
+from orphans import wait_until
 from proxy import Proxy
 
 SOON, WITHIN = 0.15, 10.0
@@ -26,11 +26,11 @@ class Ends(NamedTuple):
 
 def called(proxy: Proxy, server: socket.socket) -> tuple[socket.socket, socket.socket]:
     """A new connection."""
-    if proxy.at.startswith("ipc"):
+    if proxy.endpoint.startswith("ipc"):
         caller = socket.socket(socket.AF_UNIX)
-        caller.connect(proxy.at.removeprefix("ipc://"))
+        caller.connect(proxy.endpoint.removeprefix("ipc://"))
     else:
-        caller = socket.create_connection(("127.0.0.1", int(proxy.at.rpartition(":")[2])))
+        caller = socket.create_connection(("127.0.0.1", int(proxy.endpoint.rpartition(":")[2])))
     callee, _ = server.accept()
     for each in (caller, callee):
         each.settimeout(WITHIN)
@@ -80,11 +80,11 @@ def test_it_passes_bytes_both_ways_and_the_end(ends: Ends) -> None:
 
 
 def test_a_reset_ends_all_connections_and_new_ones_can_come(ends: Ends) -> None:
-    assert ends.proxy.tell("reset") == 1
+    assert ends.proxy.send_command("reset") == 1
     for end in (ends.caller, ends.callee):
         with suppress(ConnectionResetError):
             assert end.recv(1) == b""
-    assert ends.proxy.tell("reset") == 0
+    assert ends.proxy.send_command("reset") == 0
     caller, callee = called(ends.proxy, ends.server)
     caller.sendall(b"again")
     arrives(callee, b"again")
@@ -94,7 +94,7 @@ def test_a_reset_ends_all_connections_and_new_ones_can_come(ends: Ends) -> None:
 
 @pytest.mark.parametrize("way", ["up", "down", ""])
 def test_what_it_holds_comes_later_and_nobody_notices(ends: Ends, way: str) -> None:
-    ends.proxy.tell("hold", way)
+    ends.proxy.send_command("hold", way)
     held = [pair for pair in ((ends.caller, ends.callee, "up"), (ends.callee, ends.caller, "down")) if way in pair[2]]
     for sender, receiver, _ in held:
         sender.sendall(b"held")
@@ -102,24 +102,24 @@ def test_what_it_holds_comes_later_and_nobody_notices(ends: Ends, way: str) -> N
     if way == "up":
         ends.callee.sendall(b"free")
         arrives(ends.caller, b"free")
-    ends.proxy.tell("pass")
+    ends.proxy.send_command("pass")
     for _, receiver, _ in held:
         arrives(receiver, b"held")
 
 
 def test_what_it_swallows_never_comes(ends: Ends) -> None:
-    ends.proxy.tell("swallow", "up")
+    ends.proxy.send_command("swallow", "up")
     ends.caller.sendall(b"lost")
     silent(ends.callee)
     ends.callee.sendall(b"free")
     arrives(ends.caller, b"free")
-    ends.proxy.tell("pass")
+    ends.proxy.send_command("pass")
     ends.caller.sendall(b"kept")
     arrives(ends.callee, b"kept")
 
 
 def test_what_it_delays_comes_in_order(ends: Ends) -> None:
-    ends.proxy.tell("delay", SOON * 2, "up")
+    ends.proxy.send_command("delay", SOON * 2, "up")
     ends.caller.sendall(b"one")
     silent(ends.callee)
     ends.caller.sendall(b"two")
@@ -131,4 +131,4 @@ def test_without_a_server_a_caller_is_turned_away_and_the_proxy_stays(ends: Ends
     for _ in range(2):
         with pytest.raises((OSError, AssertionError)):
             called(ends.proxy, ends.server)
-    until(lambda: ends.proxy.tell("pass") == 1)
+    wait_until(lambda: ends.proxy.send_command("pass") == 1)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.house import quarters
 from pipeline.wire import places
-from pipeline.wire.places import Lock
+from pipeline.wire.places import EndpointLock
 
 GIB = 1 << 30
 
@@ -25,41 +25,41 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_runtime_folder_must_be_private(base: Path) -> None:
-    assert quarters.runtime().says == f"{base} will be made"
+    assert quarters.check_runtime_folder().detail == f"{base} will be made"
     assert not base.exists()
     base.mkdir(mode=0o700)
-    assert quarters.runtime().state == "ok"
+    assert quarters.check_runtime_folder().state == "ok"
     base.chmod(0o750)
-    found = quarters.runtime()
+    found = quarters.check_runtime_folder()
     assert (found.state, found.fix) == ("bad", f"chmod 700 {base}")
-    assert "(0750)" in found.says
+    assert "(0750)" in found.detail
 
 
 def test_a_runtime_folder_must_be_ours_and_a_folder(base: Path) -> None:
     base.touch(mode=0o600)
-    found = quarters.runtime()
-    assert (found.state, found.says) == ("bad", f"{base} is not a folder of yours")
+    found = quarters.check_runtime_folder()
+    assert (found.state, found.detail) == ("bad", f"{base} is not a folder of yours")
     assert "XDG_RUNTIME_DIR" in found.fix
 
 
 def test_a_runtime_folder_that_cannot_be_made_is_told() -> None:
-    found = quarters.runtime("/nowhere/at/all/pipe")
-    assert (found.state, "/nowhere/at/all is not there" in found.says) == ("bad", True)
+    found = quarters.check_runtime_folder("/nowhere/at/all/pipe")
+    assert (found.state, "/nowhere/at/all is not there" in found.detail) == ("bad", True)
 
 
 def test_a_path_too_long_for_ipc_is_found_before_it_bites(base: Path) -> None:
-    room = places.LONGEST_PATH - quarters.DEEPEST
-    assert quarters.runtime(f"{base.parent}/{'x' * (room - len(f'{base.parent}/'))}").state == "ok"
-    found = quarters.runtime(f"{base.parent}/{'x' * (room + 1 - len(f'{base.parent}/'))}")
-    assert (found.state, "is 1 bytes too long" in found.says) == ("bad", True)
+    room = places.MAX_PATH_BYTES - quarters.MAX_SOCKET_NAME_BYTES
+    assert quarters.check_runtime_folder(f"{base.parent}/{'x' * (room - len(f'{base.parent}/'))}").state == "ok"
+    found = quarters.check_runtime_folder(f"{base.parent}/{'x' * (room + 1 - len(f'{base.parent}/'))}")
+    assert (found.state, "is 1 bytes too long" in found.detail) == ("bad", True)
 
 
 def test_sockets_are_tried_and_leave_nothing(base: Path) -> None:
     base.mkdir(mode=0o700)
-    assert quarters.sockets().state == "ok"
+    assert quarters.check_sockets().state == "ok"
     assert list(base.iterdir()) == []
-    found = quarters.sockets("/proc/self/fd")  # a folder in which nothing can be made
-    assert (found.state, "can be made in /proc/self/fd" in found.says) == ("bad", True)
+    found = quarters.check_sockets("/proc/self/fd")  # a folder in which nothing can be made
+    assert (found.state, "can be made in /proc/self/fd" in found.detail) == ("bad", True)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_sockets_are_tried_and_leave_nothing(base: Path) -> None:
 def test_what_waits_for_its_turn_must_have_room(tmp_path: Path, free: int, kind: str, state: str, says: str) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"root / ext4 rw 0 0\nx {tmp_path} {kind} rw 0 0\ny {tmp_path}-other nfs rw 0 0\n")
-    found = quarters.temporary(str(tmp_path), str(mounts), free)
-    assert (found.state, says in found.says, bool(found.fix)) == (state, True, state != "ok")
+    found = quarters.check_temporary_folder(str(tmp_path), str(mounts), free)
+    assert (found.state, says in found.detail, bool(found.fix)) == (state, True, state != "ok")
 
 
 def test_a_tmpdir_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
-    found = quarters.temporary()
-    assert (found.state, found.says) == ("bad", f"{tmp_path / 'gone'} is no folder")
+    found = quarters.check_temporary_folder()
+    assert (found.state, found.detail) == ("bad", f"{tmp_path / 'gone'} is no folder")
     assert "TMPDIR" in found.fix
 
 
@@ -96,36 +96,36 @@ def test_a_tmpdir_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_folder_of_an_output_is_looked_at(tmp_path: Path, free: int, kind: str, state: str, says: str) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"x / {kind} rw 0 0\n")
-    found = quarters.here(str(tmp_path), str(mounts), free)
-    assert (found.state, says in found.says, bool(found.fix)) == (state, True, state != "ok")
+    found = quarters.check_current_folder(str(tmp_path), str(mounts), free)
+    assert (found.state, says in found.detail, bool(found.fix)) == (state, True, state != "ok")
 
 
 def test_a_folder_that_cannot_be_written_is_told() -> None:
-    found = quarters.here("/proc/self/fd")
-    assert (found.state, "-o FILE must be elsewhere" in found.says) == ("warn", True)
+    found = quarters.check_current_folder("/proc/self/fd")
+    assert (found.state, "-o FILE must be elsewhere" in found.detail) == ("warn", True)
 
 
 def test_the_nearest_mount_counts(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("a / ext4 rw\nb /data nfs rw\nc /data/fast xfs rw\nbroken\n")
-    kinds = [quarters.filesystem(path, str(mounts)) for path in ("/data/x", "/data/fast", "/database")]
+    kinds = [quarters.filesystem_type(path, str(mounts)) for path in ("/data/x", "/data/fast", "/database")]
     assert kinds == ["nfs", "xfs", "ext4"]
-    assert quarters.filesystem("/x", str(tmp_path / "none")) == ""
+    assert quarters.filesystem_type("/x", str(tmp_path / "none")) == ""
 
 
 def test_what_dead_runs_left_is_named_and_what_lives_is_not(base: Path) -> None:
-    assert quarters.leftovers().state == "ok"
-    assert quarters.live().says == "none is at work"
-    lock = Lock(str(base / "living"), "sink")
-    only_ventilator = Lock(str(base / "half"), "ventilator")
+    assert quarters.check_leftovers().state == "ok"
+    assert quarters.check_live_runs().detail == "none is at work"
+    lock = EndpointLock(str(base / "living"), "sink")
+    only_ventilator = EndpointLock(str(base / "half"), "ventilator")
     (base / "run-99").mkdir(mode=0o700)
-    assert quarters.leftovers().state == "ok"  # an empty folder is nothing
+    assert quarters.check_leftovers().state == "ok"  # an empty folder is nothing
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(base / "run-99" / "desk"))
     (base / "run-99" / "sink.lock").touch()
-    found = quarters.leftovers()
+    found = quarters.check_leftovers()
     assert (found.state, found.fix) == ("warn", f"rm -r {base}/run-99")
-    assert quarters.live().says == "living (see `pipe top --name living`)"
+    assert quarters.check_live_runs().detail == "living (see `pipe top --name living`)"
     assert (base / "run-99" / "desk").exists()
     lock.release()
     only_ventilator.release()

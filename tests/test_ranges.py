@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipeline.words.ranges import RangeSet, settled_of
+from pipeline.words.ranges import RangeSet, settled_ranges
 
 LIMIT = 40
 
@@ -23,8 +23,8 @@ def test_it_is_a_set_of_numbers() -> None:
         for _ in range(60):
             low, high = rng.randrange(LIMIT), rng.randrange(LIMIT)
             asked = set(range(low, high))
-            assert set().union(*(range(*part) for part in ranges.inside(low, high))) == plain & asked
-            assert set().union(*(range(*part) for part in ranges.outside(low, high))) == asked - plain
+            assert set().union(*(range(*part) for part in ranges.intersection(low, high))) == plain & asked
+            assert set().union(*(range(*part) for part in ranges.gaps(low, high))) == asked - plain
             assert ranges.covers(low, high) == (asked <= plain)
             if rng.random() < 0.6:
                 ranges.add(low, high)
@@ -33,7 +33,7 @@ def test_it_is_a_set_of_numbers() -> None:
                 ranges.remove(low, high)
                 plain -= asked
             assert ranges.ranges() == tuple(ranges) == runs(plain)
-            assert (len(ranges), ranges.tasks) == (len(runs(plain)), len(plain))
+            assert (len(ranges), ranges.task_count) == (len(runs(plain)), len(plain))
             assert [task for task in range(LIMIT) if task in ranges] == sorted(plain)
 
 
@@ -44,7 +44,7 @@ def test_what_touches_is_merged() -> None:
 def test_empty_and_backward_ranges_are_nothing() -> None:
     ranges = RangeSet(((3, 3), (5, 4)))
     ranges.remove(9, 2)
-    assert (ranges.ranges(), ranges.tasks) == ((), 0)
+    assert (ranges.ranges(), ranges.task_count) == ((), 0)
     assert ranges.covers(4, 4)
     assert not ranges.covers(4, 5)
 
@@ -57,19 +57,19 @@ def test_several_at_once() -> None:
 
 
 def test_the_low_water_mark_starts_at_zero() -> None:
-    assert RangeSet().low_water() == 0
-    assert RangeSet(((1, 3),)).low_water() == 0
-    assert RangeSet(((1, 3),)).above_low_water() == ((1, 3),)
+    assert RangeSet().low_watermark() == 0
+    assert RangeSet(((1, 3),)).low_watermark() == 0
+    assert RangeSet(((1, 3),)).above_low_watermark() == ((1, 3),)
     both = RangeSet(((0, 3), (5, 6)))
-    assert (both.low_water(), both.above_low_water()) == (3, ((5, 6),))
+    assert (both.low_watermark(), both.above_low_watermark()) == (3, ((5, 6),))
 
 
 def test_an_ack_says_the_same() -> None:
     ranges = RangeSet(((0, 3), (5, 6), (8, 9)))
-    assert settled_of(ranges.low_water(), ranges.above_low_water()).ranges() == ranges.ranges()
-    assert settled_of(0, ()).ranges() == ()
+    assert settled_ranges(ranges.low_watermark(), ranges.above_low_watermark()).ranges() == ranges.ranges()
+    assert settled_ranges(0, ()).ranges() == ()
 
 
 def test_ten_million_tasks_are_one_range() -> None:
     ranges = RangeSet((low, low + 1000) for low in range(0, 10**7, 1000))
-    assert (ranges.ranges(), ranges.tasks) == (((0, 10**7),), 10**7)
+    assert (ranges.ranges(), ranges.task_count) == (((0, 10**7),), 10**7)

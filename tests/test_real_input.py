@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from acts import words
-from stage import ACTS, Stage
+from stage import TASK_FUNCTIONS, Cluster
 
 pytestmark = pytest.mark.untraced
 
@@ -22,29 +22,29 @@ def library() -> list[str]:
     return sorted(str(path) for path in found if "site-packages" not in path.parts and path.is_file())
 
 
-def test_the_standard_library_hashed_by_a_shell_line(stage: Stage, library: list[str]) -> None:
+def test_the_standard_library_hashed_by_a_shell_line(stage: Cluster, library: list[str]) -> None:
     run = stage.start("run", "sha256sum {}", tasks="\n".join(library))
-    assert run.code() == 0
+    assert run.wait() == 0
     expected = [f"{hashlib.sha256(Path(path).read_bytes()).hexdigest()}  {path}" for path in library]
     assert len(expected) > 500
     assert run.lines == sorted(expected)
-    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.err
+    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
 
 
-def test_the_standard_library_counted_by_a_callable_in_its_order(stage: Stage, library: list[str]) -> None:
-    run = stage.start("run", "--keep-order", "-w", "2", "--call", f"{ACTS}:words", tasks="\n".join(library))
-    assert run.code() == 0
-    assert run.out.splitlines() == [str(words(path)) for path in library]
-    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.err
+def test_the_standard_library_counted_by_a_callable_in_its_order(stage: Cluster, library: list[str]) -> None:
+    run = stage.start("run", "--keep-order", "-w", "2", "--call", f"{TASK_FUNCTIONS}:words", tasks="\n".join(library))
+    assert run.wait() == 0
+    assert run.stdout.splitlines() == [str(words(path)) for path in library]
+    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
 
 
-def test_the_batch_of_the_guide_tells_its_elapsed_time(stage: Stage) -> None:
+def test_the_batch_of_the_guide_tells_its_elapsed_time(stage: Cluster) -> None:
     chance = random.Random(5557)
     costs = [chance.randint(1, 100) for _ in range(100)]
     sink, work = stage.start("sink"), [stage.start("work", "-j", "4", "sleep {}; echo {}") for _ in range(2)]
     vent = stage.start("ventilate", tasks="".join(f"{cost / 1000}\n" for cost in costs))
-    assert [sink.code(), vent.code(), *(worker.code() for worker in work)] == [0, 0, 0, 0]
+    assert [sink.wait(), vent.wait(), *(worker.wait() for worker in work)] == [0, 0, 0, 0]
     assert sink.lines == sorted(str(cost / 1000) for cost in costs)
-    told = re.fullmatch(r"pipe: 100 tasks, 0 failed, (\d+\.\d) s, [\d.,]+ tasks/s", sink.err.splitlines()[-1])
-    assert told, sink.err
+    told = re.fullmatch(r"pipe: 100 tasks, 0 failed, (\d+\.\d) s, [\d.,]+ tasks/s", sink.stderr.splitlines()[-1])
+    assert told, sink.stderr
     assert float(told[1]) >= round(sum(costs) / 1000 / 8, 1) - 0.1

@@ -7,16 +7,16 @@ import random
 import pytest
 
 from pipeline.journal.recheck import Recorded, sift
-from pipeline.ventilator.marking import Marking
+from pipeline.ventilator.marking import ChecksumSender
 from pipeline.words import checksums
-from pipeline.words.errands import Differs, Records
-from pipeline.words.facts import Marked
-from pipeline.words.messages import Ack, Read
-from pipeline.words.parts import Recipe
+from pipeline.words.errands import InputChanged, RecordsRead
+from pipeline.words.facts import ChecksumsRecorded
+from pipeline.words.messages import Ack, InputChecksums
+from pipeline.words.parts import RecordFormat
 from pipeline.words.ranges import RangeSet
 from pipeline.words.structs import replace
 
-ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, full=False, again=(), read=0)
+ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, spill_full=False, resend=(), checksum_watermark=0)
 TEXTS = [b"task %d\n" % number for number in range(60)]
 GROUP = 10
 
@@ -32,23 +32,25 @@ class Input:
 
     def __init__(self, *settled: tuple[int, int]) -> None:
         self.recorded, self.settled = Recorded(), RangeSet(settled)
-        self.noted: list[Marked] = []
+        self.noted: list[ChecksumsRecorded] = []
 
-    def read(self, sizes: list[int], texts: list[bytes] = TEXTS, first: int = 0) -> Differs | None:
+    def read(self, sizes: list[int], texts: list[bytes] = TEXTS, first: int = 0) -> InputChanged | None:
         """A new ventilator reads so many records at a time: the first difference."""
-        marking = Marking("v", Recipe())
-        marking.answered(replace(ACK, recorded=self.recorded.end))
+        marking = ChecksumSender("v", RecordFormat())
+        marking.on_ack(replace(ACK, recorded=self.recorded.end))
         for size in sizes:
-            for send in marking.add(Records(first, size, b"".join(texts[first : first + size])), "r"):
-                assert isinstance(send.message, Read)
-                news, differs = self.take(Marked(send.message.first, send.message.count, send.message.marks))
+            for send in marking.add(RecordsRead(first, size, b"".join(texts[first : first + size])), "r"):
+                assert isinstance(send.message, InputChecksums)
+                news, differs = self.take(
+                    ChecksumsRecorded(send.message.first, send.message.count, send.message.checksums)
+                )
                 self.noted += news
                 if differs:
                     return differs
             first += size
         return None
 
-    def take(self, fact: Marked) -> tuple[list[Marked], Differs | None]:
+    def take(self, fact: ChecksumsRecorded) -> tuple[list[ChecksumsRecorded], InputChanged | None]:
         news, differs = sift(fact, self.recorded, self.settled)
         for each in news:
             self.recorded.add(each)
@@ -101,8 +103,8 @@ def test_a_group_without_settled_tasks_may_change_and_is_then_as_it_was_read_las
     assert it.ends() == [30, 33]
     it.settled.update([(20, 33)])
     assert it.read([33], edited(25, 32)) is None
-    assert it.read([33]) == Differs(20, 30)
-    assert it.read([33], edited(25)) == Differs(30, 33)
+    assert it.read([33]) == InputChanged(20, 30)
+    assert it.read([33], edited(25)) == InputChanged(30, 33)
 
 
 def test_parts_of_a_group_that_has_changed_are_outdated() -> None:
@@ -115,19 +117,19 @@ def test_parts_of_a_group_that_has_changed_are_outdated() -> None:
     assert it.read([3, 2], edited(4)) is None
     assert it.read([3, 5], edited(4)) is None
     it.settled.update([(0, 8)])
-    assert it.read([8]) == Differs(0, 8)
+    assert it.read([8]) == InputChanged(0, 8)
 
 
 def test_an_input_whose_beginning_was_not_kept_is_compared_from_the_next_boundary_on() -> None:
     it = Input((0, 60))
     it.read([45])
     assert it.read([40], edited(14), first=13) is None
-    assert it.read([47], edited(25), first=13) == Differs(20, 30)
+    assert it.read([47], edited(25), first=13) == InputChanged(20, 30)
     assert it.read([60]) is None
     late = Input((0, 60))
     late.read([13])
     late.read([40], first=13)
-    late.recorded.add(Marked(13, 7, bytes(4)))
+    late.recorded.add(ChecksumsRecorded(13, 7, bytes(4)))
     assert late.read([60], edited(15)) is None
 
 
@@ -141,10 +143,13 @@ def test_an_input_that_has_become_shorter_is_recorded_from_its_last_group_on() -
     assert it.read([17], edited(12)) is None
     it.settled.update([(10, 17)])
     assert it.read([60], edited(12)) is None
-    assert it.read([60]) == Differs(10, 17 if it.recorded.at(17) else 20)
+    assert it.read([60]) == InputChanged(10, 17 if it.recorded.at(17) else 20)
 
 
 def test_checksums_that_pass_the_end_of_the_record_are_taken() -> None:
     it = Input((0, 60))
     it.read([5])
-    assert it.take(Marked(0, 20, b"1234" + b"5678")) == ([Marked(0, 10, b"1234"), Marked(10, 10, b"5678")], None)
+    assert it.take(ChecksumsRecorded(0, 20, b"1234" + b"5678")) == (
+        [ChecksumsRecorded(0, 10, b"1234"), ChecksumsRecorded(10, 10, b"5678")],
+        None,
+    )

@@ -6,20 +6,20 @@ import random
 
 import pytest
 
-from pipeline.words.parts import Recipe
-from pipeline.words.records import FEW, count, each, end_near, end_of, split, terminator
+from pipeline.words.parts import RecordFormat
+from pipeline.words.records import STEP_BELOW_RECORDS, count, end_near, end_offset, list_records, split, terminator
 
-LINES = Recipe()
-NULS = Recipe(zero=True)
-BLOCK = Recipe(block=True)
+LINES = RecordFormat()
+NULS = RecordFormat(zero=True)
+BLOCK = RecordFormat(block=True)
 
 
-def some(seed: int) -> tuple[list[bytes], Recipe]:
+def some(seed: int) -> tuple[list[bytes], RecordFormat]:
     """Records of one of several natures: even, empty, clumped, or with one giant among them."""
     rng = random.Random(seed)
     recipe = rng.choice([LINES, NULS])
     alphabet = [b"a", b"\r", b"\x0b", b"\xe2\x80\xa8", b"\x85", b"\n" if recipe.zero else b"\0"]
-    number = rng.choice([0, 1, FEW, FEW + 1, 300, 5000])
+    number = rng.choice([0, 1, STEP_BELOW_RECORDS, STEP_BELOW_RECORDS + 1, 300, 5000])
     longest = rng.choice([0, 1, 3, 60, 200])
     lengths = [rng.randint(0, longest) for _ in range(number)]
     if number and rng.random() < 0.5:
@@ -38,39 +38,39 @@ def test_end_of_agrees_with_splitting(seed: int) -> None:
     for record in records:
         ends.append(ends[-1] + len(record) + 1)
     assert count(body, recipe) == len(records)
-    assert each(body, recipe) == records
+    assert list_records(body, recipe) == records
     for number in {0, len(records), *(rng.randint(0, len(records)) for _ in range(12))}:
         skipped = rng.randint(0, len(records) - number)
-        assert end_of(body, number, recipe) == ends[number]
-        assert end_of(body, number, recipe, ends[skipped]) == ends[skipped + number]
+        assert end_offset(body, number, recipe) == ends[number]
+        assert end_offset(body, number, recipe, ends[skipped]) == ends[skipped + number]
         assert split(body, number, recipe) == (body[: ends[number]], body[ends[number] :])
 
 
-@pytest.mark.parametrize("number", [1, FEW, FEW + 1, 10_000])
+@pytest.mark.parametrize("number", [1, STEP_BELOW_RECORDS, STEP_BELOW_RECORDS + 1, 10_000])
 def test_asking_for_more_records_than_there_are_raises(number: int) -> None:
     body = b"a\n" * (number - 1) + b"no end"
     with pytest.raises(ValueError, match="not found"):
-        end_of(body, number, LINES)
+        end_offset(body, number, LINES)
 
 
 def test_a_block_is_one_record_whatever_it_holds() -> None:
     body = b"one\ntwo\nno end"
     assert count(body, BLOCK) == 1
-    assert each(body, BLOCK) == [body]
-    assert end_of(body, 1, BLOCK) == len(body)
+    assert list_records(body, BLOCK) == [body]
+    assert end_offset(body, 1, BLOCK) == len(body)
     assert split(body, 0, BLOCK) == (b"", body)
     assert split(body, 1, BLOCK) == (body, b"")
 
 
 def test_nothing_is_no_record() -> None:
     assert count(b"", LINES) == 0
-    assert each(b"", LINES) == []
+    assert list_records(b"", LINES) == []
     assert split(b"", 0, LINES) == (b"", b"")
 
 
 def test_an_empty_line_is_a_record() -> None:
-    assert each(b"\n\nx\n", LINES) == [b"", b"", b"x"]
-    assert each(b"\0", NULS) == [b""]
+    assert list_records(b"\n\nx\n", LINES) == [b"", b"", b"x"]
+    assert list_records(b"\0", NULS) == [b""]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -81,9 +81,9 @@ def test_a_guess_of_their_size_changes_nothing_about_where_records_end(seed: int
     for _ in range(20):
         low = rng.randrange(len(records) or 1)
         number = rng.randint(min(1, len(records)), len(records) - low)
-        start = end_of(body, low, recipe)
-        for size in (0, 1, rng.randrange(2 * len(body) + 1), end_of(body, number, recipe, start) - start):
-            assert end_near(body, number, recipe, start, size) == end_of(body, number, recipe, start)
+        start = end_offset(body, low, recipe)
+        for size in (0, 1, rng.randrange(2 * len(body) + 1), end_offset(body, number, recipe, start) - start):
+            assert end_near(body, number, recipe, start, size) == end_offset(body, number, recipe, start)
 
 
 def test_a_block_ends_where_its_body_does() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli import render
-from pipeline.words.errands import Foreign
-from pipeline.words.notices import Began, Ended, Lost, Preparing, Refused, Waiting
+from pipeline.words.errands import VersionMismatch
+from pipeline.words.notices import CallableLoading, ContextCreated, PeerRejected, StationStopped, Waiting, WorkerLost
 from pipeline.words.settings import Settings
 
 
@@ -15,13 +15,13 @@ from pipeline.words.settings import Settings
         (Settings(name="hashes"), " --name hashes"),
         (Settings(at="tcp://h", insecure=True), " --at tcp://h --insecure"),
         (
-            Settings(desk="ipc:///d", results="ipc:///r", control="ipc:///c"),
+            Settings(registry_at="ipc:///d", results_at="ipc:///r", control_at="ipc:///c"),
             " --desk ipc:///d --results-at ipc:///r --control-at ipc:///c",
         ),
     ],
 )
 def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: str) -> None:
-    assert render.place(settings) == expected
+    assert render.format_endpoint_options(settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,22 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
         (Waiting("worker", active=False), "a worker has checked in"),
         (Waiting("ventilator", active=False), "the ventilator is here"),
         (Waiting("sink", active=False), "the sink is here"),
-        (Lost("host-1", 1), "worker host-1 fell silent; 1 task of its own goes out again"),
-        (Lost("host-1", 1200), "worker host-1 fell silent; 1,200 tasks of its own go out again"),
-        (Lost("host-1", 0), "worker host-1 fell silent; it held no task"),
-        (Refused("host-2", "another command:\n\x1b[2J gzip"), "host-2 was turned away: another command:??[2J gzip"),
-        (Began("sink", 47, "context 0x7f"), "sink 47 has a context of its own, context 0x7f"),
-        (Ended("worker", "the sink is gone"), "the worker ends: the sink is gone"),
-        (Ended("worker", "--init failed:\n  a trace\x1b[2J"), "the worker ends: --init failed:\n  a trace?[2J"),
+        (WorkerLost("host-1", 1), "worker host-1 fell silent; 1 task of its own goes out again"),
+        (WorkerLost("host-1", 1200), "worker host-1 fell silent; 1,200 tasks of its own go out again"),
+        (WorkerLost("host-1", 0), "worker host-1 fell silent; it held no task"),
         (
-            Foreign(b"", "pipe9"),
-            "a peer speaks protocol pipe9, this is pipe1; install the same version of pipe on both sides",
+            PeerRejected("host-2", "another command:\n\x1b[2J gzip"),
+            "host-2 was turned away: another command:??[2J gzip",
+        ),
+        (ContextCreated("sink", 47, "context 0x7f"), "sink 47 has a context of its own, context 0x7f"),
+        (StationStopped("worker", "the sink is gone"), "the worker ends: the sink is gone"),
+        (
+            StationStopped("worker", "--init failed:\n  a trace\x1b[2J"),
+            "the worker ends: --init failed:\n  a trace?[2J",
+        ),
+        (
+            VersionMismatch(b"", "pipe9"),
+            "a peer speaks protocol pipe9, this is pipe2; install the same version of pipe on both sides",
         ),
         (
             Waiting("spill", "task 42", active=True),
@@ -53,13 +59,13 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
             "out: No space left on device after 5 bytes: waiting for room, and going on by itself when there is some",
         ),
         (Waiting("disk", active=False), "there is room on the disk again"),
-        (Preparing("m:f"), "no task runs yet: --call m:f is still being imported"),
+        (CallableLoading("m:f"), "no task runs yet: --call m:f is still being imported"),
         (Waiting("spill", "task 1,042", active=False), "there is room again; task 1,042 is next"),
     ],
 )
-def test_each_word_for_the_person_is_one_sentence(told: render.Sentence, expected: str) -> None:
-    assert render.sentence(told, " --name x") == expected
+def test_each_word_for_the_person_is_one_sentence(told: render.UserMessage, expected: str) -> None:
+    assert render.message_text(told, " --name x") == expected
 
 
 def test_who_has_a_launcher_is_not_asked_to_start_anything() -> None:
-    assert render.sentence(Waiting("worker"), None) == "no worker has checked in"
+    assert render.message_text(Waiting("worker"), None) == "no worker has checked in"

@@ -13,12 +13,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from orphans import until
+from orphans import wait_until
 
 from pipeline.journal import past
 
 if TYPE_CHECKING:
-    from stage import Player, Stage
+    from stage import Cluster, PipeProcess
 
 
 COUNT, FREE = 50, 30
@@ -31,40 +31,40 @@ RUN = ("run", "-j", "2", "-o", "out", *FEED)
 OURS = {"out", "ledger", "gate", "tasks"}
 
 
-def read(stage: Stage, name: str) -> list[str]:
+def read(stage: Cluster, name: str) -> list[str]:
     """The lines of a file; none if it is not there."""
-    path = stage.note(name)
+    path = stage.path(name)
     return path.read_text().splitlines() if path.exists() else []
 
 
-def settled(stage: Stage, journal: str = "out.journal") -> int:
+def settled(stage: Cluster, journal: str = "out.journal") -> int:
     """How many tasks the journal knows to be settled."""
-    found = past.peek(str(stage.note(journal)))
+    found = past.read_summary(str(stage.path(journal)))
     return found.settled if found else 0
 
 
-def tasks(stage: Stage, text: str = TEXT) -> tuple[str, str]:
+def tasks(stage: Cluster, text: str = TEXT) -> tuple[str, str]:
     """The tasks in a file, as words."""
-    stage.note("tasks").write_text(text)
+    stage.path("tasks").write_text(text)
     return "-a", "tasks"
 
 
-def midway(stage: Stage, journal: str = "out.journal") -> None:
+def midway(stage: Cluster, journal: str = "out.journal") -> None:
     """Wait until the free tasks are settled, and two others run."""
-    until(lambda: settled(stage, journal) == FREE and len(read(stage, "ledger")) == FREE + 2)
+    wait_until(lambda: settled(stage, journal) == FREE and len(read(stage, "ledger")) == FREE + 2)
 
 
-def strike(stage: Stage, *words: object, journal: str = "out.journal", stdin: object = "") -> Player:
+def strike(stage: Cluster, *words: object, journal: str = "out.journal", stdin: object = "") -> PipeProcess:
     """A run that is killed midway, all of it, at once; then the gate opens."""
     run = stage.start(*words, tasks=stdin)
     midway(stage, journal)
     stage.kill_all()
-    run.code()
-    stage.note("gate").touch()
+    run.wait()
+    stage.path("gate").touch()
     return run
 
 
-def is_whole(stage: Stage, again: int = 2) -> None:
+def is_whole(stage: Cluster, again: int = 2) -> None:
     """Each result is there once, `again` tasks at most were run twice, none that was settled, and nothing is left."""
     assert sorted(read(stage, "out"), key=int) == NAMES
     executed = Counter(read(stage, "ledger"))
@@ -72,14 +72,14 @@ def is_whole(stage: Stage, again: int = 2) -> None:
     assert executed.total() <= COUNT + again
     assert {executed[name] for name in NAMES[:FREE]} == {1}
     assert {path.name for path in stage.folder.iterdir()} <= OURS
-    stage.is_empty()
+    stage.assert_empty()
 
 
-def shown(stage: Stage) -> str:
+def shown(stage: Cluster) -> str:
     """What `pipe top` shows."""
     top = stage.start("top", "--once")
-    top.code()
-    return top.out
+    top.wait()
+    return top.stdout
 
 
 def piped(text: str) -> int:
@@ -95,7 +95,7 @@ def piped(text: str) -> int:
 
 @pytest.mark.parametrize("how", ["file", "stdin", "arguments"])
 @pytest.mark.parametrize("durability", ["process", "disk"])
-def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(stage: Stage, how: str, durability: str) -> None:
+def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(stage: Cluster, how: str, durability: str) -> None:
     run = (*RUN, "--durability", durability)
     words = {
         "file": (*run, *tasks(stage), WAITS),
@@ -107,12 +107,12 @@ def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(stage: Stage, 
     again = stage.start(words[0], "--resume", *words[1:])  # where it was a pipe, stdin is empty by now
     if reading is not None:
         os.close(reading)
-    assert again.code() == 0
-    assert "pipe: going on with the unfinished run of " in again.err
+    assert again.wait() == 0
+    assert "pipe: going on with the unfinished run of " in again.stderr
     is_whole(stage)
 
 
-def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(stage: Stage) -> None:
+def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(stage: Cluster) -> None:
     names = [f"{number:01000d}" for number in range(300)]
     reading, writing = os.pipe()
     words = (*RUN, "--window", "1k", "until [ -e gate ]; do sleep 0.02; done; echo {}")
@@ -120,78 +120,78 @@ def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(stage: Stage) 
     os.close(reading)
     with open(writing, "w") as writer:  # it need not wait, though no task ends
         writer.writelines(f"{name}\n" for name in names)
-    noted = [stage.note(f"out.spool/noted{number}") for number in range(2)]
-    until(lambda: any(f'"size": {300 * 1001}' in note.read_text() for note in noted))
+    noted = [stage.path(f"out.spool/noted{number}") for number in range(2)]
+    wait_until(lambda: any(f'"size": {300 * 1001}' in note.read_text() for note in noted))
     stage.kill_all()
-    run.code()
-    stage.note("gate").touch()
-    assert stage.start(words[0], "--resume", *words[1:]).code() == 0
+    run.wait()
+    stage.path("gate").touch()
+    assert stage.start(words[0], "--resume", *words[1:]).wait() == 0
     assert sorted(read(stage, "out")) == names
 
 
-def test_killed_again_and_again_it_still_has_each_result_once(stage: Stage) -> None:
+def test_killed_again_and_again_it_still_has_each_result_once(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     run = stage.start(*words)
     midway(stage)
     for _ in range(2):
         stage.kill_all()
-        run.code()
+        run.wait()
         begun = len(read(stage, "ledger"))
         run = stage.start("run", "--resume", *words[1:])
-        until(lambda begun=begun: len(read(stage, "ledger")) == begun + 2)  # type: ignore[misc]
-    stage.note("gate").touch()
-    assert run.code() == 0
+        wait_until(lambda begun=begun: len(read(stage, "ledger")) == begun + 2)  # type: ignore[misc]
+    stage.path("gate").touch()
+    assert run.wait() == 0
     assert sorted(read(stage, "out"), key=int) == NAMES
     executed = Counter(read(stage, "ledger"))
     assert {executed[name] for name in NAMES[:FREE]} == {1}
     assert executed.total() <= COUNT + 2 * 2
 
 
-def test_in_order_with_a_first_task_that_outlasts_the_run(stage: Stage) -> None:
+def test_in_order_with_a_first_task_that_outlasts_the_run(stage: Cluster) -> None:
     waits = "echo {} >> ledger; [ {} -gt 0 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"
     words = (*RUN, "-k", *tasks(stage), waits)
     run = stage.start(*words)
-    until(lambda: settled(stage) == COUNT - 1)
+    wait_until(lambda: settled(stage) == COUNT - 1)
     stage.kill_all()
-    run.code()
+    run.wait()
     assert read(stage, "out") == []
-    stage.note("gate").touch()
+    stage.path("gate").touch()
     again = stage.start("run", "--resume", *words[1:])
-    assert again.code() == 0
+    assert again.wait() == 0
     assert read(stage, "out") == NAMES
     assert len(read(stage, "ledger")) == COUNT + 1
     assert {path.name for path in stage.folder.iterdir()} <= OURS
 
 
-def test_with_a_journal_of_its_own_a_run_to_stdout_goes_on(stage: Stage) -> None:
+def test_with_a_journal_of_its_own_a_run_to_stdout_goes_on(stage: Cluster) -> None:
     words = ("run", "-j", "2", "--journal", "j", *FEED, *tasks(stage), WAITS)
     first = strike(stage, *words, journal="j")
     again = stage.start("run", "--resume", *words[1:])
-    assert again.code() == 0
+    assert again.wait() == 0
     assert sorted([*first.lines, *again.lines], key=int) == NAMES
     assert {path.name for path in stage.folder.iterdir()} == {"ledger", "gate", "tasks", "j"}
     over = stage.start("run", "--resume", *words[1:])
-    assert (over.code(), over.out) == (0, "")
-    assert over.err == f"pipe: all {COUNT} tasks of the run in j were done before\n"
+    assert (over.wait(), over.stdout) == (0, "")
+    assert over.stderr == f"pipe: all {COUNT} tasks of the run in j were done before\n"
 
 
-def test_a_run_that_was_killed_when_all_was_done_is_only_brought_in_order(stage: Stage) -> None:
+def test_a_run_that_was_killed_when_all_was_done_is_only_brought_in_order(stage: Cluster) -> None:
     sink = stage.start("sink", "-o", "out", "--failed", "failed", PIPE_FAILPOINT="sink.kill-sent:1=kill")
     stage.start("ventilate", *FEED, tasks(stage)[1])
     stage.start("work", "-j", "2", "echo {} >> ledger; echo {}; [ {} != 7 ]")
-    assert sink.code() == -signal.SIGKILL
+    assert sink.wait() == -signal.SIGKILL
     stage.kill_all()
-    stage.note("out").write_text(stage.note("out").read_text() + "of a group that was not committed\n")
+    stage.path("out").write_text(stage.path("out").read_text() + "of a group that was not committed\n")
     again = stage.start(*RUN, "--resume", "--failed", "failed", "-a", "tasks", "echo never")
-    assert again.code() == 1  # one had failed
-    assert again.err == f"pipe: all {COUNT} tasks of the run in out.journal were done before\n"
+    assert again.wait() == 1  # one had failed
+    assert again.stderr == f"pipe: all {COUNT} tasks of the run in out.journal were done before\n"
     assert sorted(read(stage, "out"), key=int) == NAMES
     assert {path.name for path in stage.folder.iterdir()} == {"out", "failed", "tasks", "ledger"}
 
 
-def test_a_run_that_is_over_leaves_its_output_alone(stage: Stage) -> None:
+def test_a_run_that_is_over_leaves_its_output_alone(stage: Cluster) -> None:
     run = stage.start(*RUN, "-k", "--failed", "failed", "echo", tasks=piped("1\n2\n"))
-    assert run.code() == 0
+    assert run.wait() == 0
     assert read(stage, "out") == ["1", "2"]
     assert {path.name for path in stage.folder.iterdir()} <= {"out", "failed"}
 
@@ -199,95 +199,95 @@ def test_a_run_that_is_over_leaves_its_output_alone(stage: Stage) -> None:
 # --- what is refused --------------------------------------------------------------------------------
 
 
-def test_an_unfinished_run_is_not_overwritten_without_being_asked(stage: Stage) -> None:
+def test_an_unfinished_run_is_not_overwritten_without_being_asked(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
-    before = [stage.note(name).read_bytes() for name in ("out", "out.journal", "ledger")]
+    before = [stage.path(name).read_bytes() for name in ("out", "out.journal", "ledger")]
     again = stage.start(*words)
-    assert again.code() == 2
-    (said,) = again.err.splitlines()
+    assert again.wait() == 2
+    (said,) = again.stderr.splitlines()
     assert "an unfinished run of " in said
     assert "go on with --resume, or begin anew with --restart" in said
-    assert [stage.note(name).read_bytes() for name in ("out", "out.journal", "ledger")] == before
+    assert [stage.path(name).read_bytes() for name in ("out", "out.journal", "ledger")] == before
 
 
-def test_with_restart_it_begins_anew(stage: Stage) -> None:
+def test_with_restart_it_begins_anew(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
-    stage.note("ledger").unlink()
-    assert stage.start("run", "--restart", *words[1:]).code() == 0
+    stage.path("ledger").unlink()
+    assert stage.start("run", "--restart", *words[1:]).wait() == 0
     is_whole(stage, again=0)
 
 
-def test_another_input_is_refused_with_the_first_task_that_differs(stage: Stage) -> None:
+def test_another_input_is_refused_with_the_first_task_that_differs(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
     before = read(stage, "out")
     tasks(stage, TEXT.replace("\n7\n", "\nseven\n"))
     edited = stage.start("run", "--resume", *words[1:])
-    assert edited.code() == 2
-    assert "the input is not that of the unfinished run: task 8 differs" in edited.err
-    assert "in time" not in edited.err
+    assert edited.wait() == 2
+    assert "the input is not that of the unfinished run: task 8 differs" in edited.stderr
+    assert "in time" not in edited.stderr
     assert read(stage, "out")[: len(before)] == before
     assert "seven" not in read(stage, "ledger")
     tasks(stage)
-    assert stage.start("run", "--resume", *words[1:]).code() == 0
+    assert stage.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(stage, again=4)
 
 
-def test_nothing_of_an_input_that_is_refused_is_settled(stage: Stage) -> None:
+def test_nothing_of_an_input_that_is_refused_is_settled(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
     tasks(stage, TEXT.replace("\n7\n", "\n"))
-    assert stage.start("run", "--resume", *words[1:]).code() == 2
+    assert stage.start("run", "--resume", *words[1:]).wait() == 2
     assert settled(stage) == FREE
     tasks(stage)
-    assert stage.start("run", "--resume", *words[1:]).code() == 0
+    assert stage.start("run", "--resume", *words[1:]).wait() == 0
     assert sorted(read(stage, "out"), key=int) == NAMES
 
 
-def test_an_input_of_another_name_is_refused_soon(stage: Stage) -> None:
+def test_an_input_of_another_name_is_refused_soon(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
     other = stage.start("run", "--resume", *RUN[1:], WAITS, ":::", "1", "2")
-    assert other.code() == 2
-    assert "the sink is in the middle of a run of another input" in other.err
-    assert "in time" not in other.err
-    assert stage.start("run", "--resume", *words[1:]).code() == 0
+    assert other.wait() == 2
+    assert "the sink is in the middle of a run of another input" in other.stderr
+    assert "in time" not in other.stderr
+    assert stage.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(stage, again=4)
 
 
-def test_an_input_that_has_grown_goes_on(stage: Stage) -> None:
+def test_an_input_that_has_grown_goes_on(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
     tasks(stage, TEXT + f"{COUNT}\n{COUNT + 1}\n")
-    assert stage.start("run", "--resume", *words[1:]).code() == 0
+    assert stage.start("run", "--resume", *words[1:]).wait() == 0
     assert sorted(read(stage, "out"), key=int) == [*NAMES, str(COUNT), str(COUNT + 1)]
     assert len(read(stage, "ledger")) <= COUNT + 2 + 2
 
 
-def test_another_command_is_refused_by_name(stage: Stage) -> None:
+def test_another_command_is_refused_by_name(stage: Cluster) -> None:
     words = (*RUN, *tasks(stage), WAITS)
     strike(stage, *words)
     other = stage.start("run", "--resume", *words[1:-1], "echo other {}")
-    assert other.code() == 2
-    assert "other" not in stage.note("out").read_text()
-    assert "echo {} >> ledger" in other.err  # what the run was begun with
-    assert "in time" not in other.err
-    assert stage.start("run", "--resume", *words[1:]).code() == 0
+    assert other.wait() == 2
+    assert "other" not in stage.path("out").read_text()
+    assert "echo {} >> ledger" in other.stderr  # what the run was begun with
+    assert "in time" not in other.stderr
+    assert stage.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(stage)
 
 
 # --- what failed ------------------------------------------------------------------------------------
 
 
-def test_resuming_the_failed_redoes_them_and_no_others(stage: Stage) -> None:
+def test_resuming_the_failed_redoes_them_and_no_others(stage: Cluster) -> None:
     fails = f"case {{}} in *3) [ -e mended ] || {{ echo {{}} >> ledger; exit 1; }};; esac; {WAITS}"
     words = (*RUN, "--failed", "failed", *tasks(stage), fails)
     strike(stage, *words)
     assert sorted(read(stage, "out"), key=int) == [name for name in NAMES[:FREE] if name[-1] != "3"]
-    stage.note("mended").touch()
-    assert stage.start("run", "--resume-failed", *words[1:]).code() == 0
+    stage.path("mended").touch()
+    assert stage.start("run", "--resume-failed", *words[1:]).wait() == 0
     assert sorted(read(stage, "out"), key=int) == NAMES
     executed = Counter(read(stage, "ledger"))
     assert {executed[name] for name in NAMES[:FREE] if name[-1] != "3"} == {1}
@@ -298,7 +298,7 @@ def test_resuming_the_failed_redoes_them_and_no_others(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("who", ["sink", "ventilate", "work"])
-def test_each_of_the_three_commands_may_be_killed_and_started_again(stage: Stage, who: str) -> None:
+def test_each_of_the_three_commands_may_be_killed_and_started_again(stage: Cluster, who: str) -> None:
     words = {
         "sink": ("sink", "-o", "out", *FEED),
         "work": ("work", "-j", "2", WAITS),
@@ -307,25 +307,25 @@ def test_each_of_the_three_commands_may_be_killed_and_started_again(stage: Stage
     players = {role: stage.start(*each) for role, each in words.items()}
     midway(stage)
     if who == "ventilate":  # the worker has given back what it can't begin, so the run can't end without another one
-        until(lambda: re.search(r" +2 +2 +30 ", shown(stage)))
-    players[who].send(signal.SIGKILL)
-    assert players[who].code() == -signal.SIGKILL
+        wait_until(lambda: re.search(r" +2 +2 +30 ", shown(stage)))
+    players[who].send_signal(signal.SIGKILL)
+    assert players[who].wait() == -signal.SIGKILL
     if who == "work":
-        until(lambda: len(stage.left()) == 2)
+        wait_until(lambda: len(stage.living_pids()) == 2)
     players[who] = stage.start(*words[who])
     if who == "sink":
-        players[who].says("pipe: going on with the unfinished run of ")
-    stage.note("gate").touch()
-    assert {role: player.code() for role, player in players.items()} == dict.fromkeys(words, 0)
+        players[who].wait_for_stderr("pipe: going on with the unfinished run of ")
+    stage.path("gate").touch()
+    assert {role: player.wait() for role, player in players.items()} == dict.fromkeys(words, 0)
     is_whole(stage, again=2 if who == "work" else 0)
 
 
 @pytest.mark.parametrize("who", ["sink", "ventilator", "worker-1"])
-def test_a_run_replaces_whoever_of_it_is_killed(stage: Stage, who: str) -> None:
+def test_a_run_replaces_whoever_of_it_is_killed(stage: Cluster, who: str) -> None:
     run = stage.start("run", "-v", *RUN[1:], *tasks(stage), WAITS)
     midway(stage)
-    os.kill(run.names()[who], signal.SIGKILL)
-    run.says(f"pipe: {who} was killed by SIGKILL; starting another in 0.5 s\n")
-    stage.note("gate").touch()
-    assert run.code() == 0
+    os.kill(run.station_pids()[who], signal.SIGKILL)
+    run.wait_for_stderr(f"pipe: {who} was killed by SIGKILL; starting another in 0.5 s\n")
+    stage.path("gate").touch()
+    assert run.wait() == 0
     is_whole(stage, again=2 if who == "worker-1" else 0)

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from orphans import until
+from orphans import wait_until
 
 from pipeline.journal import past
 
 if TYPE_CHECKING:
-    from stage import Player, Stage
+    from stage import Cluster, PipeProcess
 
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 TRY = "echo x >> tries{}; echo out{}; echo try $(wc -l < tries{}) >&2; [ $(wc -l < tries{}) -gt 2 ]"
@@ -19,163 +19,163 @@ TRY = "echo x >> tries{}; echo out{}; echo try $(wc -l < tries{}) >&2; [ $(wc -l
 UNTIL = "until [ -e gate ]; do sleep 0.02; done"
 
 
-def run(stage: Stage, *words: object) -> Player:
+def run(stage: Cluster, *words: object) -> PipeProcess:
     return stage.start("run", *FEED, *words)
 
 
-def tries(stage: Stage, task: str) -> int:
-    return len(stage.note(f"tries{task}").read_text().splitlines())
+def tries(stage: Cluster, task: str) -> int:
+    return len(stage.path(f"tries{task}").read_text().splitlines())
 
 
-def letters(stage: Stage) -> list[dict[str, object]]:
-    return [json.loads(line) for line in stage.note("failed").read_text().splitlines()]
+def letters(stage: Cluster) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stage.path("failed").read_text().splitlines()]
 
 
 # --- retries -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("more", [(), ("-w", "2"), ("--retry-delay", "0.1"), ("-k", "-o", "out")], ids=" ".join)
-def test_a_task_that_fails_is_tried_again_and_only_its_last_try_is_shown(stage: Stage, more: tuple[str, ...]) -> None:
+def test_a_task_that_fails_is_tried_again_and_only_its_last_try_is_shown(stage: Cluster, more: tuple[str, ...]) -> None:
     player = run(stage, "-j", "2", "--retries", "2", *more, TRY, ":::", "a", "b", "c")
-    assert player.code() == 0
-    out = stage.note("out").read_text().splitlines() if "-o" in more else player.lines
+    assert player.wait() == 0
+    out = stage.path("out").read_text().splitlines() if "-o" in more else player.lines
     assert out == ["outa", "outb", "outc"]
     assert [tries(stage, task) for task in "abc"] == [3, 3, 3]
-    assert player.err.count("try 3\n") == 3
-    assert "try 1" not in player.err
-    assert "3 tasks, 0 failed" in player.err.splitlines()[-1]
-    stage.is_empty()
+    assert player.stderr.count("try 3\n") == 3
+    assert "try 1" not in player.stderr
+    assert "3 tasks, 0 failed" in player.stderr.splitlines()[-1]
+    stage.assert_empty()
 
 
-def test_when_the_tries_are_used_up_the_task_has_failed(stage: Stage) -> None:
+def test_when_the_tries_are_used_up_the_task_has_failed(stage: Cluster) -> None:
     player = run(stage, "--retries", "1", "--failed", "failed", TRY, ":::", "a")
-    assert player.code() == 1
+    assert player.wait() == 1
     assert player.lines == ["outa"]
     assert tries(stage, "a") == 2
-    assert player.err.startswith("try 2\npipe: task 1: exit 1: ")
+    assert player.stderr.startswith("try 2\npipe: task 1: exit 1: ")
     (letter,) = letters(stage)
     assert (letter["task"], letter["attempts"], letter["code"], letter["stderr"]) == ("a", 2, 1, "try 2\n")
 
 
-def test_a_callable_is_tried_again_too(stage: Stage) -> None:
-    stage.note("theirs.py").write_text(
+def test_a_callable_is_tried_again_too(stage: Cluster) -> None:
+    stage.path("theirs.py").write_text(
         "import os\ndef once(task):\n    if not os.path.exists(task):\n"
         "        open(task, 'w').close()\n        raise ValueError(task)\n    return task\n"
     )
     player = run(stage, "--retries", "1", "--call", "theirs.py:once", ":::", "a", "b")
-    assert player.code() == 0
+    assert player.wait() == 0
     assert player.lines == ["a", "b"]
-    assert "ValueError" not in player.err
+    assert "ValueError" not in player.stderr
 
 
 # --- limits ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", ["0.3", "300%"])
-def test_a_task_that_takes_too_long_is_ended(stage: Stage, limit: str) -> None:
+def test_a_task_that_takes_too_long_is_ended(stage: Cluster, limit: str) -> None:
     words = ("-j", "1", "--timeout", limit, "--term-grace", "0.1", "--failed", "failed")
     player = run(stage, *words, "sleep {}; echo {}", ":::", *["0.05"] * 6, "1000")
-    assert player.code() == 1
+    assert player.wait() == 1
     assert player.lines == ["0.05"] * 6
-    assert "pipe: task 7: timed out after " in player.err
+    assert "pipe: task 7: timed out after " in player.stderr
     assert [(letter["number"], letter["why"]) for letter in letters(stage)] == [(7, "timeout")]
-    stage.is_empty()
+    stage.assert_empty()
 
 
-def test_a_task_that_is_too_large_fails_alone_and_is_not_tried_again(stage: Stage) -> None:
+def test_a_task_that_is_too_large_fails_alone_and_is_not_tried_again(stage: Cluster) -> None:
     words = ("--max-task-bytes", "5", "--retries", "3", "--failed", "failed")
     player = run(stage, *words, "echo {} >> ran; echo {}", ":::", "123456", "12345")
-    assert player.code() == 1
+    assert player.wait() == 1
     assert player.lines == ["12345"]
-    assert stage.note("ran").read_text() == "12345\n"
+    assert stage.path("ran").read_text() == "12345\n"
     (letter,) = letters(stage)
     assert (letter["task"], letter["why"]) == ("123456", "size")
 
 
-def test_a_task_that_writes_too_much_fails_alone(stage: Stage) -> None:
+def test_a_task_that_writes_too_much_fails_alone(stage: Cluster) -> None:
     words = ("--max-output-bytes", "1k", "--failed", "failed")
     player = run(stage, *words, "head -c {} /dev/zero | tr '\\0' x; echo", ":::", "9", "5000", "8")
-    assert player.code() == 1
+    assert player.wait() == 1
     assert player.lines == ["x" * 8, "x" * 9]
-    assert "pipe: task 2: wrote more than 1 KiB" in player.err
+    assert "pipe: task 2: wrote more than 1 KiB" in player.stderr
     assert [(letter["task"], letter["why"]) for letter in letters(stage)] == [("5000", "size")]
 
 
 # --- halt --------------------------------------------------------------------------------------------
 
 
-def test_halt_now_kills_what_runs_and_the_run_can_be_gone_on_with(stage: Stage) -> None:
+def test_halt_now_kills_what_runs_and_the_run_can_be_gone_on_with(stage: Cluster) -> None:
     waits = f"echo {{}} >> ran; [ {{}} != 2 ] || exit 1; [ {{}} -lt 4 ] || {{ {UNTIL}; }}; echo {{}}"
     tasks = (":::", *map(str, range(1, 9)))
     first = run(stage, "-o", "out", "--halt", "now,fail=1", "-j", "1", waits, *tasks)
-    assert first.code() == 1
-    assert first.err.count("ends: --halt now,fail=1\n") == 1
-    assert stage.note("out.journal").exists()
-    assert len(stage.note("out").read_text().split()) < 8
-    stage.note("gate").touch()
-    assert run(stage, "-o", "out", "--resume", "-j", "1", waits, *tasks).code() == 1
-    assert sorted(stage.note("out").read_text().split()) == ["1", "3", "4", "5", "6", "7", "8"]
-    ran = stage.note("ran").read_text().split()
+    assert first.wait() == 1
+    assert first.stderr.count("ends: --halt now,fail=1\n") == 1
+    assert stage.path("out.journal").exists()
+    assert len(stage.path("out").read_text().split()) < 8
+    stage.path("gate").touch()
+    assert run(stage, "-o", "out", "--resume", "-j", "1", waits, *tasks).wait() == 1
+    assert sorted(stage.path("out").read_text().split()) == ["1", "3", "4", "5", "6", "7", "8"]
+    ran = stage.path("ran").read_text().split()
     assert ran.count("1") == ran.count("2") == 1
-    assert not stage.note("out.journal").exists()
+    assert not stage.path("out.journal").exists()
 
 
-def test_halt_soon_lets_what_runs_finish(stage: Stage) -> None:
+def test_halt_soon_lets_what_runs_finish(stage: Cluster) -> None:
     bad = f"echo {{}} >> ran; [ {{}} -gt 2 ] || exit 1; {UNTIL}; echo {{}}"
     words = ("-j", "3", "-o", "out", "--halt", "soon,fail=2")
     player = run(stage, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
-    journal = stage.note("out.journal")
-    until(lambda: journal.exists() and any('"killed"' in fact for fact in past.lines(str(journal))))
-    stage.note("gate").touch()
-    assert player.code() == 1
-    out = stage.note("out").read_text().split()
+    journal = stage.path("out.journal")
+    wait_until(lambda: journal.exists() and any('"killed"' in fact for fact in past.to_json_lines(str(journal))))
+    stage.path("gate").touch()
+    assert player.wait() == 1
+    out = stage.path("out").read_text().split()
     assert "3" in out
-    assert len(stage.note("ran").read_text().split()) == 2 + len(out) < 10
-    assert player.err.count("ends: --halt soon,fail=2\n") == 1
-    stage.is_empty()
+    assert len(stage.path("ran").read_text().split()) == 2 + len(out) < 10
+    assert player.stderr.count("ends: --halt soon,fail=2\n") == 1
+    stage.assert_empty()
 
 
-def test_halt_at_the_first_success_ends_well(stage: Stage) -> None:
+def test_halt_at_the_first_success_ends_well(stage: Cluster) -> None:
     player = run(stage, "--halt", "now,success=1", "-j", "2", "sleep {}; echo {}", ":::", "1000", "0", "2000")
-    assert player.code() == 0
+    assert player.wait() == 0
     assert player.lines == ["0"]
-    assert player.err.count("ends: --halt now,success=1\n") == 1
-    stage.is_empty()
+    assert player.stderr.count("ends: --halt now,success=1\n") == 1
+    stage.assert_empty()
 
 
-def test_halt_at_a_share_of_all_tasks(stage: Stage) -> None:
+def test_halt_at_a_share_of_all_tasks(stage: Cluster) -> None:
     done = f"[ {{}} -le 10 ] || {{ {UNTIL}; }}; echo {{}}"
     player = run(stage, "--halt", "now,done=50%", "-j", "1", done, ":::", *map(str, range(1, 21)))
-    assert player.code() == 0
+    assert player.wait() == 0
     assert sorted(map(int, player.lines)) == list(range(1, 11))
-    assert player.err.count("ends: --halt now,done=50%\n") == 1
+    assert player.stderr.count("ends: --halt now,done=50%\n") == 1
 
 
 # --- dead letters ------------------------------------------------------------------------------------
 
 
-def test_what_failed_is_tried_again_from_its_letters(stage: Stage) -> None:
+def test_what_failed_is_tried_again_from_its_letters(stage: Cluster) -> None:
     tasks = ["a", "b c", "'d'", "é"]
     bad = "echo why >&2; test -e mended && echo {}"
     first = run(stage, "-j", "1", "--failed", "failed", bad, ":::", *tasks)
-    assert first.code() == 1
+    assert first.wait() == 1
     assert [letter["task"] for letter in letters(stage)] == tasks
     assert {(letter["why"], letter["code"], letter["stderr"]) for letter in letters(stage)} == {("exit", 1, "why\n")}
-    stage.note("mended").touch()
+    stage.path("mended").touch()
     again = run(stage, "-k", "-a", "failed", "--from-failed", bad)
-    assert again.code() == 0
-    assert again.out.splitlines() == tasks
+    assert again.wait() == 0
+    assert again.stdout.splitlines() == tasks
 
 
 # --- poison ------------------------------------------------------------------------------------------
 
 
-def test_a_task_that_kills_its_workers_is_convicted_and_no_other(stage: Stage) -> None:
+def test_a_task_that_kills_its_workers_is_convicted_and_no_other(stage: Cluster) -> None:
     words = ("-w", "2", "-j", "2", "--crash-limit", "1", "-o", "out", "--failed", "failed")
     player = run(stage, *words, "[ {} != 7 ] || kill -9 $PPID; echo {}", ":::", *map(str, range(20)))
-    assert player.code() == 1
-    out = stage.note("out").read_text().split()
+    assert player.wait() == 1
+    out = stage.path("out").read_text().split()
     assert sorted(out, key=int) == [str(number) for number in range(20) if number != 7]
     assert [(letter["task"], letter["why"]) for letter in letters(stage)] == [("7", "poison")]
-    assert "pipe: task 8: " in player.err
-    stage.is_empty()
+    assert "pipe: task 8: " in player.stderr
+    stage.assert_empty()

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from orphans import lives, until
+from orphans import is_alive, wait_until
 
 from pipeline.executor import sessions
 
@@ -20,31 +20,31 @@ def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
         echo $! > {folder}/forker; touch {folder}/ready; wait
     """
     leader = subprocess.Popen(["sh", "-c", text], start_new_session=True)
-    until((folder / "ready").exists)
+    wait_until((folder / "ready").exists)
     return leader, [leader.pid, *(int((folder / name).read_text()) for name in ("background", "forker"))]
 
 
 def test_all_groups_of_a_session_are_killed_and_no_other_session(tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     leader, members = family(tmp_path)
-    assert set(members) <= set(sessions.alive([leader.pid]))
-    sessions.kill([leader.pid])
-    until(lambda: not sessions.alive([leader.pid]))
-    assert not any(map(lives, members))
-    assert sessions.alive([bystander.pid]) == [bystander.pid]
-    sessions.kill({bystander.pid})
+    assert set(members) <= set(sessions.list_alive_pids([leader.pid]))
+    sessions.kill_sessions([leader.pid])
+    wait_until(lambda: not sessions.list_alive_pids([leader.pid]))
+    assert not any(map(is_alive, members))
+    assert sessions.list_alive_pids([bystander.pid]) == [bystander.pid]
+    sessions.kill_sessions({bystander.pid})
     assert leader.wait(10) == bystander.wait(10) == -9
 
 
 def test_nobody_is_named_nobody_is_killed() -> None:
-    sessions.kill([])
-    assert sessions.alive([]) == []
+    sessions.kill_sessions([])
+    assert sessions.list_alive_pids([]) == []
 
 
 def test_the_ended_do_not_count() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert os.getsid(child.pid) == child.pid
-    assert sessions.alive([child.pid]) == []
-    sessions.kill([child.pid])
+    assert sessions.list_alive_pids([child.pid]) == []
+    sessions.kill_sessions([child.pid])
     assert child.wait(10) == 0

@@ -5,20 +5,20 @@ from typing import Any
 import pytest
 
 from pipeline.words.errors import UsageError
-from pipeline.words.halt import Halt
-from pipeline.words.inputs import Given
+from pipeline.words.halt import HaltCondition
+from pipeline.words.inputs import ArgumentSource
 from pipeline.words.kinds import MIB, Timeout
-from pipeline.words.settings import OPTIONS, Settings, settings_from
+from pipeline.words.settings import OPTIONS, Settings, parse_settings
 
 
 def test_what_was_typed_becomes_typed_values() -> None:
-    settings = settings_from(
+    settings = parse_settings(
         {
             "command": ["gzip", "{}"],
             "jobs": "3",
             "lane_ports": "7000-7009",
             "window": "1M",
-            "patience": "2m",
+            "peer_timeout": "2m",
             "files": ["a", "b"],
             "zero": True,
             "verbose": 2,
@@ -33,19 +33,19 @@ def test_what_was_typed_becomes_typed_values() -> None:
         jobs=3,
         lane_ports="7000-7009",
         window=MIB,
-        patience=120,
+        peer_timeout=120,
         files=("a", "b"),
         zero=True,
         verbose=2,
-        timeout=Timeout(times=1.5),
-        halt=Halt("soon", "fail", 3),
+        timeout=Timeout(median_factor=1.5),
+        halt=HaltCondition("soon", "fail", 3),
         durability="disk",
         retries=0,
     )
 
 
 def test_what_was_not_typed_keeps_its_default() -> None:
-    assert settings_from({}) == Settings()
+    assert parse_settings({}) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_was_not_typed_keeps_its_default() -> None:
     [
         ({"jobs": "two"}, "--jobs: 'two' is not a whole number"),
         ({"window": "big"}, "--window: 'big' is not a size"),
-        ({"liveness": "long"}, "--liveness: 'long' is not a time"),
+        ({"heartbeat_timeout": "long"}, "--liveness: 'long' is not a time"),
         ({"lane_ports": "5-1"}, "--lane-ports: '5-1' is not a range of ports"),
         ({"timeout": "0"}, "--timeout: it must be more than 0"),
         ({"halt": "later"}, "--halt: 'later' is not like now,fail=1"),
@@ -62,7 +62,7 @@ def test_what_was_not_typed_keeps_its_default() -> None:
 )
 def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        settings_from(typed)
+        parse_settings(typed)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,12 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("run", {"command": ("x",), "workers": 0}, "--workers must be at least 1, not 0"),
         ("ventilate", {"chunk": 0}, "--chunk must be at least 1, not 0"),
         ("ventilate", {"block": 0}, "--block must be at least 1, not 0"),
-        ("ventilate", {"interval": 5.0, "liveness": 5.0}, "--liveness must be longer than --interval"),
-        ("sink", {"interval": 5.0, "liveness": 5.0}, "--liveness must be longer than --interval"),
+        (
+            "ventilate",
+            {"heartbeat_interval": 5.0, "heartbeat_timeout": 5.0},
+            "--liveness must be longer than --interval",
+        ),
+        ("sink", {"heartbeat_interval": 5.0, "heartbeat_timeout": 5.0}, "--liveness must be longer than --interval"),
         ("work", {"stdin": True}, "--stdin needs COMMAND"),
         ("run", {"command": ("x",), "call": "a:b"}, "COMMAND and --call exclude each other"),
         ("run", {"command": ("x",), "init": "a:b"}, "--init needs --call"),
@@ -82,11 +86,19 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         ("work", {"call": "a:b", "tagstring": "{}"}, "--tag and --tagstring are for commands"),
         ("work", {"call": "nothing"}, "--call wants MODULE:FUNCTION"),
         ("work", {"call": "a:b", "init": "b:"}, "--init wants MODULE:FUNCTION"),
-        ("run", {"command": ("x",), "files": ("a",), "given": (Given(":::", ()),)}, "not from both"),
-        ("ventilate", {"block": 10, "given": (Given(":::", ("a",)),)}, "--block cuts files or stdin"),
+        (
+            "run",
+            {"command": ("x",), "files": ("a",), "argument_sources": (ArgumentSource(":::", ()),)},
+            "not from both",
+        ),
         (
             "ventilate",
-            {"from_failed": True, "given": (Given(":::", ("a",)),)},
+            {"block": 10, "argument_sources": (ArgumentSource(":::", ("a",)),)},
+            "--block cuts files or stdin",
+        ),
+        (
+            "ventilate",
+            {"from_failed": True, "argument_sources": (ArgumentSource(":::", ("a",)),)},
             "from files or stdin: leave out :::, --block and -0",
         ),
         ("ventilate", {"from_failed": True, "block": 10}, "--from-failed reads what --failed wrote"),
@@ -139,7 +151,9 @@ def test_settings_are_frozen() -> None:
 
 def test_who_repeats_itself_or_loses_others_has_its_own_times() -> None:
     on = {each.name: each.on for each in OPTIONS}
-    assert on["interval"] == on["liveness"] == {"run", "ventilate", "sink"}  # a worker is told them in its Welcome
+    assert (
+        on["heartbeat_interval"] == on["heartbeat_timeout"] == {"run", "ventilate", "sink"}
+    )  # a worker is told them in its Welcome
 
 
 def test_no_flag_means_two_things_in_one_command() -> None:

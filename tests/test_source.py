@@ -13,41 +13,41 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from pipeline.input.infiles import BLOCK
-from pipeline.input.lettered import Lettered
-from pipeline.input.source import Source
-from pipeline.input.spool import Spool
-from pipeline.output.letters import letter
-from pipeline.words.errands import End, Forget, Records, Want
+from pipeline.input.infiles import BLOCK_BYTES
+from pipeline.input.lettered import DeadLetterReader
+from pipeline.input.source import InputSource
+from pipeline.input.spool import StdinSpool
+from pipeline.output.letters import dead_letter
+from pipeline.words.errands import DiscardBelow, EndOfInput, ReadRequest, RecordsRead
 from pipeline.words.errors import USAGE, UsageError
-from pipeline.words.inputs import same_input
+from pipeline.words.inputs import is_same_input
 from pipeline.words.messages import Result
 from pipeline.words.notices import Waiting
-from pipeline.words.parts import Note, Recipe
+from pipeline.words.parts import RecordFormat, TaskFailure
 from pipeline.words.station import NEVER, Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-LINES = Recipe()
+LINES = RecordFormat()
 
 
-def of_letters(files: list[str]) -> Source:
-    return Source.formed(Lettered(files), files)
+def of_letters(files: list[str]) -> InputSource:
+    return InputSource.with_format(DeadLetterReader(files), files)
 
 
-def lettered_stdin(stdin: int, spool: Spool) -> Source:
-    return Source.formed(Lettered([], spool.first), [], stdin, spool)
+def lettered_stdin(stdin: int, spool: StdinSpool) -> InputSource:
+    return InputSource.with_format(DeadLetterReader([], spool.first), [], stdin, spool)
 
 
-def ask(source: Source, size: int = 1 << 20, patience: float = 30.0) -> Message:
+def ask(source: InputSource, size: int = 1 << 20, patience: float = 30.0) -> Message:
     """The one answer to a Want, waiting as the loop does."""
-    source.send(Port.SOURCE, Want(size))
+    source.send(Port.SOURCE, ReadRequest(size))
     return wait(source, patience)
 
 
-def wait(source: Source, patience: float = 30.0) -> Message:
+def wait(source: InputSource, patience: float = 30.0) -> Message:
     """The answer to a Want that was sent."""
     limit = time.monotonic() + patience
     while time.monotonic() < limit:
@@ -55,30 +55,30 @@ def wait(source: Source, patience: float = 30.0) -> Message:
             (answer,) = found
             spool = source._spool
             assert source.deadline == NEVER
-            assert source.files() == ([spool.fd] if spool and spool.listens else [])
+            assert source.pollables() == ([spool.fd] if spool and spool.wants_input else [])
             return answer
         if source.deadline == NEVER:
             poller = zmq.Poller()
-            for file in source.files():
+            for file in source.pollables():
                 poller.register(file, zmq.POLLIN)
             assert poller.sockets, "it neither answers, nor waits, nor wants to be called"
             poller.poll(100)
     raise AssertionError("no answer")
 
 
-def everything(source: Source, size: int = 1 << 20) -> tuple[list[Records], End]:
+def everything(source: InputSource, size: int = 1 << 20) -> tuple[list[RecordsRead], EndOfInput]:
     """All until the end; the numbers must be consecutive."""
-    found: list[Records] = []
-    while isinstance(answer := ask(source, size), Records):
+    found: list[RecordsRead] = []
+    while isinstance(answer := ask(source, size), RecordsRead):
         assert answer.first == sum(records.count for records in found)
         found.append(answer)
-    assert isinstance(answer, End)
+    assert isinstance(answer, EndOfInput)
     return found, answer
 
 
-def bodies(files: Sequence[str], recipe: Recipe = LINES, block: int | None = None) -> list[bytes]:
+def bodies(files: Sequence[str], recipe: RecordFormat = LINES, block: int | None = None) -> list[bytes]:
     """What all of them hold, Want by Want."""
-    return [records.body for records in everything(Source(recipe, files, None, block))[0]]
+    return [records.body for records in everything(InputSource(recipe, files, None, block))[0]]
 
 
 @pytest.fixture
@@ -96,29 +96,29 @@ def pipe() -> Iterator[tuple[int, int]]:
 def test_no_input_ends_with_no_task(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
-    assert everything(Source(LINES, [str(empty), "/dev/null"], None, None)) == ([], End(0))
-    assert everything(Source(LINES, [], [], None)) == ([], End(0))
-    assert everything(Source(LINES, [str(empty)], None, 10)) == ([], End(0))
+    assert everything(InputSource(LINES, [str(empty), "/dev/null"], None, None)) == ([], EndOfInput(0))
+    assert everything(InputSource(LINES, [], [], None)) == ([], EndOfInput(0))
+    assert everything(InputSource(LINES, [str(empty)], None, 10)) == ([], EndOfInput(0))
 
 
 def test_the_end_is_told_again() -> None:
-    source = Source(LINES, [], ["a"], None)
-    assert everything(source)[1] == ask(source) == End(1)
+    source = InputSource(LINES, [], ["a"], None)
+    assert everything(source)[1] == ask(source) == EndOfInput(1)
 
 
 def test_arguments_are_nul_terminated_records() -> None:
-    source = Source(LINES, (), ["a b", "", "two\nlines", "caf\udce9"], None)
-    assert source.recipe == Recipe(zero=True)
-    assert everything(source) == ([Records(0, 4, b"a b\0\0two\nlines\0caf\xe9\0")], End(4))
+    source = InputSource(LINES, (), ["a b", "", "two\nlines", "caf\udce9"], None)
+    assert source.record_format == RecordFormat(zero=True)
+    assert everything(source) == ([RecordsRead(0, 4, b"a b\0\0two\nlines\0caf\xe9\0")], EndOfInput(4))
 
 
 def test_records_of_many_files_are_numbered_through_and_not_glued(tmp_path: Path) -> None:
     texts = [b"a\n\nb", b"", b"c\r\n", b"no end"]
     for number, text in enumerate(texts):
         (tmp_path / str(number)).write_bytes(text)
-    found, end = everything(Source(LINES, [str(tmp_path / str(number)) for number in range(4)], None, None))
+    found, end = everything(InputSource(LINES, [str(tmp_path / str(number)) for number in range(4)], None, None))
     assert b"".join(records.body for records in found) == b"a\n\nb\nc\r\nno end\n"
-    assert end == End(5)
+    assert end == EndOfInput(5)
 
 
 def test_many_small_files_come_in_few_answers(tmp_path: Path) -> None:
@@ -132,16 +132,21 @@ def test_many_small_files_come_in_few_answers(tmp_path: Path) -> None:
 def test_any_lengths_come_back_whole(tmp_path: Path, seed: int, *, zero: bool) -> None:
     rng = random.Random(seed)
     mark = b"\0" if zero else b"\n"
-    lengths = [rng.choice([0, 1, 60, 3000, 70_000]) for _ in range(400)] + [3 * BLOCK, 0, BLOCK - 1, BLOCK]
+    lengths = [rng.choice([0, 1, 60, 3000, 70_000]) for _ in range(400)] + [
+        3 * BLOCK_BYTES,
+        0,
+        BLOCK_BYTES - 1,
+        BLOCK_BYTES,
+    ]
     rng.shuffle(lengths)
     lengths.append(7)
     text = b"".join(b"x" * length + mark for length in lengths)
     path = tmp_path / "records"
     path.write_bytes(text[:-1] if seed % 2 else text)
-    size = rng.choice([1, 500, 65_536, 10 * BLOCK])
-    found, end = everything(Source(Recipe(zero=zero), [str(path)], None, None), size)
+    size = rng.choice([1, 500, 65_536, 10 * BLOCK_BYTES])
+    found, end = everything(InputSource(RecordFormat(zero=zero), [str(path)], None, None), size)
     assert b"".join(records.body for records in found) == text
-    assert end == End(len(lengths))
+    assert end == EndOfInput(len(lengths))
     for records in found:
         assert records.body.endswith(mark)
         assert records.body.count(mark) == records.count
@@ -152,17 +157,17 @@ def test_an_answer_is_about_the_size_that_was_wanted(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"123456789\n" * 100)
     assert [len(body) for body in bodies([str(path)])] == [1000]
-    found, _ = everything(Source(LINES, [str(path)], None, None), 95)
+    found, _ = everything(InputSource(LINES, [str(path)], None, None), 95)
     assert {records.count for records in found} == {9, 1}
 
 
 def test_nothing_is_read_before_it_is_wanted(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     os.write(writing, b"a\nb\n")
-    source = Source(LINES, [], None, None, reading)
-    assert source.files() == []
+    source = InputSource(LINES, [], None, None, reading)
+    assert source.pollables() == []
     assert source.receive() == []
-    assert ask(source) == Records(0, 2, b"a\nb\n")
+    assert ask(source) == RecordsRead(0, 2, b"a\nb\n")
     os.write(writing, b"c\n")
     assert source.receive() == []
     assert os.read(reading, 10) == b"c\n"
@@ -170,27 +175,27 @@ def test_nothing_is_read_before_it_is_wanted(pipe: tuple[int, int]) -> None:
 
 def test_a_slow_input_gives_what_is_there(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    source = Source(LINES, ["-"], None, None, reading)
-    source.send(Port.SOURCE, Want(1000))
+    source = InputSource(LINES, ["-"], None, None, reading)
+    source.send(Port.SOURCE, ReadRequest(1000))
     assert source.receive() == []
-    assert source.files() == [reading]
+    assert source.pollables() == [reading]
     assert source.deadline == NEVER
     os.write(writing, b"first\nhal")
-    assert wait(source) == Records(0, 1, b"first\n")
-    source.send(Port.SOURCE, Want(1000))
+    assert wait(source) == RecordsRead(0, 1, b"first\n")
+    source.send(Port.SOURCE, ReadRequest(1000))
     assert source.receive() == []
     os.write(writing, b"f\n")
-    assert wait(source) == Records(1, 1, b"half\n")
+    assert wait(source) == RecordsRead(1, 1, b"half\n")
     os.write(writing, b"last")
     os.close(writing)
     assert everything_after(source, 2) == [b"last\n"]
     assert os.get_blocking(reading)
 
 
-def everything_after(source: Source, number: int) -> list[bytes]:
+def everything_after(source: InputSource, number: int) -> list[bytes]:
     """The bodies from task `number` on."""
     found = []
-    while isinstance(answer := ask(source), Records):
+    while isinstance(answer := ask(source), RecordsRead):
         assert answer.first == number
         number += answer.count
         found.append(answer.body)
@@ -200,50 +205,50 @@ def everything_after(source: Source, number: int) -> list[bytes]:
 def test_a_fifo_is_waited_for(tmp_path: Path) -> None:
     path = str(tmp_path / "fifo")
     os.mkfifo(path)
-    source = Source(LINES, [path], None, None)
-    source.send(Port.SOURCE, Want(1000))
+    source = InputSource(LINES, [path], None, None)
+    source.send(Port.SOURCE, ReadRequest(1000))
     assert source.receive() == []
-    assert len(source.files()) == 1
+    assert len(source.pollables()) == 1
     writing = os.open(path, os.O_WRONLY)
     assert source.receive() == []
     os.write(writing, b"a\n")
-    assert wait(source) == Records(0, 1, b"a\n")
+    assert wait(source) == RecordsRead(0, 1, b"a\n")
     os.close(writing)
-    assert ask(source) == End(1)
+    assert ask(source) == EndOfInput(1)
 
 
 def test_files_before_a_slow_one_do_not_wait_for_it(tmp_path: Path, pipe: tuple[int, int]) -> None:
     (tmp_path / "fast").write_bytes(b"a\nb")
     reading, writing = pipe
-    source = Source(LINES, [str(tmp_path / "fast"), "-"], None, None, reading)
-    assert ask(source) == Records(0, 2, b"a\nb\n")
+    source = InputSource(LINES, [str(tmp_path / "fast"), "-"], None, None, reading)
+    assert ask(source) == RecordsRead(0, 2, b"a\nb\n")
     os.write(writing, b"c\n")
-    assert ask(source) == Records(2, 1, b"c\n")
+    assert ask(source) == RecordsRead(2, 1, b"c\n")
 
 
 def test_a_socket_as_stdin() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        source = Source(LINES, [], None, None, ours.fileno())
+        source = InputSource(LINES, [], None, None, ours.fileno())
         theirs.sendall(b"a\n")
-        assert ask(source) == Records(0, 1, b"a\n")
+        assert ask(source) == RecordsRead(0, 1, b"a\n")
         theirs.close()
-        assert ask(source) == End(1)
+        assert ask(source) == EndOfInput(1)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_blocks_are_whole_records_of_about_the_size(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    size = rng.choice([1, 100, 5000, 3 * BLOCK])
-    lengths = [rng.choice([0, 10, size // 2, size, 3 * size]) for _ in range(12 if size > BLOCK else 200)]
+    size = rng.choice([1, 100, 5000, 3 * BLOCK_BYTES])
+    lengths = [rng.choice([0, 10, size // 2, size, 3 * size]) for _ in range(12 if size > BLOCK_BYTES else 200)]
     text = b"".join(b"x" * length + b"\n" for length in lengths) + b"no end"
     path = tmp_path / "records"
     path.write_bytes(text)
-    source = Source(LINES, [str(path)], None, size)
-    assert source.recipe == Recipe(block=True)
+    source = InputSource(LINES, [str(path)], None, size)
+    assert source.record_format == RecordFormat(block=True)
     found, end = everything(source, 1)
     assert b"".join(records.body for records in found) == text
-    assert end == End(len(found))
+    assert end == EndOfInput(len(found))
     for records, after in pairwise(found):
         assert records.count == 1
         assert records.body.endswith(b"\n")
@@ -259,38 +264,38 @@ def test_a_block_never_spans_files(tmp_path: Path) -> None:
 
 def test_a_block_of_stdin_waits_until_it_is_full(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    source = Source(LINES, [], None, 6, reading)
-    source.send(Port.SOURCE, Want(1))
+    source = InputSource(LINES, [], None, 6, reading)
+    source.send(Port.SOURCE, ReadRequest(1))
     os.write(writing, b"ab\n")
     assert source.receive() == []
-    assert source.files() == [reading]
+    assert source.pollables() == [reading]
     os.write(writing, b"cd\nef\n")
-    assert wait(source) == Records(0, 1, b"ab\ncd\n")
-    source.send(Port.SOURCE, Want(1))
+    assert wait(source) == RecordsRead(0, 1, b"ab\ncd\n")
+    source.send(Port.SOURCE, ReadRequest(1))
     assert source.receive() == []
     os.close(writing)
-    assert wait(source) == Records(1, 1, b"ef\n")
-    assert ask(source) == End(2)
+    assert wait(source) == RecordsRead(1, 1, b"ef\n")
+    assert ask(source) == EndOfInput(2)
 
 
 def test_a_record_of_many_pieces_comes_whole(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    source = Source(LINES, [], None, None, reading)
-    source.send(Port.SOURCE, Want(1))
+    source = InputSource(LINES, [], None, None, reading)
+    source.send(Port.SOURCE, ReadRequest(1))
     length = 0
     for _ in range(500):
         length += os.write(writing, b"y" * 40_000)
         assert source.receive() == []
     os.write(writing, b"\n")
     answer = wait(source)
-    assert isinstance(answer, Records)
+    assert isinstance(answer, RecordsRead)
     assert (answer.count, len(answer.body)) == (1, length + 1)
 
 
 @pytest.mark.parametrize(("name", "said"), [("nowhere/x", "no such file: nowhere/x"), ("/", "it is a folder")])
 def test_a_file_that_cannot_be_read_is_told_at_once(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as raised:
-        Source(LINES, [name], None, None)
+        InputSource(LINES, [name], None, None)
     assert raised.value.exit_code == USAGE
 
 
@@ -298,40 +303,40 @@ def test_a_closed_stdin_is_told(pipe: tuple[int, int]) -> None:
     reading, _ = pipe
     os.close(reading)
     with pytest.raises(UsageError, match="cannot read stdin"):
-        Source(LINES, [], None, None, reading)
+        InputSource(LINES, [], None, None, reading)
 
 
 def test_arguments_exclude_files_and_blocks() -> None:
     with pytest.raises(UsageError, match=":::"):
-        Source(LINES, ["x"], ["a"], None)
+        InputSource(LINES, ["x"], ["a"], None)
     with pytest.raises(UsageError, match="--block"):
-        Source(LINES, [], ["a"], 10)
+        InputSource(LINES, [], ["a"], 10)
 
 
 def test_a_read_error_ends_behind_the_whole_records(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"a\nb\n")
-    source = Source(LINES, [str(tmp_path / "good"), "/proc/self/mem", str(tmp_path / "good")], None, None)
+    source = InputSource(LINES, [str(tmp_path / "good"), "/proc/self/mem", str(tmp_path / "good")], None, None)
     found, end = everything(source)
     assert [records.body for records in found] == [b"a\nb\n"]
-    assert end == End(2, "/proc/self/mem: Input/output error")
+    assert end == EndOfInput(2, "/proc/self/mem: Input/output error")
 
 
 def test_a_file_that_vanished_ends_the_reading(tmp_path: Path) -> None:
     path = tmp_path / "gone"
     path.write_bytes(b"a\n")
-    source = Source(LINES, [str(path)], None, None)
+    source = InputSource(LINES, [str(path)], None, None)
     path.unlink()
-    assert everything(source) == ([], End(0, f"{path}: No such file or directory"))
+    assert everything(source) == ([], EndOfInput(0, f"{path}: No such file or directory"))
 
 
 def test_the_fingerprint_tells_inputs_apart(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\n")
     prints = [
-        Source(recipe, files, arguments, block).fingerprint
+        InputSource(recipe, files, arguments, block).fingerprint
         for recipe, files, arguments, block in [
             (LINES, [str(path)], None, None),
-            (Recipe(zero=True), [str(path)], None, None),
+            (RecordFormat(zero=True), [str(path)], None, None),
             (LINES, [str(path)], None, 10),
             (LINES, [str(path), str(path)], None, None),
             (LINES, [], ["a", "b"], None),
@@ -341,49 +346,51 @@ def test_the_fingerprint_tells_inputs_apart(tmp_path: Path) -> None:
     ]
     prints.append(of_letters([str(path)]).fingerprint)
     assert len({name for name, _, _ in (each.partition(":") for each in prints)}) == len(prints)
-    again = Source(LINES, [os.path.relpath(path)], None, None)
+    again = InputSource(LINES, [os.path.relpath(path)], None, None)
     assert again.fingerprint == prints[0]
-    assert Source(LINES, (), ["a", "b"], None).fingerprint == prints[4]
+    assert InputSource(LINES, (), ["a", "b"], None).fingerprint == prints[4]
 
 
 def test_a_file_that_was_written_to_has_its_name_still_but_another_state(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\n")
-    before = Source(LINES, [str(path)], None, None).fingerprint
+    before = InputSource(LINES, [str(path)], None, None).fingerprint
     path.write_bytes(b"a\nb\nc\n")
-    after = Source(LINES, [str(path)], None, None).fingerprint
-    assert same_input(before, after, verified=True)
-    assert not same_input(before, after, verified=False)
+    after = InputSource(LINES, [str(path)], None, None).fingerprint
+    assert is_same_input(before, after, is_verified=True)
+    assert not is_same_input(before, after, is_verified=False)
 
 
 def test_a_pipe_is_never_the_same_again_but_a_redirected_file_is(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    source = Source(LINES, [], None, None, pipe[0])
+    source = InputSource(LINES, [], None, None, pipe[0])
     assert source.fingerprint == source.fingerprint
-    assert not same_input(source.fingerprint, Source(LINES, [], None, None, pipe[0]).fingerprint, verified=True)
+    assert not is_same_input(
+        source.fingerprint, InputSource(LINES, [], None, None, pipe[0]).fingerprint, is_verified=True
+    )
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\n")
     with path.open("rb") as one, path.open("rb") as two:
-        same = Source(LINES, [], None, None, one.fileno()).fingerprint
-        assert same == Source(LINES, [], None, None, two.fileno()).fingerprint
+        same = InputSource(LINES, [], None, None, one.fileno()).fingerprint
+        assert same == InputSource(LINES, [], None, None, two.fileno()).fingerprint
         two.seek(2)
-        assert not same_input(same, Source(LINES, [], None, None, two.fileno()).fingerprint, verified=True)
+        assert not is_same_input(same, InputSource(LINES, [], None, None, two.fileno()).fingerprint, is_verified=True)
 
 
 def test_close_leaves_stdin_open_and_may_come_twice(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    source = Source(LINES, [], None, None, reading)
-    source.send(Port.SOURCE, Want(10))
+    source = InputSource(LINES, [], None, None, reading)
+    source.send(Port.SOURCE, ReadRequest(10))
     assert source.receive() == []
     source.close()
     source.close()
-    assert source.files() == []
+    assert source.pollables() == []
     os.write(writing, b"x")
     assert os.read(reading, 1) == b"x"
 
 
-def spooled(folder: Path, stdin: int, block: int | None = None) -> Source:
+def spooled(folder: Path, stdin: int, block: int | None = None) -> InputSource:
     """Stdin by way of small segments."""
-    return Source(LINES, [], None, block, stdin, Spool(str(folder / "spool"), stdin, each=1000))
+    return InputSource(LINES, [], None, block, stdin, StdinSpool(str(folder / "spool"), stdin, segment_size=1000))
 
 
 def test_a_spool_gives_what_is_there_without_waiting(tmp_path: Path, pipe: tuple[int, int]) -> None:
@@ -391,15 +398,15 @@ def test_a_spool_gives_what_is_there_without_waiting(tmp_path: Path, pipe: tuple
     source = spooled(tmp_path, reading)
     os.write(writing, b"a\n")
     assert source.receive() == []
-    assert ask(source) == Records(0, 1, b"a\n")
-    source.send(Port.SOURCE, Want(1000))
+    assert ask(source) == RecordsRead(0, 1, b"a\n")
+    source.send(Port.SOURCE, ReadRequest(1000))
     assert source.receive() == []
-    assert (source.files(), source.deadline) == ([reading], NEVER)
+    assert (source.pollables(), source.deadline) == ([reading], NEVER)
     os.write(writing, b"b\nc")
-    assert wait(source) == Records(1, 1, b"b\n")
+    assert wait(source) == RecordsRead(1, 1, b"b\n")
     os.close(writing)
-    assert ask(source) == Records(2, 1, b"c\n")
-    assert ask(source) == ask(source) == End(3)
+    assert ask(source) == RecordsRead(2, 1, b"c\n")
+    assert ask(source) == ask(source) == EndOfInput(3)
 
 
 def test_a_spool_takes_in_what_stdin_has_ahead_of_any_want_but_the_first(tmp_path: Path, pipe: tuple[int, int]) -> None:
@@ -407,18 +414,18 @@ def test_a_spool_takes_in_what_stdin_has_ahead_of_any_want_but_the_first(tmp_pat
     source = spooled(tmp_path, reading)
     os.write(writing, b"a\nb\n")
     assert source.receive() == []
-    assert source.files() == []
-    assert ask(source, 2) == Records(0, 1, b"a\n")
+    assert source.pollables() == []
+    assert ask(source, 2) == RecordsRead(0, 1, b"a\n")
     os.write(writing, b"c\n" * 2000)
     os.close(writing)
-    while source.files():
+    while source.pollables():
         assert source.receive() == []
     assert source.deadline == NEVER
     source.close()
     with open("/dev/null") as nothing:  # the next one needs no stdin
         found, end = everything(spooled(tmp_path, nothing.fileno()))
     assert b"".join(each.body for each in found) == b"a\nb\n" + b"c\n" * 2000
-    assert end == End(2002)
+    assert end == EndOfInput(2002)
 
 
 def test_a_disk_that_is_full_ahead_of_the_reading_is_waited_for_and_what_is_there_goes_out(
@@ -426,7 +433,7 @@ def test_a_disk_that_is_full_ahead_of_the_reading_is_waited_for_and_what_is_ther
 ) -> None:
     source = spooled(tmp_path, pipe[0])
     os.write(pipe[1], b"a\n" * 10)
-    assert ask(source, 2) == Records(0, 1, b"a\n")
+    assert ask(source, 2) == RecordsRead(0, 1, b"a\n")
     os.write(pipe[1], b"b\n")
 
     def full(*_: object, **__: object) -> int:
@@ -436,12 +443,12 @@ def test_a_disk_that_is_full_ahead_of_the_reading_is_waited_for_and_what_is_ther
         disk.setattr(os, "splice", full)
         (told,) = source.receive()
         assert isinstance(told, Waiting)
-        assert source.files() == []
+        assert source.pollables() == []
         assert time.monotonic() < source.deadline < NEVER
-        source.send(Port.SOURCE, Want(100))
-        assert source.receive() == [Records(1, 9, b"a\n" * 9)]
+        source.send(Port.SOURCE, ReadRequest(100))
+        assert source.receive() == [RecordsRead(1, 9, b"a\n" * 9)]
     assert source.receive() == [Waiting("disk", active=False)]
-    assert ask(source) == Records(10, 1, b"b\n")
+    assert ask(source) == RecordsRead(10, 1, b"b\n")
 
 
 @pytest.mark.parametrize("block", [None, 300])
@@ -455,20 +462,20 @@ def test_the_next_ventilator_reads_from_the_first_segment_that_is_left(
     name, found, below = source.fingerprint, b"", 0
     while len(found) < len(whole) - 1000:
         answer = ask(source, 100)
-        assert isinstance(answer, Records)
+        assert isinstance(answer, RecordsRead)
         found, below = found + answer.body, answer.first
-    source.send(Port.SOURCE, Forget(below))
+    source.send(Port.SOURCE, DiscardBelow(below))
     source.close()
     os.close(writing)
     source = spooled(tmp_path, reading, block)
     assert source.fingerprint == name
     first = ask(source, 100)
-    assert isinstance(first, Records)
+    assert isinstance(first, RecordsRead)
     text, number = first.body, first.first + first.count
-    while isinstance(answer := ask(source, 100), Records):
+    while isinstance(answer := ask(source, 100), RecordsRead):
         assert answer.first == number
         text, number = text + answer.body, number + answer.count
-    assert answer == End(number)
+    assert answer == EndOfInput(number)
     assert whole.endswith(text)
     assert first.first > (0 if block else 1000)
     if block is None:
@@ -487,9 +494,11 @@ def test_what_an_edge_spools_is_not_forgotten_while_other_files_count_too(
     os.write(pipe[1], b"a\n" * 2000)
     os.close(pipe[1])
     for _ in range(2):
-        source = Source(LINES, files, None, None, pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
-        assert everything(source)[1] == End(2001)
-        source.send(Port.SOURCE, Forget(2001))
+        source = InputSource(
+            LINES, files, None, None, pipe[0], StdinSpool(str(tmp_path / "spool"), pipe[0], segment_size=1000)
+        )
+        assert everything(source)[1] == EndOfInput(2001)
+        source.send(Port.SOURCE, DiscardBelow(2001))
         source.close()
 
 
@@ -498,7 +507,7 @@ def test_a_full_disk_is_told_of_once_and_when_it_is_over(
 ) -> None:
     source = spooled(tmp_path, pipe[0])
     os.write(pipe[1], b"a\n")
-    source.send(Port.SOURCE, Want(100))
+    source.send(Port.SOURCE, ReadRequest(100))
 
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -510,8 +519,8 @@ def test_a_full_disk_is_told_of_once_and_when_it_is_over(
         assert str(tmp_path / "spool") in told.detail
         assert source.receive() == []
         assert time.monotonic() < source.deadline < NEVER
-        assert source.files() == []
-    assert source.receive() == [Waiting("disk", active=False), Records(0, 1, b"a\n")]
+        assert source.pollables() == []
+    assert source.receive() == [Waiting("disk", active=False), RecordsRead(0, 1, b"a\n")]
 
 
 TASKS = [b"plain", b"two\nlines", b"", b"\xff\xfe", b"caf\xc3\xa9", b" "]
@@ -519,8 +528,8 @@ TASKS = [b"plain", b"two\nlines", b"", b"\xff\xfe", b"caf\xc3\xa9", b" "]
 
 def lettered(tasks: list[bytes]) -> bytes:
     """As --failed writes them."""
-    note = Note(0, "exit", 1, "exit code 1", "", 0)
-    return b"".join(letter(Result("run", "worker", 0, 1, b"", b"", b"", (note,)), note, task) for task in tasks)
+    note = TaskFailure(0, "exit", 1, "exit code 1", "", 0)
+    return b"".join(dead_letter(Result("run", "worker", 0, 1, b"", b"", b"", (note,)), note, task) for task in tasks)
 
 
 @pytest.mark.parametrize("size", [1, 300, 1 << 20])
@@ -528,25 +537,25 @@ def test_dead_letters_are_tasks_again(tmp_path: Path, size: int) -> None:
     (tmp_path / "one").write_bytes(lettered(TASKS))
     (tmp_path / "two").write_bytes(lettered(TASKS)[:-1])
     source = of_letters([str(tmp_path / "one"), str(tmp_path / "two")])
-    assert source.recipe == Recipe(zero=True)
+    assert source.record_format == RecordFormat(zero=True)
     found, end = everything(source, size)
     assert b"".join(records.body for records in found) == b"".join(task + b"\0" for task in TASKS * 2)
-    assert end == End(12)
+    assert end == EndOfInput(12)
 
 
 def test_dead_letters_come_from_a_spool_too(tmp_path: Path, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], lettered([b"task %d" % number for number in range(100)]))
     os.close(pipe[1])
-    source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    source = lettered_stdin(pipe[0], StdinSpool(str(tmp_path / "spool"), pipe[0], segment_size=1000))
     last = b""
-    while isinstance(answer := ask(source, 500), Records) and answer.first < 50:
+    while isinstance(answer := ask(source, 500), RecordsRead) and answer.first < 50:
         last = answer.body
     assert last.startswith(b"task ")
-    source.send(Port.SOURCE, Forget(50))
+    source.send(Port.SOURCE, DiscardBelow(50))
     source.close()
-    source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=1000))
+    source = lettered_stdin(pipe[0], StdinSpool(str(tmp_path / "spool"), pipe[0], segment_size=1000))
     answer = ask(source, 500)
-    assert isinstance(answer, Records)
+    assert isinstance(answer, RecordsRead)
     assert 0 < answer.first <= 50
     assert answer.body.startswith(b"task %d\0" % answer.first)
 
@@ -568,21 +577,21 @@ def test_a_broken_letter_in_a_spool_is_found_again(tmp_path: Path, pipe: tuple[i
     os.write(pipe[1], lettered([b"a"] * 30) + b"broken\n" + lettered([b"a"] * 30))
     os.close(pipe[1])
     for _ in range(2):
-        source = lettered_stdin(pipe[0], Spool(str(tmp_path / "spool"), pipe[0], each=100))
-        while isinstance(answer := ask(source, 500), Records):
+        source = lettered_stdin(pipe[0], StdinSpool(str(tmp_path / "spool"), pipe[0], segment_size=100))
+        while isinstance(answer := ask(source, 500), RecordsRead):
             pass
-        assert isinstance(answer, End)
+        assert isinstance(answer, EndOfInput)
         assert (answer.total, answer.reason[:14]) == (30, "stdin, line 31")
-        source.send(Port.SOURCE, Forget(30))
+        source.send(Port.SOURCE, DiscardBelow(30))
         source.close()
 
 
 def test_the_spool_stays_ours_to_the_end_of_the_run(tmp_path: Path, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"a\n" * 1000)
     os.close(pipe[1])
-    spool = Spool(str(tmp_path / "spool"), pipe[0], each=1000)
-    source = Source(LINES, [], None, None, pipe[0], spool)
-    assert everything(source)[1] == End(1000)
+    spool = StdinSpool(str(tmp_path / "spool"), pipe[0], segment_size=1000)
+    source = InputSource(LINES, [], None, None, pipe[0], spool)
+    assert everything(source)[1] == EndOfInput(1000)
     spool.remove()
     source.close()
     assert not (tmp_path / "spool").exists()

@@ -12,19 +12,19 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from kernels import Faulty
+from kernels import FaultySyscalls
 
 from pipeline.output import hoard, shelf
 from pipeline.output import kernel as kernels
-from pipeline.output.hoard import GROUP, MEMORY, OVERHEAD
-from pipeline.output.spill import Spill
-from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept
-from pipeline.words.errors import StationError, UsageError
+from pipeline.output.hoard import MEMORY_LIMIT_BYTES, MERGE_LIMIT_BYTES, RESULT_OVERHEAD_BYTES
+from pipeline.output.spill import SpillBuffer
+from pipeline.words.errands import Committed, DiscardBelow, FetchedResult, FetchSpilled, SpillResult
+from pipeline.words.errors import InternalError, UsageError
 from pipeline.words.messages import Result
 from pipeline.words.notices import Waiting
-from pipeline.words.parts import Note
+from pipeline.words.parts import TaskFailure
 from pipeline.words.ranges import RangeSet
-from pipeline.words.results import cut_result
+from pipeline.words.results import slice_result
 from pipeline.words.station import NEVER, Message, Port
 from pipeline.words.structs import replace
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def result(first: int, outputs: list[bytes], errors: bytes = b"", notes: tuple[Note, ...] = ()) -> Result:
+def result(first: int, outputs: list[bytes], errors: bytes = b"", notes: tuple[TaskFailure, ...] = ()) -> Result:
     """A result of as many tasks as there are outputs."""
     ends, end = [], 0
     for output in outputs:
@@ -44,23 +44,23 @@ def result(first: int, outputs: list[bytes], errors: bytes = b"", notes: tuple[N
 
 def parts(found: Result) -> list[bytes]:
     """The output of each task."""
-    ends = [end for (end,) in struct.iter_unpack("<I", found.ends)]
+    ends = [end for (end,) in struct.iter_unpack("<I", found.output_ends)]
     return [found.output[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def keep(spill: Spill, number: int, kept: Result) -> None:
+def keep(spill: SpillBuffer, number: int, kept: Result) -> None:
     """Give it one result."""
-    spill.send(Port.SPILL, Keep(number, kept))
+    spill.send(Port.SPILL, SpillResult(number, kept))
     assert spill.deadline == 0.0
     assert spill.receive() == [Committed("spill", number)]
     assert spill.deadline == NEVER
 
 
-def fetch(spill: Spill, first: int) -> Result:
+def fetch(spill: SpillBuffer, first: int) -> Result:
     """Take one back."""
-    spill.send(Port.SPILL, Fetch(first))
+    spill.send(Port.SPILL, FetchSpilled(first))
     (answer,) = spill.receive()
-    assert isinstance(answer, Kept)
+    assert isinstance(answer, FetchedResult)
     assert answer.result.first == first
     return answer.result
 
@@ -77,8 +77,8 @@ def open_files(folder: Path) -> int:
 
 
 def test_one_result_comes_back_as_it_was(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path))
-    kept = result(5, [b"a\n", b"", b"b"], b"oh", (Note(6, "exit", 3, "exited with 3", "", 0),))
+    spill = SpillBuffer(str(tmp_path))
+    kept = result(5, [b"a\n", b"", b"b"], b"oh", (TaskFailure(6, "exit", 3, "exited with 3", "", 0),))
     keep(spill, 1, kept)
     assert spill.size > 0
     assert fetch(spill, 5) == kept
@@ -87,17 +87,24 @@ def test_one_result_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_spilled_is_said_once_for_all_kept(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path))
+    spill = SpillBuffer(str(tmp_path))
     for number in range(5):
-        spill.send(Port.SPILL, Keep(number, result(number * 10, [b"x"])))
+        spill.send(Port.SPILL, SpillResult(number, result(number * 10, [b"x"])))
     assert spill.receive() == [Committed("spill", 4)]
     assert spill.receive() == []
 
 
 def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path))
-    notes = (Note(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc", "tail\n", 2), Note(9, "signal", 11, "", "", 0))
-    kept = replace(result(8, [os.urandom(MEMORY), b"", b"tail"], b"errors\xff", notes), tries=3, records=b"a\xff")
+    spill = SpillBuffer(str(tmp_path))
+    notes = (
+        TaskFailure(8, "exception", 1, "lone \udcff, nul \0, umlaut \xfc", "tail\n", 2),
+        TaskFailure(9, "signal", 11, "", "", 0),
+    )
+    kept = replace(
+        result(8, [os.urandom(MEMORY_LIMIT_BYTES), b"", b"tail"], b"errors\xff", notes),
+        attempt=3,
+        failed_records=b"a\xff",
+    )
     keep(spill, 1, kept)
     assert open_files(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
@@ -110,20 +117,22 @@ def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
 def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many results, shuffled within a window, drained now and then up to the first gap."""
     rng = random.Random(seed)
-    monkeypatch.setattr(hoard, "MEMORY", rng.choice([0, 20_000, 200_000]))
-    monkeypatch.setattr(shelf, "SEGMENT", rng.choice([1, 50_000]))
-    monkeypatch.setattr(hoard, "GROUP", rng.choice([1, 3000, GROUP]))
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", rng.choice([0, 20_000, 200_000]))
+    monkeypatch.setattr(shelf, "SEGMENT_BYTES", rng.choice([1, 50_000]))
+    monkeypatch.setattr(hoard, "MERGE_LIMIT_BYTES", rng.choice([1, 3000, MERGE_LIMIT_BYTES]))
     outputs = [rng.randbytes(rng.choice([0, 1, 30, 500])) for _ in range(3000)]
     pieces, at = [], 0
     while at < len(outputs):
         count = rng.choice([1, 1, 1, 7])
         notes = tuple(
-            Note(task, "exit", 1, "x", "", 0) for task in range(at, min(at + count, len(outputs))) if task % 5 == 0
+            TaskFailure(task, "exit", 1, "x", "", 0)
+            for task in range(at, min(at + count, len(outputs)))
+            if task % 5 == 0
         )
         pieces.append(result(at, outputs[at : at + count], b"%d " % at, notes))
         at += count
     pieces.sort(key=lambda piece: piece.first + rng.uniform(0, 400))
-    spill = Spill(str(tmp_path))
+    spill = SpillBuffer(str(tmp_path))
     kept: set[int] = set()
     low, found, errors, noted = 0, [], b"", []
     for number, piece in enumerate(pieces):
@@ -133,8 +142,8 @@ def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: p
             back = fetch(spill, low)
             assert back.count == len(parts(back))
             found += parts(back)
-            errors += back.errors
-            noted += [note.task for note in back.notes]
+            errors += back.stderr
+            noted += [note.task for note in back.failures]
             low += back.count
     assert found == outputs
     assert errors == b"".join(b"%d " % piece.first for piece in sorted(pieces, key=lambda piece: piece.first))
@@ -146,7 +155,7 @@ def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: p
 @pytest.mark.untraced
 def test_many_tiny_results_need_no_memory_each(tmp_path: Path) -> None:
     """Two workers, each with its own runs of single tasks, in turn: neighbours arrive apart and are merged."""
-    spill = Spill(str(tmp_path))
+    spill = SpillBuffer(str(tmp_path))
     total = 30_000
     tracemalloc.start()
     for number in range(total):
@@ -154,9 +163,9 @@ def test_many_tiny_results_need_no_memory_each(tmp_path: Path) -> None:
         keep(spill, number, result(task, [b"x"]))
     used, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4 * MEMORY
-    assert used < 2 * MEMORY
-    assert used / total < OVERHEAD / 4
+    assert peak < 4 * MEMORY_LIMIT_BYTES
+    assert used < 2 * MEMORY_LIMIT_BYTES
+    assert used / total < RESULT_OVERHEAD_BYTES / 4
     low = 1
     while low <= total:
         back = fetch(spill, low)
@@ -166,9 +175,9 @@ def test_many_tiny_results_need_no_memory_each(tmp_path: Path) -> None:
 
 
 def test_space_is_free_again_while_something_is_always_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "SEGMENT", 1 << 20)
-    monkeypatch.setattr(hoard, "MEMORY", 0)
-    spill = Spill(str(tmp_path))
+    monkeypatch.setattr(shelf, "SEGMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 0)
+    spill = SpillBuffer(str(tmp_path))
     for first in range(40):
         keep(spill, first, result(first, [b"y" * (256 << 10)]))
         if first >= 8:
@@ -181,16 +190,16 @@ def test_space_is_free_again_while_something_is_always_kept(tmp_path: Path, monk
 
 
 def test_what_was_not_kept_cannot_be_fetched(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path))
+    spill = SpillBuffer(str(tmp_path))
     keep(spill, 1, result(5, [b"a", b"b"]))
     fetch(spill, 5)
-    with pytest.raises(StationError, match="task 5"):
+    with pytest.raises(InternalError, match="task 5"):
         fetch(spill, 5)
 
 
 def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path / "nowhere"))
-    spill.send(Port.SPILL, Keep(3, result(1, [b"z" * (MEMORY + 1)])))
+    spill = SpillBuffer(str(tmp_path / "nowhere"))
+    spill.send(Port.SPILL, SpillResult(3, result(1, [b"z" * (MEMORY_LIMIT_BYTES + 1)])))
     (answer,) = spill.receive()
     assert isinstance(answer, Committed)
     assert answer.number < 3
@@ -198,10 +207,10 @@ def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
 
 
 def test_notes_of_different_tries_are_not_merged(tmp_path: Path) -> None:
-    spill = Spill(str(tmp_path))
+    spill = SpillBuffer(str(tmp_path))
     first = result(1, [b"a"])
-    second = replace(result(2, [b"b"], notes=(Note(2, "exit", 1, "x", "", 0),)), tries=2)
-    third = replace(second, first=3, notes=(Note(3, "exit", 1, "x", "", 0),), worker="other")
+    second = replace(result(2, [b"b"], notes=(TaskFailure(2, "exit", 1, "x", "", 0),)), attempt=2)
+    third = replace(second, first=3, failures=(TaskFailure(3, "exit", 1, "x", "", 0),), worker="other")
     for number, each in enumerate((first, second, third)):
         keep(spill, number, each)
     assert [fetch(spill, task) for task in (1, 2, 3)] == [first, second, third]
@@ -209,10 +218,10 @@ def test_notes_of_different_tries_are_not_merged(tmp_path: Path) -> None:
 
 PATIENCE = 30.0
 LIMITS = [
-    (hoard, "MEMORY", [0, 300, 3000, 100_000]),
-    (hoard, "GROUP", [1, 3000, GROUP]),
-    (shelf, "SEGMENT", [1, 2000, 1 << 20]),
-    (shelf, "LOG", [1, 2000, 1 << 20]),
+    (hoard, "MEMORY_LIMIT_BYTES", [0, 300, 3000, 100_000]),
+    (hoard, "MERGE_LIMIT_BYTES", [1, 3000, MERGE_LIMIT_BYTES]),
+    (shelf, "SEGMENT_BYTES", [1, 2000, 1 << 20]),
+    (shelf, "LOG_BYTES", [1, 2000, 1 << 20]),
 ]
 
 
@@ -232,7 +241,7 @@ def covers(results: list[Result]) -> dict[int, bytes]:
     return {each.first + number: part for each in results for number, part in enumerate(parts(each))}
 
 
-def fetch_all(spill: Spill, ranges: list[tuple[int, int]]) -> list[Result]:
+def fetch_all(spill: SpillBuffer, ranges: list[tuple[int, int]]) -> list[Result]:
     """All that is kept in these ranges, in order."""
     found = []
     for low, high in ranges:
@@ -250,7 +259,7 @@ def test_a_durable_spill_outlives_its_process(tmp_path: Path, seed: int, monkeyp
     for module, name, sizes in LIMITS:
         monkeypatch.setattr(module, name, rng.choice(sizes))
     folder = tmp_path / "spill"
-    spill = Spill(durable=str(folder))
+    spill = SpillBuffer(durable_folder=str(folder))
     given = pieces(rng, 300)
     half = len(given) // 2
     for number, piece in enumerate(given[:half]):
@@ -260,20 +269,20 @@ def test_a_durable_spill_outlives_its_process(tmp_path: Path, seed: int, monkeyp
     end = min(piece.first for piece in given[half:])
     early = fetch_all(spill, [(1, end)])
     done = early[rng.randrange(len(early))].first if early else 1
-    spill.send(Port.SPILL, Forget(done))
+    spill.send(Port.SPILL, DiscardBelow(done))
     spill.receive()
     kept = {task: output for task, output in covers(given[:half]).items() if task >= done}
     for _ in range(2):
         spill.close()
         low = rng.choice(sorted(kept))
         kept = {task: output for task, output in kept.items() if task >= low}
-        spill = Spill(durable=str(folder))
+        spill = SpillBuffer(durable_folder=str(folder))
         spill.restore(runs(kept))
     for number, part in enumerate(above(low, given[half:]), half):
         keep(spill, number, part)
         kept |= covers([part])
     assert covers(fetch_all(spill, list(runs(kept)))) == kept
-    spill.send(Port.SPILL, Forget(max(kept) + 1))
+    spill.send(Port.SPILL, DiscardBelow(max(kept) + 1))
     assert list(folder.iterdir()) == []
     assert spill.size == 0
     spill.remove()
@@ -283,7 +292,7 @@ def test_a_durable_spill_outlives_its_process(tmp_path: Path, seed: int, monkeyp
 def above(low: int, results: list[Result]) -> list[Result]:
     """What of these is not below task `low`."""
     spans = [(each, max(each.first, low), each.first + each.count) for each in results]
-    return [part for each, start, end in spans if start < end for part in cut_result(each, [(start, end)])]
+    return [part for each, start, end in spans if start < end for part in slice_result(each, [(start, end)])]
 
 
 def runs(tasks: dict[int, bytes]) -> tuple[tuple[int, int], ...]:
@@ -293,24 +302,24 @@ def runs(tasks: dict[int, bytes]) -> tuple[tuple[int, int], ...]:
 
 def test_what_was_handed_out_stays_until_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when all else in its log has gone to a segment."""
-    monkeypatch.setattr(hoard, "MEMORY", 3000)
-    spill = Spill(durable=str(tmp_path))
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 3000)
+    spill = SpillBuffer(durable_folder=str(tmp_path))
     first = result(1, [b"one"])
     keep(spill, 0, first)
     assert fetch(spill, 1) == first
     for number in range(1, 20):
         keep(spill, number, result(number * 3, [b"x" * 300]))
     spill.close()
-    again = Spill(durable=str(tmp_path))
+    again = SpillBuffer(durable_folder=str(tmp_path))
     again.restore(((1, 2), (30, 31)))
     assert [fetch(again, 1), fetch(again, 30)] == [first, result(30, [b"x" * 300])]
-    again.send(Port.SPILL, Forget(31))
+    again.send(Port.SPILL, DiscardBelow(31))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_logs_go_when_all_in_them_is_in_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoard, "MEMORY", 50_000)
-    spill = Spill(durable=str(tmp_path))
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 50_000)
+    spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(2000):
         keep(spill, number, result(number * 2 + 1, [b"x" * 500]))
         on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -319,7 +328,7 @@ def test_logs_go_when_all_in_them_is_in_segments(tmp_path: Path, monkeypatch: py
 
 
 def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
-    spill = Spill(durable=str(tmp_path))
+    spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(3):
         keep(spill, number, result(number * 10, [b"text"]))
     spill.close()
@@ -328,18 +337,18 @@ def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     for size in range(len(whole)):
         log.write_bytes(whole[:size])
         with pytest.raises(UsageError, match=r"lacks the result of task (1|11|21)$"):
-            Spill(durable=str(tmp_path)).restore(((0, 1), (10, 11), (20, 21)))
+            SpillBuffer(durable_folder=str(tmp_path)).restore(((0, 1), (10, 11), (20, 21)))
         assert log.read_bytes() == whole[:size]
     log.write_bytes(whole.replace(b"text", b"tent", 1))
     with pytest.raises(UsageError, match="is damaged at byte"):
-        Spill(durable=str(tmp_path)).restore(((20, 21),))
+        SpillBuffer(durable_folder=str(tmp_path)).restore(((20, 21),))
     log.write_bytes(whole[:-1])
-    Spill(durable=str(tmp_path)).restore(((10, 11),))
-    Spill(durable=str(tmp_path)).restore(())
+    SpillBuffer(durable_folder=str(tmp_path)).restore(((10, 11),))
+    SpillBuffer(durable_folder=str(tmp_path)).restore(())
     assert list(tmp_path.iterdir()) == []
 
 
-def receive_all(spill: Spill, number: int) -> list[Message]:
+def receive_all(spill: SpillBuffer, number: int) -> list[Message]:
     """What it says until it has kept result `number`, or failed."""
     said: list[Message] = []
     limit = time.monotonic() + PATIENCE
@@ -351,24 +360,24 @@ def receive_all(spill: Spill, number: int) -> list[Message]:
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool) -> None:
-    monkeypatch.setattr(kernels, "AGAIN", 0.01)
-    monkeypatch.setattr(hoard, "MEMORY", 20_000)
-    kernel = Faulty()
-    spill = Spill(str(tmp_path), durable=str(tmp_path / "spill") if durable else "", kernel=kernel)
+    monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 20_000)
+    kernel = FaultySyscalls()
+    spill = SpillBuffer(str(tmp_path), durable_folder=str(tmp_path / "spill") if durable else "", syscalls=kernel)
     given = [result(number * 2 + 1, [b"%d" % number * 900]) for number in range(60)]
     for number, piece in enumerate(given[:20]):
         keep(spill, number, piece)
-    kernel.full = True
+    kernel.is_full = True
     said: list[Message] = []
     for number, piece in enumerate(given[20:], 20):
-        spill.send(Port.SPILL, Keep(number, piece))
+        spill.send(Port.SPILL, SpillResult(number, piece))
         said += spill.receive()
     (stuck,) = [word for word in said if isinstance(word, Waiting)]
     assert stuck.detail.endswith(": No space left on device")
     assert max([19, *(word.number for word in said if isinstance(word, Committed))]) < 59
-    spill.send(Port.SPILL, Fetch(given[59].first))
-    assert [word for word in spill.receive() if isinstance(word, Kept)] == [Kept(given[59])]
-    kernel.full = False
+    spill.send(Port.SPILL, FetchSpilled(given[59].first))
+    assert [word for word in spill.receive() if isinstance(word, FetchedResult)] == [FetchedResult(given[59])]
+    kernel.is_full = False
     assert receive_all(spill, 59) == [Waiting("disk", active=False), Committed("spill", 59)]
     assert [fetch(spill, piece.first) for piece in given[:59]] == given[:59]
 
@@ -377,16 +386,16 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_whichever_call_fails_what_was_said_is_kept(
     tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "AGAIN", 0.001)
-    monkeypatch.setattr(hoard, "MEMORY", 4000)
+    monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 4000)
     given = [result(number * 2 + 1, [b"%d" % number * 300]) for number in range(12)]
     for kth in count(1):
         folder = str(tmp_path / f"{kth}")
-        kernel = Faulty(kth, error)
-        spill = Spill(durable=folder, kernel=kernel)
+        kernel = FaultySyscalls(kth, error)
+        spill = SpillBuffer(durable_folder=folder, syscalls=kernel)
         said, failed = -1, False
         for number, piece in enumerate(given):
-            spill.send(Port.SPILL, Keep(number, piece))
+            spill.send(Port.SPILL, SpillResult(number, piece))
             answer = receive_all(spill, number)[-1] if not failed else None
             if isinstance(answer, Committed):
                 said, failed = answer.number, failed or bool(answer.failure)
@@ -394,7 +403,7 @@ def test_whichever_call_fails_what_was_said_is_kept(
                 spill.sync()
             except OSError:
                 break
-        again = Spill(durable=folder)
+        again = SpillBuffer(durable_folder=folder)
         spill.close()
         again.restore(tuple((piece.first, piece.first + 1) for piece in given[: said + 1]))
         assert [fetch(again, piece.first) for piece in given[: said + 1]] == given[: said + 1]
@@ -405,12 +414,12 @@ def test_whichever_call_fails_what_was_said_is_kept(
 
 
 def test_restoring_needs_no_memory_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoard, "MEMORY", 200_000)
-    spill = Spill(durable=str(tmp_path))
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 200_000)
+    spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(5000):
         keep(spill, number, result(1 + number // 2 + number % 2 * 3000, [b"x"]))
     spill.close()
-    again = Spill(durable=str(tmp_path))
+    again = SpillBuffer(durable_folder=str(tmp_path))
     tracemalloc.start()
     again.restore(((1, 2501), (3001, 5501)))
     used, _ = tracemalloc.get_traced_memory()
@@ -422,9 +431,9 @@ def test_restoring_needs_no_memory_for_each(tmp_path: Path, monkeypatch: pytest.
 def test_with_syncs_no_log_goes_before_its_segments_are_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hoard, "MEMORY", 3000)
-    kernel = Faulty()
-    spill = Spill(durable=str(tmp_path), kernel=kernel)
+    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 3000)
+    kernel = FaultySyscalls()
+    spill = SpillBuffer(durable_folder=str(tmp_path), syscalls=kernel)
     gone = 0
     spill.sync()
     for number in range(40):
@@ -437,23 +446,23 @@ def test_with_syncs_no_log_goes_before_its_segments_are_on_disk(
 
 
 def test_where_little_is_ahead_the_disk_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "LOG", 2000)
-    spill = Spill(durable=str(tmp_path))
+    monkeypatch.setattr(shelf, "LOG_BYTES", 2000)
+    spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(300):
         keep(spill, number, result(number * 2, [b"x" * 300]))
         if number >= 5:
             fetch(spill, number * 2 - 10)
-            spill.send(Port.SPILL, Forget(number * 2 - 10))
+            spill.send(Port.SPILL, DiscardBelow(number * 2 - 10))
             spill.receive()
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000
 
 
 def test_a_full_disk_is_asked_once_in_a_while_only(tmp_path: Path) -> None:
-    kernel = Faulty()
-    spill = Spill(durable=str(tmp_path), kernel=kernel)
-    kernel.full = True
+    kernel = FaultySyscalls()
+    spill = SpillBuffer(durable_folder=str(tmp_path), syscalls=kernel)
+    kernel.is_full = True
     for number in range(20):
-        spill.send(Port.SPILL, Keep(number, result(number, [b"x"])))
+        spill.send(Port.SPILL, SpillResult(number, result(number, [b"x"])))
         spill.receive()
     assert kernel.calls.count("write") < 10  # one, where this machine does not stand still for seconds
     assert time.monotonic() < spill.deadline < NEVER

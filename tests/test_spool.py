@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.input import spool as spool_module
-from pipeline.input.spool import Spool
-from pipeline.input.spoolfolder import NOTES, Folder, Noted
-from pipeline.input.tape import Tape
+from pipeline.input.spool import StdinSpool
+from pipeline.input.spoolfolder import STATE_FILES, SpoolDirectory, SpoolState
+from pipeline.input.tape import SegmentedFile
 from pipeline.words.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def shut(fd: int) -> None:
         return
 
 
-def rest(spool: Spool, until: int = -1) -> bytes:
+def rest(spool: StdinSpool, until: int = -1) -> bytes:
     """What it says to its end, or so many bytes; it must come within some seconds."""
     found, limit = b"", time.monotonic() + 30
     while time.monotonic() < limit:
@@ -56,11 +56,11 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def begin(folder: Path, stdin: int) -> Spool:
-    return Spool(str(folder / "spool"), stdin, each=EACH)
+def begin(folder: Path, stdin: int) -> StdinSpool:
+    return StdinSpool(str(folder / "spool"), stdin, segment_size=EACH)
 
 
-def filled(folder: Path, pipe: tuple[int, int], text: bytes, *, ended: bool) -> Spool:
+def filled(folder: Path, pipe: tuple[int, int], text: bytes, *, ended: bool) -> StdinSpool:
     """A spool that has read all of this."""
     os.write(pipe[1], text)
     if ended:
@@ -70,7 +70,7 @@ def filled(folder: Path, pipe: tuple[int, int], text: bytes, *, ended: bool) -> 
     return spool
 
 
-def again(tmp_path: Path, stdin: int, spool: Spool) -> Spool:
+def again(tmp_path: Path, stdin: int, spool: StdinSpool) -> StdinSpool:
     """The next life on the same folder."""
     spool.close()
     return begin(tmp_path, stdin)
@@ -80,16 +80,16 @@ def test_what_is_said_comes_out_and_its_end_is_noted(tmp_path: Path, pipe: tuple
     reading, writing = pipe
     spool = begin(tmp_path, reading)
     assert spool.read() is None
-    assert spool.waits
+    assert spool.may_block
     os.write(writing, b"a\nb")
     assert (spool.read(), spool.read()) == (b"a\nb", None)
     os.write(writing, b"c" * 2500)
     assert rest(spool, 2500) == b"c" * 2500
     os.close(writing)
-    assert not spool.complete
+    assert not spool.is_complete
     assert spool.read() == b""
-    assert spool.complete
-    assert not spool.waits
+    assert spool.is_complete
+    assert not spool.may_block
     assert os.get_blocking(reading)
 
 
@@ -103,16 +103,16 @@ def test_nothing_is_taken_before_it_is_asked_for(tmp_path: Path, pipe: tuple[int
 def test_ahead_of_its_reading_it_takes_so_much_and_no_more(
     tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "AHEAD", 3 * EACH)
+    monkeypatch.setattr(spool_module, "MAX_UNREAD_BYTES", 3 * EACH)
     text = b"0123456789" * 1000
     os.write(pipe[1], text)
     os.close(pipe[1])
     spool = begin(tmp_path, pipe[0])
-    spool.ahead()
-    assert not spool.listens
-    assert not spool.complete
+    spool.prefetch()
+    assert not spool.wants_input
+    assert not spool.is_complete
     first = spool.read() or b""
-    assert spool.listens
+    assert spool.wants_input
     assert first + rest(spool) == text
 
 
@@ -121,15 +121,15 @@ def test_a_fault_ahead_of_the_reading_is_told_when_all_before_it_was_read(
 ) -> None:
     os.write(pipe[1], b"a\nb\n")
     spool = begin(tmp_path, pipe[0])
-    spool.ahead()
+    spool.prefetch()
     os.write(pipe[1], b"c\n")
 
     def broken(*_: object, **__: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "splice", broken)
-    spool.ahead()
-    assert not spool.listens
+    spool.prefetch()
+    assert not spool.wants_input
     assert spool.read() == b"a\nb\n"
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         spool.read()
@@ -142,7 +142,7 @@ def test_the_next_life_reads_all_that_is_not_forgotten_and_then_the_same_pipe(
     name = spool.id
     os.write(pipe[1], b"more\n")
     spool = again(tmp_path, pipe[0], spool)
-    assert (spool.id, spool.first, spool.waits) == (name, 0, False)
+    assert (spool.id, spool.first, spool.may_block) == (name, 0, False)
     os.close(pipe[1])
     assert rest(spool) == b"a\n" * 2000 + b"more\n"
 
@@ -151,23 +151,23 @@ def test_once_it_is_complete_stdin_is_not_needed(tmp_path: Path, pipe: tuple[int
     spool = filled(tmp_path, pipe, b"a\n" * 2000, ended=True)
     os.close(pipe[0])
     spool = again(tmp_path, pipe[0], spool)
-    assert spool.complete
+    assert spool.is_complete
     assert rest(spool) == b"a\n" * 2000
 
 
 def test_another_stdin_is_the_input_given_again(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 2000, ended=False)
-    spool.given(1000, 2000)
-    spool.forget(1000)
+    spool.on_records_read(1000, 2000)
+    spool.discard_below(1000)
     name, (reading, writing) = spool.id, os.pipe()
     spool = again(tmp_path, reading, spool)
-    assert (spool.id, spool.first, spool.waits) == (name, 0, True)
+    assert (spool.id, spool.first, spool.may_block) == (name, 0, True)
     assert spool.read() is None
     assert "1.000003" in files(tmp_path / "spool")
     os.write(writing, b"b\n" * 700)
     os.close(writing)
     assert rest(spool) == b"b\n" * 700
-    assert files(tmp_path / "spool") == {*NOTES, "lock", "2.000000", "2.000001"}
+    assert files(tmp_path / "spool") == {*STATE_FILES, "lock", "2.000000", "2.000001"}
     os.close(reading)
     assert rest(again(tmp_path, reading, spool)) == b"b\n" * 700
 
@@ -219,7 +219,7 @@ def test_a_file_as_stdin_is_read_from_where_it_stands_each_time(tmp_path: Path, 
         with (tmp_path / "lines").open("rb") as file:
             spool = again(tmp_path, file.fileno(), spool)
             assert spool.read() == b"a\nb\n"
-            assert not spool.complete
+            assert not spool.is_complete
 
 
 def test_a_socket_as_stdin(tmp_path: Path) -> None:
@@ -284,41 +284,41 @@ def forked(act: Callable[[], bool], hidden: int = -1) -> bool:
 def test_segments_go_when_all_their_tasks_are_settled(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 2000, ended=False)
     for first in range(100, 2001, 100):
-        spool.given(first, 200)
-    spool.forget(499)
+        spool.on_records_read(first, 200)
+    spool.discard_below(499)
     assert "1.000000" in files(tmp_path / "spool")
-    spool.forget(500)
-    assert files(tmp_path / "spool") == {*NOTES, "lock", "1.000001", "1.000002", "1.000003"}
-    spool.forget(1999)
-    assert files(tmp_path / "spool") == {*NOTES, "lock", "1.000003"}
+    spool.discard_below(500)
+    assert files(tmp_path / "spool") == {*STATE_FILES, "lock", "1.000001", "1.000002", "1.000003"}
+    spool.discard_below(1999)
+    assert files(tmp_path / "spool") == {*STATE_FILES, "lock", "1.000003"}
     spool = again(tmp_path, pipe[0], spool)
     assert spool.first == 1500
     os.write(pipe[1], b"b\n")
     os.close(pipe[1])
     assert rest(spool) == b"a\n" * 500 + b"b\n"
-    spool.given(2001, 1002)
-    spool.forget(2001)
+    spool.on_records_read(2001, 1002)
+    spool.discard_below(2001)
     spool = again(tmp_path, -1, spool)
-    assert (spool.first, spool.complete) == (2001, True)
+    assert (spool.first, spool.is_complete) == (2001, True)
     assert rest(spool) == b""
 
 
 def test_a_task_over_many_segments_keeps_them_all(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" + b"x" * 4000 + b"\nb\n", ended=False)
-    spool.given(1, 2)
-    spool.given(2, 4001)
-    spool.forget(1)
+    spool.on_records_read(1, 2)
+    spool.on_records_read(2, 4001)
+    spool.discard_below(1)
     assert "1.000000" in files(tmp_path / "spool")
-    spool.forget(2)
-    assert files(tmp_path / "spool") == {*NOTES, "lock", "1.000004"}
+    spool.discard_below(2)
+    assert files(tmp_path / "spool") == {*STATE_FILES, "lock", "1.000004"}
     spool = again(tmp_path, pipe[0], spool)
     assert (spool.first, rest(spool, 2)) == (2, b"b\n")
 
 
 def test_a_segment_that_a_killed_one_had_no_time_to_delete_is_swept(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 1000, ended=False)
-    spool.given(1000, 2000)
-    spool.forget(1000)
+    spool.on_records_read(1000, 2000)
+    spool.discard_below(1000)
     left = tmp_path / "spool" / "1.000000"
     left.write_bytes(b"a" * EACH)
     again(tmp_path, pipe[0], spool)
@@ -327,10 +327,10 @@ def test_a_segment_that_a_killed_one_had_no_time_to_delete_is_swept(tmp_path: Pa
 
 def test_the_end_of_a_file_without_newline_is_no_more_than_there_is(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 499 + b"a", ended=True)
-    spool.given(500, 1000)
-    spool.forget(500)
+    spool.on_records_read(500, 1000)
+    spool.discard_below(500)
     spool = again(tmp_path, -1, spool)
-    assert (spool.complete, rest(spool)[:2]) == (True, b"a\n")
+    assert (spool.is_complete, rest(spool)[:2]) == (True, b"a\n")
 
 
 def test_the_spool_of_a_power_cut_is_given_again(tmp_path: Path, pipe: tuple[int, int]) -> None:
@@ -339,7 +339,7 @@ def test_the_spool_of_a_power_cut_is_given_again(tmp_path: Path, pipe: tuple[int
     os.truncate(tmp_path / "spool" / "1.000001", 10)
     reading, writing = os.pipe()
     spool = again(tmp_path, reading, spool)
-    assert not spool.complete
+    assert not spool.is_complete
     os.write(writing, b"b\n")
     os.close(writing)
     assert rest(spool) == b"b\n"
@@ -348,8 +348,8 @@ def test_the_spool_of_a_power_cut_is_given_again(tmp_path: Path, pipe: tuple[int
 
 def test_a_spool_that_has_lost_what_is_still_to_be_read_is_given_again(tmp_path: Path, pipe: tuple[int, int]) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 1000, ended=False)
-    spool.given(700, 1400)
-    spool.forget(700)
+    spool.on_records_read(700, 1400)
+    spool.discard_below(700)
     spool = again(tmp_path, pipe[0], spool)
     assert spool.first == 700
     (tmp_path / "spool" / "1.000001").unlink()
@@ -357,7 +357,7 @@ def test_a_spool_that_has_lost_what_is_still_to_be_read_is_given_again(tmp_path:
 
 
 def test_one_owner_at_a_time(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.input.spoolfolder.WAIT", 0.05)
+    monkeypatch.setattr("pipeline.input.spoolfolder.LOCK_TIMEOUT_SECONDS", 0.05)
     spool = begin(tmp_path, pipe[0])
     with pytest.raises(PipelineError, match="another ventilator"):
         begin(tmp_path, pipe[0])
@@ -394,16 +394,16 @@ def test_a_full_disk_is_waited_for(
                 disk.setattr(os, "splice", full)
             disk.setattr(os, "pwrite", full)
             assert spool.read() is None
-            assert "spool (No space left on device)" in spool.stuck
-            assert not spool.waits
+            assert "spool (No space left on device)" in spool.disk_full_reason
+            assert not spool.may_block
     assert rest(spool, 1500) == b"a" * 1500
-    assert spool.stuck == ""
+    assert spool.disk_full_reason == ""
     theirs.close()
     shut(writing)
     with monkeypatch.context() as disk:
         disk.setattr(os, "pwrite", full)  # the note that this was the end
         assert spool.read() is None
-        assert spool.stuck
+        assert spool.disk_full_reason
     assert spool.read() == b""
     ours.close()
 
@@ -412,16 +412,16 @@ def test_what_cannot_be_forgotten_now_is_forgotten_later(
     tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = filled(tmp_path, pipe, b"a\n" * 1000, ended=False)
-    spool.given(600, 1200)
+    spool.on_records_read(600, 1200)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "pwrite", full)
-        spool.forget(600)
+        spool.discard_below(600)
     assert "1.000000" in files(tmp_path / "spool")
-    spool.forget(600)
+    spool.discard_below(600)
     assert "1.000000" not in files(tmp_path / "spool")
     assert again(tmp_path, pipe[0], spool).first == 600
 
@@ -441,23 +441,23 @@ def test_any_other_fault_is_raised(tmp_path: Path, pipe: tuple[int, int], monkey
 def test_for_the_disk_all_is_synced_before_the_end_is_noted(
     tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(str(tmp_path / "spool"), pipe[0], disk=True, each=EACH)
+    spool = StdinSpool(str(tmp_path / "spool"), pipe[0], fsync=True, segment_size=EACH)
     os.write(pipe[1], b"a\n" * 1000)
     os.close(pipe[1])
     assert rest(spool, 2000) == b"a\n" * 1000
     story: list[str] = []
-    sync, save = Tape.sync, Folder.save
+    sync, save = SegmentedFile.sync, SpoolDirectory.save
 
-    def synced(tape: Tape) -> None:
+    def synced(tape: SegmentedFile) -> None:
         story.append("sync")
         sync(tape)
 
-    def noted(folder: Folder, what: Noted) -> Noted:
+    def noted(folder: SpoolDirectory, what: SpoolState) -> SpoolState:
         story.append("noted")
         return save(folder, what)
 
-    monkeypatch.setattr(Tape, "sync", synced)
-    monkeypatch.setattr(Folder, "save", noted)
+    monkeypatch.setattr(SegmentedFile, "sync", synced)
+    monkeypatch.setattr(SpoolDirectory, "save", noted)
     assert spool.read() == b""
     assert story == ["sync", "noted"]
 
@@ -501,7 +501,7 @@ def born(act: Callable[[], None], hidden: int) -> int:
 
 def live(folder: Path, stdin: int, log: int, whole: bytes) -> None:
     """Read to the end; note what came, which must be what it is called, and forget it; then leave."""
-    spool = Spool(str(folder / "spool"), stdin, each=50_000)
+    spool = StdinSpool(str(folder / "spool"), stdin, segment_size=50_000)
     first, held = spool.first, b""
     at = whole.index(b"\n%d\n" % first) + 1 if first else 0
     while (part := spool.read()) != b"":
@@ -512,6 +512,6 @@ def live(folder: Path, stdin: int, log: int, whole: bytes) -> None:
         if count:
             os.write(log, b"%d %d\n" % (first, first + count))
             first, at, held = first + count, at + size, held[size:]
-            spool.given(first, size)
-            spool.forget(first)
+            spool.on_records_read(first, size)
+            spool.discard_below(first)
     assert first == 150_000

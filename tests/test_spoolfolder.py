@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.spoolfolder import NOTES, Folder, Noted
+from pipeline.input.spoolfolder import STATE_FILES, SpoolDirectory, SpoolState
 from pipeline.words.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOTED = Noted("id", "pipe", 2, 3, 4, 5)
+NOTED = SpoolState("id", "pipe", 2, 3, 4, 5)
 
 
 @pytest.fixture
@@ -29,82 +29,82 @@ def files(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("disk", [False, True])
 def test_the_next_owner_finds_what_was_noted_last(path: Path, *, disk: bool) -> None:
-    folder = Folder(str(path), disk=disk)
+    folder = SpoolDirectory(str(path), fsync=disk)
     assert folder.load() is None
-    folder.save(Noted("first", ""))
+    folder.save(SpoolState("first", ""))
     assert folder.save(NOTED) == NOTED
     folder.close()
     folder.close()
-    assert Folder(str(path)).load() == NOTED
+    assert SpoolDirectory(str(path)).load() == NOTED
 
 
 def test_it_is_private(path: Path) -> None:
-    folder = Folder(str(path))
+    folder = SpoolDirectory(str(path))
     folder.save(NOTED)
     assert path.stat().st_mode & 0o077 == 0
-    assert (path / NOTES[0]).stat().st_mode & 0o077 == 0
+    assert (path / STATE_FILES[0]).stat().st_mode & 0o077 == 0
     folder.close()
 
 
 def test_a_note_that_fails_leaves_the_one_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Folder(str(path))
+    folder = SpoolDirectory(str(path))
     folder.save(NOTED)
     real = os.pwrite
     for _ in range(3):
         with monkeypatch.context() as disk:
             disk.setattr(os, "pwrite", lambda fd, text, at: real(fd, text[:30], at))
             with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-                folder.save(Noted("other", ""))
+                folder.save(SpoolState("other", ""))
         assert folder.load() == NOTED
-    assert folder.save(Noted("other", "")) == folder.load() == Noted("other", "")
+    assert folder.save(SpoolState("other", "")) == folder.load() == SpoolState("other", "")
     folder.close()
 
 
 def test_there_is_room_for_notes_from_the_beginning(path: Path) -> None:
-    folder = Folder(str(path))
+    folder = SpoolDirectory(str(path))
     folder.save(NOTED)
-    sizes = [(path / name).stat().st_size for name in NOTES]
+    sizes = [(path / name).stat().st_size for name in STATE_FILES]
     for number in range(5):
-        folder.save(Noted("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18))
-        assert folder.load() == Noted("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18)
-        assert [(path / name).stat().st_size for name in NOTES] == sizes
+        folder.save(SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18))
+        assert folder.load() == SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18)
+        assert [(path / name).stat().st_size for name in STATE_FILES] == sizes
     folder.close()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "00000000 [1, {}]", "\xff"])
 def test_a_damaged_note_is_refused_unless_the_other_is_whole(path: Path, text: str) -> None:
-    folder = Folder(str(path))
-    folder.save(Noted("before", ""))
+    folder = SpoolDirectory(str(path))
+    folder.save(SpoolState("before", ""))
     folder.save(NOTED)
-    (path / NOTES[0]).write_bytes(text.encode("latin-1"))
-    assert folder.load() == Noted("before", "")
-    (path / NOTES[1]).write_bytes(text.encode("latin-1"))
+    (path / STATE_FILES[0]).write_bytes(text.encode("latin-1"))
+    assert folder.load() == SpoolState("before", "")
+    (path / STATE_FILES[1]).write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match="spool is damaged: remove it"):
         folder.load()
     folder.close()
 
 
 def test_who_was_killed_before_the_first_word_has_noted_nothing(path: Path) -> None:
-    folder = Folder(str(path))
-    (path / NOTES[0]).touch()
+    folder = SpoolDirectory(str(path))
+    (path / STATE_FILES[0]).touch()
     assert folder.load() is None
     folder.save(NOTED)
     folder.close()
 
 
 def test_only_segments_of_other_lives_and_below_the_lowest_are_swept(path: Path) -> None:
-    folder = Folder(str(path))
+    folder = SpoolDirectory(str(path))
     folder.save(NOTED)
     for name in ("1.000005", "2.000000", "2.000001", "2.000002", "12.000002", "mine.txt", "2.5"):
         (path / name).touch()
-    folder.sweep(2, 1)
-    assert files(path) == {*NOTES, "lock", "2.000001", "2.000002", "mine.txt", "2.5"}
+    folder.remove_stale(2, 1)
+    assert files(path) == {*STATE_FILES, "lock", "2.000001", "2.000002", "mine.txt", "2.5"}
     folder.remove()
     assert files(path) == {"mine.txt", "2.5"}
 
 
 def test_the_folder_goes_when_it_is_empty(path: Path) -> None:
-    folder = Folder(str(path))
+    folder = SpoolDirectory(str(path))
     folder.save(NOTED)
     folder.remove()
     folder.remove()
@@ -112,22 +112,22 @@ def test_the_folder_goes_when_it_is_empty(path: Path) -> None:
 
 
 def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.input.spoolfolder.WAIT", 0.05)
+    monkeypatch.setattr("pipeline.input.spoolfolder.LOCK_TIMEOUT_SECONDS", 0.05)
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _folder = Folder(str(path))
+            _folder = SpoolDirectory(str(path))
             os.write(writing, b".")
             signal.pause()
         finally:
             os._exit(1)
     os.read(reading, 1)
     with pytest.raises(PipelineError, match="another ventilator keeps its stdin in"):
-        Folder(str(path))
+        SpoolDirectory(str(path))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    Folder(str(path)).close()
+    SpoolDirectory(str(path)).close()
     os.close(reading)
     os.close(writing)
 
@@ -135,4 +135,4 @@ def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").touch()
     with pytest.raises(UsageError, match=r"cannot spool stdin in .*spool: File exists; choose another --spool DIR"):
-        Folder(str(tmp_path / "spool"))
+        SpoolDirectory(str(tmp_path / "spool"))

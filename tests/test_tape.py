@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.tape import Tape
+from pipeline.input.tape import SegmentedFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,12 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def add(tape: Tape, data: bytes) -> None:
+def add(tape: SegmentedFile, data: bytes) -> None:
     while data:
         data = data[tape.append(data) :]
 
 
-def text(tape: Tape, start: int = 0) -> bytes:
+def text(tape: SegmentedFile, start: int = 0) -> bytes:
     """All from `start` on."""
     found = b""
     while part := tape.read(start + len(found), 10**9):
@@ -43,47 +43,47 @@ def text(tape: Tape, start: int = 0) -> bytes:
 @pytest.mark.parametrize("seed", range(10))
 def test_what_was_added_is_read_back_by_whoever_opens_it_again(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    tape, whole, dropped = Tape(stem(tmp_path), 0, EACH), b"", 0
+    tape, whole, dropped = SegmentedFile(stem(tmp_path), 0, EACH), b"", 0
     for _ in range(20):
         data = rng.randbytes(rng.choice([0, 1, 10, EACH - 1, EACH, 3 * EACH + 7]))
         add(tape, data)
         whole += data
         assert tape.end == len(whole)
         dropped = rng.randint(dropped, len(whole))
-        tape.drop(dropped)
-        assert len(tape._open) <= 2
+        tape.delete_below(dropped)
+        assert len(tape._open_fds) <= 2
         assert text(tape, dropped) == whole[dropped:]
         assert all(int(name[2:]) >= dropped // EACH for name in files(tmp_path))
         if rng.random() < 0.5:
             tape.close()
-            tape = Tape(stem(tmp_path), dropped, EACH)
+            tape = SegmentedFile(stem(tmp_path), dropped, EACH)
             assert tape.end == len(whole)
 
 
 def test_nothing_is_made_before_it_is_needed(tmp_path: Path) -> None:
-    tape = Tape(stem(tmp_path), 0, EACH)
+    tape = SegmentedFile(stem(tmp_path), 0, EACH)
     assert text(tape) == b""
-    tape.drop(5 * EACH)
+    tape.delete_below(5 * EACH)
     tape.close()
     assert files(tmp_path) == []
 
 
 def test_a_file_is_dropped_when_all_of_it_may_be(tmp_path: Path) -> None:
-    tape = Tape(stem(tmp_path), 0, EACH)
+    tape = SegmentedFile(stem(tmp_path), 0, EACH)
     add(tape, b"x" * 2500)
     assert files(tmp_path) == ["1.000000", "1.000001", "1.000002"]
-    tape.drop(999)
+    tape.delete_below(999)
     assert len(files(tmp_path)) == 3
-    tape.drop(1000)
+    tape.delete_below(1000)
     assert files(tmp_path) == ["1.000001", "1.000002"]
-    tape.drop(9999)
+    tape.delete_below(9999)
     assert files(tmp_path) == ["1.000002"]
     add(tape, b"y")
     assert text(tape, 2499) == b"xy"
 
 
 def test_a_pipe_is_moved_whole_and_its_end_is_seen(tmp_path: Path) -> None:
-    tape = Tape(stem(tmp_path), 0, EACH)
+    tape = SegmentedFile(stem(tmp_path), 0, EACH)
     reading, writing = os.pipe()
     with pytest.raises(BlockingIOError):
         tape.splice(reading, EACH)
@@ -101,7 +101,7 @@ def test_a_pipe_is_moved_whole_and_its_end_is_seen(tmp_path: Path) -> None:
 
 def test_what_is_no_pipe_cannot_be_spliced(tmp_path: Path) -> None:
     with (tmp_path / "plain").open("w+b") as plain, pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
-        Tape(stem(tmp_path), 0, EACH).splice(plain.fileno(), 10)
+        SegmentedFile(stem(tmp_path), 0, EACH).splice(plain.fileno(), 10)
 
 
 def test_no_kill_takes_anything_back(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_no_kill_takes_anything_back(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     os.close(writing)
     move(tmp_path, reading)
-    assert text(Tape(stem(tmp_path), 0, 100_000)) == whole
+    assert text(SegmentedFile(stem(tmp_path), 0, 100_000)) == whole
     os.close(reading)
 
 
 def move(folder: Path, pipe: int) -> None:
     """All that there is, to the end."""
-    tape = Tape(stem(folder), 0, 100_000)
+    tape = SegmentedFile(stem(folder), 0, 100_000)
     while True:
         try:
             if not tape.splice(pipe, 1 << 20):
@@ -137,7 +137,7 @@ def move(folder: Path, pipe: int) -> None:
 
 
 def test_sync_takes_what_is_there(tmp_path: Path) -> None:
-    tape = Tape(stem(tmp_path), 0, EACH)
+    tape = SegmentedFile(stem(tmp_path), 0, EACH)
     tape.sync()
     add(tape, b"x" * EACH)
     tape.sync()

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from pipeline.executor.quoting import needs_shell, quoted
-from pipeline.executor.template import REMEMBERED, Tag, Template
-from pipeline.words.columns import joined
+from pipeline.executor.quoting import needs_shell, shell_quote
+from pipeline.executor.template import MAX_COMPILED_TEMPLATES, CommandTemplate, OutputTag
+from pipeline.words.columns import encode_fields
 from pipeline.words.errors import UsageError
 from pipeline.words.parts import Shape
 
@@ -34,13 +34,13 @@ from pipeline.words.parts import Shape
     ],
 )
 def test_words(command: tuple[str, ...], record: bytes, words: list[bytes]) -> None:
-    assert Template(command, appended=True).render(record, "line", 0, 1).argv == words
+    assert CommandTemplate(command, is_appended=True).render(record, "line", 0, 1).argv == words
 
 
 def test_nothing_is_appended_when_the_task_comes_another_way() -> None:
-    assert Template(("wc -l",), appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
-    assert Template(("wc", "-l"), appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
-    assert Template(("wc -l;",), appended=False).render(b"x", "line", 0, 1).argv == [b"sh", b"-c", b"wc -l;"]
+    assert CommandTemplate(("wc -l",), is_appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
+    assert CommandTemplate(("wc", "-l"), is_appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
+    assert CommandTemplate(("wc -l;",), is_appended=False).render(b"x", "line", 0, 1).argv == [b"sh", b"-c", b"wc -l;"]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_nothing_is_appended_when_the_task_comes_another_way() -> None:
     [(("ls -l",), b"ls"), (("ls", "x"), b"ls"), (("ls *",), b"/bin/sh"), (("{}", "x"), None), (("{}/run x",), None)],
 )
 def test_program_is_the_word_to_execute(command: tuple[str, ...], program: bytes | None) -> None:
-    assert Template(command, appended=True).program == program
+    assert CommandTemplate(command, is_appended=True).program == program
 
 
 @pytest.mark.parametrize("command", [("",), ("  ",), ("", "x")])
 def test_empty_command_is_refused(command: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="empty"):
-        Template(command, appended=True)
+        CommandTemplate(command, is_appended=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_lines_for_no_shell(line: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "a b", "it's", "$x", "é", "a\nb", "~", "-n", "=x", "{}"])
 def test_quoted_is_what_shlex_says(text: str) -> None:
-    ours = quoted(os.fsencode(text))
+    ours = shell_quote(os.fsencode(text))
     assert shlex.split(os.fsdecode(ours)) == [text]
     if text.isascii():
         assert os.fsdecode(ours) == shlex.quote(text)
@@ -80,9 +80,9 @@ def test_quoted_is_what_shlex_says(text: str) -> None:
 def test_a_real_shell_reads_any_bytes_back() -> None:
     rng = random.Random(7)
     texts = [bytes(rng.randrange(1, 256) for _ in range(rng.randrange(40))) for _ in range(50)]
-    words = Template(("printf '%s\\0' {}",), appended=True).render(b"x", "line", 0, 1).argv
+    words = CommandTemplate(("printf '%s\\0' {}",), is_appended=True).render(b"x", "line", 0, 1).argv
     assert words[:2] == [b"sh", b"-c"]
-    line = b"printf '%s\\0' " + b" ".join(quoted(text) for text in texts)
+    line = b"printf '%s\\0' " + b" ".join(shell_quote(text) for text in texts)
     told = subprocess.run(["/bin/sh", "-c", line], check=True, stdout=subprocess.PIPE).stdout
     assert told == b"".join(text + b"\0" for text in texts)
 
@@ -96,7 +96,7 @@ def test_a_real_shell_reads_any_bytes_back() -> None:
 def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> None:
     import subprocess
 
-    words = Template((line,), appended=True).render(task, "line", 0, 1).argv
+    words = CommandTemplate((line,), is_appended=True).render(task, "line", 0, 1).argv
     printed = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
     assert printed == (b"got it " + task + b" " + task if "got" in line else task)
 
@@ -106,11 +106,11 @@ def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> Non
 )
 def test_a_place_where_a_task_cannot_be_quoted_is_refused(line: str) -> None:
     with pytest.raises(UsageError, match=r"\{\}"):
-        Template((line,), appended=True)
+        CommandTemplate((line,), is_appended=True)
 
 
 def test_a_substitution_without_double_quotes_can_hold_a_task() -> None:
-    assert Template(("echo $(cat {})",), appended=True).render(b"a b", "line", 0, 1).argv == [
+    assert CommandTemplate(("echo $(cat {})",), is_appended=True).render(b"a b", "line", 0, 1).argv == [
         b"sh",
         b"-c",
         b"echo $(cat 'a b')",
@@ -118,7 +118,7 @@ def test_a_substitution_without_double_quotes_can_hold_a_task() -> None:
 
 
 def command(words: tuple[str, ...], record: bytes, shape: Shape = "line", task: int = 0, slot: int = 1) -> bytes:
-    return Template(words, appended=True).render(record, shape, task, slot).command
+    return CommandTemplate(words, is_appended=True).render(record, shape, task, slot).command
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def command(words: tuple[str, ...], record: bytes, shape: Shape = "line", task: 
     ],
 )
 def test_parts_of_a_path_are_those_of_gnu_parallel(record: bytes, parts: bytes) -> None:
-    words = Template(("x", "[{.}][{/}][{//}][{/.}]"), appended=True).render(record, "line", 0, 1).argv
+    words = CommandTemplate(("x", "[{.}][{/}][{//}][{/.}]"), is_appended=True).render(record, "line", 0, 1).argv
     assert words == [b"x", parts]
 
 
@@ -143,8 +143,8 @@ def test_numbers_count_from_one_and_slots_are_as_given() -> None:
     assert command(("x", "{#}", "{%}"), b"t", task=6, slot=3) == b"x 7 3"
 
 
-AB = joined([b"a b", b"c.d"])
-XY = joined([b"1", b"2.c"], [b"x", b"long name"])
+AB = encode_fields([b"a b", b"c.d"])
+XY = encode_fields([b"1", b"2.c"], [b"x", b"long name"])
 
 
 @pytest.mark.parametrize(
@@ -184,21 +184,21 @@ def test_what_is_no_json_is_said(record: bytes, why: str) -> None:
 
 
 def test_a_command_line_of_its_own_needs_a_shell_only_for_what_a_shell_knows() -> None:
-    own = Template((), appended=True)
+    own = CommandTemplate((), is_appended=True)
     assert own.program is None
     assert own.render(b"ls -l", "line", 0, 1).argv == [b"ls", b"-l"]
     assert own.render(b"ls | wc", "line", 0, 1).argv == [b"sh", b"-c", b"ls | wc"]
 
 
 def test_objects_with_ever_other_names_are_not_all_remembered() -> None:
-    template = Template(("x {a}",), appended=True)
+    template = CommandTemplate(("x {a}",), is_appended=True)
     for number in range(1000):
-        template.render(joined([b"1"], [b"%d" % number]), "columns", 0, 1)
-    assert len(template._cuts) <= REMEMBERED
+        template.render(encode_fields([b"1"], [b"%d" % number]), "columns", 0, 1)
+    assert len(template._compiled_templates) <= MAX_COMPILED_TEMPLATES
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("", b"a b c.d"), ("x {2.}", b"x c"), ("{#}", b"5"), ("plain", b"plain")]
 )
 def test_a_tag_is_the_arguments_or_a_text_of_its_own(text: str, expected: bytes) -> None:
-    assert Tag(text).render(AB, "columns", 4, 1) == expected
+    assert OutputTag(text).render(AB, "columns", 4, 1) == expected

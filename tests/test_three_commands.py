@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zmq
-from orphans import until
+from orphans import wait_until
 
 from pipeline.wire.codec import TOPIC, decode
-from pipeline.wire.listening import ControlOut
-from pipeline.wire.sockets import Sockets
+from pipeline.wire.listening import ControlPublisher
+from pipeline.wire.sockets import ZmqContext
 from pipeline.words.messages import Kill
 from pipeline.words.station import Port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stage import Player, Stage
+    from stage import Cluster, PipeProcess
 
 pytestmark = pytest.mark.untraced
 
@@ -28,88 +28,88 @@ TASKS = "".join(f"{number}\n" for number in range(40))
 GOT = sorted(f"got {number}" for number in range(40))
 
 
-def begin(stage: Stage, role: str) -> Player:
+def begin(stage: Cluster, role: str) -> PipeProcess:
     """Start one of the three, and wait until it has a context."""
     words = {"work": ("-v", "echo got {}")}.get(role, ("-v",))
     player = stage.start(role, *words, tasks=TASKS if role == "ventilate" else "")
-    player.says("has a context of its own")
+    player.wait_for_stderr("has a context of its own")
     return player
 
 
 @pytest.mark.parametrize("order", list(permutations(ROLES)), ids="-".join)
-def test_any_order_of_starting_them_ends_with_all_written(stage: Stage, order: tuple[str, ...]) -> None:
+def test_any_order_of_starting_them_ends_with_all_written(stage: Cluster, order: tuple[str, ...]) -> None:
     players = {role: begin(stage, role) for role in order}
-    assert [players[role].code() for role in ROLES] == [0, 0, 0]
+    assert [players[role].wait() for role in ROLES] == [0, 0, 0]
     assert players["sink"].lines == GOT
-    assert "pipe: 40 tasks, 0 failed" in players["sink"].err.splitlines()[-1]
-    stage.is_empty()
+    assert "pipe: 40 tasks, 0 failed" in players["sink"].stderr.splitlines()[-1]
+    stage.assert_empty()
 
 
-def test_who_is_missing_is_named_and_when_that_is_over(stage: Stage) -> None:
+def test_who_is_missing_is_named_and_when_that_is_over(stage: Cluster) -> None:
     place = "--name elsewhere"
     vent = stage.start("ventilate", *place.split(), tasks=TASKS)
     lone = stage.start("work", "--name", "other", "echo")
-    vent.says(f"pipe: no sink has answered; start one with `pipe sink {place}`\n")
-    lone.says("pipe: no ventilator has come; start one with `pipe ventilate --name other FILE`\n")
+    vent.wait_for_stderr(f"pipe: no sink has answered; start one with `pipe sink {place}`\n")
+    lone.wait_for_stderr("pipe: no ventilator has come; start one with `pipe ventilate --name other FILE`\n")
     sink = stage.start("sink", *place.split())
-    vent.says("pipe: the sink is here\n")
-    vent.says(f"pipe: no worker has checked in; start one with `pipe work {place} COMMAND`\n")
+    vent.wait_for_stderr("pipe: the sink is here\n")
+    vent.wait_for_stderr(f"pipe: no worker has checked in; start one with `pipe work {place} COMMAND`\n")
     work = stage.start("work", *place.split(), "echo got {}")
-    assert [vent.code(), sink.code(), work.code()] == [0, 0, 0]
-    assert "pipe: a worker has checked in\n" in vent.err
+    assert [vent.wait(), sink.wait(), work.wait()] == [0, 0, 0]
+    assert "pipe: a worker has checked in\n" in vent.stderr
     assert sink.lines == GOT
-    lone.send(15)
-    assert lone.code() == 143
+    lone.send_signal(15)
+    assert lone.wait() == 143
 
 
-def test_the_first_task_runs_before_the_input_has_ended(stage: Stage) -> None:
+def test_the_first_task_runs_before_the_input_has_ended(stage: Cluster) -> None:
     read, write = os.pipe()
     run = stage.start("run", "echo got {}", tasks=read)
     os.close(read)
     os.write(write, b"one\n")
-    until(lambda: run.out == "got one\n")
+    wait_until(lambda: run.stdout == "got one\n")
     os.write(write, b"two")
     os.close(write)
-    assert run.code() == 0
+    assert run.wait() == 0
     assert run.lines == ["got one", "got two"]
 
 
-def test_a_ventilator_that_is_started_again_goes_on_with_its_run(stage: Stage) -> None:
-    tasks = stage.note("tasks")
+def test_a_ventilator_that_is_started_again_goes_on_with_its_run(stage: Cluster) -> None:
+    tasks = stage.path("tasks")
     tasks.write_text("".join(f"{number}\n" for number in range(200)))
     feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
     sink, first = stage.start("sink"), stage.start(*feed)
     waits = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that it is struck in the middle
     work = stage.start("work", "-j", "2", waits)
-    until(lambda: len(sink.lines) > 20)
-    first.send(9)
+    wait_until(lambda: len(sink.lines) > 20)
+    first.send_signal(9)
     again = stage.start(*feed)
-    stage.note("gate").touch()
-    assert [again.code(), sink.code(), work.code()] == [0, 0, 0]
+    stage.path("gate").touch()
+    assert [again.wait(), sink.wait(), work.wait()] == [0, 0, 0]
     assert sink.lines == sorted(map(str, range(200)))
-    stage.is_empty()
+    stage.assert_empty()
 
 
-def test_several_runs_in_one_place_do_not_meet(stage: Stage) -> None:
+def test_several_runs_in_one_place_do_not_meet(stage: Cluster) -> None:
     runs = [stage.start("run", "sh", "-c", f"sleep 0.05; echo {number} $0", tasks="x\ny\n") for number in range(3)]
-    assert [run.code() for run in runs] == [0, 0, 0]
+    assert [run.wait() for run in runs] == [0, 0, 0]
     assert [run.lines for run in runs] == [[f"{number} x", f"{number} y"] for number in range(3)]
 
 
 def test_what_is_said_between_a_welcome_and_its_subscription_is_heard(tmp_path: Path) -> None:
-    own, at = Sockets(), f"ipc://{tmp_path}/control"
-    control = ControlOut(own, at)
+    own, at = ZmqContext(), f"ipc://{tmp_path}/control"
+    control = ControlPublisher(own, at)
     with zmq.Context() as context, context.socket(zmq.XSUB) as late:
         late.connect(at)
         late.send(b"\1something else")
         control.send(Port.CONTROL, Kill("run", "soon", "said before", 0))
-        assert zmq.select(control.files(), [], [], 5)[0]  # connected, so it has had its welcome
+        assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so it has had its welcome
         control.receive()
         said, heard = Kill("run", "now", "said then", 0), None
         control.send(Port.CONTROL, said)
         late.send(b"\1" + TOPIC[Kill])
         while heard != said:
-            until(lambda: not control.receive() and late.poll(10))
+            wait_until(lambda: not control.receive() and late.poll(10))
             heard = decode(late.recv_multipart())
     control.close()
     own.close()

@@ -2,80 +2,80 @@
 
 from __future__ import annotations
 
-from pipeline.words.errands import Connect
-from pipeline.words.messages import Result, Welcome
+from pipeline.words.errands import Reconnect
+from pipeline.words.messages import Registration, Result
 from pipeline.words.notices import Waiting
-from pipeline.words.parts import Recipe
+from pipeline.words.parts import RecordFormat
 from pipeline.words.station import Port, Send
-from pipeline.worker.ties import Ties
-from pipeline.worker.unanswered import Unanswered
+from pipeline.worker.ties import Connections
+from pipeline.worker.unanswered import UnackedResults
 
-DESK, CONTROL, RESULTS = (Send(port, Connect()) for port in (Port.DESK, Port.CONTROL, Port.RESULTS))
-WELCOME = Welcome("r", "run", "", Recipe(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
+DESK, CONTROL, RESULTS = (Send(port, Reconnect()) for port in (Port.REGISTRY, Port.CONTROL, Port.RESULTS))
+WELCOME = Registration("r", "run", "", RecordFormat(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
 
 
-def waiting(since: float) -> Unanswered:
-    made = Unanswered()
-    made.keep(Result("r", "ann", 0, 1, b"", b"\0\0\0\0", b"", ()), 1, since)
+def waiting(since: float) -> UnackedResults:
+    made = UnackedResults()
+    made.add(Result("r", "ann", 0, 1, b"", b"\0\0\0\0", b"", ()), 1, since)
     return made
 
 
 def test_the_sink_is_missed_only_in_a_run() -> None:
-    ties = Ties(0.0, 100.0)
-    assert (ties.deadline(joined=False), ties.tick(2.0, joined=False)) == (
+    ties = Connections(0.0, 100.0)
+    assert (ties.deadline(has_run=False), ties.tick(2.0, has_run=False)) == (
         2.0,
-        [Send(Port.TOLD, Waiting("ventilator"))],
+        [Send(Port.USER, Waiting("ventilator"))],
     )
-    assert ties.tick(2.0, joined=True) == [Send(Port.TOLD, Waiting("sink"))]
+    assert ties.tick(2.0, has_run=True) == [Send(Port.USER, Waiting("sink"))]
 
 
 def test_to_join_is_to_connect_and_to_wait_from_now() -> None:
-    ties = Ties(0.0, 100.0)
-    assert ties.join(WELCOME, 50.0) == [
-        Send(Port.RESULTS, Connect("ipc://s")), Send(Port.CONTROL, Connect("ipc://c")),
+    ties = Connections(0.0, 100.0)
+    assert ties.connect_sink(WELCOME, 50.0) == [
+        Send(Port.RESULTS, Reconnect("ipc://s")), Send(Port.CONTROL, Reconnect("ipc://c")),
     ]  # fmt: skip
-    ties.desk.heard(51.5)
-    assert ties.deadline(joined=True) == 52.0
+    ties.ventilator_monitor.record_message(51.5)
+    assert ties.deadline(has_run=True) == 52.0
 
 
 def test_patience_ends_with_the_name_of_the_silent() -> None:
-    ties = Ties(0.0, 100.0)
-    assert ties.lost(1000.0) == ""
-    ties.desk.heard(1000.0)
-    ties.sink.heard(1050.0)
-    assert ties.lost(1100.0) == ""
-    assert ties.lost(1100.1) == "the ventilator did not answer any more"
-    ties.desk.heard(1150.0)
-    assert ties.lost(1150.1) == "the sink did not answer any more"
+    ties = Connections(0.0, 100.0)
+    assert ties.timeout_reason(1000.0) == ""
+    ties.ventilator_monitor.record_message(1000.0)
+    ties.sink_monitor.record_message(1050.0)
+    assert ties.timeout_reason(1100.0) == ""
+    assert ties.timeout_reason(1100.1) == "the ventilator did not answer any more"
+    ties.ventilator_monitor.record_message(1150.0)
+    assert ties.timeout_reason(1150.1) == "the sink did not answer any more"
 
 
 def test_a_desk_without_welcome_for_three_intervals_is_made_anew() -> None:
-    ties = Ties(0.0, 100.0)
-    assert ties.repairs(3.0, 1.0, 10.0, None) == []
-    assert ties.repairs(3.1, 1.0, 10.0, None) == [DESK]
-    assert ties.repairs(4.0, 1.0, 10.0, None) == []
+    ties = Connections(0.0, 100.0)
+    assert ties.due_reconnects(3.0, 1.0, 10.0, None) == []
+    assert ties.due_reconnects(3.1, 1.0, 10.0, None) == [DESK]
+    assert ties.due_reconnects(4.0, 1.0, 10.0, None) == []
 
 
 def test_control_without_ack_for_five_intervals_is_made_anew() -> None:
-    ties = Ties(0.0, 100.0)
-    ties.desk.heard(5.1)
-    assert ties.repairs(5.1, 1.0, 10.0, None) == []
-    assert ties.repairs(5.0, 1.0, 10.0, Unanswered()) == []
-    assert ties.repairs(5.1, 1.0, 10.0, Unanswered()) == [CONTROL]
+    ties = Connections(0.0, 100.0)
+    ties.ventilator_monitor.record_message(5.1)
+    assert ties.due_reconnects(5.1, 1.0, 10.0, None) == []
+    assert ties.due_reconnects(5.0, 1.0, 10.0, UnackedResults()) == []
+    assert ties.due_reconnects(5.1, 1.0, 10.0, UnackedResults()) == [CONTROL]
 
 
 def test_results_without_answer_for_a_liveness_are_made_anew_while_acks_come() -> None:
-    ties = Ties(0.0, 100.0)
+    ties = Connections(0.0, 100.0)
 
     def repairs(now: float) -> list[Send]:
-        ties.desk.heard(now)
-        return ties.repairs(now, 1.0, 10.0, waiting(5.0))
+        ties.ventilator_monitor.record_message(now)
+        return ties.due_reconnects(now, 1.0, 10.0, waiting(5.0))
 
-    ties.sink.heard(15.0)
+    ties.sink_monitor.record_message(15.0)
     assert repairs(15.0) == []
     assert repairs(15.1) == [RESULTS]
-    ties.sink.heard(20.0)
+    ties.sink_monitor.record_message(20.0)
     assert repairs(25.0) == []  # not twice in that time
-    ties.sink.heard(25.0)
+    ties.sink_monitor.record_message(25.0)
     assert repairs(25.2) == [RESULTS]
     assert repairs(36.0) == [CONTROL]  # no Acks: it is not the results that are silent

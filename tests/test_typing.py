@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import pytest
-from stage import Stage
+from stage import Cluster
 from terminal import Terminal
 
 SAID = "tasks are read from this terminal, one a line; ^D ends them"
 
 
 @pytest.mark.parametrize("word", ["run", "ventilate"])
-def test_who_gives_no_tasks_is_told_to_type_them(stage: Stage, word: str) -> None:
+def test_who_gives_no_tasks_is_told_to_type_them(stage: Cluster, word: str) -> None:
     if word == "run":
         typed = Terminal(stage, "run", "echo got {}")
     else:
         typed = Terminal(stage, "ventilate")
         stage.start("sink")
         stage.start("work", "echo got {}")
-    typed.shows(SAID)
+    typed.wait_for_text(SAID)
     typed.press("one\n")
     typed.press("\x04")
-    assert typed.code() == 0
-    assert ("got one" in typed.seen) is (word == "run")
+    assert typed.wait() == 0
+    assert ("got one" in typed.screen_text) is (word == "run")
 
 
 @pytest.mark.parametrize(
     "words", [("run", "-q", "true"), ("run", "true", ":::", "a"), ("run", "-a", "/dev/null", "true")]
 )
-def test_who_gives_them_or_wants_quiet_is_not(stage: Stage, words: tuple[str, ...]) -> None:
+def test_who_gives_them_or_wants_quiet_is_not(stage: Cluster, words: tuple[str, ...]) -> None:
     typed = Terminal(stage, *words)
     typed.press("\x04")
-    assert typed.code() == 0
-    assert SAID not in typed.seen
+    assert typed.wait() == 0
+    assert SAID not in typed.screen_text

@@ -6,34 +6,34 @@ import random
 
 import pytest
 
-from pipeline.executor.assignment import Assignment
-from pipeline.executor.template import Rendered
-from pipeline.executor.unsaid import Unsaid
-from pipeline.words.messages import Part
+from pipeline.executor.assignment import TaskAssignment
+from pipeline.executor.template import RenderedCommand
+from pipeline.executor.unsaid import LineBuffer
+from pipeline.words.messages import PartialOutput
 
 
-def of(tag: bytes = b"") -> Unsaid:
-    return Unsaid(Assignment(7, b"a", 1, Rendered(None, []), tag=tag))
+def of(tag: bytes = b"") -> LineBuffer:
+    return LineBuffer(TaskAssignment(7, b"a", 1, RenderedCommand(None, []), tag=tag))
 
 
 def test_only_whole_lines_are_said_and_each_once() -> None:
     unsaid = of()
-    unsaid.hear(b"one")
-    assert unsaid.take() == []
-    unsaid.hear(b"\ntwo\nthr")
-    assert unsaid.take() == [Part("", 7, 0, 0, b"one\ntwo\n")]
-    assert unsaid.take() == []
-    unsaid.hear(b"ee\n")
-    unsaid.hear(b"four\n")
-    assert unsaid.take() == [Part("", 7, 0, 8, b"three\nfour\n")]
+    unsaid.feed(b"one")
+    assert unsaid.take_lines() == []
+    unsaid.feed(b"\ntwo\nthr")
+    assert unsaid.take_lines() == [PartialOutput("", 7, 0, 0, b"one\ntwo\n")]
+    assert unsaid.take_lines() == []
+    unsaid.feed(b"ee\n")
+    unsaid.feed(b"four\n")
+    assert unsaid.take_lines() == [PartialOutput("", 7, 0, 8, b"three\nfour\n")]
 
 
 def test_lines_are_tagged_and_counted_as_in_the_output() -> None:
     unsaid = of(b"T\t")
-    unsaid.hear(b"a\nb\nc")
-    assert unsaid.take() == [Part("", 7, 0, 0, b"T\ta\nT\tb\n")]
-    unsaid.hear(b"d\n")
-    assert unsaid.take() == [Part("", 7, 0, 8, b"T\tcd\n")]
+    unsaid.feed(b"a\nb\nc")
+    assert unsaid.take_lines() == [PartialOutput("", 7, 0, 0, b"T\ta\nT\tb\n")]
+    unsaid.feed(b"d\n")
+    assert unsaid.take_lines() == [PartialOutput("", 7, 0, 8, b"T\tcd\n")]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -43,10 +43,10 @@ def test_all_that_is_said_is_the_beginning_of_the_output(seed: int) -> None:
     unsaid, at, said = of(), 0, b""
     while at < len(output):
         size = rng.randrange(1, 40)
-        unsaid.hear(output[at : at + size])
+        unsaid.feed(output[at : at + size])
         at += size
-        for lines in unsaid.take() if rng.random() < 0.5 else []:
+        for lines in unsaid.take_lines() if rng.random() < 0.5 else []:
             assert lines.start == len(said)
             said += lines.body
-    said += b"".join(lines.body for lines in unsaid.take())
+    said += b"".join(lines.body for lines in unsaid.take_lines())
     assert said == output[: output.rindex(b"\n") + 1]

@@ -4,63 +4,63 @@ from __future__ import annotations
 
 from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Port, Send
-from pipeline.words.watch import SOON, Watch
+from pipeline.words.watch import NOTIFY_AFTER_SECONDS, PeerMonitor
 
-MISSING, PRESENT = [Send(Port.TOLD, Waiting("sink"))], [Send(Port.TOLD, Waiting("sink", active=False))]
+MISSING, PRESENT = [Send(Port.USER, Waiting("sink"))], [Send(Port.USER, Waiting("sink", active=False))]
 
 
 def test_who_never_came_is_told_of_once_and_waited_for() -> None:
-    watch = Watch("sink", 100.0, patience=10.0)
-    assert watch.deadline == 100.0 + SOON
+    watch = PeerMonitor("sink", 100.0, peer_timeout=10.0)
+    assert watch.deadline == 100.0 + NOTIFY_AFTER_SECONDS
     assert watch.tick(101.9) == []
     assert watch.tick(102.0) == MISSING
     assert (watch.tick(1000.0), watch.deadline) == ([], NEVER)
-    assert not watch.lost(1000.0)
-    assert watch.heard(1001.0) == PRESENT
-    assert watch.met
+    assert not watch.is_lost(1000.0)
+    assert watch.record_message(1001.0) == PRESENT
+    assert watch.has_been_seen
 
 
 def test_who_comes_in_time_is_not_spoken_of() -> None:
-    watch = Watch("sink", 100.0, patience=10.0)
-    assert watch.heard(101.0) == []
-    assert watch.heard(102.0) == []
+    watch = PeerMonitor("sink", 100.0, peer_timeout=10.0)
+    assert watch.record_message(101.0) == []
+    assert watch.record_message(102.0) == []
     assert watch.tick(103.9) == []
 
 
 def test_a_beat_is_granted_to_one_who_was_there() -> None:
-    watch = Watch("sink", 0.0, patience=10.0)
-    watch.heard(1.0)
-    assert watch.deadline == 1.0 + SOON + 1.0
+    watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
+    watch.record_message(1.0)
+    assert watch.deadline == 1.0 + NOTIFY_AFTER_SECONDS + 1.0
     assert watch.tick(3.9) == []
     assert watch.tick(4.0) == MISSING
     assert watch.tick(5.0) == []
-    assert watch.heard(6.0) == PRESENT
+    assert watch.record_message(6.0) == PRESENT
     assert watch.tick(9.0) == MISSING
 
 
 def test_patience_ends_only_for_one_who_was_there() -> None:
-    watch = Watch("sink", 0.0, patience=10.0)
-    watch.heard(5.0)
-    assert not watch.lost(15.0)
-    assert watch.lost(15.1)
-    watch.heard(16.0)
-    assert not watch.lost(17.0)
+    watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
+    watch.record_message(5.0)
+    assert not watch.is_lost(15.0)
+    assert watch.is_lost(15.1)
+    watch.record_message(16.0)
+    assert not watch.is_lost(17.0)
 
 
 def test_silence_counts_from_when_it_is_expected() -> None:
-    watch = Watch("sink", 0.0, patience=10.0)
+    watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
     assert watch.tick(5.0) == MISSING
-    watch.expect(50.0)
+    watch.restart(50.0)
     assert watch.deadline == 52.0
-    assert watch.silent(60.0, 9.0)
-    assert not watch.silent(60.0, 10.0)
-    assert watch.heard(51.0) == []
+    assert watch.is_silent_for(60.0, 9.0)
+    assert not watch.is_silent_for(60.0, 10.0)
+    assert watch.record_message(51.0) == []
 
 
 def test_a_connection_is_replaced_when_silent_and_not_twice_in_that_time() -> None:
-    watch = Watch("sink", 0.0, patience=100.0)
+    watch = PeerMonitor("sink", 0.0, peer_timeout=100.0)
     times = [3.0, 3.1, 5.0, 6.1, 6.2, 9.2, 9.3]
-    assert [now for now in times if watch.repair_due(now, 3.0)] == [3.1, 6.2, 9.3]
-    watch.heard(20.0)
-    assert not watch.repair_due(23.0, 3.0)
-    assert watch.repair_due(23.1, 3.0)
+    assert [now for now in times if watch.is_reconnect_due(now, 3.0)] == [3.1, 6.2, 9.3]
+    watch.record_message(20.0)
+    assert not watch.is_reconnect_due(23.0, 3.0)
+    assert watch.is_reconnect_due(23.1, 3.0)

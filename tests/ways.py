@@ -10,138 +10,138 @@ from collections.abc import Callable
 from typing import Any
 
 from clock import Clock
-from disk import Disk, Input
-from links import Links
-from log import Log
-from process import Process
-from promises import Allowances, Promises
-from slots import Slots
+from disk import SimulatedDisk, SimulatedInput
+from links import LinkTable
+from log import EventLog
+from process import SimulatedProcess
+from promises import CreditCheck, Invariants
+from slots import SimulatedExecutor
 
-from pipeline.words.errands import Called, Connect, Open, Opened, Shut, Unreachable
-from pipeline.words.messages import Ack, Bye, Chunk, Kill, Pulse, Welcome
-from pipeline.words.station import Caller, Lane, Message, Port, Send
+from pipeline.words.errands import CloseLane, LaneOpened, OpenLane, PeerUnreachable, ReceivedFrom, Reconnect
+from pipeline.words.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration
+from pipeline.words.station import LaneAddress, Message, PeerAddress, Port, Send
 
-Way = Callable[[Process, Any], None]
+PortHandler = Callable[[SimulatedProcess, Any], None]
 
 
-class Ways:
+class Router:
     """All ways of one line."""
 
-    ventilator: Process
-    sink: Process
+    ventilator: SimulatedProcess
+    sink: SimulatedProcess
 
-    def __init__(self, clock: Clock, log: Log) -> None:
-        self.clock, self.log, self.links = clock, log, Links(clock, log)
-        self.disk = Disk(clock, log)
-        self.input = Input(clock, self.disk)
-        self.slots: dict[str, Slots] = {}
-        self.allowances, self.promises = Allowances(), Promises(clock.plan, self.disk)
-        self.last: Message | None = None
+    def __init__(self, clock: Clock, log: EventLog) -> None:
+        self.clock, self.log, self.links = clock, log, LinkTable(clock, log)
+        self.disk = SimulatedDisk(clock, log)
+        self.input = SimulatedInput(clock, self.disk)
+        self.executors: dict[str, SimulatedExecutor] = {}
+        self.credit_check, self.invariants = CreditCheck(), Invariants(clock.plan, self.disk)
+        self.last_broadcast: Message | None = None
         """What the sink tells at once to who subscribes."""
-        self._callers: dict[bytes, str] = {}
-        self._ways: dict[Port, Way] = {
-            Port.DESK: self._desk,
-            Port.LANES: self._lanes,
-            Port.RESULTS: self._results,
-            Port.CONTROL: self._control,
+        self._peers: dict[bytes, str] = {}
+        self._handlers: dict[Port, PortHandler] = {
+            Port.REGISTRY: self._send_to_registry,
+            Port.LANES: self._handle_lane,
+            Port.RESULTS: self._send_to_sink,
+            Port.CONTROL: self._broadcast,
             Port.SOURCE: self.input.send,
-            Port.EXECUTOR: lambda process, word: self.slots[process.name].send(word),
-            Port.TOLD: lambda _, notice: self.log.notice(notice),
+            Port.EXECUTOR: lambda process, word: self.executors[process.name].send(word),
+            Port.USER: lambda _, notice: self.log.on_notice(notice),
             **dict.fromkeys((Port.OUTPUT, Port.SPILL, Port.JOURNAL), self.disk.send),
         }
 
-    def route(self, process: Process, send: Send) -> None:
+    def route(self, process: SimulatedProcess, send: Send) -> None:
         """A station has said this."""
         match send.to:
-            case Caller(peer):
-                self._answer(process, peer, send.message)
-            case Lane(number):
-                self._feed(process, number, send.message)
+            case PeerAddress(peer):
+                self._send_to_peer(process, peer, send.message)
+            case LaneAddress(number):
+                self._send_to_lane(process, number, send.message)
             case port:
-                self._ways[port](process, send.message)
+                self._handlers[port](process, send.message)
 
-    def call(self, process: Process) -> None:
+    def connect_registry(self, process: SimulatedProcess) -> None:
         """A new connection to the desk, under a new number."""
-        peer = b"%d" % self.clock.number()
-        self._hang_up(process)
-        self._callers[peer] = process.name
+        peer = b"%d" % self.clock.next_number()
+        self._forget_peer(process)
+        self._peers[peer] = process.name
 
-        def deliver(word: Message) -> None:
-            assert isinstance(word, Pulse | Bye)
-            self.ventilator.deliver(Called(peer, word))
+        def deliver(message: Message) -> None:
+            assert isinstance(message, Heartbeat | Goodbye)
+            self.ventilator.deliver(ReceivedFrom(peer, message))
 
-        self.links.renew(process.name, "desk", deliver)
-        self.links.renew(process.name, "desk back", process.deliver)
+        self.links.replace(process.name, "desk", deliver)
+        self.links.replace(process.name, "desk back", process.deliver)
 
-    def subscribe(self, process: Process) -> None:
+    def subscribe(self, process: SimulatedProcess) -> None:
         """A new connection to the sink's broadcast."""
-        link = self.links.once(process.name, "control", process.deliver)
+        link = self.links.get_or_create(process.name, "control", process.deliver)
         link.connect()
-        if self.last and self.sink.is_running:
-            link.send(self.last)
+        if self.last_broadcast and self.sink.is_running:
+            link.send(self.last_broadcast)
 
-    def forget(self, process: Process) -> None:
+    def remove(self, process: SimulatedProcess) -> None:
         """It is dead, and so are its connections; what was under way is lost."""
-        process.alive = False
-        self.links.forget(process.name)
-        self._hang_up(process)
+        process.is_alive = False
+        self.links.remove(process.name)
+        self._forget_peer(process)
 
-    def _hang_up(self, process: Process) -> None:
-        for peer in [peer for peer, name in self._callers.items() if name == process.name]:
-            del self._callers[peer]
+    def _forget_peer(self, process: SimulatedProcess) -> None:
+        for peer in [peer for peer, name in self._peers.items() if name == process.name]:
+            del self._peers[peer]
 
-    def _answer(self, process: Process, peer: bytes, word: Message) -> None:
-        name = self._callers.get(peer)
-        if isinstance(word, Welcome) and word.lane:
-            self.allowances.welcomed(process.name, word.lane, name or "")
+    def _send_to_peer(self, process: SimulatedProcess, peer: bytes, message: Message) -> None:
+        name = self._peers.get(peer)
+        if isinstance(message, Registration) and message.lane:
+            self.credit_check.on_registration(process.name, message.lane, name or "")
         if name is None:
-            process.soon(Unreachable(peer))
+            process.deliver_soon(PeerUnreachable(peer))
         else:
-            self.links.of(name, "desk back").send(word)
+            self.links.get(name, "desk back").send(message)
 
-    def _feed(self, process: Process, number: int, word: Message) -> None:
-        assert isinstance(word, Chunk)
-        self.allowances.check(process.name, word)
+    def _send_to_lane(self, process: SimulatedProcess, number: int, message: Message) -> None:
+        assert isinstance(message, Chunk)
+        self.credit_check.check_chunk(process.name, message)
         if lane := self.links.lane(f"{process.name}/{number}"):
-            lane.send(word)
+            lane.send(message)
 
-    def _desk(self, process: Process, word: Connect | Pulse | Bye) -> None:
-        if isinstance(word, Connect):
-            self.call(process)
+    def _send_to_registry(self, process: SimulatedProcess, message: Reconnect | Heartbeat | Goodbye) -> None:
+        if isinstance(message, Reconnect):
+            self.connect_registry(process)
             return
-        if isinstance(word, Pulse):
-            self.allowances.asked(process.name, word)
-        self.links.of(process.name, "desk").send(word)
+        if isinstance(message, Heartbeat):
+            self.credit_check.on_heartbeat(process.name, message)
+        self.links.get(process.name, "desk").send(message)
 
-    def _lanes(self, process: Process, word: Open | Shut | Connect) -> None:
-        match word:
-            case Open(number):
+    def _handle_lane(self, process: SimulatedProcess, message: OpenLane | CloseLane | Reconnect) -> None:
+        match message:
+            case OpenLane(number):
                 at = f"{process.name}/{number}"
                 self.links.bind(at)
-                process.soon(Opened(number, at))
-            case Shut(number):
-                self.links.shut(f"{process.name}/{number}")
-            case Connect(at):
-                self.links.attach(at, process.deliver)
+                process.deliver_soon(LaneOpened(number, at))
+            case CloseLane(number):
+                self.links.close_lanes(f"{process.name}/{number}")
+            case Reconnect(at):
+                self.links.connect_lane(at, process.deliver)
 
-    def _results(self, process: Process, word: Message) -> None:
-        def deliver(word: Message) -> None:
-            self.sink.deliver(word)  # whichever is there by then
+    def _send_to_sink(self, process: SimulatedProcess, message: Message) -> None:
+        def deliver(message: Message) -> None:
+            self.sink.deliver(message)  # whichever is there by then
 
-        link = self.links.once(process.name, "results", deliver)
-        if isinstance(word, Connect):
+        link = self.links.get_or_create(process.name, "results", deliver)
+        if isinstance(message, Reconnect):
             link.connect()
         else:
-            link.send(word)
+            link.send(message)
 
-    def _control(self, process: Process, word: Connect | Message) -> None:
-        if isinstance(word, Connect):
+    def _broadcast(self, process: SimulatedProcess, message: Reconnect | Message) -> None:
+        if isinstance(message, Reconnect):
             self.subscribe(process)
             return
-        if isinstance(word, Ack | Kill):
-            self.last = word
-        if isinstance(word, Ack):
-            self.promises.check_ack(word)
-        for link in self.links.kind("control"):
-            if not self.clock.chance("drop", 0.3):
-                link.send(word)
+        if isinstance(message, Ack | Kill):
+            self.last_broadcast = message
+        if isinstance(message, Ack):
+            self.invariants.check_ack(message)
+        for link in self.links.of_kind("control"):
+            if not self.clock.draw_fault("drop", 0.3):
+                link.send(message)

@@ -17,21 +17,21 @@ from msgspec import Struct, field
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
-from pipeline.cli.given import split
-from pipeline.cli.signature import ALIASES, Typed, panels, signed
+from pipeline.cli.given import split_argument_sources
+from pipeline.cli.signature import ALIASES, TypedOptions, help_sections, make_signature
 from pipeline.words.errors import OK, USAGE, UsageError
-from pipeline.words.settings import TASKS, WORK, Settings, settings_from
+from pipeline.words.settings import TASK_COMMANDS, WORK_COMMANDS, Settings, parse_settings
 
-GROUPS = {
+COMMAND_GROUPS = {
     "All on this machine": "run",
     "The three stations": "ventilate work sink",
     "While a run goes on": "top kill",
     "Besides": "journal doctor completion lab",
 }
 """The commands under their headings."""
-COMMANDS = tuple(" ".join(GROUPS.values()).split())
-LOOKING = {"kill", "top"}
-ENDPOINTS = {"at", "desk", "results", "control"}
+COMMANDS = tuple(" ".join(COMMAND_GROUPS.values()).split())
+MONITORING_COMMANDS = {"kill", "top"}
+ENDPOINT_FIELDS = {"at", "registry_at", "results_at", "control_at"}
 COMPLETE = "_PIPE_COMPLETE"
 """The variable in which a shell asks for completions."""
 _LAYOUT: dict[str, Any] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
@@ -50,7 +50,7 @@ stations, to be started in any order, here or on many machines. Each command's -
 Exit codes: 0 all tasks ok, 1 some failed, 2 wrong usage, 3 could not be completed,
 130 and 143 interrupted, 141 stdout closed, 70 a bug of pipe.
 """
-FIRST_WORDS = """pipe spreads tasks over many processes. A task is a line:
+SHORT_HELP = """pipe spreads tasks over many processes. A task is a line:
 
   seq 100 | pipe run 'sleep 0.{}; echo slept {}'             a shell line for each
   pipe run gzip -k {} ::: *.log                              arguments instead of lines
@@ -60,10 +60,10 @@ pipe --help shows all commands, pipe run --help all options; pipe doctor looks a
 """
 
 # click's UsageError: typer carries a click of its own, and exports only what is derived from it
-_Misused: type[Exception] = typer.BadParameter.__bases__[0]
+_ClickUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-class Choice(Struct, frozen=True):
+class ParsedCommand(Struct, frozen=True):
     """A command, and what it shall do; or, without one, only the exit code of what was already shown."""
 
     command: str = ""
@@ -71,7 +71,7 @@ class Choice(Struct, frozen=True):
     exit_code: int = 0
 
 
-class _Plain(TyperCommand):
+class PipeCommand(TyperCommand):
     """A command whose words stay as click's parser read them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -104,10 +104,10 @@ class _Plain(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
         """The options under their headings."""
         assert self.name
-        _tables(formatter, panels(self.name) | {"Help": [("-h, --help", "show this")]})
+        _write_tables(formatter, help_sections(self.name) | {"Help": [("-h, --help", "show this")]})
 
 
-class _Plan(TyperGroup):
+class PipeGroup(TyperGroup):
     """All commands, under their headings; each is built when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- click calls it so
@@ -116,15 +116,17 @@ class _Plan(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 -- click calls it so
         """Build one of them."""
-        return command(cmd_name) if cmd_name in COMMANDS else None
+        return build_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
         """Their names, and the first line of their helps."""
-        helps = {name: command(name).get_short_help_str(formatter.width) for name in COMMANDS}
-        _tables(formatter, {heading: [(name, helps[name]) for name in on.split()] for heading, on in GROUPS.items()})
+        helps = {name: build_command(name).get_short_help_str(formatter.width) for name in COMMANDS}
+        _write_tables(
+            formatter, {heading: [(name, helps[name]) for name in on.split()] for heading, on in COMMAND_GROUPS.items()}
+        )
 
 
-def _tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
+def _write_tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
     """Several tables of two columns, as wide as one."""
     width = max(len(left) for rows in tables.values() for left, _ in rows)
     for heading, rows in tables.items():
@@ -132,62 +134,62 @@ def _tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
             formatter.write_dl([(left.ljust(width), right) for left, right in rows])
 
 
-def choose(argv: Sequence[str]) -> Choice:
+def parse(argv: Sequence[str]) -> ParsedCommand:
     """What these words ask for. Help and version are shown here. Raises UsageError."""
     name = argv[0] if argv else ""
     if instruction := os.environ.get(COMPLETE):
         from pipeline.cli.completion import complete
 
-        return Choice(exit_code=complete(instruction))
+        return ParsedCommand(exit_code=complete(instruction))
     if name not in COMMANDS:
-        return Choice(exit_code=_without_command(argv))
+        return ParsedCommand(exit_code=_handle_missing_command(argv))
     if name == "lab" and not {*argv[1:2]} & {*_LAYOUT["help_option_names"]}:
         # its programs have options of their own
-        return Choice(name, Settings(program=tuple(argv[1:])))
-    words, sources = split(argv[1:]) if name in TASKS.split() else (list(argv[1:]), ())
-    typed = _parse(command(name), words, f"pipe {name}")
+        return ParsedCommand(name, Settings(program=tuple(argv[1:])))
+    words, sources = split_argument_sources(argv[1:]) if name in TASK_COMMANDS.split() else (list(argv[1:]), ())
+    typed = _invoke_parser(build_command(name), words, f"pipe {name}")
     if isinstance(typed, int):
-        return Choice(exit_code=typed)
+        return ParsedCommand(exit_code=typed)
     if "name" not in typed:
-        typed.update(_unnamed(name, typed))
-    return Choice(name, settings_from({**typed, "given": sources}).validate(name))
+        typed.update(_default_name(name, typed))
+    return ParsedCommand(name, parse_settings({**typed, "argument_sources": sources}).validate(name))
 
 
-def _unnamed(name: str, typed: Typed) -> Typed:
+def _default_name(name: str, options: TypedOptions) -> TypedOptions:
     """The name of a pipeline that got none: a run's own, so that two runs never meet; the live one to look at."""
     if name == "run":
         return {"name": f"run-{os.getpid()}"}
-    if name not in LOOKING or not typed.keys().isdisjoint(ENDPOINTS):
+    if name not in MONITORING_COMMANDS or not options.keys().isdisjoint(ENDPOINT_FIELDS):
         return {}
-    from pipeline.wire.places import live_names
+    from pipeline.wire.places import list_live_runs
 
-    live = sorted(live_names())
+    live = sorted(list_live_runs())
     if len(live) > 1:
         raise UsageError(f"several pipelines are live: {', '.join(live)}; pick one with --name")
     return {"name": live[0]} if live else {}
 
 
-def command(name: str) -> TyperCommand:
+def build_command(name: str) -> TyperCommand:
     """The parser of one command; what it returns is what was typed, by the fields' names."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     declare = app.command(
         name,
-        cls=_Plain,
+        cls=PipeCommand,
         help=import_module(f"pipeline.cli.{name}").HELP,
         # options end at the first word of COMMAND: what follows belongs to it
-        context_settings={"allow_interspersed_args": name not in WORK.split(), **_LAYOUT},
+        context_settings={"allow_interspersed_args": name not in WORK_COMMANDS.split(), **_LAYOUT},
     )
-    declare(signed(name))
+    declare(make_signature(name))
     built = typer.main.get_command(app)
     assert isinstance(built, TyperCommand)  # a lone command makes no group
     return built
 
 
-def group() -> TyperGroup:
+def build_group() -> TyperGroup:
     """All commands under one name, for `pipe --help`."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-    @app.callback(cls=_Plan, help=GROUP_HELP, context_settings=_LAYOUT)
+    @app.callback(cls=PipeGroup, help=GROUP_HELP, context_settings=_LAYOUT)
     def _pipe(*, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
         """Only for its help: choose() answers --version itself."""
         del version
@@ -195,10 +197,10 @@ def group() -> TyperGroup:
     return typer.main.get_group(app)
 
 
-def _without_command(argv: Sequence[str]) -> int:
+def _handle_missing_command(argv: Sequence[str]) -> int:
     """Exit code of what is shown when the first word is no command."""
     if not argv:
-        typer.echo(FIRST_WORDS, nl=False, err=True)
+        typer.echo(SHORT_HELP, nl=False, err=True)
         return USAGE
     if argv[0] == "--version":
         typer.echo(f"pipe {__version__}")
@@ -206,15 +208,15 @@ def _without_command(argv: Sequence[str]) -> int:
     if argv[0] not in _LAYOUT["help_option_names"]:
         from pipeline.cli import habits
 
-        raise habits.unknown_command(argv, COMMANDS)
-    return int(_parse(group(), argv[:1], "pipe"))
+        raise habits.unknown_command_error(argv, COMMANDS)
+    return int(_invoke_parser(build_group(), argv[:1], "pipe"))
 
 
-def _parse(parser: Any, words: Sequence[str], name: str) -> Any:
+def _invoke_parser(parser: Any, words: Sequence[str], name: str) -> Any:
     """What the parser returns; an exit code after it has shown its help. Raises UsageError with click's sentence."""
     try:
         return parser.main(list(words), prog_name=name, standalone_mode=False)
-    except _Misused as wrong:
+    except _ClickUsageError as wrong:
         from pipeline.cli import habits
 
-        raise UsageError(habits.corrected(wrong, name)) from None
+        raise UsageError(habits.with_suggestion(wrong, name)) from None

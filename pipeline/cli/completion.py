@@ -13,11 +13,11 @@ from typer.completion import get_completion_inspect_parameters, shell_complete
 
 from pipeline.lab import PROGRAMS
 from pipeline.words.errors import UsageError
-from pipeline.words.kinds import COMMAND, NAME, PROGRAM, Kind
+from pipeline.words.kinds import COMMAND, NAME, PROGRAM, OptionType
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 SHELLS = ("bash", "zsh", "fish")
 HELP = """Print what bash, zsh or fish need to complete `pipe`.
@@ -30,7 +30,7 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
+def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print the script for a shell. Raises UsageError without the name of a shell."""
     if settings.shell not in SHELLS:
         said = f"no completion for {settings.shell!r}" if settings.shell else "SHELL is missing"
@@ -40,14 +40,14 @@ def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all comm
 
 def complete(instruction: str) -> int:
     """Do what a shell asks for in `_PIPE_COMPLETE`: `complete_bash` prints completions, `source_bash` the script."""
-    from pipeline.cli.app import COMPLETE, group
+    from pipeline.cli.app import COMPLETE, build_group
 
     if instruction == "complete_bash":
         words = join_words(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])
         os.environ |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     get_completion_inspect_parameters()  # registers typer's shells
     try:
-        return shell_complete(group(), {}, "pipe", COMPLETE, instruction)
+        return shell_complete(build_group(), {}, "pipe", COMPLETE, instruction)
     except SystemExit as answer:  # fish asks by exit code whether there is something to complete
         return int(answer.code or 0)
 
@@ -65,12 +65,12 @@ def join_words(words: list[str]) -> list[str]:
     return joined
 
 
-def values(kind: Kind, incomplete: str) -> list[str]:
+def values(kind: OptionType, incomplete: str) -> list[str]:
     """Return the values of this kind that may begin with `incomplete`."""
     if kind is NAME:
-        from pipeline.wire.places import live_names
+        from pipeline.wire.places import list_live_runs
 
-        return live_names()
+        return list_live_runs()
     if kind is PROGRAM:
         return list(PROGRAMS)
     if kind is COMMAND:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from pipeline.words.errors import INTERRUPTED, OUR_BUG, STDOUT_CLOSED, PipelineError
+from pipeline.words.errors import INTERNAL_ERROR, INTERRUPTED, STDOUT_CLOSED, PipelineError
 
-STDERR = 2
+STDERR_FD = 2
 
 
-def ended(run: Callable[[], int]) -> int:
+def run_guarded(run: Callable[[], int]) -> int:
     """The exit code of `run`, or of what it raised. SystemExit passes."""
     try:
         code = run()
@@ -32,34 +32,34 @@ def ended(run: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return STDOUT_CLOSED
     except Exception as bug:  # noqa: BLE001 -- the last place that can tell it
-        return _our_bug(bug)
+        return _report_bug(bug)
     return code
 
 
-def _our_bug(bug: Exception) -> int:
+def _report_bug(error: Exception) -> int:
     """Tell the story of a bug."""
     import traceback
 
-    traceback.print_exception(bug)
+    traceback.print_exception(error)
     sys.stderr.write(
-        f"pipe: this is a bug of pipe: {type(bug).__name__}: {bug}; please report it with all of the above\n"
+        f"pipe: this is a bug of pipe: {type(error).__name__}: {error}; please report it with all of the above\n"
     )
-    return OUR_BUG
+    return INTERNAL_ERROR
 
 
-def settle_streams() -> None:
+def open_missing_streams() -> None:
     """Fill the places of standard streams that this process was started without.
 
     Else the next file or socket would take the number, and results would be written into it. What fills them can't
     be written, so that stdout stays as closed as it was.
     """
-    while (filled := os.open(os.devnull, os.O_RDONLY)) <= STDERR:
+    while (filled := os.open(os.devnull, os.O_RDONLY)) <= STDERR_FD:
         os.set_inheritable(filled, True)
     os.close(filled)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- lives as long as we
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def guarded(run: Callable[[], int]) -> Callable[[], int]:
+def make_guarded(run: Callable[[], int]) -> Callable[[], int]:
     """The same, as a function, for a process that is forked later."""
-    return lambda: ended(run)
+    return lambda: run_guarded(run)

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.words.inputs import Given
+from pipeline.words.inputs import ArgumentSource
 
-MARKS = (":::", "::::", ":::+", "::::+")
-FIRST = (":::", "::::")
+SOURCE_MARKS = (":::", "::::", ":::+", "::::+")
+FIRST_MARKS = (":::", "::::")
 
 
-def split(words: Sequence[str]) -> tuple[list[str], tuple[Given, ...]]:
+def split_argument_sources(words: Sequence[str]) -> tuple[list[str], tuple[ArgumentSource, ...]]:
     """The words before the first source, and the sources."""
-    start = next((at for at, word in enumerate(words) if word in FIRST), len(words))
+    start = next((at for at, word in enumerate(words) if word in FIRST_MARKS), len(words))
     sources: list[tuple[str, list[str]]] = []
     for word in words[start:]:
-        if word in MARKS:
+        if word in SOURCE_MARKS:
             sources.append((word, []))
         else:
             sources[-1][1].append(word)
-    return list(words[:start]), tuple(Given(mark, tuple(values)) for mark, values in sources)
+    return list(words[:start]), tuple(ArgumentSource(mark, tuple(values)) for mark, values in sources)

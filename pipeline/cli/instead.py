@@ -5,7 +5,7 @@ Promises: each sentence names something that can be typed here. A name that `pip
 
 from __future__ import annotations
 
-_GROUPS = {
+_REPLACEMENT_GROUPS = {
     # many tasks, blocks and records
     "--pipe --spreadstdin --pipe-part --pipepart --cat --fifo": (
         "`--block SIZE --stdin` gives each command a block of whole lines on its stdin"
@@ -72,5 +72,5 @@ _GROUPS = {
     "--show-limits": "`pipe doctor` says what this machine allows",
     "--version": "`pipe --version` shows it",
 }
-INSTEAD = {name: sentence for names, sentence in _GROUPS.items() for name in names.split()}
+PARALLEL_REPLACEMENTS = {name: sentence for names, sentence in _REPLACEMENT_GROUPS.items() for name in names.split()}
 """By the name that was typed."""

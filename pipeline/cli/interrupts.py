@@ -12,61 +12,65 @@ import sys
 import time
 from types import FrameType, TracebackType
 
-LATER = 0.01  # seconds
-CLEARING = 0.5
+RETRY_SECONDS = 0.01  # seconds
+CLEANUP_SECONDS = 0.5
 """Seconds after one came, in which no other does: who holds ^C down shall not break off what clears up."""
-HALF_DONE = frozenset({"socket", "__init__", "__enter__", "__exit__", "__del__", "start", "destroy", "close"})
+UNINTERRUPTIBLE_FUNCTIONS = frozenset(
+    {"socket", "__init__", "__enter__", "__exit__", "__del__", "start", "destroy", "close"}
+)
 """Names of functions outside of the lab that must not be left in their middle."""
-WAITS = "term"
+INTERRUPTIBLE_FUNCTION = "term"
 """But the end of a context may be waited for long, and somebody may not want to."""
 
 
-class Terminated(KeyboardInterrupt):
+class TerminationInterrupt(KeyboardInterrupt):
     """By SIGTERM."""
 
 
-class Interrupts:
+class InterruptHandler:
     """SIGINT and SIGTERM of this process, from now on. `folder` is where the program's own lines stand."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._put_off, self._raised = 0, -CLEARING
-        sys.unraisablehook, sys.excepthook = self._lost, _shown
+        self._deferred_signal, self._raised_at = 0, -CLEANUP_SECONDS
+        sys.unraisablehook, sys.excepthook = self._on_unraisable, _show_exception
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-            signal.signal(number, self._came)
+            signal.signal(number, self._on_signal)
 
-    def _came(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Raise now, or put it off."""
-        number = self._put_off if number == signal.SIGALRM else number
-        clearing = self._raised + CLEARING - time.monotonic()
-        if number and (clearing > 0 or self._is_half_done(frame)):
-            self._put_off = number
-            signal.setitimer(signal.ITIMER_REAL, max(clearing, LATER))
+        number = self._deferred_signal if number == signal.SIGALRM else number
+        clearing = self._raised_at + CLEANUP_SECONDS - time.monotonic()
+        if number and (clearing > 0 or self._is_uninterruptible(frame)):
+            self._deferred_signal = number
+            signal.setitimer(signal.ITIMER_REAL, max(clearing, RETRY_SECONDS))
         elif number:
-            self._put_off, self._raised = 0, time.monotonic()
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            self._deferred_signal, self._raised_at = 0, time.monotonic()
+            raise TerminationInterrupt if number == signal.SIGTERM else KeyboardInterrupt
 
-    def _lost(self, lost: sys.UnraisableHookArgs) -> None:
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         """It was raised where nobody can pass it on, while a library frees something: it comes again."""
-        if isinstance(lost.exc_value, KeyboardInterrupt):
-            self._raised = -CLEARING
-            self._put_off = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-            signal.setitimer(signal.ITIMER_REAL, LATER)
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self._raised_at = -CLEANUP_SECONDS
+            self._deferred_signal = (
+                signal.SIGTERM if isinstance(unraisable.exc_value, TerminationInterrupt) else signal.SIGINT
+            )
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
         else:
-            sys.__unraisablehook__(lost)
+            sys.__unraisablehook__(unraisable)
 
-    def _is_half_done(self, frame: FrameType | None) -> bool:
+    def _is_uninterruptible(self, frame: FrameType | None) -> bool:
         """Whether what runs above the program's own lines must not be left."""
-        if frame and frame.f_code.co_name == WAITS:
+        if frame and frame.f_code.co_name == INTERRUPTIBLE_FUNCTION:
             return False
         while frame and not frame.f_code.co_filename.startswith(self._folder):
-            if frame.f_code.co_name in HALF_DONE:
+            if frame.f_code.co_name in UNINTERRUPTIBLE_FUNCTIONS:
                 return True
             frame = frame.f_back
         return False
 
 
-def _shown(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+def _show_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
     """What is told of an exception that nobody has caught; Cython tells of one that it loses in this way, too."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, value, trace)

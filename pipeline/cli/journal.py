@@ -13,7 +13,7 @@ from pipeline.words.errors import OK
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """Show what a journal holds, one JSON object a line.
 
@@ -26,10 +26,10 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
+def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print it. Raises UsageError for what is no journal."""
     from pipeline.journal import past
 
-    for line in past.lines(settings.journal):
+    for line in past.to_json_lines(settings.journal):
         sys.stdout.write(f"{line}\n")
     return OK

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.cli import render
-from pipeline.words.messages import Status
+from pipeline.words.messages import RunStatus
 from pipeline.words.settings import Settings
 from pipeline.words.station import Message
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """End a run early.
 
@@ -23,14 +23,14 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:
+def main(settings: Settings, console: UserConsole) -> int:
     """Stop the run that meets here; 0 when all have gone."""
     from pipeline import onlookers
 
-    def told(message: Message) -> None:
-        if isinstance(message, Status):
-            screen.say(render.goodbyes(message))
+    def notify(message: Message) -> None:
+        if isinstance(message, RunStatus):
+            console.print_message(render.waiting_for_text(message))
         else:
-            screen.told(message)
+            console.notify(message)
 
-    return onlookers.stop(settings, "now" if settings.now else "soon", told)
+    return onlookers.request_stop(settings, "now" if settings.now else "soon", notify)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from pipeline.cli.interrupts import Interrupts, Terminated
+from pipeline.cli.interrupts import InterruptHandler, TerminationInterrupt
 from pipeline.lab import PROGRAMS
 from pipeline.words.errors import OK, TERMINATED, PipelineError, UsageError
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """Run the ZeroMQ guide's programs, small and measured.
 
@@ -38,35 +38,35 @@ Examples:
   pipe lab batch --kill
   pipe lab relay --help
 """
-PLACE = "its options choose another place"
-IN_THE_WAY = {
-    **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV), PLACE),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR), PLACE),
+PLACE_HINT = "its options choose another place"
+ERRNO_HINTS = {
+    **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV), PLACE_HINT),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR), PLACE_HINT),
     errno.ENOSPC: "make room there",
     errno.ENAMETOOLONG: "set TMPDIR to a folder with a short name",
     errno.EMFILE: "`ulimit -n` allows so few open files; raise it, or ask for less",
 }
 """What can be in a program's way, by its errno, and what to do."""
-_HELP = ("--help", "-h")
+_HELP_FLAGS = ("--help", "-h")
 # click's UsageError, as in app.py
-_Misused: type[Exception] = typer.BadParameter.__bases__[0]
+_ClickUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
+def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Run the program that the words of `settings.program` ask for, or list all; the exit code is its own."""
     words = settings.program
     if not words:
-        sys.stdout.write(listed())
+        sys.stdout.write(list_programs())
         return OK
     if words[0] not in PROGRAMS:
         raise UsageError(f"no such program: {words[0]}; the lab has {', '.join(PROGRAMS)}")
     program = import_module(f"pipeline.lab.{words[0]}")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # two programs that share a file shall not mix their lines
-    return run(program, words[1:])
+    return run_program(program, words[1:])
 
 
-def listed() -> str:
+def list_programs() -> str:
     """All programs, each with what it is and what to learn there."""
     lines = ["The programs of the lab; `pipe lab NAME --help` says more.", ""]
     for name in PROGRAMS:
@@ -75,52 +75,52 @@ def listed() -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(program: ModuleType, words: Sequence[str]) -> int:
+def run_program(program: ModuleType, words: Sequence[str]) -> int:
     """Run a program with these words. Raises UsageError when they don't fit, PipelineError when the way is barred."""
     name = f"pipe lab {program.__name__.rpartition('.')[2]}"
     try:
-        typed = command(program)(list(words), prog_name=name, standalone_mode=False)
-    except _Misused as wrong:
+        typed = build_command(program)(list(words), prog_name=name, standalone_mode=False)
+    except _ClickUsageError as wrong:
         said: str = wrong.format_message().rstrip(".")  # type: ignore[attr-defined]
         raise UsageError(f"{said[:1].lower()}{said[1:]} (see `{name} --help`)") from None
     if isinstance(typed, int):
         return typed
     words = next((typed.pop(each) for each in list(typed) if isinstance(typed[each], list)), ())
-    Interrupts(os.path.dirname(str(program.__file__)))
+    InterruptHandler(os.path.dirname(str(program.__file__)))
     try:
         return int(program.main(*words, **typed))
-    except Terminated:
+    except TerminationInterrupt:
         return TERMINATED
     except Exception as wrong:
         number = getattr(wrong, "errno", None)
-        if number not in IN_THE_WAY:
+        if number not in ERRNO_HINTS:
             raise
         why = re.sub(r"^\[Errno \d+\] ", "", str(wrong))
-        raise PipelineError(f"{name}: {why}; {IN_THE_WAY[number]} (see `{name} --help`)") from None
+        raise PipelineError(f"{name}: {why}; {ERRNO_HINTS[number]} (see `{name} --help`)") from None
 
 
-def command(program: ModuleType) -> Any:
+def build_command(program: ModuleType) -> Any:
     """The parser of one program; what it returns is what was typed, by the names of its options."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     drawn = f"{program.__doc__}".replace("\n\n    ", "\n\n\b\n    ")  # click shall not fill pictures as paragraphs
     text = f"{program.TITLE}\n\n{program.LEARN}\n\n{drawn}"
-    layout = {"max_content_width": 110, "help_option_names": list(_HELP)}
-    app.command(help=text, context_settings=layout)(_signed(program.main))
+    layout = {"max_content_width": 110, "help_option_names": list(_HELP_FLAGS)}
+    app.command(help=text, context_settings=layout)(_make_signature(program.main))
     return typer.main.get_command(app)
 
 
-def _signed(program: Callable[..., int]) -> Callable[..., dict[str, Any]]:
+def _make_signature(program: Callable[..., int]) -> Callable[..., dict[str, Any]]:
     """A function with the program's options as typer wants them: what was typed comes in, and goes out."""
 
-    def typed(**given: Any) -> dict[str, Any]:
-        return given
+    def collect_options(**values: Any) -> dict[str, Any]:
+        return values
 
     parameters = inspect.signature(program, eval_str=True).parameters.values()
-    typed.__signature__ = inspect.Signature([_declared(each) for each in parameters])  # type: ignore[attr-defined]
-    return typed
+    collect_options.__signature__ = inspect.Signature([_declare_option(each) for each in parameters])  # type: ignore[attr-defined]
+    return collect_options
 
 
-def _declared(parameter: inspect.Parameter) -> inspect.Parameter:
+def _declare_option(parameter: inspect.Parameter) -> inspect.Parameter:
     """One option, or the words."""
     kind: Any
     kind, told, *bounds = get_args(parameter.annotation)

@@ -14,12 +14,12 @@ from collections import deque
 from contextlib import suppress
 
 from pipeline.cli import overview
-from pipeline.words.messages import Status
+from pipeline.words.messages import RunStatus
 
 ERASE = "\r\x1b[K"
 RED, BLACK = "\x1b[31m", "\x1b[39m"
-OFTEN = 10  # bars in a second at most
-COLUMNS = 80  # of a terminal that does not know
+MAX_DRAWS_PER_SECOND = 10  # bars in a second at most
+DEFAULT_COLUMNS = 80  # of a terminal that does not know
 
 
 def is_terminal() -> bool:
@@ -27,72 +27,72 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-class LastLine:
+class ProgressLine:
     """stderr, and what stands in its last line. `shared`: results are poured there, too."""
 
-    def __init__(self, *, shared: bool) -> None:
-        self._erase = ERASE if is_terminal() else ""
-        self._paints = bool(self._erase) and not os.environ.get("NO_COLOR")
-        self._begun: bytearray | memoryview = bytearray(1)
-        if shared:
+    def __init__(self, *, is_shared: bool) -> None:
+        self._erase_code = ERASE if is_terminal() else ""
+        self._has_colors = bool(self._erase_code) and not os.environ.get("NO_COLOR")
+        self._partial_line_flag: bytearray | memoryview = bytearray(1)
+        if is_shared:
             from mmap import mmap  # a launcher's words and the sink's results meet there: both must know
 
-            self._begun = memoryview(mmap(-1, 1))
-        self._bar: Status | None = None
-        self._stands = False
-        self._drawn: deque[float] = deque([-1.0] * OFTEN, maxlen=OFTEN)
+            self._partial_line_flag = memoryview(mmap(-1, 1))
+        self._status: RunStatus | None = None
+        self._is_drawn = False
+        self._draw_times: deque[float] = deque([-1.0] * MAX_DRAWS_PER_SECOND, maxlen=MAX_DRAWS_PER_SECOND)
 
-    def say(self, lines: str) -> None:
+    def print_lines(self, lines: str) -> None:
         """Whole lines, in place of the bar, which comes again with the next look at the run."""
-        self._put(self._room() + lines)
+        self._write(self._take_line() + lines)
 
-    def show(self, complaint: bytes) -> None:
+    def write_stderr(self, data: bytes) -> None:
         """What a task has written to stderr, as it is, in place of the bar."""
-        self._put(self._room())
+        self._write(self._take_line())
         with suppress(OSError):
-            sys.stderr.buffer.write(complaint if complaint.endswith(b"\n") else complaint + b"\n")
+            sys.stderr.buffer.write(data if data.endswith(b"\n") else data + b"\n")
             sys.stderr.flush()
         self._draw()
 
-    def draw(self, status: Status) -> None:
+    def draw(self, status: RunStatus) -> None:
         """The bar as it is now."""
-        self._bar = status
+        self._status = status
         self._draw()
 
-    def lift(self) -> None:
+    def hide(self) -> None:
         """Results are about to be written there: nothing is in their way."""
-        self._put(self._erase if self._stands else "")
-        self._stands = False
+        self._write(self._erase_code if self._is_drawn else "")
+        self._is_drawn = False
 
-    def fall(self, *, whole: bool) -> None:
+    def show(self, *, whole: bool) -> None:
         """They are written; `whole`: the last of them is a whole line, so that the bar has one for itself."""
-        self._begun[0] = not whole
+        self._partial_line_flag[0] = not whole
         self._draw()
 
-    def leave(self, lines: str) -> None:
+    def finish(self, lines: str) -> None:
         """The last words; there is no bar any more."""
-        if lines or self._stands:
-            self.say(lines)
-        self._bar = None
+        if lines or self._is_drawn:
+            self.print_lines(lines)
+        self._status = None
 
-    def _room(self) -> str:
+    def _take_line(self) -> str:
         """What makes the last line empty."""
-        begun, self._begun[0], self._stands = self._begun[0], False, False
-        return "\n" if begun else self._erase
+        begun, self._partial_line_flag[0], self._is_drawn = self._partial_line_flag[0], False, False
+        return "\n" if begun else self._erase_code
 
     def _draw(self) -> None:
         now = time.monotonic()
-        if self._bar is None or self._begun[0] or now - self._drawn[0] < 1:
+        if self._status is None or self._partial_line_flag[0] or now - self._draw_times[0] < 1:
             return
-        self._drawn.append(now)
-        self._stands = True
-        text = overview.bar(self._bar, _columns() - 1)
-        failed = overview.failures(self._bar)
-        if self._paints and self._bar.failed:
+        self._draw_times.append(now)
+        self._is_drawn = True
+        text = overview.progress_bar(self._status, _terminal_columns() - 1)
+        failed = overview.failures_text(self._status)
+        if self._has_colors and self._status.failed_count:
             text = text.replace(f", {failed}", f", {RED}{failed}{BLACK}")
-        self._put(ERASE + text)
+        self._write(ERASE + text)
 
-    def _put(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         """Whole and at once, so that lines of several processes do not mix. Without a stderr, nobody is told."""
         with suppress(OSError):
             if text:
@@ -100,8 +100,8 @@ class LastLine:
                 sys.stderr.flush()
 
 
-def _columns() -> int:
+def _terminal_columns() -> int:
     """Of stderr's terminal, as it is now: stdout may be a file, and a variable may be old."""
     with suppress(OSError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
-    return COLUMNS
+        return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
+    return DEFAULT_COLUMNS

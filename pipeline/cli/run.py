@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.cli import sink, ventilate
-from pipeline.cli.ends import guarded
+from pipeline.cli.ends import make_guarded
 from pipeline.words.errors import TASKS_FAILED
 from pipeline.words.settings import Settings
 from pipeline.words.station import Message
 from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
-    from pipeline.house.launcher import Post
+    from pipeline.cli.screen import UserConsole
+    from pipeline.house.launcher import ProcessSpec
 
 HELP = """Run COMMAND for each task, on this machine.
 
@@ -38,94 +38,94 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:
+def main(settings: Settings, console: UserConsole) -> int:
     """Launch the stations; the run's exit code."""
     from pipeline import assembly, safe
     from pipeline.cli import unfinished
     from pipeline.house.launcher import launch
     from pipeline.wire import places
 
-    settings = safe.rehearsed(settings)
-    _check(settings)
-    if not unfinished.begin(settings, screen.say):
-        return assembly.conclude(settings)
-    ventilate.invite(settings, screen)
-    screen.launched = True
+    settings = safe.disable_outputs(settings)
+    _check_settings(settings)
+    if not unfinished.check_resume(settings, console.print_message):
+        return assembly.finalize_run(settings)
+    ventilate.prompt_for_tasks(settings, console)
+    console.has_launcher = True
     try:
-        code = launch(posts(settings, screen), screen.say, verbose=settings.verbose > 0)
+        code = launch(process_specs(settings, console), console.print_message, verbose=settings.verbose > 0)
     finally:
-        places.tidy(places.meeting_place(settings).folder)
+        places.remove_run_leftovers(places.resolve_endpoints(settings).folder)
     if code > TASKS_FAILED:
-        unfinished.say_how_to_go_on(settings, screen.say)
+        unfinished.suggest_resume(settings, console.print_message)
     return code
 
 
-def posts(settings: Settings, screen: Screen) -> list[Post]:
+def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]:
     """Who takes part: the sink first, so that nobody has to wait for it."""
     from pipeline import assembly, beside
-    from pipeline.house.launcher import Post
+    from pipeline.house.launcher import ProcessSpec
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
-    feed = replace(settings, slots=sum(shares(settings)))
-    read = guarded(lambda: assembly.ventilate(feed, screen.told))
+    feed = replace(settings, slots=sum(slots_per_worker(settings)))
+    read = make_guarded(lambda: assembly.run_ventilator(feed, console.notify))
     crew = [
-        Post(
+        ProcessSpec(
             "sink",
-            guarded(lambda: sink.collect(settings, screen)),
-            guarded(lambda: sink.collect(again, screen)) if beside.journal_path(settings) else None,
+            make_guarded(lambda: sink.run_sink_with_display(settings, console)),
+            make_guarded(lambda: sink.run_sink_with_display(again, console)) if beside.journal_path(settings) else None,
         ),
-        Post("ventilator", read, _from_the_start(read) if beside.can_reread(settings) else None),
+        ProcessSpec("ventilator", read, _rewinding_stdin(read) if beside.can_reread_input(settings) else None),
     ]
-    for number, jobs in enumerate(shares(settings), start=1):
-        work = guarded(_worker(replace(settings, jobs=jobs), screen))
-        crew.append(Post(f"worker-{number}", work, work))
+    for number, jobs in enumerate(slots_per_worker(settings), start=1):
+        work = make_guarded(_make_worker(replace(settings, jobs=jobs), console))
+        crew.append(ProcessSpec(f"worker-{number}", work, work))
     return crew
 
 
-def _from_the_start(read: Callable[[], int]) -> Callable[[], int]:
+def _rewinding_stdin(run: Callable[[], int]) -> Callable[[], int]:
     """The same where the one before has read from stdin, whose offset it has moved for all of us."""
     from pipeline import beside
 
     if not beside.is_regular(0):
-        return read
+        return run
     start = os.lseek(0, 0, os.SEEK_CUR)
 
-    def again() -> int:
+    def rewind_and_run() -> int:
         os.lseek(0, start, os.SEEK_SET)
-        return read()
+        return run()
 
-    return again
+    return rewind_and_run
 
 
-def _check(settings: Settings) -> None:
+def _check_settings(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
     from pipeline import safe
     from pipeline.executor import ground
     from pipeline.input import infiles
     from pipeline.wire import places
 
-    folder = places.meeting_place(settings).folder
+    folder = places.resolve_endpoints(settings).folder
     for name in settings.files:
-        infiles.identity(name, 0)
-    safe.check(settings)
-    ground.check(settings)
+        infiles.file_identity(name, 0)
+    safe.check_paths(settings)
+    ground.validate_cwd_and_env(settings)
     if folder:
         places.claim_folder(folder)
 
 
-def _worker(settings: Settings, screen: Screen) -> Callable[[], int]:
+def _make_worker(settings: Settings, console: UserConsole) -> Callable[[], int]:
     from pipeline import assembly
     from pipeline.words.notices import Waiting
 
-    def told(message: Message) -> None:
+    def notify(message: Message) -> None:
         """Who is missing is for sink and ventilator to say, once, and not for each worker."""
         if not isinstance(message, Waiting):
-            screen.told(message)
+            console.notify(message)
 
-    return lambda: assembly.work(settings, told)
+    return lambda: assembly.run_worker(settings, notify)
 
 
-def shares(settings: Settings) -> list[int]:
+def slots_per_worker(settings: Settings) -> list[int]:
     """Slots of each worker: --jobs each; else the usable CPUs in equal parts, at least one each."""
     if settings.jobs is not None:
         return [settings.jobs] * settings.workers

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """Write the results, and say KILL when all are here.
 
@@ -27,19 +27,19 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:
+def main(settings: Settings, console: UserConsole) -> int:
     """Be the sink; the run's exit code."""
     from pipeline.cli import unfinished
 
-    unfinished.go_on(settings, screen.say)
-    return collect(settings, screen)
+    unfinished.announce_resume(settings, console.print_message)
+    return run_sink_with_display(settings, console)
 
 
-def collect(settings: Settings, screen: Screen) -> int:
+def run_sink_with_display(settings: Settings, console: UserConsole) -> int:
     """The same, whatever is found of a run before this one; the run's exit code."""
     from pipeline import assembly
 
     try:
-        return assembly.collect(settings, screen.told, screen.errors, screen.curtain)
+        return assembly.run_sink(settings, console.notify, console.stderr_writer, console.display)
     finally:
-        screen.finish()
+        console.finish()

@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import overview, render
-from pipeline.cli.figures import took
+from pipeline.cli.figures import format_duration
 from pipeline.words.errors import OK, PipelineError
-from pipeline.words.messages import Status
+from pipeline.words.messages import RunStatus
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
-KILLED = {"done", "soon", "now"}
-QUIET = 2.0
+KILLED_STATES = {"done", "soon", "now"}
+SILENCE_SECONDS = 2.0
 """Seconds of silence that are worth a word: a sink speaks each second."""
-NOTHING = Status("", "", 0, 0, -1, -1, (), ())
+EMPTY_STATUS = RunStatus("", "", 0, 0, -1, -1, (), ())
 HELP = """Show progress, workers and what they run, each second; q ends it.
 
 \b
@@ -38,7 +38,7 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all commands are called alike
+def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Show views until the run is over, or one with --once.
 
     Raises:
@@ -46,117 +46,119 @@ def main(settings: Settings, screen: Screen) -> int:  # noqa: ARG001 -- all comm
     """
     from pipeline import onlookers
 
-    where = render.place(settings)
+    where = render.format_endpoint_options(settings)
     try:
         if settings.as_json:
-            return _each(onlookers.watch(settings), lambda status: json.dumps(facts(status)), once=settings.once)
+            return _print_each(
+                onlookers.watch_status(settings), lambda status: json.dumps(to_json(status)), once=settings.once
+            )
         if settings.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-            views = onlookers.watch(settings)
-            return _each(views, lambda status: overview.overview(status, where), once=settings.once)
-        return _live(settings, where)
+            views = onlookers.watch_status(settings)
+            return _print_each(views, lambda status: overview.status_text(status, where), once=settings.once)
+        return _run_live_view(settings, where)
     except KeyboardInterrupt:
         return OK
 
 
-def is_over(status: Status) -> bool:
+def is_over(status: RunStatus) -> bool:
     """Whether nothing more will come."""
-    return status.state in KILLED and not status.awaited
+    return status.state in KILLED_STATES and not status.waiting_for
 
 
-def facts(status: Status) -> dict[str, Any]:
+def to_json(status: RunStatus) -> dict[str, Any]:
     """A status for scripts. Task numbers are from 1, times seconds, memory bytes; null is what is not known."""
     return {
         "run": status.run,
         "state": status.state,
-        "why": status.why,
-        "settled": status.settled,
-        "failed": status.failed,
-        "retrying": status.retrying,
+        "why": status.blocked_on,
+        "settled": status.settled_count,
+        "failed": status.failed_count,
+        "retrying": status.retry_count,
         "total": status.total if status.total >= 0 else None,
-        "turn": status.turn + 1 if status.turn >= 0 else None,
-        "rate": round(status.rate, 3),
-        "eta": round(overview.left(status), 1) if status.rate > 0 and status.total >= 0 else None,
-        "elapsed": round(status.elapsed, 1),
-        "awaited": list(status.awaited),
+        "turn": status.next_in_order + 1 if status.next_in_order >= 0 else None,
+        "rate": round(status.tasks_per_second, 3),
+        "eta": round(overview.seconds_left(status), 1) if status.tasks_per_second > 0 and status.total >= 0 else None,
+        "elapsed": round(status.elapsed_seconds, 1),
+        "awaited": list(status.waiting_for),
         "workers": [
             {
                 "worker": each.worker,
                 "command": each.command,
                 "slots": each.slots,
-                "running": each.running,
-                "done": each.done,
-                "silent": each.silent,
+                "running": each.running_count,
+                "done": each.done_count,
+                "silent": each.seconds_since_message,
                 "cpu": round(each.cpu, 2),
                 "memory": each.memory,
                 "tasks": [
                     {"task": task.task + 1, "slot": task.slot, "seconds": task.seconds, "command": task.command}
-                    for task in each.doing
+                    for task in each.running_tasks
                 ],
             }
-            for each in status.members
+            for each in status.workers
         ],
     }
 
 
-def _each(views: Iterator[Status | float], text: Callable[[Status], str], *, once: bool) -> int:
+def _print_each(views: Iterator[RunStatus | float], to_text: Callable[[RunStatus], str], *, once: bool) -> int:
     """A text for each, one after the other."""
-    last = NOTHING
+    last = EMPTY_STATUS
     for view in views:
-        if isinstance(view, Status):
+        if isinstance(view, RunStatus):
             last = view
-            sys.stdout.write(f"{text(view)}\n")
+            sys.stdout.write(f"{to_text(view)}\n")
             sys.stdout.flush()
             if once or is_over(view):
                 return OK
-    return _unheard(last)
+    return _lost_sink_exit_code(last)
 
 
-def _unheard(last: Status) -> int:
+def _lost_sink_exit_code(last_status: RunStatus) -> int:
     """The exit code when the sink has not come back: 0 if it had said the end. Raises PipelineError if not."""
-    if last.state in KILLED:
+    if last_status.state in KILLED_STATES:
         return OK
     raise PipelineError("the sink was lost, and no other has come in its place; is the run still there?")
 
 
-def _live(settings: Settings, where: str) -> int:
+def _run_live_view(settings: Settings, endpoint_options: str) -> int:
     """One view in place of the other, on a page of the terminal's own; the last of them stays when that is gone."""
     from rich.console import Console
     from rich.live import Live
 
     from pipeline import onlookers
-    from pipeline.cli.keys import Keys
+    from pipeline.cli.keys import Keyboard
 
-    console, last, silent = Console(), NOTHING, 0.0
-    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
-        for view in onlookers.watch(settings, keys.files()):
+    console, last, silent = Console(), EMPTY_STATUS, 0.0
+    with Keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        for view in onlookers.watch_status(settings, keys.file_descriptors()):
             silent = view if isinstance(view, float) else 0.0
-            last = view if isinstance(view, Status) else last
-            live.update(_picture(last, where, silent, console), refresh=True)
-            if is_over(last) or "q" in keys.pressed():
+            last = view if isinstance(view, RunStatus) else last
+            live.update(_render(last, endpoint_options, silent, console), refresh=True)
+            if is_over(last) or "q" in keys.read_keys():
                 break
-    if last is not NOTHING:
-        sys.stdout.write(f"{overview.overview(last, where)}\n")
+    if last is not EMPTY_STATUS:
+        sys.stdout.write(f"{overview.status_text(last, endpoint_options)}\n")
         sys.stdout.flush()
-    return _unheard(last) if silent > onlookers.LOST else OK
+    return _lost_sink_exit_code(last) if silent > onlookers.LOST_AFTER_SECONDS else OK
 
 
-def _picture(status: Status, where: str, silent: float, console: Console) -> Text:
+def _render(status: RunStatus, endpoint_options: str, seconds_since_message: float, console: Console) -> Text:
     """All of it, as large as the terminal at most."""
     from rich.text import Text
 
     told = [Text(overview.headline(status), "bold")] if status.run or status.state else []
     if status.run:
-        told.append(Text(overview.bar(status, console.width - 1)))
+        told.append(Text(overview.progress_bar(status, console.width - 1)))
         told[-1].highlight_regex(r"[\d,]+ failed", "red")
-        told.append(Text(f"{took(status.elapsed)} elapsed"))
-    if silent > QUIET:
-        told.append(Text(f"the sink is silent since {silent:.0f} s", "red"))
-    elif because := overview.reason(status, where):
+        told.append(Text(f"{format_duration(status.elapsed_seconds)} elapsed"))
+    if seconds_since_message > SILENCE_SECONDS:
+        told.append(Text(f"the sink is silent since {seconds_since_message:.0f} s", "red"))
+    elif because := overview.blocked_text(status, endpoint_options):
         told.append(Text(because, "yellow"))
-    if status.awaited:
-        told.append(Text(render.goodbyes(status)))
-    if status.members:
-        rows = overview.crew(status.members, max(2, console.height - len(told) - 1))
+    if status.waiting_for:
+        told.append(Text(render.waiting_for_text(status)))
+    if status.workers:
+        rows = overview.worker_table(status.workers, max(2, console.height - len(told) - 1))
         told += [Text(), Text(rows[0], "bold"), *map(Text, rows[1:])]
     for line in told:
         line.truncate(console.width, overflow="ellipsis")

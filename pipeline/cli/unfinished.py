@@ -16,98 +16,104 @@ from pipeline.words.errors import UsageError
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.journal.past import Summary
+    from pipeline.journal.past import RunSummary
 
-Say = Callable[[str], None]
+PrintMessage = Callable[[str], None]
 
 
-def begin(settings: Settings, say: Say) -> bool:
+def check_resume(settings: Settings, print_message: PrintMessage) -> bool:
     """Before `pipe run`: go on, begin anew, or raise UsageError with the two ways on; False: nothing is left to do."""
     from pipeline import beside
 
     path = beside.journal_path(settings)
-    beside.check_free(path)
+    beside.ensure_unlocked(path)
     if settings.restart:
-        _forget(settings, path)
-    found = _found(path)
+        _discard_run(settings, path)
+    found = _read_summary(path)
     if settings.resume or settings.resume_failed:
         if not path:
             raise UsageError(f"{settings.output} can have no journal beside it: give --journal FILE to resume from")
         if found and is_over(found) and not (settings.resume_failed and found.failed):
-            say(f"all {found.total:,} tasks of the run in {path} were done before")
+            print_message(f"all {found.total:,} tasks of the run in {path} were done before")
             return False
         if not found:
-            _check_empty(settings.output, path)
-        say(f"going on with the {described(found)}" if found else f"there is nothing to resume in {path}: a run begins")
+            _check_output_empty(settings.output, path)
+        print_message(
+            f"going on with the {describe_run(found)}"
+            if found
+            else f"there is nothing to resume in {path}: a run begins"
+        )
     elif found and not is_over(found) and (found.settled or os.path.isdir(beside.spool_path(settings))):
         way = "go on with --resume, or begin anew with --restart"
-        raise UsageError(f"an {described(found)}, is in {path}; {way}")
+        raise UsageError(f"an {describe_run(found)}, is in {path}; {way}")
     else:
         # a run that is over, or had not got anywhere, is not in the way
-        beside.clear(settings)
+        beside.remove_run_files(settings)
     if path:
-        say_once(settings, say)
+        warn_not_resumable(settings, print_message)
     return True
 
 
-def go_on(settings: Settings, say: Say) -> None:
+def announce_resume(settings: Settings, print_message: PrintMessage) -> None:
     """Before `pipe sink`: it just goes on, and says so; with --restart it begins anew."""
     from pipeline import beside
 
     path = beside.journal_path(settings)
     if settings.restart:
-        _forget(settings, path)
-    if (found := _found(path)) and not is_over(found):
-        say(f"going on with the {described(found)}")
+        _discard_run(settings, path)
+    if (found := _read_summary(path)) and not is_over(found):
+        print_message(f"going on with the {describe_run(found)}")
 
 
-def say_once(settings: Settings, say: Say) -> None:
+def warn_not_resumable(settings: Settings, print_message: PrintMessage) -> None:
     """Say so if the input of a run that could be resumed can be read only once."""
     from pipeline import beside
 
-    if beside.can_reread(settings):
+    if beside.can_reread_input(settings):
         return
     why = (
         "with --no-spool, nothing is kept of what stdin says"
         if settings.no_spool
         else "its input can be read only once"
     )
-    say(f"this run can't be resumed: {why}")
+    print_message(f"this run can't be resumed: {why}")
 
 
-def say_how_to_go_on(settings: Settings, say: Say) -> None:
+def suggest_resume(settings: Settings, print_message: PrintMessage) -> None:
     """Behind a run that did not come to its end, if there is a journal to go on from."""
     from pipeline import beside
 
     path = beside.journal_path(settings)
-    if path and beside.can_reread(settings) and (found := _found(path)) and not is_over(found):
-        say("the same command with --resume goes on with what is not done")
+    if path and beside.can_reread_input(settings) and (found := _read_summary(path)) and not is_over(found):
+        print_message("the same command with --resume goes on with what is not done")
 
 
-def is_over(found: Summary) -> bool:
+def is_over(summary: RunSummary) -> bool:
     """Whether nothing is left to do."""
-    return 0 <= found.total <= found.settled and not found.ahead
+    return 0 <= summary.total <= summary.settled and not summary.spilled
 
 
-def described(found: Summary) -> str:
+def describe_run(summary: RunSummary) -> str:
     """`unfinished run of 12 Nov 14:02, 83 % done`, in this machine's time."""
-    began = time.localtime(found.begun)
-    done = f"{100 * found.settled // found.total} % done" if found.total > 0 else f"{found.settled:,} tasks done"
+    began = time.localtime(summary.started_at)
+    done = (
+        f"{100 * summary.settled // summary.total} % done" if summary.total > 0 else f"{summary.settled:,} tasks done"
+    )
     form = "%b %H:%M" if began.tm_year == time.localtime().tm_year else "%b %Y %H:%M"
     return f"unfinished run of {began.tm_mday} {time.strftime(form, began)}, {done}"
 
 
-def _found(path: str) -> Summary | None:
+def _read_summary(path: str) -> RunSummary | None:
     """The run whose journal is there, if it has begun."""
     if not os.path.exists(path):
         return None
     from pipeline.journal import past
 
-    found = past.peek(path)
+    found = past.read_summary(path)
     return found if found and found.run else None
 
 
-def _check_empty(output: str, path: str) -> None:
+def _check_output_empty(output: str, path: str) -> None:
     """Raise UsageError if the output has something in it, maybe of a run that is over: resuming never loses that."""
     with suppress(FileNotFoundError):
         if output and os.stat(output).st_size:
@@ -117,13 +123,13 @@ def _check_empty(output: str, path: str) -> None:
             )
 
 
-def _forget(settings: Settings, path: str) -> None:
+def _discard_run(settings: Settings, path: str) -> None:
     """Begin anew, also where a journal is damaged. Raises UsageError if the file was never one."""
     from pipeline import beside
     from pipeline.journal import entries
 
-    magic = entries.MAGIC[:-1]  # of whichever version
+    magic = entries.JOURNAL_MAGIC[:-1]  # of whichever version
     with suppress(FileNotFoundError), open(path, "rb") as file:
         if not magic.startswith(file.read(len(magic))):
             raise UsageError(f"{path} is no journal: it is left alone; give another --journal FILE")
-    beside.clear(settings)
+    beside.remove_run_files(settings)

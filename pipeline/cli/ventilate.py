@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.words.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """Read tasks from files or stdin, and spread them.
 
@@ -25,20 +25,20 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:
+def main(settings: Settings, console: UserConsole) -> int:
     """Be the ventilator; the run's exit code."""
     from pipeline import assembly
     from pipeline.cli import unfinished
 
-    invite(settings, screen)
+    prompt_for_tasks(settings, console)
     if settings.no_spool:
-        unfinished.say_once(settings, screen.say)
-    return assembly.ventilate(settings, screen.told)
+        unfinished.warn_not_resumable(settings, console.print_message)
+    return assembly.run_ventilator(settings, console.notify)
 
 
-def invite(settings: Settings, screen: Screen) -> None:
+def prompt_for_tasks(settings: Settings, console: UserConsole) -> None:
     """Say that tasks are to be typed, where they come from a terminal: else it would wait in silence."""
     from pipeline import beside
 
     if os.isatty(0) and beside.reads_stdin(settings) and not settings.quiet:
-        screen.say("tasks are read from this terminal, one a line; ^D ends them")
+        console.print_message("tasks are read from this terminal, one a line; ^D ends them")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.ends import guarded
+from pipeline.cli.ends import make_guarded
 from pipeline.words.settings import Settings
 from pipeline.words.structs import replace
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import Screen
+    from pipeline.cli.screen import UserConsole
 
 HELP = """Run COMMAND for each task that comes, until KILL.
 
@@ -28,11 +28,11 @@ Examples:
 """
 
 
-def main(settings: Settings, screen: Screen) -> int:
+def main(settings: Settings, console: UserConsole) -> int:
     """Be a worker until KILL; 0 then."""
     from pipeline import assembly
     from pipeline.house.machine import usable_cpus
-    from pipeline.house.processes import keep
+    from pipeline.house.processes import run_under_monitor
 
     work = replace(settings, jobs=settings.jobs or usable_cpus())
-    return keep(guarded(lambda: assembly.work(work, screen.told)))
+    return run_under_monitor(make_guarded(lambda: assembly.run_worker(work, console.notify)))

@@ -16,80 +16,80 @@ import struct
 KIB = 1 << 10
 MIB = 1 << 20
 
-NOT_YET = 0xFFFFFFFF
-ROOM = MIB
+UNFINISHED_END = 0xFFFFFFFF
+RESERVED_OUTPUT_BYTES = MIB
 """Bytes of output that a batch always has room for; the task that passes it is the last of its batch."""
-LARGEST = 1 << 30
+MAX_RESULT_BYTES = 1 << 30
 """Bytes of output a single task may have."""
-KEPT = 8 * MIB
+MAX_IDLE_BYTES = 8 * MIB
 """An arena that grew larger than this is cut back after the batch."""
 
-_END = struct.Struct("<I")
+_END_FORMAT = struct.Struct("<I")
 
 
-class Arena:
+class SharedBatch:
     """One anonymous shared memory, seen from either side. `descriptor` is what a child needs to see it, too."""
 
-    __slots__ = ("_count", "_output", "descriptor", "map")
+    __slots__ = ("_count", "_output_offset", "descriptor", "map")
 
     def __init__(self, descriptor: int = -1) -> None:
         """Look into the memory behind `descriptor`, or make a new one."""
         if descriptor < 0:
             descriptor = os.memfd_create("pipe-arena", os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, ROOM)
+            os.ftruncate(descriptor, RESERVED_OUTPUT_BYTES)
         self.descriptor = descriptor
         self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
-        self._count = self._output = 0
+        self._count = self._output_offset = 0
 
-    def lay(self, count: int, size: int) -> int:
+    def set_layout(self, count: int, size: int) -> int:
         """Where things are in a batch of `count` tasks in `size` bytes, for both sides; the offset of the body."""
         body = 5 * count
-        self._count, self._output = count, body + size
+        self._count, self._output_offset = count, body + size
         return body
 
     # --- the agent's side ---
 
-    def load(self, count: int, body: bytes) -> None:
+    def write_batch(self, count: int, body: bytes) -> None:
         """Lay in the next batch. The child must be idle."""
-        at = self.lay(count, len(body))
-        self._fit(self._output + ROOM)
+        at = self.set_layout(count, len(body))
+        self._grow_to(self._output_offset + RESERVED_OUTPUT_BYTES)
         self.map[:at] = b"\xff" * at
-        self.map[at : self._output] = body
+        self.map[at : self._output_offset] = body
 
-    def halt(self) -> None:
+    def stop_after_current(self) -> None:
         """The child shall start no other task of this batch."""
         self.map[4 * self._count : 5 * self._count] = bytes(self._count)
 
-    def finished(self) -> int:
+    def finished_count(self) -> int:
         """How many tasks have ended: all before this one, which runs, or is next."""
-        if self._count and self._end(self._count - 1) != NOT_YET:
+        if self._count and self._read_end(self._count - 1) != UNFINISHED_END:
             return self._count
         low, high = 0, self._count
         while low < high:
             middle = (low + high) // 2
-            if self._end(middle) == NOT_YET:
+            if self._read_end(middle) == UNFINISHED_END:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def outputs(self, low: int, high: int) -> tuple[bytes, bytes]:
+    def read_outputs(self, low: int, high: int) -> tuple[bytes, bytes]:
         """What the finished tasks `low` to `high` of the batch wrote, joined; and their ends in that, as uint32."""
-        start, stop = self._end(low - 1) if low else 0, self._end(high - 1)
-        if self._output + stop > len(self.map):
-            self.refresh()
+        start, stop = self._read_end(low - 1) if low else 0, self._read_end(high - 1)
+        if self._output_offset + stop > len(self.map):
+            self.remap()
         ends = self.map[4 * low : 4 * high]
         if start:
             # no end is below `start`, so one long subtraction serves them all: no borrow leaves its uint32
-            step = int.from_bytes(_END.pack(start) * (high - low), "little")
+            step = int.from_bytes(_END_FORMAT.pack(start) * (high - low), "little")
             ends = (int.from_bytes(ends, "little") - step).to_bytes(len(ends), "little")
-        return self.map[self._output + start : self._output + stop], ends
+        return self.map[self._output_offset + start : self._output_offset + stop], ends
 
-    def trim(self) -> None:
+    def shrink(self) -> None:
         """Give back what a large batch took. The child must be idle."""
-        if len(self.map) > KEPT or os.fstat(self.descriptor).st_size > KEPT:
-            os.ftruncate(self.descriptor, KEPT)
-            self.refresh()
+        if len(self.map) > MAX_IDLE_BYTES or os.fstat(self.descriptor).st_size > MAX_IDLE_BYTES:
+            os.ftruncate(self.descriptor, MAX_IDLE_BYTES)
+            self.remap()
 
     def close(self) -> None:
         """Let go; the memory is freed when the child has, too."""
@@ -98,43 +98,43 @@ class Arena:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def _end(self, index: int) -> int:
+    def _read_end(self, index: int) -> int:
         """The end of a task's output, or NOT_YET."""
-        end: int = _END.unpack_from(self.map, 4 * index)[0]
+        end: int = _END_FORMAT.unpack_from(self.map, 4 * index)[0]
         return end
 
     # --- the child's side ---
 
-    def body(self, at: int) -> memoryview:
+    def open_records(self, offset: int) -> memoryview:
         """The batch's records, laid at `at`. Positions the map where output starts."""
-        self.refresh()
-        self.map.seek(self._output)
-        return memoryview(self.map)[at : self._output]
+        self.remap()
+        self.map.seek(self._output_offset)
+        return memoryview(self.map)[offset : self._output_offset]
 
     def ends(self) -> memoryview:
         """The tasks' ends, to be stored into."""
         return memoryview(self.map)[: 4 * self._count].cast("I")
 
-    def go(self) -> memoryview:
+    def start_flags(self) -> memoryview:
         """Which tasks may be started, to be read before each."""
         return memoryview(self.map)[4 * self._count : 5 * self._count]
 
-    def append(self, index: int, place: int, data: bytes) -> None:
+    def append_output(self, index: int, offset: int, data: bytes) -> None:
         """Write and publish the output of task `index`, which starts at `place`, whatever its size."""
-        self._fit(self._output + place + len(data))
-        at = self._output + place
+        self._grow_to(self._output_offset + offset + len(data))
+        at = self._output_offset + offset
         self.map[at : at + len(data)] = data
-        _END.pack_into(self.map, 4 * index, place + len(data))
+        _END_FORMAT.pack_into(self.map, 4 * index, offset + len(data))
 
     # --- both ---
 
-    def _fit(self, size: int) -> None:
+    def _grow_to(self, size: int) -> None:
         """Make the memory at least this large; pages are whole anyway, and a little more saves the next growing."""
         if size > len(self.map):
             os.ftruncate(self.descriptor, (size + size // 8) | 0xFFF)
-            self.refresh()
+            self.remap()
 
-    def refresh(self) -> None:
+    def remap(self) -> None:
         """See all of the memory, whose size the other side may have changed."""
         size = os.fstat(self.descriptor).st_size
         if size != len(self.map):

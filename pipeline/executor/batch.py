@@ -11,52 +11,54 @@ import struct
 import time
 from itertools import pairwise
 
-from pipeline.executor.arena import Arena
-from pipeline.executor.backlog import Bite
-from pipeline.executor.outcomes import tail_of
-from pipeline.words.accounts import Account, packed
-from pipeline.words.errands import Done
+from pipeline.executor.arena import SharedBatch
+from pipeline.executor.backlog import TaskSlice
+from pipeline.executor.outcomes import stderr_tail
+from pipeline.words.accounts import TaskMetrics, encode_metrics
+from pipeline.words.errands import TasksFinished
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note, NoteKind, Recipe
+from pipeline.words.parts import FailureKind, RecordFormat, TaskFailure
 from pipeline.words.ranges import RangeSet
-from pipeline.words.records import end_of
+from pipeline.words.records import end_offset
 from pipeline.words.station import NEVER
 from pipeline.words.structs import replace
 
-NOTHING = struct.pack("<I", 0)
-MOST_NOTES = 256
+EMPTY_OUTPUT_END = struct.pack("<I", 0)
+MAX_REPORTED_FAILURES = 256
 """Notes in a Done at most, so that its header stays small."""
 
 
 class Batch:
     """One batch. `count` is its tasks without those cut off; `seconds` its run time once the child is through."""
 
-    def __init__(self, arena: Arena, records: Bite, recipe: Recipe, call: str = "", slot: int = 1) -> None:
-        self.arena = arena
+    def __init__(
+        self, shared_batch: SharedBatch, records: TaskSlice, record_format: RecordFormat, call: str = "", slot: int = 1
+    ) -> None:
+        self.shared_batch = shared_batch
         self.count = records.count
-        self.look = NEVER
-        self.seen: int | None = None
+        self.check_at = NEVER
+        self.last_running: int | None = None
         """The task that ran at the last look, if there was one."""
         self.seconds: float | None = None
-        self.cost = 0.0, 0  # seconds of CPU, and bytes of memory, where they are wanted
+        self.resource_usage = 0.0, 0  # seconds of CPU, and bytes of memory, where they are wanted
         self._call, self._slot = call, slot
-        self.released = False
+        self.is_released = False
         """What is not run of it after all is to be given back, not put back."""
-        self.unwanted = RangeSet()
-        self.failures: dict[int, tuple[NoteKind, str, str]] = {}
+        self.discarded = RangeSet()
+        self.failures: dict[int, tuple[FailureKind, str, str]] = {}
         """What happened, in a line, and its traceback, for each failed task that has not been told."""
-        self._records, self._recipe = records, recipe
-        self._place = 0, 0
+        self._records, self._record_format = records, record_format
+        self._record_position = 0, 0
         """A task's index and where its record starts in the body."""
-        self._started = NEVER
-        self._told = 0
-        self._counted = 0.0
-        arena.load(records.count, records.body)
+        self._started_at = NEVER
+        self._reported_count = 0
+        self._reported_seconds = 0.0
+        shared_batch.write_batch(records.count, records.body)
 
-    def start(self, now: float, look: float) -> None:
+    def start(self, now: float, check_at: float) -> None:
         """It is the batch's turn, if it has not been so for long; to be looked at if it still runs at `look`."""
-        if self._started == NEVER:
-            self._started, self.look = now, look
+        if self._started_at == NEVER:
+            self._started_at, self.check_at = now, check_at
 
     @property
     def first(self) -> int:
@@ -64,106 +66,127 @@ class Batch:
         return self._records.first
 
     @property
-    def told(self) -> int:
+    def reported_count(self) -> int:
         """How many of its tasks are told, or passed over as unwanted."""
-        return self._told
+        return self._reported_count
 
-    def reached(self) -> int:
+    def finished_count(self) -> int:
         """How many of its tasks have ended: the index of the one that runs, or would be next."""
-        return min(self.arena.finished(), self.count)
+        return min(self.shared_batch.finished_count(), self.count)
 
-    def tell(self, high: int, now: float) -> list[Done]:
+    def take_finished(self, high: int, now: float) -> list[TasksFinished]:
         """What is new of the tasks up to `high`, which has been reached: each run of wanted neighbours once."""
-        low = self._told
-        if low >= high or (self._recipe.collect_metrics and self.seconds is None):
+        low = self._reported_count
+        if low >= high or (self._record_format.collect_metrics and self.seconds is None):
             return []
-        passed = max(self._counted, now - self._started) if self.seconds is None else self.seconds
-        spent = max(0.0, passed - self._counted)
-        self._told, self._counted = high, passed
-        wanted = self.unwanted.outside(self.first + low, self.first + high)
-        parts = [part for start, stop in wanted for part in self._parts(start - self.first, stop - self.first)]
-        return [self._done(start, stop, spent / len(parts), now) for start, stop in parts]
+        passed = max(self._reported_seconds, now - self._started_at) if self.seconds is None else self.seconds
+        spent = max(0.0, passed - self._reported_seconds)
+        self._reported_count, self._reported_seconds = high, passed
+        wanted = self.discarded.gaps(self.first + low, self.first + high)
+        parts = [
+            part for start, stop in wanted for part in self._split_by_failures(start - self.first, stop - self.first)
+        ]
+        return [self._build_report(start, stop, spent / len(parts), now) for start, stop in parts]
 
-    def convict(self, at: int, status: int) -> list[Done]:
+    def fail_task(self, task_index: int, wait_status: int) -> list[TasksFinished]:
         """The child died of wait status `status` while task `at` ran: the verdict on it, if anybody wants it."""
-        task = self.first + at
-        self._told = at + 1
-        now, record = time.monotonic(), self.record(at)
-        account = self._account(record, max(0.0, now - self._started), 0, now)
-        return [] if task in self.unwanted else [failure(verdict(task, status), record, accounts=account)]
+        task = self.first + task_index
+        self._reported_count = task_index + 1
+        now, record = time.monotonic(), self.record(task_index)
+        account = self._task_metrics(record, max(0.0, now - self._started_at), 0, now)
+        return (
+            []
+            if task in self.discarded
+            else [failed_result(failure_from_status(task, wait_status), record, accounts=account)]
+        )
 
-    def command(self, at: int) -> bytes:
+    def describe_call(self, task_index: int) -> bytes:
         """Task `at` as a call, for a person."""
-        return f"{self._call}({self.record(at).decode(errors='backslashreplace')!r})".encode(errors="replace")
+        return f"{self._call}({self.record(task_index).decode(errors='backslashreplace')!r})".encode(errors="replace")
 
-    def _account(self, record: bytes, seconds: float, errors: int, now: float) -> bytes:
+    def _task_metrics(self, record: bytes, seconds: float, stderr_size: int, now: float) -> bytes:
         """Of its only task, if the sink wants one."""
-        if not self._recipe.collect_metrics:
+        if not self._record_format.collect_metrics:
             return b""
-        began, queued = time.time() - (now - self._started), max(0.0, self._started - self._records.lot.since)
-        return packed(Account(began, queued, seconds, *self.cost, self._slot, errors, self.command(0), record))
+        began, queued = (
+            time.time() - (now - self._started_at),
+            max(0.0, self._started_at - self._records.chunk_info.received_at),
+        )
+        return encode_metrics(
+            TaskMetrics(
+                began, queued, seconds, *self.resource_usage, self._slot, stderr_size, self.describe_call(0), record
+            )
+        )
 
-    def record(self, at: int) -> bytes:
+    def record(self, task_index: int) -> bytes:
         """The record of task `at`, without its terminator. Quick when asked in the order of tasks."""
-        body, recipe = self._records.body, self._recipe
+        body, recipe = self._records.body, self._record_format
         if recipe.block:
             return body
-        index, start = self._place if at >= self._place[0] else (0, 0)
-        start = end_of(body, at - index, recipe, start)
-        self._place = at, start
-        return body[start : end_of(body, 1, recipe, start) - 1]
+        index, start = self._record_position if task_index >= self._record_position[0] else (0, 0)
+        start = end_offset(body, task_index - index, recipe, start)
+        self._record_position = task_index, start
+        return body[start : end_offset(body, 1, recipe, start) - 1]
 
-    def cut(self, at: int) -> list[Bite]:
+    def split_off(self, task_index: int) -> list[TaskSlice]:
         """Take the tasks from index `at` on out of the batch; the records of those that are wanted."""
-        rest: list[Bite] = []
-        if at < self.count:
-            body, recipe = self._records.body, self._recipe
-            number, start = self.first + at, end_of(body, at, recipe)
-            for low, high in self.unwanted.outside(number, self.first + self.count):
-                start = end_of(body, low - number, recipe, start)
-                number, end = high, end_of(body, high - low, recipe, start)
-                rest.append(Bite(low, high - low, body[start:end], self._records.lot))
+        rest: list[TaskSlice] = []
+        if task_index < self.count:
+            body, recipe = self._records.body, self._record_format
+            number, start = self.first + task_index, end_offset(body, task_index, recipe)
+            for low, high in self.discarded.gaps(number, self.first + self.count):
+                start = end_offset(body, low - number, recipe, start)
+                number, end = high, end_offset(body, high - low, recipe, start)
+                rest.append(TaskSlice(low, high - low, body[start:end], self._records.chunk_info))
                 start = end
-            self.count = at
+            self.count = task_index
         return rest
 
-    def _parts(self, low: int, high: int) -> list[tuple[int, int]]:
+    def _split_by_failures(self, low: int, high: int) -> list[tuple[int, int]]:
         """The tasks `low` to `high`, cut where a Done would have too many notes."""
         failed = sorted(at for at in self.failures if low <= at < high)
-        return list(pairwise([low, *failed[MOST_NOTES::MOST_NOTES], high]))
+        return list(pairwise([low, *failed[MAX_REPORTED_FAILURES::MAX_REPORTED_FAILURES], high]))
 
-    def _done(self, low: int, high: int, seconds: float, now: float) -> Done:
+    def _build_report(self, low: int, high: int, seconds: float, now: float) -> TasksFinished:
         """The Done of the finished tasks `low` to `high`."""
         notes, stories, records = [], [], []
         for at in sorted(at for at in self.failures if low <= at < high):
             kind, line, told = self.failures.pop(at)
-            story, record = _plain(told), self.record(at)
+            story, record = _encode_text(told), self.record(at)
             code = int(kind == "exception")
-            notes.append(Note(self.first + at, kind, code, _plain(line).decode(), tail_of(story), len(record)))
+            notes.append(
+                TaskFailure(self.first + at, kind, code, _encode_text(line).decode(), stderr_tail(story), len(record))
+            )
             stories.append(story)
             records.append(record)
-        output, ends = self.arena.outputs(low, high)
+        output, ends = self.shared_batch.read_outputs(low, high)
         errors, found = b"".join(stories), b"".join(records)
-        account = self._account(self.record(low), seconds, len(errors), now) if high == low + 1 else b""
+        account = self._task_metrics(self.record(low), seconds, len(errors), now) if high == low + 1 else b""
         first, count = self.first + low, high - low
-        return Done(Result("", "", first, count, output, ends, errors, tuple(notes), 0, found, account), seconds)
+        return TasksFinished(
+            Result("", "", first, count, output, ends, errors, tuple(notes), 0, found, account), seconds
+        )
 
 
-def failure(note: Note, record: bytes, seconds: float = 0.0, accounts: bytes = b"") -> Done:
+def failed_result(
+    task_failure: TaskFailure, record: bytes, seconds: float = 0.0, accounts: bytes = b""
+) -> TasksFinished:
     """The Done of a task that ended with its child."""
-    notes = (replace(note, size=len(record)),)
-    return Done(Result("", "", note.task, 1, b"", NOTHING, b"", notes, 0, record, accounts), seconds)
+    notes = (replace(task_failure, record_size=len(record)),)
+    return TasksFinished(
+        Result("", "", task_failure.task, 1, b"", EMPTY_OUTPUT_END, b"", notes, 0, record, accounts), seconds
+    )
 
 
-def verdict(task: int, status: int) -> Note:
+def failure_from_status(task: int, wait_status: int) -> TaskFailure:
     """What a child's wait status says about the task that it ran."""
-    number, code = status & 0x7F, status >> 8
+    number, code = wait_status & 0x7F, wait_status >> 8
     if not number:
-        return Note(task, "lost", code, f"exited with {code}", "", 0)
+        return TaskFailure(task, "lost", code, f"exited with {code}", "", 0)
     name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-    return Note(task, "signal", number, f"killed by {name}", "", 0)
+    return TaskFailure(task, "signal", number, f"killed by {name}", "", 0)
 
 
-def _plain(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     """The text in bytes that any decoder takes: a lone surrogate is spelled out."""
     return text.encode("utf-8", "backslashreplace")

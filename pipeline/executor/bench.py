@@ -9,108 +9,110 @@ from __future__ import annotations
 
 import signal
 
-from pipeline.executor.backlog import Backlog, Bite
-from pipeline.executor.callslot import DEPTH, CallSlot
-from pipeline.executor.crew import Crew
-from pipeline.executor.limits import Limits
-from pipeline.executor.pace import Pace
-from pipeline.words.errands import Done, Returned
+from pipeline.executor.backlog import TaskQueue, TaskSlice
+from pipeline.executor.callslot import MAX_BATCHES, WarmSlot
+from pipeline.executor.crew import WarmPool
+from pipeline.executor.limits import TaskLimits
+from pipeline.executor.pace import BatchSizer
+from pipeline.words.errands import TasksFinished, TasksReleased
 from pipeline.words.parts import Ranges
 from pipeline.words.station import NEVER, Message
 
-BODY = 512 << 10
+MAX_BATCH_BYTES = 512 << 10
 """Bytes of records in a batch at most; a larger record travels alone."""
 
 
-class Bench:
+class CallScheduler:
     """The crew at work. `said` is what has happened and was not told yet; `deadline` is when to go round again."""
 
-    def __init__(self, crew: Crew, limits: Limits) -> None:
-        self.backlog = Backlog()
-        self.said: list[Message] = []
-        self.deadline = crew.deadline
-        self._crew, self._limits, self._pace = crew, limits, Pace()
+    def __init__(self, pool: WarmPool, limits: TaskLimits) -> None:
+        self.queue = TaskQueue()
+        self.events: list[Message] = []
+        self.deadline = pool.deadline
+        self._pool, self._limits, self._batch_sizer = pool, limits, BatchSizer()
 
-    def go_round(self, deaths: list[tuple[CallSlot, int]], now: float) -> None:
+    def poll_slots(self, deaths: list[tuple[WarmSlot, int]], now: float) -> None:
         """See to each slot, and to those whose children have died, with the wait status."""
-        for slot in self._crew.slots:
-            self._attend(slot, now)
-            self._watch(slot, now)
+        for slot in self._pool.slots:
+            self._collect(slot, now)
+            self._enforce_timeout(slot, now)
         for slot, status in deaths:
-            self._died(slot, status, now)
-        self.fill(now)
+            self._on_child_death(slot, status, now)
+        self.assign_batches(now)
 
-    def fill(self, now: float) -> None:
+    def assign_batches(self, now: float) -> None:
         """Give each slot a batch that has none, then one more while tasks are short."""
-        slots = [] if self._crew.broken else self._crew.slots
-        depths = range(1, DEPTH + 1 if self._pace.short else 2)
+        slots = [] if self._pool.failure else self._pool.slots
+        depths = range(1, MAX_BATCHES + 1 if self._batch_sizer.has_short_tasks else 2)
         for depth, slot in ((depth, slot) for depth in depths for slot in slots):
-            if self.backlog.tasks and slot.takes(depth):
-                records = self.backlog.take(self._pace.size(self.backlog.tasks, len(slots)), BODY)
-                if records and not slot.load(records, self.backlog.recipe, now):
-                    self.put_back([records])
-        looks = [slot.batches[0].look for slot in slots if slot.batches]
-        watches = [slot.watch.deadline(self._limits, now) for slot in slots] if self._limits.timed else []
-        self.deadline = min(self._crew.deadline, *looks, *watches, NEVER)
+            if self.queue.task_count and slot.can_accept(depth):
+                records = self.queue.take(
+                    self._batch_sizer.batch_size(self.queue.task_count, len(slots)), MAX_BATCH_BYTES
+                )
+                if records and not slot.send_batch(records, self.queue.record_format, now):
+                    self.requeue([records])
+        looks = [slot.batches[0].check_at for slot in slots if slot.batches]
+        watches = [slot.timeout_watch.deadline(self._limits, now) for slot in slots] if self._limits.has_timeout else []
+        self.deadline = min(self._pool.deadline, *looks, *watches, NEVER)
 
-    def tell(self, dones: list[Done]) -> None:
+    def report(self, finished_tasks: list[TasksFinished]) -> None:
         """Say what has ended by itself, and learn from it."""
-        for done in dones:
-            self._limits.learn(done.seconds / done.result.count, done.result.count - len(done.result.notes))
-        self.said += dones
+        for done in finished_tasks:
+            self._limits.add_sample(done.seconds / done.result.count, done.result.count - len(done.result.failures))
+        self.events += finished_tasks
 
-    def put_back(self, rest: list[Bite]) -> None:
+    def requeue(self, slices: list[TaskSlice]) -> None:
         """These were not started; they are next."""
-        for bite in reversed(rest):
-            self.backlog.put_back(bite)
+        for bite in reversed(slices):
+            self.queue.requeue(bite)
 
-    def _attend(self, slot: CallSlot, now: float) -> None:
+    def _collect(self, slot: WarmSlot, now: float) -> None:
         """Take what the slot's child is through with, and look at what takes long."""
         while slot.batches and slot.batches[0].seconds is not None:
-            self._finished(slot, now)
-        if slot.batches and now >= slot.batches[0].look:
-            dones, rest = slot.look(now)
-            self.tell(dones)
-            self.put_back(rest)
+            self._on_batch_finished(slot, now)
+        if slot.batches and now >= slot.batches[0].check_at:
+            dones, rest = slot.check_progress(now)
+            self.report(dones)
+            self.requeue(rest)
 
-    def _watch(self, slot: CallSlot, now: float) -> None:
+    def _enforce_timeout(self, slot: WarmSlot, now: float) -> None:
         """End the slot's child if its task runs too long: ask first; kill it after the grace, or when it is idle."""
-        watch, limits = slot.watch, self._limits
-        if not limits.timed or (slot.doomed and not watch.stopped):
+        watch, limits = slot.timeout_watch, self._limits
+        if not limits.has_timeout or (slot.is_stopping and not watch.stopped_at):
             return
-        signum = watch.wants(slot.plate.running(), limits, now)
+        signum = watch.due_signal(slot.in_flight.running_task(), limits, now)
         if signum == signal.SIGTERM:
-            self.put_back(slot.plate.take_back())
-            self.tell(slot.tell(now))
-            if slot.plate.running() != watch.task:
+            self.requeue(slot.in_flight.reclaim_unstarted())
+            self.report(slot.take_finished(now))
+            if slot.in_flight.running_task() != watch.task:
                 return  # it has just ended
-            watch.stop(limits, now)
-            slot.plate.sentence(watch.task)
+            watch.mark_stopped(limits, now)
+            slot.in_flight.mark_timed_out(watch.task)
         if signum:
-            self._crew.end(slot, signum)
+            self._pool.stop_child(slot, signum)
 
-    def _finished(self, slot: CallSlot, now: float) -> None:
+    def _on_batch_finished(self, slot: WarmSlot, now: float) -> None:
         """The child is through with its first batch, or was halted."""
         batch = slot.batches[0]
-        self.tell(slot.tell(now))
-        self._pace.learn(batch.told, batch.seconds or 0.0)
-        rest = slot.finish(now)
-        if not batch.released:
-            self.put_back(rest)
+        self.report(slot.take_finished(now))
+        self._batch_sizer.add_sample(batch.reported_count, batch.seconds or 0.0)
+        rest = slot.finish_batch(now)
+        if not batch.is_released:
+            self.requeue(rest)
         elif rest:
-            self.said.append(Returned(numbers(rest)))
+            self.events.append(TasksReleased(task_ranges(rest)))
 
-    def _died(self, slot: CallSlot, status: int, now: float) -> None:
+    def _on_child_death(self, slot: WarmSlot, wait_status: int, now: float) -> None:
         """A child is dead: settle its batches, and put another in its place."""
-        slot.hear()
-        self._attend(slot, now)
-        self.tell(slot.tell(now))
-        verdicts, rest = slot.convict(status)
-        self.said += verdicts
-        self.put_back(rest)
-        self._crew.replace(slot, status)
+        slot.read_messages()
+        self._collect(slot, now)
+        self.report(slot.take_finished(now))
+        verdicts, rest = slot.on_death(wait_status)
+        self.events += verdicts
+        self.requeue(rest)
+        self._pool.replace_child(slot, wait_status)
 
 
-def numbers(rest: list[Bite]) -> Ranges:
+def task_ranges(slices: list[TaskSlice]) -> Ranges:
     """The numbers of these records."""
-    return tuple((records.first, records.first + records.count) for records in rest)
+    return tuple((records.first, records.first + records.count) for records in slices)

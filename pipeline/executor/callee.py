@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.words.errors import UsageError
 
 
-def check(spec: str, flag: str) -> None:
+def validate_name(spec: str, flag: str) -> None:
     """Refuse with UsageError what can't name a function, or names a file that is not there. Imports nothing."""
     place, _, name = spec.rpartition(":")
     if not place or not all(part.isidentifier() for part in name.split(".")):
@@ -29,13 +29,13 @@ def check(spec: str, flag: str) -> None:
         raise UsageError(msg)
 
 
-def find(spec: str, flag: str) -> Callable[..., Any]:
+def load_callable(spec: str, flag: str) -> Callable[..., Any]:
     """Import the module and return the function; UsageError says what is wrong with it."""
     place, _, name = spec.rpartition(":")
     try:
-        module = _file(place) if place.endswith(".py") else _module(place)
+        module = _import_file(place) if place.endswith(".py") else _import_module(place)
     except BaseException as error:  # noqa: BLE001 - the person's code may raise anything, SystemExit too
-        msg = f"{flag} {spec}: cannot import {place}: {summary(error)}\n{story(error)}".rstrip()
+        msg = f"{flag} {spec}: cannot import {place}: {error_line(error)}\n{traceback_text(error)}".rstrip()
         raise UsageError(msg) from None
     try:
         found = reduce(getattr, name.split("."), module)
@@ -49,7 +49,7 @@ def find(spec: str, flag: str) -> Callable[..., Any]:
     return function
 
 
-def summary(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """The exception and the first line of its message."""
     import traceback
 
@@ -57,30 +57,32 @@ def summary(error: BaseException) -> str:
     return next(line for line in lines if line[:1].strip())  # a SyntaxError has its place, indented, above
 
 
-def story(error: BaseException) -> str:
+def traceback_text(error: BaseException) -> str:
     """The traceback as Python prints it, without the frames above the person's code; empty if there is no other."""
     import traceback
 
     trace = error.__traceback__
-    while trace and (trace.tb_frame.f_code.co_filename in _OURS or "importlib" in trace.tb_frame.f_code.co_filename):
+    while trace and (
+        trace.tb_frame.f_code.co_filename in _INTERNAL_FILES or "importlib" in trace.tb_frame.f_code.co_filename
+    ):
         trace = trace.tb_next
     if trace or isinstance(error, SyntaxError):
         return "".join(traceback.format_exception(type(error), error, trace))
     return ""
 
 
-_OURS = {__file__, os.path.join(os.path.dirname(__file__), "warm.py")}
+_INTERNAL_FILES = {__file__, os.path.join(os.path.dirname(__file__), "warm.py")}
 
 
-def _module(place: str) -> ModuleType:
+def _import_module(module_name: str) -> ModuleType:
     """A module by its name, found in the working directory first, as `python -m` would."""
     import importlib
 
     sys.path.insert(0, os.getcwd())
-    return importlib.import_module(place)
+    return importlib.import_module(module_name)
 
 
-def _file(path: str) -> ModuleType:
+def _import_file(path: str) -> ModuleType:
     """A module by its file; its neighbours can be imported by it."""
     import importlib.util
 

@@ -14,22 +14,22 @@ import os
 import signal
 
 from pipeline.executor import sessions
-from pipeline.executor.assignment import Assignment
-from pipeline.executor.limits import MOST_OUTPUT, too_large, too_long
-from pipeline.executor.outcomes import Outcome, tail_of
-from pipeline.executor.unsaid import Unsaid
-from pipeline.words.parts import Doing, Note, NoteKind
+from pipeline.executor.assignment import TaskAssignment
+from pipeline.executor.limits import MAX_OUTPUT_BYTES, timeout_text, too_large_text
+from pipeline.executor.outcomes import TaskOutcome, stderr_tail
+from pipeline.executor.unsaid import LineBuffer
+from pipeline.words.parts import FailureKind, RunningTask, TaskFailure
 
-PIECE = 1 << 16
+READ_BYTES = 1 << 16
 """Bytes read at once: what a pipe holds."""
-MOST_ERRORS = 1 << 20
+MAX_STDERR_BYTES = 1 << 20
 """Bytes of stderr kept of a task; beyond, the middle is cut."""
-SHOWN, GLANCED = 200, 120
+MAX_FAILURE_COMMAND_CHARS, MAX_ACTIVITY_COMMAND_CHARS = 200, 120
 """Characters of the command in a note, and for those who look on."""
-CLOSED = -1
+CLOSED_FD = -1
 
 
-class Child:
+class TaskProcess:
     """A spawned task. `out`, `err` and `process` are to be polled for reading until they are CLOSED.
 
     `started`, `ended` and `stopped` (0: it was not) are times as the caller's; `look` is when to look again whether
@@ -37,130 +37,130 @@ class Child:
     """
 
     __slots__ = (
-        "_cut", "_errors", "_flooded", "_limit", "_output", "_size", "assignment", "dropped", "ended", "err",
-        "killed", "look", "most", "out", "pid", "process", "started", "stopped", "unsaid",
+        "_cut_bytes", "_stderr", "_is_over_limit", "_timeout_seconds", "_output", "_size", "assignment", "is_discarded", "ended_at", "stderr_fd",
+        "is_killed", "check_at", "max_output_bytes", "stdout_fd", "pid", "pidfd", "started_at", "stopped_at", "line_buffer",
     )  # fmt: skip
 
-    def __init__(self, assignment: Assignment, pid: int, out: int, err: int) -> None:
-        self.assignment, self.pid, self.out, self.err = assignment, pid, out, err
-        self.process = os.pidfd_open(pid)
-        self.most = MOST_OUTPUT
-        self.unsaid = Unsaid(assignment) if assignment.recipe.stream_output else None
-        self.started = self.ended = self.stopped = self.look = self._limit = 0.0
-        self.dropped = self.killed = self._flooded = False
+    def __init__(self, assignment: TaskAssignment, pid: int, stdout_fd: int, stderr_fd: int) -> None:
+        self.assignment, self.pid, self.stdout_fd, self.stderr_fd = assignment, pid, stdout_fd, stderr_fd
+        self.pidfd = os.pidfd_open(pid)
+        self.max_output_bytes = MAX_OUTPUT_BYTES
+        self.line_buffer = LineBuffer(assignment) if assignment.recipe.stream_output else None
+        self.started_at = self.ended_at = self.stopped_at = self.check_at = self._timeout_seconds = 0.0
+        self.is_discarded = self.is_killed = self._is_over_limit = False
         self._output: list[bytes] = []
-        self._errors = bytearray()
-        self._size = self._cut = 0
+        self._stderr = bytearray()
+        self._size = self._cut_bytes = 0
 
     @property
     def task(self) -> int:
         """The number of its task."""
         return self.assignment.task
 
-    def doing(self, now: float) -> Doing:
+    def describe_running(self, now: float) -> RunningTask:
         """What it does, for a person who looks on."""
-        command = shown(self.assignment.rendered.command, GLANCED)
-        return Doing(self.task, self.assignment.slot, round(max(0.0, now - self.started), 3), command)
+        command = shorten_command(self.assignment.rendered.command, MAX_ACTIVITY_COMMAND_CHARS)
+        return RunningTask(self.task, self.assignment.slot, round(max(0.0, now - self.started_at), 3), command)
 
     @property
-    def over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the process has ended and nothing can come out any more."""
-        return self.process == self.out == self.err == CLOSED
+        return self.pidfd == self.stdout_fd == self.stderr_fd == CLOSED_FD
 
-    def read(self, fd: int, *, last: bool) -> bool:
+    def read(self, fd: int, *, is_last: bool) -> bool:
         """Take in what `fd`, which is `out` or `err` and ready, has; `last`: nobody can write to it any more.
 
         True: all of it is read.
         """
-        piece = os.read(fd, PIECE)
-        if fd == self.err:
-            self._errors += piece
-            if len(self._errors) > 2 * MOST_ERRORS:
-                self._cut_errors()
-        elif not self._flooded:
+        piece = os.read(fd, READ_BYTES)
+        if fd == self.stderr_fd:
+            self._stderr += piece
+            if len(self._stderr) > 2 * MAX_STDERR_BYTES:
+                self._truncate_stderr()
+        elif not self._is_over_limit:
             self._output.append(piece)
-            if self.unsaid:
-                self.unsaid.hear(piece)
+            if self.line_buffer:
+                self.line_buffer.feed(piece)
             self._size += len(piece)
-            if self._size > self.most:
-                self._flooded = True
+            if self._size > self.max_output_bytes:
+                self._is_over_limit = True
                 self._output.clear()
-                kill([self])
-        return not piece or (last and len(piece) < PIECE)
+                kill_processes([self])
+        return not piece or (is_last and len(piece) < READ_BYTES)
 
-    def shut(self, fd: int) -> None:
+    def close_fd(self, fd: int) -> None:
         """Close one of `out`, `err` and `process`: it is at its end, or nobody wants to know."""
         os.close(fd)
-        if fd == self.out:
-            self.out = CLOSED
-        elif fd == self.err:
-            self.err = CLOSED
+        if fd == self.stdout_fd:
+            self.stdout_fd = CLOSED_FD
+        elif fd == self.stderr_fd:
+            self.stderr_fd = CLOSED_FD
         else:
-            self.process = CLOSED
+            self.pidfd = CLOSED_FD
 
-    def pipes(self) -> list[int]:
+    def open_pipes(self) -> list[int]:
         """Those of `out` and `err` that are not CLOSED."""
-        return [fd for fd in (self.out, self.err) if fd != CLOSED]
+        return [fd for fd in (self.stdout_fd, self.stderr_fd) if fd != CLOSED_FD]
 
-    def stop(self, now: float, limit: float) -> None:
+    def terminate(self, now: float, timeout_seconds: float) -> None:
         """It has run for more than `limit` seconds: ask its first group to end."""
-        self.stopped, self._limit = now, limit
+        self.stopped_at, self._timeout_seconds = now, timeout_seconds
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGTERM)
             os.killpg(self.pid, signal.SIGCONT)  # who is suspended could not hear it
 
-    def outcome(self) -> Outcome:
+    def reap(self) -> TaskOutcome:
         """Reap the process, which has ended or is about to, and say how. Once."""
         _, status, usage = os.wait4(self.pid, 0)
         code, given = os.waitstatus_to_exitcode(status), self.assignment
-        if self._cut or len(self._errors) > MOST_ERRORS:
-            self._cut_errors()
-            mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut
-            self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2] = mark
-        output, errors = given.tagged(b"".join(self._output)), given.tagged(bytes(self._errors))
-        if len(output) > MOST_OUTPUT:  # with its tags
-            self._flooded, output = True, b""
-        seconds, cpu = self.ended - self.started, usage.ru_utime + usage.ru_stime
-        queued = self.started - given.lot.since
-        account = given.account(queued, seconds, cpu, usage.ru_maxrss * 1024, len(errors))
-        if not (code or self._flooded or self.stopped):
-            return Outcome(self.task, output, errors, None, seconds, b"", account)
-        kind, number, why = self._fault(code)
-        text = f"{why}: {shown(given.rendered.command)}"
-        note = Note(self.task, kind, number, text, tail_of(bytes(self._errors)), len(given.record))
-        return Outcome(self.task, output, errors, note, seconds, given.record, account)
+        if self._cut_bytes or len(self._stderr) > MAX_STDERR_BYTES:
+            self._truncate_stderr()
+            mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut_bytes
+            self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2] = mark
+        output, errors = given.add_tags(b"".join(self._output)), given.add_tags(bytes(self._stderr))
+        if len(output) > MAX_OUTPUT_BYTES:  # with its tags
+            self._is_over_limit, output = True, b""
+        seconds, cpu = self.ended_at - self.started_at, usage.ru_utime + usage.ru_stime
+        queued = self.started_at - given.chunk_info.received_at
+        account = given.metrics(queued, seconds, cpu, usage.ru_maxrss * 1024, len(errors))
+        if not (code or self._is_over_limit or self.stopped_at):
+            return TaskOutcome(self.task, output, errors, None, seconds, b"", account)
+        kind, number, why = self._classify_failure(code)
+        text = f"{why}: {shorten_command(given.rendered.command)}"
+        note = TaskFailure(self.task, kind, number, text, stderr_tail(bytes(self._stderr)), len(given.record))
+        return TaskOutcome(self.task, output, errors, note, seconds, given.record, account)
 
-    def _fault(self, code: int) -> tuple[NoteKind, int, str]:
+    def _classify_failure(self, exit_code: int) -> tuple[FailureKind, int, str]:
         """What went wrong: the kind, the number and the text of a note."""
-        if self._flooded:
-            return "size", 0, too_large(self.most)
-        if self.stopped:
-            return "timeout", signal.SIGKILL if self.killed else signal.SIGTERM, too_long(self._limit)
-        if code > 0:
-            return "exit", code, f"exit {code}"
-        return "signal", -code, name_of(-code)
+        if self._is_over_limit:
+            return "size", 0, too_large_text(self.max_output_bytes)
+        if self.stopped_at:
+            return "timeout", signal.SIGKILL if self.is_killed else signal.SIGTERM, timeout_text(self._timeout_seconds)
+        if exit_code > 0:
+            return "exit", exit_code, f"exit {exit_code}"
+        return "signal", -exit_code, signal_name(-exit_code)
 
-    def _cut_errors(self) -> None:
+    def _truncate_stderr(self) -> None:
         """Keep both ends of stderr."""
-        extra = len(self._errors) - MOST_ERRORS
-        del self._errors[MOST_ERRORS // 2 : MOST_ERRORS // 2 + extra]
-        self._cut += extra
+        extra = len(self._stderr) - MAX_STDERR_BYTES
+        del self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2 + extra]
+        self._cut_bytes += extra
 
 
-def kill(children: list[Child]) -> None:
+def kill_processes(processes: list[TaskProcess]) -> None:
     """Kill what still runs in the sessions of these, which are not reaped."""
-    sessions.kill({child.pid for child in children})
-    for child in children:
-        child.killed = True
+    sessions.kill_sessions({child.pid for child in processes})
+    for child in processes:
+        child.is_killed = True
 
 
-def shown(command: bytes, most: int = SHOWN) -> str:
+def shorten_command(command: bytes, max_chars: int = MAX_FAILURE_COMMAND_CHARS) -> str:
     """The command for a person, cut to one line of so many characters."""
-    text = command[: 4 * most].decode(errors="backslashreplace").replace("\n", " ")
-    return text if len(text) <= most else text[: most - 3] + "..."
+    text = command[: 4 * max_chars].decode(errors="backslashreplace").replace("\n", " ")
+    return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
 
 
-def name_of(number: int) -> str:
+def signal_name(number: int) -> str:
     """What a signal is called."""
     try:
         return signal.Signals(number).name

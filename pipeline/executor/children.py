@@ -12,202 +12,206 @@ import time
 from heapq import heappop, heappush
 from itertools import islice
 
-from pipeline.executor.child import PIECE, Child, kill
-from pipeline.executor.limits import Limits
-from pipeline.executor.outcomes import Outcome
-from pipeline.executor.overtime import Overtime
-from pipeline.house.processes import reap_strays
-from pipeline.words.messages import Part
-from pipeline.words.parts import Doing, Ranges
+from pipeline.executor.child import READ_BYTES, TaskProcess, kill_processes
+from pipeline.executor.limits import TaskLimits
+from pipeline.executor.outcomes import TaskOutcome
+from pipeline.executor.overtime import TimeoutEnforcer
+from pipeline.house.processes import reap_orphans
+from pipeline.words.messages import PartialOutput
+from pipeline.words.parts import Ranges, RunningTask
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
 
-YOUNG = 0.003
+READ_DELAY_SECONDS = 0.003
 """Seconds for which only the end of a process wakes us; after that, what it writes does, too. None, when the task
 before it wrote more than a pipe holds: it would only be kept waiting."""
-MOST_SHOWN = 256
+MAX_REPORTED_TASKS = 256
 """Running tasks that are told to who looks on."""
-LINGER = 0.1
+PIPE_LINGER_SECONDS = 0.1
 """Seconds that the pipes of an ended process may stay open."""
 
 
-class Children:
+class ProcessTable:
     """The processes of an executor, in slots numbered from 1. Times are those of time.monotonic()."""
 
-    def __init__(self, slots: int, limits: Limits) -> None:
-        self._limits, self._overtime = limits, Overtime(limits)
-        self._free = list(range(1, slots + 1))
+    def __init__(self, slots: int, limits: TaskLimits) -> None:
+        self._limits, self._timeout_enforcer = limits, TimeoutEnforcer(limits)
+        self._free_slots = list(range(1, slots + 1))
         self._pids: set[int] = set()
-        self._ends, self._ears = select.epoll(), Ears()
-        self._running: dict[int, Child] = {}
-        self._ended: list[Child] = []
+        self._exit_poll, self._output_reader = select.epoll(), OutputReader()
+        self._running: dict[int, TaskProcess] = {}
+        self._ended: list[TaskProcess] = []
 
     @property
-    def running(self) -> int:
+    def running_count(self) -> int:
         """How many have not ended."""
         return len(self._running)
 
     @property
-    def free(self) -> int:
+    def free_slot(self) -> int:
         """The lowest slot that is free, which the next child takes; 0 if there is none."""
-        return self._free[0] if self._free else 0
+        return self._free_slots[0] if self._free_slots else 0
 
     @property
     def deadline(self) -> float:
         """When to listen even if nothing is ready."""
-        late = self._overtime.deadline(self._running.values())
+        late = self._timeout_enforcer.deadline(self._running.values())
         # one that was stopped is looked at again and again; the others are over soon
-        ended = [max(child.ended + LINGER, child.look) for child in self._ended]
-        return min(self._ears.deadline, late, *ended)
+        ended = [max(child.ended_at + PIPE_LINGER_SECONDS, child.check_at) for child in self._ended]
+        return min(self._output_reader.deadline, late, *ended)
 
-    def files(self) -> list[object]:
+    def pollables(self) -> list[object]:
         """Two file descriptors: one is ready when any process has ended, the other when there is something to read."""
-        return [self._ends.fileno(), self._ears.poll.fileno()]
+        return [self._exit_poll.fileno(), self._output_reader.poll.fileno()]
 
-    def add(self, child: Child) -> None:
+    def add(self, process: TaskProcess) -> None:
         """One more runs, from now on, in the lowest free slot."""
-        heappop(self._free)
-        child.started, child.most = time.monotonic(), self._limits.output
-        self._pids.add(child.pid)
-        self._ends.register(child.process, select.EPOLLIN)
-        self._running[child.process] = child
-        self._ears.add(child)
+        heappop(self._free_slots)
+        process.started_at, process.max_output_bytes = time.monotonic(), self._limits.max_output_bytes
+        self._pids.add(process.pid)
+        self._exit_poll.register(process.pidfd, select.EPOLLIN)
+        self._running[process.pidfd] = process
+        self._output_reader.add(process)
 
-    def see(self, now: float) -> None:
+    def collect_exits(self, now: float) -> None:
         """See who has ended. Follow it with `listen`."""
-        for fd, _ in self._ends.poll(0) if self._running else ():
+        for fd, _ in self._exit_poll.poll(0) if self._running else ():
             child = self._running.pop(fd)
-            self._ends.unregister(fd)
-            child.shut(fd)
-            child.ended = now
-            heappush(self._free, child.assignment.slot)
+            self._exit_poll.unregister(fd)
+            child.close_fd(fd)
+            child.ended_at = now
+            heappush(self._free_slots, child.assignment.slot)
             self._ended.append(child)
 
-    def listen(self, now: float) -> list[Outcome]:
+    def read_output(self, now: float) -> list[TaskOutcome]:
         """Read what can be read; the outcomes of those that are over, or have lingered long enough."""
-        self._ears.hear(now)
-        self._overtime.check([*self._running.values(), *self._ended] if self._limits.timed else [], now)
-        outcomes: list[Outcome] = []
-        left: list[Child] = []
+        self._output_reader.read(now)
+        self._timeout_enforcer.enforce([*self._running.values(), *self._ended] if self._limits.has_timeout else [], now)
+        outcomes: list[TaskOutcome] = []
+        left: list[TaskProcess] = []
         for child in self._ended:
-            if (not child.over and now < child.ended + LINGER) or self._overtime.rests(child, now):
+            if (
+                not child.is_finished and now < child.ended_at + PIPE_LINGER_SECONDS
+            ) or self._timeout_enforcer.is_in_grace(child, now):
                 left.append(child)
-            elif (outcome := self._outcome(child)) is not None:
+            elif (outcome := self._reap(child)) is not None:
                 outcomes.append(outcome)
         if len(left) < len(self._ended):
-            reap_strays(self._pids)
+            reap_orphans(self._pids)
         self._ended = left
         return outcomes
 
-    def lines(self) -> list[Part]:
+    def take_lines(self) -> list[PartialOutput]:
         """Whole lines that have come out of those that run and whose lines are wanted. Follows `listen`."""
-        return self._ears.lines()
+        return self._output_reader.take_lines()
 
-    def doing(self, now: float) -> tuple[Doing, ...]:
+    def list_running(self, now: float) -> tuple[RunningTask, ...]:
         """What runs, for a person who looks on."""
-        return tuple(child.doing(now) for child in islice(self._running.values(), MOST_SHOWN))
+        return tuple(child.describe_running(now) for child in islice(self._running.values(), MAX_REPORTED_TASKS))
 
-    def drop(self, ranges: Ranges) -> None:
+    def discard(self, ranges: Ranges) -> None:
         """Kill those that run these tasks; nobody wants their outcomes, and only their ends are waited for."""
         gone = RangeSet(ranges)
         dropped = [child for child in (*self._running.values(), *self._ended) if child.task in gone]
-        kill(dropped)
+        kill_processes(dropped)
         for child in dropped:
-            child.dropped = True
-            self._ears.ignore(child)
+            child.is_discarded = True
+            self._output_reader.remove(child)
 
     def close(self) -> None:
         """Kill all, reap them, and let go of everything. May be called twice."""
         children = [*self._running.values(), *self._ended]
-        kill(children)
+        kill_processes(children)
         for child in children:
-            self._outcome(child)
-            if child.process in self._running:
-                child.shut(child.process)
+            self._reap(child)
+            if child.pidfd in self._running:
+                child.close_fd(child.pidfd)
         self._running.clear()
         self._ended.clear()
-        self._ends.close()
-        self._ears.close()
+        self._exit_poll.close()
+        self._output_reader.close()
 
-    def _outcome(self, child: Child) -> Outcome | None:
+    def _reap(self, process: TaskProcess) -> TaskOutcome | None:
         """Reap a child; what its pipes still hold is not its own. None if it was dropped."""
-        self._ears.ignore(child)
-        outcome = child.outcome()
-        self._pids.discard(child.pid)
-        if child.dropped:
+        self._output_reader.remove(process)
+        outcome = process.reap()
+        self._pids.discard(process.pid)
+        if process.is_discarded:
             return None
-        self._ears.learn(len(outcome.output))
-        if outcome.note is None:
-            self._limits.learn(outcome.seconds)
+        self._output_reader.adjust_delay(len(outcome.output))
+        if outcome.failure is None:
+            self._limits.add_sample(outcome.seconds)
         return outcome
 
 
-class Ears:
+class OutputReader:
     """What the children write, as it comes: of the young only when they have ended."""
 
     def __init__(self) -> None:
         self.poll = select.epoll()
-        self._heard: dict[int, Child] = {}
-        self._young: list[Child] = []
-        self._live: list[Child] = []
+        self._by_fd: dict[int, TaskProcess] = {}
+        self._delayed: list[TaskProcess] = []
+        self._with_new_lines: list[TaskProcess] = []
         """Those whose lines are wanted and that have just written something."""
-        self._youth = YOUNG
+        self._read_delay = READ_DELAY_SECONDS
 
     @property
     def deadline(self) -> float:
         """When the oldest of the young is young no more."""
-        return self._young[0].started + self._youth if self._young else NEVER
+        return self._delayed[0].started_at + self._read_delay if self._delayed else NEVER
 
-    def add(self, child: Child) -> None:
+    def add(self, process: TaskProcess) -> None:
         """One more, which is young, unless its lines are wanted as they come."""
-        if child.unsaid:
-            self._listen(child)
+        if process.line_buffer:
+            self._register(process)
         else:
-            self._young.append(child)
+            self._delayed.append(process)
 
-    def learn(self, written: int) -> None:
+    def adjust_delay(self, output_bytes: int) -> None:
         """A child has written so many bytes."""
-        self._youth = YOUNG if written < PIECE else 0.0
+        self._read_delay = READ_DELAY_SECONDS if output_bytes < READ_BYTES else 0.0
 
-    def hear(self, now: float) -> None:
+    def read(self, now: float) -> None:
         """Read what can be read."""
-        old = [child for child in self._young if child.ended or now >= child.started + self._youth]
+        old = [child for child in self._delayed if child.ended_at or now >= child.started_at + self._read_delay]
         for child in old:
-            self._young.remove(child)
-            self._listen(child)
-        for fd, events in self.poll.poll(0) if self._heard else ():
-            child = self._heard[fd]
-            if child.unsaid and fd == child.out and not child.ended:  # who has ended is told of at once, whole
-                self._live.append(child)
-            if child.read(fd, last=bool(events & select.EPOLLHUP)):
-                self._unhear(fd, child)
+            self._delayed.remove(child)
+            self._register(child)
+        for fd, events in self.poll.poll(0) if self._by_fd else ():
+            child = self._by_fd[fd]
+            if (
+                child.line_buffer and fd == child.stdout_fd and not child.ended_at
+            ):  # who has ended is told of at once, whole
+                self._with_new_lines.append(child)
+            if child.read(fd, is_last=bool(events & select.EPOLLHUP)):
+                self._unregister(fd, child)
 
-    def lines(self) -> list[Part]:
+    def take_lines(self) -> list[PartialOutput]:
         """Whole lines of those that have just been read."""
-        live, self._live = self._live, []
-        return [said for child in live if child.unsaid for said in child.unsaid.take()]
+        live, self._with_new_lines = self._with_new_lines, []
+        return [said for child in live if child.line_buffer for said in child.line_buffer.take_lines()]
 
-    def ignore(self, child: Child) -> None:
+    def remove(self, process: TaskProcess) -> None:
         """Hear it no more."""
-        for fd in child.pipes():
-            self._unhear(fd, child)
+        for fd in process.open_pipes():
+            self._unregister(fd, process)
 
     def close(self) -> None:
         """Let go of everything."""
-        self._young.clear()
+        self._delayed.clear()
         self.poll.close()
 
-    def _listen(self, child: Child) -> None:
-        for fd in child.pipes():
+    def _register(self, process: TaskProcess) -> None:
+        for fd in process.open_pipes():
             self.poll.register(fd, select.EPOLLIN)
-            self._heard[fd] = child
+            self._by_fd[fd] = process
 
-    def _unhear(self, fd: int, child: Child) -> None:
+    def _unregister(self, fd: int, process: TaskProcess) -> None:
         """Close a pipe.
 
         To close it is not enough: a process that is just being spawned holds it too until its exec is through, and
         epoll would go on reporting it, under a number that may be another's by then.
         """
-        if self._heard.pop(fd, None) is not None:
+        if self._by_fd.pop(fd, None) is not None:
             self.poll.unregister(fd)
-        child.shut(fd)
+        process.close_fd(fd)

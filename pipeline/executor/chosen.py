@@ -8,37 +8,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.executor import ground
-from pipeline.executor.limits import Limits
+from pipeline.executor.limits import TaskLimits
 
 if TYPE_CHECKING:
-    from pipeline.executor.template import Tag
+    from pipeline.executor.template import OutputTag
     from pipeline.words.settings import Settings
-    from pipeline.words.station import Edge
+    from pipeline.words.station import Adapter
 
 
-def executor(settings: Settings, slots: int) -> Edge:
+def create_executor(settings: Settings, slots: int) -> Adapter:
     """Made for this process, which stands where tasks run from now on."""
-    tag = _tag(settings)
+    tag = _output_tag(settings)
     if settings.dry_run:
-        from pipeline.executor.rehearsal import Rehearsal
+        from pipeline.executor.rehearsal import DryRunExecutor
 
-        ground.check(settings)
-        return Rehearsal(settings.command, settings.call, tag, stdin=settings.stdin)
-    settings = ground.take(settings)
-    limits = Limits(settings.timeout, settings.term_grace, settings.max_output)
+        ground.validate_cwd_and_env(settings)
+        return DryRunExecutor(settings.command, settings.call, tag, stdin=settings.stdin)
+    settings = ground.apply_cwd_and_env(settings)
+    limits = TaskLimits(settings.timeout, settings.term_grace, settings.max_output)
     if settings.call:
-        from pipeline.executor.calls import Calls
+        from pipeline.executor.calls import CallExecutor
 
-        return Calls(settings.call, settings.init, slots, limits)
-    from pipeline.executor.commands import Commands
+        return CallExecutor(settings.call, settings.init, slots, limits)
+    from pipeline.executor.commands import CommandExecutor
 
-    return Commands(settings.command, slots, limits, tag, stdin=settings.stdin)
+    return CommandExecutor(settings.command, slots, limits, tag, stdin=settings.stdin)
 
 
-def _tag(settings: Settings) -> Tag | None:
+def _output_tag(settings: Settings) -> OutputTag | None:
     """What begins each line of a task's output, if anything does."""
     if not settings.tag and not settings.tagstring:
         return None
-    from pipeline.executor.template import Tag
+    from pipeline.executor.template import OutputTag
 
-    return Tag(settings.tagstring)
+    return OutputTag(settings.tagstring)

@@ -10,28 +10,28 @@ from __future__ import annotations
 import errno
 import time
 
-from pipeline.executor.assignment import Assignment
-from pipeline.executor.backlog import Backlog, Lot
-from pipeline.executor.children import Children
-from pipeline.executor.limits import Limits
-from pipeline.executor.outcomes import FULL, Outcomes
-from pipeline.executor.spawner import Spawner, failed, unstarted
-from pipeline.executor.template import Rendered, Tag, Template
-from pipeline.house.usage import Usage
-from pipeline.words.errands import Cancel, Look, Release, Returned
-from pipeline.words.messages import Chunk, Glance
-from pipeline.words.parts import Recipe
+from pipeline.executor.assignment import TaskAssignment
+from pipeline.executor.backlog import ChunkInfo, TaskQueue
+from pipeline.executor.children import ProcessTable
+from pipeline.executor.limits import TaskLimits
+from pipeline.executor.outcomes import MAX_MERGED_BYTES, OutcomeBuffer
+from pipeline.executor.spawner import TaskSpawner, os_error_outcome, start_failure
+from pipeline.executor.template import CommandTemplate, OutputTag, RenderedCommand
+from pipeline.house.usage import ProcessTreeUsage
+from pipeline.words.errands import CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
+from pipeline.words.messages import Chunk, WorkerActivity
+from pipeline.words.parts import RecordFormat
 from pipeline.words.station import NEVER, Address, Message
 
-JOINED = 0.01
+REPORT_DELAY_SECONDS = 0.01
 """Seconds for which an ended task waits for others to be told with it, while there is more to start."""
-RETRY = 0.1
+START_RETRY_SECONDS = 0.1
 """Seconds until the next try when the machine is short of processes, memory or files."""
-SHORT = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
-NOTHING = Rendered(None, [])
+RESOURCE_ERRNOS = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
+EMPTY_COMMAND = RenderedCommand(None, [])
 
 
-class Commands:
+class CommandExecutor:
     """Runs `command` for each task, `slots` at a time; with `stdin`, the task is what it reads; `tag` begins its lines.
 
     Takes Recipe, Chunk, Release, Cancel and Look; says Done, Part, Returned and Glance. Raises UsageError for a command
@@ -42,96 +42,113 @@ class Commands:
         self,
         command: tuple[str, ...],
         slots: int,
-        limits: Limits | None = None,
-        tag: Tag | None = None,
+        limits: TaskLimits | None = None,
+        tag: OutputTag | None = None,
         *,
         stdin: bool = False,
     ) -> None:
         self.deadline = NEVER
-        self._template = Template(command, appended=not stdin)
-        self._spawner = Spawner(self._template.program, stdin=stdin)
+        self._template = CommandTemplate(command, is_appended=not stdin)
+        self._spawner = TaskSpawner(self._template.program, stdin=stdin)
         self._slots, self._tag = slots, tag
-        self._children = Children(slots, limits or Limits())
-        self._backlog, self._outcomes = Backlog(), Outcomes()
-        self._answers: list[Message] = []
-        self._usage = Usage()
-        self._retry = 0.0
+        self._process_table = ProcessTable(slots, limits or TaskLimits())
+        self._queue, self._outcomes = TaskQueue(), OutcomeBuffer()
+        self._replies: list[Message] = []
+        self._usage = ProcessTreeUsage()
+        self._retry_at = 0.0
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an edge has one port
         """Take a word; what follows of it is done at the next `receive`, which is due at once."""
         match message:
-            case Recipe():
-                self._backlog.recipe = message
+            case RecordFormat():
+                self._queue.record_format = message
             case Chunk(first=first, count=count, body=body):
-                self._backlog.add(first, count, body, Lot(message.tries, message.run, time.monotonic()))
-            case Release():
-                self._answers.append(Returned(self._backlog.release()))
-            case Look():
-                self._answers.append(Glance("", *self._usage.look(), self._children.doing(time.monotonic())))
-            case Cancel(ranges=ranges):
-                self._backlog.drop(ranges)
-                self._outcomes.drop(ranges)
-                self._children.drop(ranges)
+                self._queue.add(first, count, body, ChunkInfo(message.attempt, message.run, time.monotonic()))
+            case ReleaseQueued():
+                self._replies.append(TasksReleased(self._queue.clear()))
+            case QueryActivity():
+                self._replies.append(
+                    WorkerActivity("", *self._usage.sample(), self._process_table.list_running(time.monotonic()))
+                )
+            case CancelTasks(ranges=ranges):
+                self._queue.discard(ranges)
+                self._outcomes.discard(ranges)
+                self._process_table.discard(ranges)
         self.deadline = 0.0
 
-    def files(self) -> list[object]:
+    def pollables(self) -> list[object]:
         """File descriptors that are ready when a process has ended, or has written something."""
-        return self._children.files()
+        return self._process_table.pollables()
 
     def receive(self) -> list[Message]:
         """Hear what has come out, start what can be, and tell what is to be told."""
         now = time.monotonic()
-        children = self._children
-        running = children.running
-        children.see(now)
+        children = self._process_table
+        running = children.running_count
+        children.collect_exits(now)
         # an idle slot is filled before anything is read: its CPU should not wait for our reading
-        if self._backlog.tasks and (now >= self._retry or children.running < running):
-            self._fill()
-        for outcome in children.listen(now):
+        if self._queue.task_count and (now >= self._retry_at or children.running_count < running):
+            self._start_tasks()
+        for outcome in children.read_output(now):
             self._outcomes.add(outcome, now)
-        said, self._answers = [*self._answers, *children.lines()], []
+        said, self._replies = [*self._replies, *children.take_lines()], []
         # with nothing left to start, a slot is idle: whoever feeds us must hear of it now
-        if not self._backlog.tasks or self._outcomes.size >= FULL or now >= self._outcomes.since + JOINED:
-            said += self._outcomes.take()
-        self.deadline = min(children.deadline, self._outcomes.since + JOINED if self._outcomes else NEVER)
-        if self._backlog.tasks and children.running < self._slots:
-            self.deadline = min(self.deadline, self._retry)
+        if (
+            not self._queue.task_count
+            or self._outcomes.size >= MAX_MERGED_BYTES
+            or now >= self._outcomes.first_ended_at + REPORT_DELAY_SECONDS
+        ):
+            said += self._outcomes.flush()
+        self.deadline = min(
+            children.deadline, self._outcomes.first_ended_at + REPORT_DELAY_SECONDS if self._outcomes else NEVER
+        )
+        if self._queue.task_count and children.running_count < self._slots:
+            self.deadline = min(self.deadline, self._retry_at)
         return said
 
     def close(self) -> None:
         """Kill what runs, reap it, and let go of everything."""
-        if not self._spawner.closed:
-            self._backlog.release()
-            self._children.close()
+        if not self._spawner.is_closed:
+            self._queue.clear()
+            self._process_table.close()
             self._spawner.close()
         self.deadline = NEVER
 
-    def _fill(self) -> None:
+    def _start_tasks(self) -> None:
         """Start as many tasks as there are idle slots. Each is tried once, so that failing ones don't hold us here."""
-        for _ in range(self._slots - self._children.running):
-            bite = self._backlog.take(1, 1)
+        for _ in range(self._slots - self._process_table.running_count):
+            bite = self._queue.take(1, 1)
             if bite is None:
                 break
-            recipe = self._backlog.recipe
+            recipe = self._queue.record_format
             record = bite.body if recipe.block else bite.body[:-1]
-            blank = Assignment(bite.first, record, self._children.free, NOTHING, bite.lot, recipe, b"", time.time())
+            blank = TaskAssignment(
+                bite.first,
+                record,
+                self._process_table.free_slot,
+                EMPTY_COMMAND,
+                bite.chunk_info,
+                recipe,
+                b"",
+                time.time(),
+            )
             assignment = blank
             try:
-                assignment = self._filled(blank)
-                self._children.add(self._spawner.start(assignment))
+                assignment = self._render(blank)
+                self._process_table.add(self._spawner.start(assignment))
             except ValueError as wrong:
                 now = time.monotonic()
-                self._outcomes.add(unstarted(assignment, str(wrong), now), now)
+                self._outcomes.add(start_failure(assignment, str(wrong), now), now)
             except OSError as fault:
-                if fault.errno in SHORT and self._children.running:
-                    self._backlog.put_back(bite)
-                    self._retry = time.monotonic() + RETRY
+                if fault.errno in RESOURCE_ERRNOS and self._process_table.running_count:
+                    self._queue.requeue(bite)
+                    self._retry_at = time.monotonic() + START_RETRY_SECONDS
                     break
                 now = time.monotonic()
-                self._outcomes.add(failed(assignment, fault, now), now)
+                self._outcomes.add(os_error_outcome(assignment, fault, now), now)
 
-    def _filled(self, blank: Assignment) -> Assignment:
+    def _render(self, assignment: TaskAssignment) -> TaskAssignment:
         """With its command and its tag. Raises ValueError when the record does not fit."""
-        at = blank.record, blank.recipe.shape, blank.task, blank.slot
+        at = assignment.record, assignment.recipe.shape, assignment.task, assignment.slot
         tag = self._tag.render(*at) + b"\t" if self._tag else b""
-        return blank._replace(rendered=self._template.render(*at), tag=tag)
+        return assignment._replace(rendered=self._template.render(*at), tag=tag)

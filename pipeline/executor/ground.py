@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
 
-def check(settings: Settings) -> None:
+def validate_cwd_and_env(settings: Settings) -> None:
     """Raises UsageError for a folder that is not there, and a variable that is not set here."""
     if settings.cwd and not os.path.isdir(settings.cwd):
         raise UsageError(f"--cwd {settings.cwd}: no such folder")
@@ -28,22 +28,22 @@ def check(settings: Settings) -> None:
             raise UsageError(f"--env {given}: it is not set here; give it a value, as in --env {name or 'NAME'}=VALUE")
 
 
-def take(settings: Settings) -> Settings:
+def apply_cwd_and_env(settings: Settings) -> Settings:
     """Stand there, with these variables; the settings with their own files found from where the person stood."""
-    check(settings)
+    validate_cwd_and_env(settings)
     for name, equals, value in (given.partition("=") for given in settings.env):
         if equals:
             os.environ[name] = value
     if not settings.cwd:
         return settings
-    found = replace(settings, call=_rooted(settings.call), init=_rooted(settings.init))
+    found = replace(settings, call=_make_absolute(settings.call), init=_make_absolute(settings.init))
     sys.path.insert(0, os.getcwd())  # where the modules of --call are
     os.chdir(settings.cwd)
     os.environ["PWD"] = os.getcwd()
     return found
 
 
-def _rooted(call: str) -> str:
+def _make_absolute(call: str) -> str:
     """FILE.py:FUNCTION with the whole path of its file."""
     place, colon, name = call.rpartition(":")
     return os.path.abspath(place) + colon + name if place.endswith(".py") else call

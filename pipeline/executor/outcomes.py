@@ -12,91 +12,91 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
-from pipeline.words.errands import Done
+from pipeline.words.errands import TasksFinished
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note, Ranges
+from pipeline.words.parts import Ranges, TaskFailure
 from pipeline.words.ranges import RangeSet
 
-FULL = 1 << 20
+MAX_MERGED_BYTES = 1 << 20
 """Bytes after which a Done takes no more."""
-TAIL = 2048
+STDERR_TAIL_BYTES = 2048
 """Bytes of a failed task's stderr that its note keeps."""
 
 
-class Outcome(NamedTuple):
+class TaskOutcome(NamedTuple):
     """How one task ended; without a note, well. With one, `record` is the task itself."""
 
     task: int
     output: bytes
-    errors: bytes
-    note: Note | None
+    stderr: bytes
+    failure: TaskFailure | None
     seconds: float
     record: bytes = b""
-    account: bytes = b""
+    metrics: bytes = b""
 
     @property
     def size(self) -> int:
         """Bytes that it fills in a Done, about."""
-        told = len(self.note.text) + len(self.note.tail) if self.note else 0
-        return len(self.output) + len(self.errors) + len(self.record) + told
+        told = len(self.failure.text) + len(self.failure.stderr_tail) if self.failure else 0
+        return len(self.output) + len(self.stderr) + len(self.record) + told
 
 
-class Outcomes:
+class OutcomeBuffer:
     """The ended tasks. `since` is the time at which the first of them ended, `size` their bytes."""
 
     def __init__(self) -> None:
-        self.since = 0.0
+        self.first_ended_at = 0.0
         self.size = 0
-        self._ended: list[Outcome] = []
+        self._ended: list[TaskOutcome] = []
 
     def __len__(self) -> int:
         return len(self._ended)
 
-    def add(self, outcome: Outcome, now: float) -> None:
+    def add(self, outcome: TaskOutcome, now: float) -> None:
         """One more task has ended."""
         if not self._ended:
-            self.since = now
+            self.first_ended_at = now
         self._ended.append(outcome)
         self.size += outcome.size
 
-    def drop(self, ranges: Ranges) -> None:
+    def discard(self, ranges: Ranges) -> None:
         """Forget the outcomes of these tasks."""
         gone = RangeSet(ranges)
         self._ended = [outcome for outcome in self._ended if outcome.task not in gone]
         self.size = sum(outcome.size for outcome in self._ended)
 
-    def take(self) -> list[Done]:
+    def flush(self) -> list[TasksFinished]:
         """All of them, neighbours joined, in the order of tasks; then there are none."""
         ended, self._ended, self.size = self._ended, [], 0
         ended.sort(key=itemgetter(0))
-        runs: list[list[Outcome]] = []
+        runs: list[list[TaskOutcome]] = []
         size = 0
         for outcome in ended:
-            if not runs or runs[-1][-1].task + 1 != outcome.task or size >= FULL:
+            if not runs or runs[-1][-1].task + 1 != outcome.task or size >= MAX_MERGED_BYTES:
                 runs.append([])
                 size = 0
             runs[-1].append(outcome)
             size += outcome.size
-        return [_joined(run) for run in runs]
+        return [_merge_outcomes(run) for run in runs]
 
 
-def _joined(run: list[Outcome]) -> Done:
+def _merge_outcomes(outcomes: list[TaskOutcome]) -> TasksFinished:
     """One Done of neighbours."""
     result = Result(
         run="",
         worker="",
-        first=run[0].task,
-        count=len(run),
-        output=b"".join([outcome.output for outcome in run]),
-        ends=struct.pack(f"<{len(run)}I", *accumulate(len(outcome.output) for outcome in run)),
-        errors=b"".join([outcome.errors for outcome in run]),
-        notes=tuple(outcome.note for outcome in run if outcome.note is not None),
-        records=b"".join([outcome.record for outcome in run]),
-        accounts=b"".join([outcome.account for outcome in run]),
+        first=outcomes[0].task,
+        count=len(outcomes),
+        output=b"".join([outcome.output for outcome in outcomes]),
+        output_ends=struct.pack(f"<{len(outcomes)}I", *accumulate(len(outcome.output) for outcome in outcomes)),
+        stderr=b"".join([outcome.stderr for outcome in outcomes]),
+        failures=tuple(outcome.failure for outcome in outcomes if outcome.failure is not None),
+        failed_records=b"".join([outcome.record for outcome in outcomes]),
+        metrics=b"".join([outcome.metrics for outcome in outcomes]),
     )
-    return Done(result, sum(outcome.seconds for outcome in run))
+    return TasksFinished(result, sum(outcome.seconds for outcome in outcomes))
 
 
-def tail_of(errors: bytes) -> str:
+def stderr_tail(stderr: bytes) -> str:
     """The end of what a failed task wrote to stderr, as text."""
-    return errors[-TAIL:].decode(errors="replace")
+    return stderr[-STDERR_TAIL_BYTES:].decode(errors="replace")

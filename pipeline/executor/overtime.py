@@ -9,46 +9,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.executor import sessions
-from pipeline.executor.child import Child, kill
-from pipeline.executor.limits import Limits
+from pipeline.executor.child import TaskProcess, kill_processes
+from pipeline.executor.limits import TaskLimits
 from pipeline.words.station import NEVER
 
-LOOK = 0.05
+SESSION_CHECK_SECONDS = 0.05
 """Seconds between two looks at what is left of a stopped child that has ended itself."""
 
 
-class Overtime:
+class TimeoutEnforcer:
     """Keeps to these limits. Times are as the caller's."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: TaskLimits) -> None:
         self._limits = limits
 
-    def check(self, children: list[Child], now: float) -> None:
+    def enforce(self, processes: list[TaskProcess], now: float) -> None:
         """Stop those that have run too long, kill those that were stopped for long enough."""
         limits = self._limits
-        for child in children:
-            if not child.stopped and not child.ended and now >= child.started + limits.seconds:
-                child.stop(now, limits.seconds)
+        for child in processes:
+            if not child.stopped_at and not child.ended_at and now >= child.started_at + limits.timeout_seconds:
+                child.terminate(now, limits.timeout_seconds)
         if unwilling := [
-            child for child in children if child.stopped and not child.killed and now >= child.stopped + limits.grace
+            child
+            for child in processes
+            if child.stopped_at and not child.is_killed and now >= child.stopped_at + limits.grace_seconds
         ]:
-            kill(unwilling)
+            kill_processes(unwilling)
 
-    def rests(self, child: Child, now: float) -> bool:
+    def is_in_grace(self, process: TaskProcess, now: float) -> bool:
         """Whether something of an ended child is left that was asked to end, and has time to."""
-        if not child.stopped or child.killed:
+        if not process.stopped_at or process.is_killed:
             return False
-        if now >= child.look:
-            child.look = now + LOOK if sessions.alive([child.pid]) else 0.0
-        return now < child.look
+        if now >= process.check_at:
+            process.check_at = now + SESSION_CHECK_SECONDS if sessions.list_alive_pids([process.pid]) else 0.0
+        return now < process.check_at
 
-    def deadline(self, running: Iterable[Child]) -> float:
+    def deadline(self, processes: Iterable[TaskProcess]) -> float:
         """When to check again those that have not ended, oldest first."""
         limits = self._limits
         due = NEVER
-        for child in running if limits.timed else ():
-            if not child.stopped:
-                return min(due, child.started + limits.seconds)
-            if not child.killed:
-                due = min(due, child.stopped + limits.grace)
+        for child in processes if limits.has_timeout else ():
+            if not child.stopped_at:
+                return min(due, child.started_at + limits.timeout_seconds)
+            if not child.is_killed:
+                due = min(due, child.stopped_at + limits.grace_seconds)
         return due

@@ -7,36 +7,36 @@ little waits. It asks no clock.
 
 from __future__ import annotations
 
-MOST = 16384
+MAX_BATCH_TASKS = 16384
 """Tasks in a batch at most."""
-GROWTH = 4
+MAX_GROWTH_FACTOR = 4
 """A batch has at most this many times the tasks of the largest before."""
-AIM = 0.010
+TARGET_BATCH_SECONDS = 0.010
 """Seconds of work in a batch."""
-LEAST = 0.005
+MIN_BATCH_SECONDS = 0.005
 """Seconds of work worth an exchange, however little waits."""
 
 
-class Pace:
+class BatchSizer:
     """What batches have taught so far."""
 
     def __init__(self) -> None:
-        self._each = 0.0
-        self._most = 1
+        self._seconds_per_task = 0.0
+        self._max_tasks = 1
 
-    def learn(self, tasks: int, seconds: float) -> None:
+    def add_sample(self, task_count: int, seconds: float) -> None:
         """A batch of so many tasks has run for so long."""
-        if tasks:
-            each = max(seconds / tasks, 1e-8)
-            self._each = max(each, (self._each + each) / 2)
-            self._most = min(MOST, max(self._most, GROWTH * tasks))
+        if task_count:
+            each = max(seconds / task_count, 1e-8)
+            self._seconds_per_task = max(each, (self._seconds_per_task + each) / 2)
+            self._max_tasks = min(MAX_BATCH_TASKS, max(self._max_tasks, MAX_GROWTH_FACTOR * task_count))
 
-    def size(self, waiting: int, slots: int) -> int:
+    def batch_size(self, waiting_tasks: int, slots: int) -> int:
         """How many of `waiting` tasks one of `slots` slots should get now; at least 1."""
-        share, each = -(-waiting // slots), self._each or AIM
-        return max(1, min(self._most, int(AIM / each), max(share, int(LEAST / each))))
+        share, each = -(-waiting_tasks // slots), self._seconds_per_task or TARGET_BATCH_SECONDS
+        return max(1, min(self._max_tasks, int(TARGET_BATCH_SECONDS / each), max(share, int(MIN_BATCH_SECONDS / each))))
 
     @property
-    def short(self) -> bool:
+    def has_short_tasks(self) -> bool:
         """Whether tasks are known to be so short that a slot should not wait for its next batch."""
-        return 0 < self._each < AIM
+        return 0 < self._seconds_per_task < TARGET_BATCH_SECONDS

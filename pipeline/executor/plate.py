@@ -6,69 +6,73 @@ not wanted, or was running when the child died. It never talks to the child.
 
 from __future__ import annotations
 
-from pipeline.executor.backlog import Bite
-from pipeline.executor.batch import Batch, failure
-from pipeline.words.errands import Done
-from pipeline.words.parts import Note
+from pipeline.executor.backlog import TaskSlice
+from pipeline.executor.batch import Batch, failed_result
+from pipeline.words.errands import TasksFinished
+from pipeline.words.parts import TaskFailure
 from pipeline.words.ranges import RangeSet
 
 
-class Plate:
+class InFlightBatches:
     """The batches of one child."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
-        self._late: tuple[int, bytes] | None = None
+        self._timed_out: tuple[int, bytes] | None = None
         """The task that ran too long, with its record, until its child has ended."""
 
-    def running(self) -> int:
+    def running_task(self) -> int:
         """The number of the task that runs, or would be next; -1 if there is none."""
         for batch in self.batches:
-            at = batch.reached()
+            at = batch.finished_count()
             if at < batch.count and batch.seconds is None:
                 return batch.first + at
         return -1
 
-    def take_back(self) -> list[Bite]:
+    def reclaim_unstarted(self) -> list[TaskSlice]:
         """Stop the child behind its present task; the records of all that it will not start."""
         # halt, then look: the child publishes a task before it looks at the halt for the next one
         for batch in self.batches:
-            batch.arena.halt()
+            batch.shared_batch.stop_after_current()
         rest, running = [], False
         for batch in self.batches:
-            at = 0 if running else batch.reached() + 1
+            at = 0 if running else batch.finished_count() + 1
             running = running or at <= batch.count
-            rest += batch.cut(at)
+            rest += batch.split_off(at)
         return rest
 
-    def unwant(self, ranges: RangeSet) -> bool:
+    def discard(self, ranges: RangeSet) -> bool:
         """Nobody wants to hear of these tasks; whether it had any of them."""
         for batch in self.batches:
-            batch.unwanted.update(ranges.inside(batch.first, batch.first + batch.count))
-        if self._late and self._late[0] in ranges:
-            self._late = None
-        return any(len(batch.unwanted) for batch in self.batches)
+            batch.discarded.update(ranges.intersection(batch.first, batch.first + batch.count))
+        if self._timed_out and self._timed_out[0] in ranges:
+            self._timed_out = None
+        return any(len(batch.discarded) for batch in self.batches)
 
-    def sentence(self, task: int) -> None:
+    def mark_timed_out(self, task: int) -> None:
         """This task, which runs, has run too long: whatever it still does, nobody hears of it but the verdict."""
         batch = next(batch for batch in self.batches if batch.first <= task < batch.first + batch.count)
-        self._late = task, batch.record(task - batch.first)
-        batch.unwanted.add(task, task + 1)
+        self._timed_out = task, batch.record(task - batch.first)
+        batch.discarded.add(task, task + 1)
 
-    def convict(self, status: int) -> list[Done]:
+    def fail_running(self, wait_status: int) -> list[TasksFinished]:
         """The child died of wait status `status`: the verdict on the task that it ran, if anybody wants it."""
-        task = self.running()
+        task = self.running_task()
         for batch in self.batches:
             if batch.seconds is None and batch.first <= task < batch.first + batch.count:
-                return batch.convict(task - batch.first, status)
+                return batch.fail_task(task - batch.first, wait_status)
         return []
 
-    def execute(self, note: Note, seconds: float) -> list[Done]:
+    def timeout_result(self, task_failure: TaskFailure, seconds: float) -> list[TasksFinished]:
         """The verdict on the task that was sentenced, if anybody wants it still."""
-        return [failure(note, self._late[1], seconds)] if self._late and self._late[0] == note.task else []
+        return (
+            [failed_result(task_failure, self._timed_out[1], seconds)]
+            if self._timed_out and self._timed_out[0] == task_failure.task
+            else []
+        )
 
-    def clear(self) -> list[Bite]:
+    def clear(self) -> list[TaskSlice]:
         """Take all off; the records of what was not told."""
-        rest = [records for batch in self.batches for records in batch.cut(batch.told)]
+        rest = [records for batch in self.batches for records in batch.split_off(batch.reported_count)]
         self.batches.clear()
         return rest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_"
+SHELL_SAFE_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_"
 """What no shell interprets, anywhere in a word."""
 SHELL_CHARACTERS = frozenset(b"\n\r'\"\\`$|&;<>()*?[]{}~#!")
 SHELL_WORDS = frozenset(
@@ -16,12 +16,12 @@ SHELL_WORDS = frozenset(
 )
 """Words that only a shell knows: as the first word of a line, they call for one."""
 
-Span = tuple[int, int]
+ByteSpan = tuple[int, int]
 
 
-def quoted(text: bytes) -> bytes:
+def shell_quote(text: bytes) -> bytes:
     """`text` as one word of a shell line; shlex.quote for bytes."""
-    if text and not text.translate(None, PLAIN):
+    if text and not text.translate(None, SHELL_SAFE_CHARACTERS):
         return text
     return b"'" + text.replace(b"'", b"'\"'\"'") + b"'"
 
@@ -32,7 +32,7 @@ def needs_shell(text: bytes) -> bool:
     return not SHELL_CHARACTERS.isdisjoint(text) or b"=" in first or first in SHELL_WORDS
 
 
-def quotes_around(line: bytes, spans: Sequence[Span]) -> list[bytes]:
+def find_open_quotes(line: bytes, spans: Sequence[ByteSpan]) -> list[bytes]:
     """For each of these spans of a shell line, where a task will stand, the quote that is open there; b"" if none.
 
     Raises ValueError where a quoted task would not stay one word: behind a backslash, in a here-document, or within
@@ -45,14 +45,16 @@ def quotes_around(line: bytes, spans: Sequence[Span]) -> list[bytes]:
         char = line[at : at + 1]
         if char == b"\\" and quote != b"'":
             if at + 1 in starts:
-                raise ValueError(f"{_shown(line, at + 1, starts)} can't stand behind a backslash; it is quoted anyway")
+                raise ValueError(
+                    f"{_decode_placeholder(line, at + 1, starts)} can't stand behind a backslash; it is quoted anyway"
+                )
             at += 2
             continue
         if at in starts:
             inside = line[since:at]
             if quote == b'"' and (b"$(" in inside or b"`" in inside or b"${" in inside):
                 where = "within a substitution in double quotes; pass it on, as in `sh -c '... \"$1\" ...' _ {}`"
-                raise ValueError(f"{_shown(line, at, starts)} can't be quoted {where}")
+                raise ValueError(f"{_decode_placeholder(line, at, starts)} can't be quoted {where}")
             around.append(quote)
             at = starts[at]
             continue
@@ -64,9 +66,9 @@ def quotes_around(line: bytes, spans: Sequence[Span]) -> list[bytes]:
     return around
 
 
-def words_of(line: bytes) -> list[Span]:
+def split_words(line: bytes) -> list[ByteSpan]:
     """Where the words of a shell line are, blanks within quotes being part of their word."""
-    spans: list[Span] = []
+    spans: list[ByteSpan] = []
     quote, start, at = b"", -1, 0
     while at < len(line):
         char = line[at : at + 1]
@@ -84,5 +86,5 @@ def words_of(line: bytes) -> list[Span]:
     return [*spans, (start, len(line))] if start >= 0 else spans
 
 
-def _shown(line: bytes, at: int, ends: dict[int, int]) -> str:
-    return line[at : ends[at]].decode(errors="replace")
+def _decode_placeholder(line: bytes, start: int, ends: dict[int, int]) -> str:
+    return line[start : ends[start]].decode(errors="replace")

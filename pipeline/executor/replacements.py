@@ -16,18 +16,18 @@ from pipeline.words import columns
 from pipeline.words.parts import Shape
 
 _BRACES = re.compile(rb"\{[^{}\n]*\}")
-_NUMBER = re.compile(rb"-?[1-9][0-9]{0,8}")
+_COLUMN_NUMBER = re.compile(rb"-?[1-9][0-9]{0,8}")
 
 
-def _stem(text: bytes) -> bytes:
+def _strip_extension(text: bytes) -> bytes:
     return re.sub(rb"\.[^/.]+\Z", b"", text)
 
 
-def _base(text: bytes) -> bytes:
+def _basename(text: bytes) -> bytes:
     return text.rpartition(b"/")[2]
 
 
-def _folder(text: bytes) -> bytes:
+def _dirname(text: bytes) -> bytes:
     """As Perl's dirname: of `a/b` it is `a`, of `a/` and `a` it is `.`, of `/x` it is `/`."""
     head, slash, _ = text.rstrip(b"/").rpartition(b"/")
     if slash:
@@ -35,12 +35,12 @@ def _folder(text: bytes) -> bytes:
     return b"/" if text.startswith(b"/") else b"."
 
 
-_HOW: dict[bytes, Callable[[bytes], bytes]] = {
+_TRANSFORMS: dict[bytes, Callable[[bytes], bytes]] = {
     b"": lambda text: text,
-    b"/.": lambda text: _stem(_base(text)),
-    b"//": _folder,
-    b"/": _base,
-    b".": _stem,
+    b"/.": lambda text: _strip_extension(_basename(text)),
+    b"//": _dirname,
+    b"/": _basename,
+    b".": _strip_extension,
 }
 
 
@@ -49,25 +49,28 @@ class Arguments(Struct, frozen=True):
 
     values: list[bytes]
     names: tuple[bytes, ...] = ()
-    whole: bytes | None = None
+    whole_text: bytes | None = None
 
 
 class Replacement(Struct, frozen=True):
     """One of them: which argument (empty: all), and what is taken of it."""
 
     key: bytes
-    how: bytes
+    transform: bytes
 
     @property
     def is_all(self) -> bool:
         """Whether it stands for all arguments."""
         return not self.key
 
-    def values(self, arguments: Arguments, task: int, slot: int) -> list[bytes]:
+    def expand(self, arguments: Arguments, task: int, slot: int) -> list[bytes]:
         """What it stands for: one text, or each argument's. A missing argument is empty, as in GNU parallel."""
-        take = _HOW[self.how]
+        take = _TRANSFORMS[self.transform]
         if not self.key:
-            return [take(text) for text in ([arguments.whole] if arguments.whole is not None else arguments.values)]
+            return [
+                take(text)
+                for text in ([arguments.whole_text] if arguments.whole_text is not None else arguments.values)
+            ]
         if self.key in b"#%":
             return [b"%d" % (task + 1 if self.key == b"#" else slot)]
         if self.key in arguments.names:
@@ -77,23 +80,23 @@ class Replacement(Struct, frozen=True):
         return [take(arguments.values[at]) if 0 <= at < len(arguments.values) else b""]
 
 
-def found(text: bytes, names: tuple[bytes, ...]) -> list[tuple[int, int, Replacement]]:
+def find_replacements(text: bytes, names: tuple[bytes, ...]) -> list[tuple[int, int, Replacement]]:
     """Those in a text, each with its start and end, where the columns have these names."""
-    hits = [(match, _parsed(match[0][1:-1], names)) for match in _BRACES.finditer(text)]
+    hits = [(match, _parse_replacement(match[0][1:-1], names)) for match in _BRACES.finditer(text)]
     return [(match.start(), match.end(), meant) for match, meant in hits if meant]
 
 
-def arguments_of(record: bytes, shape: Shape) -> Arguments:
+def parse_arguments(record: bytes, shape: Shape) -> Arguments:
     """What a record is to a command. Raises ValueError with a sentence when it is not of this shape."""
     if shape == "line":
         return Arguments([record])
     if shape == "json":
-        return _of_json(record)
-    values, names = columns.parted(record)
+        return _parse_json(record)
+    values, names = columns.decode_fields(record)
     return Arguments(values, tuple(names))
 
 
-def _of_json(record: bytes) -> Arguments:
+def _parse_json(record: bytes) -> Arguments:
     import json  # most runs have lines
 
     if not record.strip():
@@ -103,12 +106,12 @@ def _of_json(record: bytes) -> Arguments:
     except (ValueError, RecursionError) as wrong:
         raise ValueError(f"no JSON: {wrong}") from None
     if isinstance(value, dict):
-        return Arguments([_text(item) for item in value.values()], tuple(map(_text, value)), record)
+        return Arguments([_encode_value(item) for item in value.values()], tuple(map(_encode_value, value)), record)
     items = value if isinstance(value, list) else [value]
-    return Arguments([_text(item) for item in items], (), record)
+    return Arguments([_encode_value(item) for item in items], (), record)
 
 
-def _text(value: Any) -> bytes:
+def _encode_value(value: Any) -> bytes:
     """A text as it is, any other value as JSON."""
     import json
 
@@ -116,11 +119,11 @@ def _text(value: Any) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _parsed(inside: bytes, names: tuple[bytes, ...]) -> Replacement | None:
-    if inside in (b"#", b"%"):
-        return Replacement(inside, b"")
-    for how in _HOW:
-        key = inside.removesuffix(how) if inside.endswith(how) else None
-        if key is not None and (key == b"" or key in names or _NUMBER.fullmatch(key)):
+def _parse_replacement(content: bytes, names: tuple[bytes, ...]) -> Replacement | None:
+    if content in (b"#", b"%"):
+        return Replacement(content, b"")
+    for how in _TRANSFORMS:
+        key = content.removesuffix(how) if content.endswith(how) else None
+        if key is not None and (key == b"" or key in names or _COLUMN_NUMBER.fullmatch(key)):
             return Replacement(key, how)
     return None

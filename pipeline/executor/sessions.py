@@ -13,28 +13,28 @@ from collections.abc import Collection
 from contextlib import suppress
 
 
-def alive(sessions: Collection[int]) -> list[int]:
+def list_alive_pids(sessions: Collection[int]) -> list[int]:
     """The processes in these sessions that have not ended."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if _is_in(pid, sessions) and not _has_ended(pid)]
+    return [pid for pid in pids if _is_in_session(pid, sessions) and not _has_ended(pid)]
 
 
-def kill(sessions: Collection[int]) -> None:
+def kill_sessions(sessions: Collection[int]) -> None:
     """Kill all that is in these sessions, and what was started there meanwhile. Its end is not waited for."""
     for leader in sessions:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
     seen: set[int] = set()
     # nobody with a SIGKILL pending can fork any more, so a look that finds nobody new is the last
-    while fresh := set(alive(sessions) if sessions else ()) - seen:
+    while fresh := set(list_alive_pids(sessions) if sessions else ()) - seen:
         seen |= fresh
         for pid in fresh:
-            if _is_in(pid, sessions):
+            if _is_in_session(pid, sessions):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
 
 
-def _is_in(pid: int, sessions: Collection[int]) -> bool:
+def _is_in_session(pid: int, sessions: Collection[int]) -> bool:
     try:
         return os.getsid(pid) in sessions
     except OSError:

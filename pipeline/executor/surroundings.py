@@ -9,38 +9,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-FEW = 16
+SMALL_BATCH_TASKS = 16
 """Tasks in a batch up to which each is set."""
-NUMBERS = ("PIPE_INDEX", "PARALLEL_SEQ")
+TASK_NUMBER_VARIABLES = ("PIPE_INDEX", "PARALLEL_SEQ")
 
 
-class _Lazy(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001 -- to be os.environ, it must be of its class
+class _LazyEnviron(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001 -- to be os.environ, it must be of its class
     """The environment, in which the numbers are those of the present task."""
 
-    present: Callable[[], int] = staticmethod(lambda: 0)
+    get_task_number: Callable[[], int] = staticmethod(lambda: 0)
 
     def __getitem__(self, key: str) -> str:
         value: str = super().__getitem__(key)
-        return str(type(self).present()) if key in NUMBERS else value
+        return str(type(self).get_task_number()) if key in TASK_NUMBER_VARIABLES else value
 
 
-class Surroundings:
+class TaskEnviron:
     """Of one warm child."""
 
     def __init__(self) -> None:
-        self._known: tuple[str, int, int] = "", -1, -1
-        os.environ.__class__ = _Lazy
+        self._last_values: tuple[str, int, int] = "", -1, -1
+        os.environ.__class__ = _LazyEnviron
 
-    def begin(self, run: str, tries: int, slot: int, first: int, present: Callable[[], int]) -> None:
+    def start_batch(self, run: str, attempt: int, slot: int, first: int, finished_count: Callable[[], int]) -> None:
         """A batch, which begins with task `first`, counted from 0; `present` counts those that have ended."""
-        _Lazy.present = staticmethod(lambda: first + present() + 1)
-        if (run, tries, slot) != self._known:
-            self._known = run, tries, slot
-            os.environ["PIPE_RUN"], os.environ["PIPE_ATTEMPT"] = run, str(tries + 1)
+        _LazyEnviron.get_task_number = staticmethod(lambda: first + finished_count() + 1)
+        if (run, attempt, slot) != self._last_values:
+            self._last_values = run, attempt, slot
+            os.environ["PIPE_RUN"], os.environ["PIPE_ATTEMPT"] = run, str(attempt + 1)
             os.environ["PIPE_SLOT"] = os.environ["PARALLEL_JOBSLOT"] = str(slot)
-        self.set(first)
+        self.set_task(first)
 
-    def set(self, task: int) -> None:
+    def set_task(self, task: int) -> None:
         """This one is the present task, for who looks into the environment of a process."""
-        for name in NUMBERS:
+        for name in TASK_NUMBER_VARIABLES:
             os.environ[name] = str(task + 1)

@@ -5,34 +5,34 @@ What follows the last newline stays here, however long it grows: it is kept in t
 
 from __future__ import annotations
 
-from pipeline.executor.assignment import Assignment
-from pipeline.words.messages import Part
+from pipeline.executor.assignment import TaskAssignment
+from pipeline.words.messages import PartialOutput
 
 
-class Unsaid:
+class LineBuffer:
     """Of one task. Lines begin with its tag, as in its output."""
 
-    __slots__ = ("_assignment", "_rest", "_said", "_whole")
+    __slots__ = ("_assignment", "_partial_line", "_reported_bytes", "_complete_lines")
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment, self._said = assignment, 0
-        self._whole: list[bytes] = []
-        self._rest: list[bytes] = []
+    def __init__(self, assignment: TaskAssignment) -> None:
+        self._assignment, self._reported_bytes = assignment, 0
+        self._complete_lines: list[bytes] = []
+        self._partial_line: list[bytes] = []
 
-    def hear(self, piece: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """It has written this."""
-        lines, newline, rest = piece.rpartition(b"\n")
+        lines, newline, rest = data.rpartition(b"\n")
         if newline:
-            self._whole += [*self._rest, lines, newline]
-            self._rest = []
+            self._complete_lines += [*self._partial_line, lines, newline]
+            self._partial_line = []
         if rest:
-            self._rest.append(rest)
+            self._partial_line.append(rest)
 
-    def take(self) -> list[Part]:
+    def take_lines(self) -> list[PartialOutput]:
         """What was not said, if there is a whole line."""
-        if not self._whole:
+        if not self._complete_lines:
             return []
-        text, start = self._assignment.tagged(b"".join(self._whole)), self._said
-        self._whole, self._said = [], start + len(text)
-        lot = self._assignment.lot
-        return [Part(lot.run, self._assignment.task, lot.tries, start, text)]
+        text, start = self._assignment.add_tags(b"".join(self._complete_lines)), self._reported_bytes
+        self._complete_lines, self._reported_bytes = [], start + len(text)
+        lot = self._assignment.chunk_info
+        return [PartialOutput(lot.run, self._assignment.task, lot.tries, start, text)]

@@ -16,26 +16,26 @@ from socket import socket
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-from pipeline.executor.arena import LARGEST, Arena
-from pipeline.executor.callee import story, summary
+from pipeline.executor.arena import MAX_RESULT_BYTES, SharedBatch
+from pipeline.executor.callee import error_line, traceback_text
 from pipeline.executor.hearing import (
-    BATCH,
-    COST,
+    BATCH_HEADER,
+    CHILD_MESSAGE,
     FAILED,
     FINISHED,
-    LARGE,
-    LONGEST,
+    INIT_FAILED,
+    MAX_RUN_NAME_BYTES,
+    MAX_TEXT_CHARS,
+    NO_TERMINATOR,
     READY,
-    RUN,
-    SAYING,
+    RESOURCE_USAGE,
     SHAPES,
-    UNFIT,
-    WHOLE,
+    TOO_LARGE,
 )
-from pipeline.executor.limits import too_large
-from pipeline.executor.surroundings import FEW, Surroundings
+from pipeline.executor.limits import too_large_text
+from pipeline.executor.surroundings import SMALL_BATCH_TASKS, TaskEnviron
 
-COMMON = {number: b"%d\n" % number for number in range(1000)}
+SMALL_INTEGERS = {number: b"%d\n" % number for number in range(1000)}
 """Small numbers as they are written; looking them up takes a third of the time."""
 
 Function = Callable[..., Any]
@@ -45,41 +45,48 @@ class TooLargeError(Exception):
     """A task has returned more bytes than it may."""
 
 
-class Work(NamedTuple):
+class CallSpec(NamedTuple):
     """What a warm child does: call `function` with each task, after `prepare`; `most` bytes a result may have."""
 
     function: Function
     prepare: Callable[[], Any] | None
-    most: int
+    max_result_bytes: int
 
 
-def live(talk: socket, arenas: Sequence[Arena], work: Work) -> None:
+def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec: CallSpec) -> None:
     """Prepare once, then run batches until the agent closes its end."""
-    prepare = work.prepare
+    prepare = call_spec.prepare
     if prepare:
         try:
             prepare()
         except BaseException as error:  # noqa: BLE001 - it is the person's code, and may raise anything
-            _say(talk, UNFIT, 0, [summary(error), story(error)])
+            _send_texts(channel, INIT_FAILED, 0, [error_line(error), traceback_text(error)])
             return
-    talk.send(SAYING.pack(READY, 0, 0.0))
-    around = Surroundings()
-    while message := talk.recv(BATCH.size + RUN):
-        which, count, size, mark, first, tries, slot, shape, costs = BATCH.unpack_from(message)
-        arena = arenas[which]
-        at = arena.lay(count, size)
-        around.begin(message[BATCH.size :].decode(), tries, slot, first, arena.finished)
-        each = around.set if 1 < count <= FEW else None
+    channel.send(CHILD_MESSAGE.pack(READY, 0, 0.0))
+    around = TaskEnviron()
+    while message := channel.recv(BATCH_HEADER.size + MAX_RUN_NAME_BYTES):
+        which, count, size, mark, first, tries, slot, shape, costs = BATCH_HEADER.unpack_from(message)
+        arena = shared_batches[which]
+        at = arena.set_layout(count, size)
+        around.start_batch(message[BATCH_HEADER.size :].decode(), tries, slot, first, arena.finished_count)
+        each = around.set_task if 1 < count <= SMALL_BATCH_TASKS else None
         start, cpu = perf_counter(), process_time()
-        _run(talk, arena, (at, mark), work._replace(function=shaped(work.function, SHAPES[shape])), first, each)
+        _run_batch(
+            channel,
+            arena,
+            (at, mark),
+            call_spec._replace(function=adapt_arguments(call_spec.function, SHAPES[shape])),
+            first,
+            each,
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         seconds = perf_counter() - start
-        cost = COST.pack(process_time() - cpu, getrusage(RUSAGE_SELF).ru_maxrss * 1024) if costs else b""
-        talk.send(SAYING.pack(FINISHED, 0, seconds) + cost)
+        cost = RESOURCE_USAGE.pack(process_time() - cpu, getrusage(RUSAGE_SELF).ru_maxrss * 1024) if costs else b""
+        channel.send(CHILD_MESSAGE.pack(FINISHED, 0, seconds) + cost)
 
 
-def shaped(function: Callable[..., Any], shape: str) -> Function:
+def adapt_arguments(function: Callable[..., Any], shape: str) -> Function:
     """The function, to be called with a record of this shape."""
     if shape == "line":
         return function
@@ -100,51 +107,63 @@ def shaped(function: Callable[..., Any], shape: str) -> Function:
     return called
 
 
-def _run(
-    talk: socket, arena: Arena, place: tuple[int, int], work: Work, first: int, each: Callable[[int], None] | None
+def _run_batch(
+    channel: socket,
+    shared_batch: SharedBatch,
+    body_layout: tuple[int, int],
+    call_spec: CallSpec,
+    first: int,
+    before_task: Callable[[int], None] | None,
 ) -> None:
     """Run the batch's tasks, whose records lie and end as `place` says, up to its end or the agent's halt.
 
     `each` is told the number of every task before it runs.
     """
-    tasks, function = _tasks(arena.body(place[0]), place[1], work.function)
-    most, free = work.most, work.most >= LARGEST  # then a number need not be measured
-    ends, write, end, common = arena.ends(), arena.map.write, 0, COMMON.get
-    for index, task in compress(enumerate(tasks), arena.go()):  # looks at `go` as late as it can, at no cost
-        if each:
-            each(first + index)
+    tasks, function = _decode_tasks(shared_batch.open_records(body_layout[0]), body_layout[1], call_spec.function)
+    most, free = (
+        call_spec.max_result_bytes,
+        call_spec.max_result_bytes >= MAX_RESULT_BYTES,
+    )  # then a number need not be measured
+    ends, write, end, common = shared_batch.ends(), shared_batch.map.write, 0, SMALL_INTEGERS.get
+    for index, task in compress(
+        enumerate(tasks), shared_batch.start_flags()
+    ):  # looks at `go` as late as it can, at no cost
+        if before_task:
+            before_task(first + index)
         try:
             value = function(task)
-            data = (common(value) or b"%d\n" % value) if free and type(value) is int else written(value, most)
+            data = (common(value) or b"%d\n" % value) if free and type(value) is int else encode_result(value, most)
         except TooLargeError as error:
-            _say(talk, LARGE, index, [str(error), ""])
+            _send_texts(channel, TOO_LARGE, index, [str(error), ""])
             data = b""
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, fails this task and no other
-            _say(talk, FAILED, index, [summary(error), story(error)])
+            _send_texts(channel, FAILED, index, [error_line(error), traceback_text(error)])
             data = b""
         try:
             end += write(data)
         except ValueError:
             # no room is left: make some, and let the agent take what there is before the next task
-            arena.append(index, end, data)
+            shared_batch.append_output(index, end, data)
             return
         ends[index] = end
 
 
-def _tasks(body: memoryview, mark: int, function: Function) -> tuple[Sequence[Any], Callable[[Any], Any]]:
+def _decode_tasks(body: memoryview, terminator: int, function: Function) -> tuple[Sequence[Any], Callable[[Any], Any]]:
     """The batch's tasks as text, and what to call with each."""
-    if mark != WHOLE:
+    if terminator != NO_TERMINATOR:
         body = body[:-1]
     try:
         text = str(body, "utf-8")
     except UnicodeDecodeError:
         # some record is not text: cut the bytes, so that each record fails or not by itself
-        records = [bytes(body)] if mark == WHOLE else bytes(body).split(bytes([mark]))
+        records = [bytes(body)] if terminator == NO_TERMINATOR else bytes(body).split(bytes([terminator]))
         return records, lambda record: function(str(record, "utf-8"))
-    return [text] if mark == WHOLE or chr(mark) not in text else text.split(chr(mark)), function
+    return [text] if terminator == NO_TERMINATOR or chr(terminator) not in text else text.split(
+        chr(terminator)
+    ), function
 
 
-def written(value: object, most: int) -> bytes:
+def encode_result(value: object, max_bytes: int) -> bytes:
     """A result's bytes, `most` at most: text and bytes as they are, None nothing, all else JSON; a newline behind.
 
     Raises ValueError or TypeError for what can't be written so, TooLargeError for what is larger.
@@ -157,13 +176,13 @@ def written(value: object, most: int) -> bytes:
         data = bytes(value) + b"\n"
     else:
         data = f"{json.dumps(value, ensure_ascii=False)}\n".encode()
-    if len(data) > most:
-        raise TooLargeError(too_large(most))
+    if len(data) > max_bytes:
+        raise TooLargeError(too_large_text(max_bytes))
     return data
 
 
-def _say(talk: socket, what: int, index: int, texts: list[str]) -> None:
+def _send_texts(channel: socket, kind: int, index: int, texts: list[str]) -> None:
     """Tell the agent about a task; the middle of a text that is too long is cut."""
-    half = LONGEST // 2
-    cut = [text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}" for text in texts]
-    talk.send(SAYING.pack(what, index, 0.0) + json.dumps(cut).encode())
+    half = MAX_TEXT_CHARS // 2
+    cut = [text if len(text) <= MAX_TEXT_CHARS else f"{text[:half]}\n[...]\n{text[-half:]}" for text in texts]
+    channel.send(CHILD_MESSAGE.pack(kind, index, 0.0) + json.dumps(cut).encode())

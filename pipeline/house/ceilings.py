@@ -12,25 +12,25 @@ import resource
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from pipeline.house.finding import MIB, Finding, sized
-from pipeline.house.machine import MEMBERSHIP, MOUNT, cgroups, cpu_quota, small_file
+from pipeline.house.finding import MIB, CheckResult, format_bytes
+from pipeline.house.machine import CGROUP_FILE, CGROUP_MOUNT, cgroups, cpu_quota, read_small_file
 
-FILES, FILES_A_JOB, FILES_A_WORKER = 64, 5, 8
+FILES_PER_STATION, FILES_PER_SLOT, FILES_PER_WORKER = 64, 5, 8
 """Open files of a station; of a worker for each of its slots; of the ventilator for each worker."""
-PROCESSES, MEMORY, MEMORY_A_JOB = 8, 256 * MIB, 32 * MIB
+STATION_PROCESSES, STATION_MEMORY_BYTES, WARM_PROCESS_MEMORY_BYTES = 8, 256 * MIB, 32 * MIB
 """What the stations of a run take together, and a warm child of --call."""
 UNLIMITED = 1 << 60
 """A cgroup of v1 says a number like this where there is no limit."""
 
 
-def open_files(jobs: int, workers: int, hard: int | None = None) -> Finding:
+def check_open_files(jobs: int, workers: int, hard_limit: int | None = None) -> CheckResult:
     """Whether a worker may open what `jobs` slots take, and the ventilator what `workers` do."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
-    need = FILES + max(FILES_A_JOB * jobs, FILES_A_WORKER * workers)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard_limit is None else hard_limit
+    need = FILES_PER_STATION + max(FILES_PER_SLOT * jobs, FILES_PER_WORKER * workers)
     if limit == resource.RLIM_INFINITY or limit >= need:
         most = "any number" if limit == resource.RLIM_INFINITY else f"{limit:,}"
-        return Finding("open files", "ok", f"{most} may be open, {need:,} are needed for {jobs:,} tasks at a time")
-    return Finding(
+        return CheckResult("open files", "ok", f"{most} may be open, {need:,} are needed for {jobs:,} tasks at a time")
+    return CheckResult(
         "open files",
         "bad",
         f"{limit:,} may be open at most, but {jobs:,} tasks at a time in one of {workers:,} workers need {need:,}",
@@ -38,13 +38,13 @@ def open_files(jobs: int, workers: int, hard: int | None = None) -> Finding:
     )
 
 
-def processes(jobs: int, limit: int | None = None, running: int | None = None) -> Finding:
+def check_processes(jobs: int, limit: int | None = None, running: int | None = None) -> CheckResult:
     """Whether this user may start as many processes more."""
     most = _process_limit() if limit is None else limit
     if most == resource.RLIM_INFINITY:
-        return Finding("processes", "ok", "this user may start any number")
-    now = _running() if running is None else running
-    return _room("processes", most - now, jobs, f"this user may have {most:,} and has {now:,}", "`ulimit -u`")
+        return CheckResult("processes", "ok", "this user may start any number")
+    now = _count_user_threads() if running is None else running
+    return _check_headroom("processes", most - now, jobs, f"this user may have {most:,} and has {now:,}", "`ulimit -u`")
 
 
 def _process_limit() -> int:
@@ -52,36 +52,42 @@ def _process_limit() -> int:
     return resource.RLIM_INFINITY if os.getuid() == 0 else resource.getrlimit(resource.RLIMIT_NPROC)[0]
 
 
-def cgroup_processes(jobs: int, membership: str = MEMBERSHIP, mount: str = MOUNT) -> Finding:
+def check_cgroup_processes(jobs: int, cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT) -> CheckResult:
     """The same, as the cgroups allow it."""
     rooms = []
-    for folder in cgroups("pids", membership, mount):
-        most, now = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
+    for folder in cgroups("pids", cgroup_file, cgroup_mount):
+        most, now = _read_number(f"{folder}/pids.max"), _read_number(f"{folder}/pids.current")
         if most < UNLIMITED:
             rooms.append((most - now, most, now, folder))
     if not rooms:
-        return Finding("cgroup processes", "ok", "no cgroup limits them")
+        return CheckResult("cgroup processes", "ok", "no cgroup limits them")
     room, most, now, folder = min(rooms)
     says = f"pids.max of {folder} is {most:,.0f}, and {now:,.0f} are there"
-    return _room("cgroup processes", room, jobs, says, "pids.max (TasksMax= of a unit, --pids-limit of a container)")
+    return _check_headroom(
+        "cgroup processes", room, jobs, says, "pids.max (TasksMax= of a unit, --pids-limit of a container)"
+    )
 
 
-def _room(name: str, room: float, jobs: int, says: str, limit: str) -> Finding:
+def _check_headroom(name: str, headroom: float, jobs: int, detail: str, limit: str) -> CheckResult:
     """Whether so many more processes are enough."""
-    need = PROCESSES + jobs
-    says, fix = f"{says}; {jobs:,} tasks at a time are {need:,} more", f"raise {limit}, or give fewer --jobs"
-    if room >= 2 * need:
-        return Finding(name, "ok", says)
-    if room >= need:
-        return Finding(name, "warn", f"{says}: tasks that start others may fail", fix)
-    return Finding(name, "bad", f"{says}: they can't be started", fix)
+    need = STATION_PROCESSES + jobs
+    detail, fix = f"{detail}; {jobs:,} tasks at a time are {need:,} more", f"raise {limit}, or give fewer --jobs"
+    if headroom >= 2 * need:
+        return CheckResult(name, "ok", detail)
+    if headroom >= need:
+        return CheckResult(name, "warn", f"{detail}: tasks that start others may fail", fix)
+    return CheckResult(name, "bad", f"{detail}: they can't be started", fix)
 
 
-def cpus(membership: str = MEMBERSHIP, mount: str = MOUNT, present: int = 0) -> Finding:
+def check_cpus(cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT, cpu_count: int = 0) -> CheckResult:
     """How many CPUs are ours, and whether a quota stops us so often that a worker looks lost."""
-    there, bound, quota = present or os.cpu_count() or 1, len(os.sched_getaffinity(0)), cpu_quota(membership, mount)
+    there, bound, quota = (
+        cpu_count or os.cpu_count() or 1,
+        len(os.sched_getaffinity(0)),
+        cpu_quota(cgroup_file, cgroup_mount),
+    )
     if quota < 1:
-        return Finding(
+        return CheckResult(
             "CPUs",
             "warn",
             f"a cgroup allows {quota:.2g} of a CPU: all stations stand still for most of the time, "
@@ -96,33 +102,40 @@ def cpus(membership: str = MEMBERSHIP, mount: str = MOUNT, present: int = 0) -> 
         if bound < there
         else ""
     )
-    return Finding("CPUs", "ok", f"{usable} of {there} are usable{why}: --jobs is {usable} unless it is given")
+    return CheckResult("CPUs", "ok", f"{usable} of {there} are usable{why}: --jobs is {usable} unless it is given")
 
 
-def memory(jobs: int, membership: str = MEMBERSHIP, mount: str = MOUNT, meminfo: str = "/proc/meminfo") -> Finding:
+def check_memory(
+    jobs: int, cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT, meminfo: str = "/proc/meminfo"
+) -> CheckResult:
     """Whether there is memory for the stations and `jobs` warm children."""
-    left, whose = float(_line(meminfo, "MemAvailable:") * 1024) or math.inf, "of this machine is free"
-    for folder in cgroups("memory", membership, mount):
-        most = min(_number(f"{folder}/memory.max"), _number(f"{folder}/memory.limit_in_bytes"))
-        used = min(_number(f"{folder}/memory.current"), _number(f"{folder}/memory.usage_in_bytes"))
-        cache = _line(f"{folder}/memory.stat", "inactive_file") or _line(f"{folder}/memory.stat", "total_inactive_file")
+    left, whose = float(_read_labeled_number(meminfo, "MemAvailable:") * 1024) or math.inf, "of this machine is free"
+    for folder in cgroups("memory", cgroup_file, cgroup_mount):
+        most = min(_read_number(f"{folder}/memory.max"), _read_number(f"{folder}/memory.limit_in_bytes"))
+        used = min(_read_number(f"{folder}/memory.current"), _read_number(f"{folder}/memory.usage_in_bytes"))
+        cache = _read_labeled_number(f"{folder}/memory.stat", "inactive_file") or _read_labeled_number(
+            f"{folder}/memory.stat", "total_inactive_file"
+        )
         if most < UNLIMITED and most - used + cache < left:
-            left, whose = most - used + cache, f"is left of the {sized(most)} that {folder} allows"
-    need = MEMORY + jobs * MEMORY_A_JOB
+            left, whose = most - used + cache, f"is left of the {format_bytes(most)} that {folder} allows"
+    need = STATION_MEMORY_BYTES + jobs * WARM_PROCESS_MEMORY_BYTES
     if left >= need:
-        return Finding("memory", "ok", f"{sized(left)} {whose}" if left < math.inf else "no limit is known")
-    return Finding(
+        return CheckResult("memory", "ok", f"{format_bytes(left)} {whose}" if left < math.inf else "no limit is known")
+    return CheckResult(
         "memory",
         "warn",
-        f"{sized(left)} {whose}; pipe takes some {sized(MEMORY)}, and {sized(MEMORY_A_JOB)} for each of {jobs:,} "
+        f"{format_bytes(left)} {whose}; pipe takes some {format_bytes(STATION_MEMORY_BYTES)}, and {format_bytes(WARM_PROCESS_MEMORY_BYTES)} for each of {jobs:,} "
         "children of --call: the kernel may kill what is largest",
         "give fewer --jobs and a smaller --window, or more memory",
     )
 
 
-def kernel(calls: Mapping[str, Callable[[], int]] | None = None) -> Finding:
+def check_kernel(syscalls: Mapping[str, Callable[[], int]] | None = None) -> CheckResult:
     """Whether the kernel can do what no run goes without. Each call answers with a descriptor, or raises OSError."""
-    tried = calls or {"pidfd_open": lambda: os.pidfd_open(os.getpid()), "memfd_create": lambda: os.memfd_create("try")}
+    tried = syscalls or {
+        "pidfd_open": lambda: os.pidfd_open(os.getpid()),
+        "memfd_create": lambda: os.memfd_create("try"),
+    }
     lacking = []
     for name, call in tried.items():
         try:
@@ -130,12 +143,12 @@ def kernel(calls: Mapping[str, Callable[[], int]] | None = None) -> Finding:
         except OSError:
             lacking.append(name)
     if not lacking:
-        return Finding("kernel", "ok", f"{os.uname().sysname} {os.uname().release} has all that is needed")
+        return CheckResult("kernel", "ok", f"{os.uname().sysname} {os.uname().release} has all that is needed")
     says = f"{' and '.join(lacking)} can't be called here: no task can be started"
-    return Finding("kernel", "bad", says, "use Linux 5.4 or newer, and a sandbox that lets these calls through")
+    return CheckResult("kernel", "bad", says, "use Linux 5.4 or newer, and a sandbox that lets these calls through")
 
 
-def _running(proc: str = "/proc") -> int:
+def _count_user_threads(proc: str = "/proc") -> int:
     """Threads of this user, which is what the kernel counts."""
     count = 0
     for name in os.listdir(proc):
@@ -145,14 +158,14 @@ def _running(proc: str = "/proc") -> int:
     return count
 
 
-def _number(path: str) -> float:
+def _read_number(path: str) -> float:
     """The number in a file; inf for `max`, and without a file."""
     with suppress(ValueError):
-        return float(small_file(path))
+        return float(read_small_file(path))
     return math.inf
 
 
-def _line(path: str, name: str) -> int:
+def _read_labeled_number(path: str, label: str) -> int:
     """The number behind a name in a file of such lines; 0 if there is none."""
-    rows = (line.split() for line in small_file(path).splitlines())
-    return next((int(words[1]) for words in rows if len(words) > 1 and words[0] == name), 0)
+    rows = (line.split() for line in read_small_file(path).splitlines())
+    return next((int(words[1]) for words in rows if len(words) > 1 and words[0] == label), 0)

@@ -13,37 +13,37 @@ VENTILATOR_DEAD = SIGRTMIN + 3
 """Tells the sink that the ventilator has died and will not be restarted. Only the launcher sends it."""
 
 
-class Spawn(Struct, frozen=True):
+class StartProcess(Struct, frozen=True):
     """Start this one. It counts as living from now on."""
 
     name: str
 
 
-class PassOn(Struct, frozen=True):
+class ForwardSignal(Struct, frozen=True):
     """Let this one know that a person asked to stop, with SIGINT or SIGTERM; or that there is VENTILATOR_DEAD."""
 
     name: str
     signum: int
 
 
-class Signal(Struct, frozen=True):
+class SendSignal(Struct, frozen=True):
     """Send this one a signal."""
 
     name: str
     signum: int
 
 
-class GiveUp(Struct, frozen=True):
+class ProcessFailed(Struct, frozen=True):
     """For the person: this one is not started again, and why."""
 
     name: str
     reason: str
 
 
-class Say(Struct, frozen=True):
+class ShowMessage(Struct, frozen=True):
     """For the person."""
 
     text: str
 
 
-Decision = Spawn | PassOn | Signal | GiveUp | Say
+SupervisorAction = StartProcess | ForwardSignal | SendSignal | ProcessFailed | ShowMessage

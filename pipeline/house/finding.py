@@ -9,19 +9,19 @@ from typing import Literal
 
 from msgspec import Struct
 
-State = Literal["ok", "warn", "bad"]
+CheckState = Literal["ok", "warn", "bad"]
 GIB, MIB = 1 << 30, 1 << 20
 
 
-class Finding(Struct, frozen=True):
+class CheckResult(Struct, frozen=True):
     """`warn`: it bites in the case that is told; `bad`: something cannot work. `fix` is empty where all is well."""
 
     name: str
-    state: State
-    says: str
+    state: CheckState
+    detail: str
     fix: str = ""
 
 
-def sized(amount: float) -> str:
+def format_bytes(amount: float) -> str:
     """Bytes, as a person writes them."""
     return f"{amount / GIB:,.1f} GiB" if amount >= GIB else f"{amount / MIB:,.0f} MiB"

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pipeline.house.decisions import Decision, GiveUp, PassOn, Say, Signal, Spawn
-from pipeline.house.processes import Child, become_subreaper, fork, kill_descendants
-from pipeline.house.roster import Roster
-from pipeline.house.signals import ASKED, Signals
+from pipeline.house.decisions import (
+    ForwardSignal,
+    ProcessFailed,
+    SendSignal,
+    ShowMessage,
+    StartProcess,
+    SupervisorAction,
+)
+from pipeline.house.processes import ForkedProcess, become_subreaper, fork, kill_descendants
+from pipeline.house.roster import Supervisor
+from pipeline.house.signals import STATUS_SIGNAL, SignalPipe
 from pipeline.words.errors import PipelineError
 from pipeline.words.station import NEVER
 
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class Post(Struct, frozen=True):
+class ProcessSpec(Struct, frozen=True):
     """A process of the run: what it runs, answering with an exit code; and what the next one runs when it has died.
 
     None: it is not replaced. Names mean what they mean to the roster: the sink, the ventilator, workers.
@@ -35,88 +42,92 @@ class Post(Struct, frozen=True):
     restart: Callable[[], int] | None = None
 
 
-def launch(posts: Sequence[Post], say: Callable[[str], None], *, verbose: bool = False) -> int:
+def launch(specs: Sequence[ProcessSpec], print_message: Callable[[str], None], *, verbose: bool = False) -> int:
     """Run all posts, the sink first, until the last has ended; the exit code of the run. `verbose` names each pid."""
     become_subreaper()
-    with Signals() as signals:
+    with SignalPipe() as signals:
         try:
-            return _Crew(posts, say, verbose=verbose).see_through(signals)
+            return ProcessWatcher(specs, print_message, verbose=verbose).run(signals)
         finally:
             kill_descendants()
 
 
-class _Crew:
+class ProcessWatcher:
     """The living children, by the descriptor that tells of their end."""
 
-    def __init__(self, posts: Sequence[Post], say: Callable[[str], None], *, verbose: bool) -> None:
-        self._posts = {post.name: post for post in posts}
-        self._next = {post.name: post.run for post in posts}
-        self._say = say
+    def __init__(self, specs: Sequence[ProcessSpec], print_message: Callable[[str], None], *, verbose: bool) -> None:
+        self._specs = {post.name: post for post in specs}
+        self._next_runs = {post.name: post.run for post in specs}
+        self._print_message = print_message
         self._verbose = verbose
-        self._roster = Roster({post.name: post.restart is not None for post in posts})
-        self._children: dict[str, Child] = {}
-        self._names: dict[int, str] = {}
+        self._supervisor = Supervisor({post.name: post.restart is not None for post in specs})
+        self._processes: dict[str, ForkedProcess] = {}
+        self._name_by_pidfd: dict[int, str] = {}
         self._poll = select.poll()
 
-    def see_through(self, signals: Signals) -> int:
+    def run(self, signals: SignalPipe) -> int:
         """From the first start to the last end."""
         self._poll.register(signals.fileno(), select.POLLIN)
-        self._obey(self._roster.tick(time.monotonic()))
-        while not self._roster.done:
-            ready = dict(self._poll.poll(self._patience()))
+        self._execute(self._supervisor.tick(time.monotonic()))
+        while not self._supervisor.done:
+            ready = dict(self._poll.poll(self._poll_milliseconds()))
             # What a person asked comes first: it explains the deaths that came with it.
-            for signum in signals.taken():
-                self._obey(self._asked() if signum == ASKED else self._roster.stop(signum, time.monotonic()))
-            for pidfd in ready.keys() & self._names.keys():
-                self._bury(self._names[pidfd])
-            self._obey(self._roster.tick(time.monotonic()))
-        return self._roster.outcome
+            for signum in signals.read():
+                self._execute(
+                    self._status_request_actions()
+                    if signum == STATUS_SIGNAL
+                    else self._supervisor.on_stop_signal(signum, time.monotonic())
+                )
+            for pidfd in ready.keys() & self._name_by_pidfd.keys():
+                self._reap(self._name_by_pidfd[pidfd])
+            self._execute(self._supervisor.tick(time.monotonic()))
+        return self._supervisor.exit_code
 
-    def _asked(self) -> list[Decision]:
+    def _status_request_actions(self) -> list[SupervisorAction]:
         """The sink knows what runs."""
-        return [PassOn("sink", ASKED)]
+        return [ForwardSignal("sink", STATUS_SIGNAL)]
 
-    def _patience(self) -> int | None:
+    def _poll_milliseconds(self) -> int | None:
         """Milliseconds to the roster's deadline, rounded up."""
-        if self._roster.deadline == NEVER:
+        if self._supervisor.deadline == NEVER:
             return None
-        return max(0, math.ceil(1000 * (self._roster.deadline - time.monotonic())))
+        return max(0, math.ceil(1000 * (self._supervisor.deadline - time.monotonic())))
 
-    def _bury(self, name: str) -> None:
+    def _reap(self, name: str) -> None:
         """Reap one that has ended. What it has left is ours now, and goes before another comes."""
-        child = self._children.pop(name)
-        del self._names[child.pidfd]
+        child = self._processes.pop(name)
+        del self._name_by_pidfd[child.pidfd]
         self._poll.unregister(child.pidfd)
         status = child.reap()
         if status:
-            kill_descendants(keep={other.pid for other in self._children.values()})
-        self._obey(self._roster.ended(name, status, time.monotonic()))
+            kill_descendants(except_pids={other.pid for other in self._processes.values()})
+        self._execute(self._supervisor.on_exit(name, status, time.monotonic()))
 
-    def _obey(self, decisions: Sequence[Decision]) -> None:
+    def _execute(self, actions: Sequence[SupervisorAction]) -> None:
         """Do what the roster says."""
-        for decision in decisions:
+        for decision in actions:
             match decision:
-                case Spawn(name):
-                    self._spawn(name, self._next.pop(name))
-                case PassOn(name, signum) if name in self._children:
-                    self._children[name].pass_on(signum)
-                case Signal(name, signum) if name in self._children:
-                    self._children[name].send(signum)
-                case GiveUp(name, reason):
-                    self._say(f"{name} {reason}")
-                case Say(text):
-                    self._say(text)
+                case StartProcess(name):
+                    self._start(name, self._next_runs.pop(name))
+                case ForwardSignal(name, signum) if name in self._processes:
+                    self._processes[name].forward_signal(signum)
+                case SendSignal(name, signum) if name in self._processes:
+                    self._processes[name].send_signal(signum)
+                case ProcessFailed(name, reason):
+                    self._print_message(f"{name} {reason}")
+                case ShowMessage(text):
+                    self._print_message(text)
 
-    def _spawn(self, name: str, run: Callable[[], int]) -> None:
-        self._next[name] = self._posts[name].restart or run
+    def _start(self, name: str, run: Callable[[], int]) -> None:
+        self._next_runs[name] = self._specs[name].restart or run
         try:
             child = fork(run)
         except PipelineError as error:
-            self._say(f"{name}: {error}")
-            self._obey(self._roster.ended(name, error.exit_code, time.monotonic()))
+            self._print_message(f"{name}: {error}")
+            self._execute(self._supervisor.on_exit(name, error.exit_code, time.monotonic()))
             return
-        self._children[name] = child
-        self._names[child.pidfd] = name
+        self._processes[name] = child
+        self._name_by_pidfd[child.pidfd] = name
         self._poll.register(child.pidfd, select.POLLIN)
         if self._verbose:
-            self._say(f"{name} {child.pid}")
+            self._print_message(f"{name} {child.pid}")

@@ -15,78 +15,78 @@ from pipeline.words.station import NEVER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BACK_OFF = 0.5
+RESTART_BACKOFF_SECONDS = 0.5
 """Seconds before the first new start; doubled at each death in a row."""
-LONGEST_PAUSE = 2.0
+MAX_BACKOFF_SECONDS = 2.0
 """Seconds that a pause is at most: while nobody takes its place, a run stands still."""
-TRIES = 20
+MAX_RESTARTS = 20
 """Deaths in a row after which it is given up.
 
 A task that takes its workers along is convicted only after it has done so alone, several times, and there may be
 several such tasks: so many deaths are a run that goes on, and no reason to end it.
 """
-LONG_LIFE = 30.0
+STABLE_AFTER_SECONDS = 30.0
 """Seconds of life after which a death is no longer in a row with the one before."""
 
 
-class Life(Struct):
+class ManagedProcess(Struct):
     """`due` is when to start it (NEVER: not planned), `deaths` how many there were in a row."""
 
     name: str
-    restart: bool
-    due: float = -NEVER
-    living: bool = False
-    since: float = 0.0
-    deaths: int = 0
+    is_restartable: bool
+    start_at: float = -NEVER
+    is_running: bool = False
+    started_at: float = 0.0
+    consecutive_failures: int = 0
 
     @property
-    def goes_on(self) -> bool:
+    def is_alive_or_due(self) -> bool:
         """Whether it lives, or will."""
-        return self.living or self.due < NEVER
+        return self.is_running or self.start_at < NEVER
 
-    def begin(self, now: float) -> None:
+    def mark_started(self, now: float) -> None:
         """It is started."""
-        self.due, self.living, self.since = NEVER, True, now
+        self.start_at, self.is_running, self.started_at = NEVER, True, now
 
-    def again(self, now: float) -> float:
+    def schedule_restart(self, now: float) -> float:
         """It has died, and is started again in so many seconds; 0 if it has died too often."""
-        self.deaths = 1 if now - self.since > LONG_LIFE else self.deaths + 1
-        if self.deaths >= TRIES:
+        self.consecutive_failures = 1 if now - self.started_at > STABLE_AFTER_SECONDS else self.consecutive_failures + 1
+        if self.consecutive_failures >= MAX_RESTARTS:
             return 0.0
-        pause = min(BACK_OFF * 2.0 ** (self.deaths - 1), LONGEST_PAUSE)
-        self.due = now + pause
+        pause = min(RESTART_BACKOFF_SECONDS * 2.0 ** (self.consecutive_failures - 1), MAX_BACKOFF_SECONDS)
+        self.start_at = now + pause
         return pause
 
 
-class Lives:
+class ProcessSet:
     """The lives of all posts, by name, in their starting order; all begin at once."""
 
-    def __init__(self, restart: Mapping[str, bool]) -> None:
-        self.by_name = {name: Life(name, again) for name, again in restart.items()}
+    def __init__(self, restartable: Mapping[str, bool]) -> None:
+        self.by_name = {name: ManagedProcess(name, again) for name, again in restartable.items()}
 
     @property
-    def go_on(self) -> bool:
+    def is_any_alive_or_due(self) -> bool:
         """Whether any lives, or will."""
-        return any(life.goes_on for life in self.by_name.values())
+        return any(life.is_alive_or_due for life in self.by_name.values())
 
     @property
-    def due(self) -> float:
+    def next_start_at(self) -> float:
         """When the next is to start."""
-        return min(life.due for life in self.by_name.values())
+        return min(life.start_at for life in self.by_name.values())
 
-    def begin(self, now: float) -> list[str]:
+    def start_due(self, now: float) -> list[str]:
         """The names of those that start now."""
-        due = [life for life in self.by_name.values() if life.due <= now]
+        due = [life for life in self.by_name.values() if life.start_at <= now]
         for life in due:
-            life.begin(now)
+            life.mark_started(now)
         return [life.name for life in due]
 
-    def living(self) -> list[str]:
+    def running_names(self) -> list[str]:
         """The names of those that live."""
-        return [life.name for life in self.by_name.values() if life.living]
+        return [life.name for life in self.by_name.values() if life.is_running]
 
-    def close(self, but: Life | None) -> None:
+    def disable_starts(self, except_for: ManagedProcess | None) -> None:
         """No more lives begin, but of this one."""
         for life in self.by_name.values():
-            if life is not but:
-                life.due, life.restart = NEVER, False
+            if life is not except_for:
+                life.start_at, life.is_restartable = NEVER, False

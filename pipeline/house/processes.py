@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from pipeline.house.roster import fate
-from pipeline.house.signals import PASSED_ON, Signals, begin_kept
-from pipeline.words.errors import OUR_BUG, PipelineError
+from pipeline.house.roster import describe_exit
+from pipeline.house.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
+from pipeline.words.errors import INTERNAL_ERROR, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class _Kin(Struct):
+class ProcessLinks(Struct):
     """This process among its relatives: the end of its keeper's pipe, and the pipe its own children watch."""
 
-    keeper: int | None = None
-    pipe: tuple[int, int] | None = None
+    monitor_fd: int | None = None
+    child_pipe: tuple[int, int] | None = None
 
 
-_kin = _Kin()
+_links = ProcessLinks()
 
 
-def keeper_fd() -> int | None:
+def monitor_fd() -> int | None:
     """A descriptor that becomes readable (at its end) when this process's keeper dies; None without a keeper."""
-    return _kin.keeper
+    return _links.monitor_fd
 
 
-class Child(Struct, frozen=True):
+class ForkedProcess(Struct, frozen=True):
     """A forked process. `pidfd` becomes readable when it has ended."""
 
     pid: int
     pidfd: int
 
-    def send(self, signum: int) -> None:
+    def send_signal(self, signum: int) -> None:
         """Send a signal; nothing happens if it has ended."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signum)
 
-    def pass_on(self, signum: int) -> None:
+    def forward_signal(self, signum: int) -> None:
         """Pass on a signal that this process was sent, or VENTILATOR_DEAD: the child's Signals report it as such."""
-        self.send(PASSED_ON[signum])
+        self.send_signal(FORWARDED_SIGNALS[signum])
 
     def reap(self) -> int:
         """Wait for its end, once: the exit code, or minus the signal's number."""
@@ -64,13 +64,13 @@ class Child(Struct, frozen=True):
         return os.waitstatus_to_exitcode(status)
 
 
-def fork(run: Callable[[], int]) -> Child:
+def fork(run: Callable[[], int]) -> ForkedProcess:
     """A child that runs `run` and ends with its exit code (70 and a traceback after an exception).
 
     It is a subreaper with default signals, save that SIGINT and SIGHUP are ignored and that what its keeper
     passes on waits until it listens. Raises PipelineError when the system allows no more processes.
     """
-    _kin.pipe = _kin.pipe or os.pipe()
+    _links.child_pipe = _links.child_pipe or os.pipe()
     sys.stdout.flush()  # else the child would write our text again
     sys.stderr.flush()
     # No signal may run our handlers in the child, nor wake our poll from there.
@@ -78,19 +78,19 @@ def fork(run: Callable[[], int]) -> Child:
     try:
         pid = os.fork()
         if pid == 0:
-            _live(run)
-        return Child(pid, os.pidfd_open(pid))
+            _child_main(run)
+        return ForkedProcess(pid, os.pidfd_open(pid))
     except OSError as error:
         raise PipelineError(f"can't start another process: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _live(run: Callable[[], int]) -> NoReturn:
+def _child_main(run: Callable[[], int]) -> NoReturn:
     """The child's whole life. It never returns into its parent's stack."""
-    code = OUR_BUG
+    code = INTERNAL_ERROR
     try:
-        _leave_home()
+        _reset_inherited_state()
         code = run()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -105,15 +105,15 @@ def _live(run: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def _leave_home() -> None:
+def _reset_inherited_state() -> None:
     """What a fresh child lets go of, and what it keeps of its parent's: one end of a pipe."""
-    begin_kept()
-    if _kin.keeper is not None:
-        os.close(_kin.keeper)
-    if _kin.pipe is not None:
-        _kin.keeper, ours = _kin.pipe
+    reset_in_child()
+    if _links.monitor_fd is not None:
+        os.close(_links.monitor_fd)
+    if _links.child_pipe is not None:
+        _links.monitor_fd, ours = _links.child_pipe
         os.close(ours)
-    _kin.pipe = None
+    _links.child_pipe = None
     become_subreaper()
 
 
@@ -126,7 +126,7 @@ def become_subreaper() -> None:
         raise PipelineError(f"can't become a subreaper: {os.strerror(ctypes.get_errno())}")
 
 
-def children() -> list[int]:
+def list_children() -> list[int]:
     """The pids of this process's children, zombies too."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -137,18 +137,18 @@ def children() -> list[int]:
     return [child.pid for child in psutil.Process().children()]
 
 
-def kill_descendants(keep: Collection[int] = (), within: float = 2.0) -> list[int]:
+def kill_descendants(except_pids: Collection[int] = (), timeout: float = 2.0) -> list[int]:
     """Kill and reap all descendants of this subreaper but those in and below the children `keep`.
 
     Wave by wave: killed children leave us theirs, however they daemonise or fork meanwhile, and a parent never
     outlives its child to start the next one. Answers with the pids that are left after `within` seconds.
     """
-    if not children():
+    if not list_children():
         return []
     import psutil  # costs start-up time
 
-    deadline = time.monotonic() + within
-    while strays := [child for child in psutil.Process().children() if child.pid not in keep]:
+    deadline = time.monotonic() + timeout
+    while strays := [child for child in psutil.Process().children() if child.pid not in except_pids]:
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -159,37 +159,37 @@ def kill_descendants(keep: Collection[int] = (), within: float = 2.0) -> list[in
     return [stray.pid for stray in strays]
 
 
-def reap_strays(own: Collection[int]) -> None:
+def reap_orphans(own_pids: Collection[int]) -> None:
     """Reap what this process has inherited and what has ended since, up to the first of its `own` children.
 
     A task may leave processes in the background, and each is a zombie below us when it ends: they would become as
     many as there are numbers. Only for a forked child, all of whose own children are known to the caller.
     """
-    if _kin.keeper is None:
+    if _links.monitor_fd is None:
         return
     with suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid in own:
+            if ended.si_pid in own_pids:
                 return
             os.waitpid(ended.si_pid, 0)
 
 
-def keep(run: Callable[[], int]) -> int:
+def run_under_monitor(run: Callable[[], int]) -> int:
     """Run `run` in a child whose keeper this process is, and answer with its exit code; nothing is left below.
 
     Raises PipelineError when a signal killed the child.
     """
     become_subreaper()
-    with Signals() as signals:
+    with SignalPipe() as signals:
         child = fork(run)
         poll = select.poll()
         poll.register(child.pidfd, select.POLLIN)
         poll.register(signals.fileno(), select.POLLIN)
         while child.pidfd not in dict(poll.poll()):
-            for signum in signals.taken():
-                child.pass_on(signum)
+            for signum in signals.read():
+                child.forward_signal(signum)
         status = child.reap()
         kill_descendants()
     if status < 0:
-        raise PipelineError(f"the worker {fate(status)}")
+        raise PipelineError(f"the worker {describe_exit(status)}")
     return status

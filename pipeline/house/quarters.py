@@ -12,40 +12,40 @@ import stat
 import tempfile
 from contextlib import closing, suppress
 
-from pipeline.house.finding import GIB, MIB, Finding, sized
-from pipeline.house.machine import small_file
+from pipeline.house.finding import GIB, MIB, CheckResult, format_bytes
+from pipeline.house.machine import read_small_file
 from pipeline.wire import places
 
-DEEPEST = len("/run-4194304/lane.4194304.99999")
+MAX_SOCKET_NAME_BYTES = len("/run-4194304/lane.4194304.99999")
 """Bytes of a run's longest socket below the runtime folder."""
-LITTLE, TOO_LITTLE = GIB, 64 * MIB
-IN_MEMORY = {"tmpfs", "ramfs"}
-AFAR = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "lustre", "glusterfs"}
+LOW_SPACE_BYTES, MIN_SPACE_BYTES = GIB, 64 * MIB
+MEMORY_FILESYSTEMS = {"tmpfs", "ramfs"}
+NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "lustre", "glusterfs"}
 
 
-def runtime(folder: str = "") -> Finding:
+def check_runtime_folder(folder: str = "") -> CheckResult:
     """Whether the folder of sockets is this user's alone, and short enough for ipc."""
     path, name = folder or str(places.runtime_folder()), "runtime folder"
     another = "set XDG_RUNTIME_DIR to a short folder of yours, of mode 0700"
-    room = places.LONGEST_PATH - len(os.fsencode(path)) - DEEPEST
+    room = places.MAX_PATH_BYTES - len(os.fsencode(path)) - MAX_SOCKET_NAME_BYTES
     if room < 0:
-        return Finding(name, "bad", f"{path} is {-room} bytes too long for the sockets of ipc", another)
+        return CheckResult(name, "bad", f"{path} is {-room} bytes too long for the sockets of ipc", another)
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         above = os.path.dirname(path)
         if os.access(above, os.W_OK | os.X_OK):
-            return Finding(name, "ok", f"{path} will be made")
-        return Finding(name, "bad", f"{path} can't be made: {above} is not there, or can't be written", another)
+            return CheckResult(name, "ok", f"{path} will be made")
+        return CheckResult(name, "bad", f"{path} can't be made: {above} is not there, or can't be written", another)
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
-        return Finding(name, "bad", f"{path} is not a folder of yours", another)
+        return CheckResult(name, "bad", f"{path} is not a folder of yours", another)
     if status.st_mode & 0o077:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
-        return Finding(name, "bad", f"{path} can be entered by others ({mode}): refused", f"chmod 700 {path}")
-    return Finding(name, "ok", f"{path}, for this user alone, with {room} bytes of its path to spare")
+        return CheckResult(name, "bad", f"{path} can be entered by others ({mode}): refused", f"chmod 700 {path}")
+    return CheckResult(name, "ok", f"{path}, for this user alone, with {room} bytes of its path to spare")
 
 
-def sockets(folder: str = "") -> Finding:
+def check_sockets(folder: str = "") -> CheckResult:
     """Whether a socket can be bound and found there: some file systems have none."""
     path = folder or str(places.runtime_folder())
     base = path if os.path.isdir(path) else os.path.dirname(path)
@@ -57,75 +57,75 @@ def sockets(folder: str = "") -> Finding:
                 other.connect(f"{made}/s")
     except OSError as error:
         says = f"none can be made in {base}: {error.strerror or error}"
-        return Finding("sockets", "bad", says, "set XDG_RUNTIME_DIR to a short folder on a local file system")
-    return Finding("sockets", "ok", "can be made and reached there")
+        return CheckResult("sockets", "bad", says, "set XDG_RUNTIME_DIR to a short folder on a local file system")
+    return CheckResult("sockets", "ok", "can be made and reached there")
 
 
-def temporary(folder: str = "", mounts: str = "/proc/self/mounts", free: int = -1) -> Finding:
+def check_temporary_folder(folder: str = "", mounts: str = "/proc/self/mounts", free_bytes: int = -1) -> CheckResult:
     """Whether what waits for its turn, and is larger than memory allows, has a place."""
     path = folder or os.environ.get("TMPDIR") or tempfile.gettempdir()
     elsewhere = "set TMPDIR to a folder on a disk with more room"
-    left, wrong = _space(path, free)
+    left, wrong = _free_space(path, free_bytes)
     if wrong:
-        return Finding("TMPDIR", "bad", wrong, "set TMPDIR to a folder that you may write to")
-    says = f"{path} has {sized(left)} free"
-    if left < LITTLE:
+        return CheckResult("TMPDIR", "bad", wrong, "set TMPDIR to a folder that you may write to")
+    says = f"{path} has {format_bytes(left)} free"
+    if left < LOW_SPACE_BYTES:
         case = f"{says}: with -k, results that wait for their turn may fill it, and the run waits then"
-        return Finding("TMPDIR", "bad" if left < TOO_LITTLE else "warn", case, elsewhere)
-    if (kind := filesystem(path, mounts)) in IN_MEMORY:
+        return CheckResult("TMPDIR", "bad" if left < MIN_SPACE_BYTES else "warn", case, elsewhere)
+    if (kind := filesystem_type(path, mounts)) in MEMORY_FILESYSTEMS:
         case = f"{says}, but is in memory ({kind}): with -k, results that wait for their turn take it from the tasks"
-        return Finding("TMPDIR", "warn", case, f"{elsewhere}, or give a smaller --spill-limit")
-    return Finding("TMPDIR", "ok", says)
+        return CheckResult("TMPDIR", "warn", case, f"{elsewhere}, or give a smaller --spill-limit")
+    return CheckResult("TMPDIR", "ok", says)
 
 
-def here(folder: str = ".", mounts: str = "/proc/self/mounts", free: int = -1) -> Finding:
+def check_current_folder(folder: str = ".", mounts: str = "/proc/self/mounts", free_bytes: int = -1) -> CheckResult:
     """Whether -o FILE, written in this folder, and its journal would be safe."""
     path = os.path.realpath(folder)
-    left, wrong = _space(path, free)
+    left, wrong = _free_space(path, free_bytes)
     if wrong:
-        return Finding(
+        return CheckResult(
             "this folder", "warn", f"{wrong}: -o FILE must be elsewhere", "give -o a path that can be written"
         )
-    says = f"{path} has {sized(left)} free"
-    if left < TOO_LITTLE:
-        return Finding("this folder", "warn", f"{says}: -o FILE here would soon wait for room", "make room")
-    if (kind := filesystem(path, mounts)) in AFAR:
+    says = f"{path} has {format_bytes(left)} free"
+    if left < MIN_SPACE_BYTES:
+        return CheckResult("this folder", "warn", f"{says}: -o FILE here would soon wait for room", "make room")
+    if (kind := filesystem_type(path, mounts)) in NETWORK_FILESYSTEMS:
         case = f"{says}, over a network ({kind}): a journal beside -o FILE here is as safe as its server says"
-        return Finding("this folder", "warn", case, "give --journal FILE on a local disk")
-    return Finding("this folder", "ok", says)
+        return CheckResult("this folder", "warn", case, "give --journal FILE on a local disk")
+    return CheckResult("this folder", "ok", says)
 
 
-def _space(path: str, free: int) -> tuple[int, str]:
+def _free_space(path: str, free_bytes: int) -> tuple[int, str]:
     """Bytes that are free there, and what is wrong; `free` is said by a test."""
     if not os.path.isdir(path):
         return 0, f"{path} is no folder"
     try:
         with tempfile.TemporaryFile(dir=path):
-            return (shutil.disk_usage(path).free if free < 0 else free), ""
+            return (shutil.disk_usage(path).free if free_bytes < 0 else free_bytes), ""
     except OSError as error:
         return 0, f"{path} can't be written: {error.strerror}"
 
 
-def filesystem(path: str, mounts: str = "/proc/self/mounts") -> str:
+def filesystem_type(path: str, mounts: str = "/proc/self/mounts") -> str:
     """The type of the file system that `path` is on; empty if unknown."""
-    rows = [line.split() for line in small_file(mounts).splitlines()]
+    rows = [line.split() for line in read_small_file(mounts).splitlines()]
     real = os.path.realpath(path)
     above = [row for row in rows if len(row) > 2 and f"{real}/".startswith(f"{row[1].rstrip('/')}/")]  # noqa: PLR2004
     return max(above, key=lambda row: len(row[1]))[2] if above else ""
 
 
-def leftovers(folder: str = "") -> Finding:
+def check_leftovers(folder: str = "") -> CheckResult:
     """What dead runs have left among the sockets."""
     path = folder or str(places.runtime_folder())
     dead = []
     with suppress(FileNotFoundError):
-        live = set(places.live_names())
+        live = set(places.list_live_runs())
         dead = sorted(name for name in os.listdir(path) if name not in live and _is_dead(f"{path}/{name}"))
     if not dead:
-        return Finding("leftovers", "ok", "no dead run has left anything")
+        return CheckResult("leftovers", "ok", "no dead run has left anything")
     names = " ".join(f"{path}/{name}" for name in dead)
     says = f"{', '.join(dead)}: nobody is at work there, and their sockets are still in {path}"
-    return Finding("leftovers", "warn", f"{says}; they do no harm", f"rm -r {names}")
+    return CheckResult("leftovers", "warn", f"{says}; they do no harm", f"rm -r {names}")
 
 
 def _is_dead(path: str) -> bool:
@@ -143,8 +143,8 @@ def _is_dead(path: str) -> bool:
     return bool(names)
 
 
-def live() -> Finding:
+def check_live_runs() -> CheckResult:
     """The pipelines that are at work now."""
-    names = places.live_names()
+    names = places.list_live_runs()
     says = f"{', '.join(names)} (see `pipe top --name {names[0]}`)" if names else "none is at work"
-    return Finding("live pipelines", "ok", says)
+    return CheckResult("live pipelines", "ok", says)

@@ -12,195 +12,215 @@ from __future__ import annotations
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
-from pipeline.house.decisions import VENTILATOR_DEAD, Decision, GiveUp, PassOn, Say, Signal, Spawn
-from pipeline.house.life import TRIES, Life, Lives
-from pipeline.words.errors import INCOMPLETE, INTERRUPTED, OK, OUR_BUG, STDOUT_CLOSED, TASKS_FAILED, TERMINATED, USAGE
+from pipeline.house.decisions import (
+    VENTILATOR_DEAD,
+    ForwardSignal,
+    ProcessFailed,
+    SendSignal,
+    ShowMessage,
+    StartProcess,
+    SupervisorAction,
+)
+from pipeline.house.life import MAX_RESTARTS, ManagedProcess, ProcessSet
+from pipeline.words.errors import (
+    INCOMPLETE,
+    INTERNAL_ERROR,
+    INTERRUPTED,
+    OK,
+    STDOUT_CLOSED,
+    TASKS_FAILED,
+    TERMINATED,
+    USAGE,
+)
 from pipeline.words.station import NEVER, VENTILATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SINK = "sink"
-GRACE = 5.0
+TERMINATE_GRACE_SECONDS = 5.0
 """Seconds to end after each word before a harsher one."""
-LEAVE = 2.0
+EXIT_GRACE_SECONDS = 2.0
 """Seconds to end by oneself after the sink, which had waited for all goodbyes."""
-PLANNED = {OK, TASKS_FAILED, INTERRUPTED, TERMINATED, STDOUT_CLOSED}
+PLANNED_EXIT_CODES = {OK, TASKS_FAILED, INTERRUPTED, TERMINATED, STDOUT_CLOSED}
 """Exit codes of a sink or ventilator that ended with the line's knowledge."""
-STOPPING: dict[int, str] = {
+STOP_MESSAGES: dict[int, str] = {
     SIGINT: "stopping: running tasks finish, ^C again to kill them",
     SIGTERM: "stopping: running tasks finish, once more to kill them",
 }
-LOST = {SINK: "there is no journal to go on from", VENTILATOR: "its input can't be read again"}
+NO_RESTART_REASONS = {SINK: "there is no journal to go on from", VENTILATOR: "its input can't be read again"}
 """Why the run ends with one that is not started again."""
 
 
-def fate(status: int) -> str:
+def describe_exit(status: int) -> str:
     """How a process ended, as a sentence's end; `status` is an exit code, or minus a signal's number."""
     return f"was killed by {Signals(-status).name}" if status < 0 else f"ended with exit code {status}"
 
 
-class _Urge:
+class TerminationEscalation:
     """Words to those who should leave, each harsher than the one before. `at` is when the next is due."""
 
     def __init__(self) -> None:
-        self.at = NEVER
+        self.deadline = NEVER
         self._signum = SIGTERM
 
-    def within(self, seconds: float, now: float) -> None:
+    def expect_exit_within(self, seconds: float, now: float) -> None:
         """They have so long, if not less already."""
-        self.at = min(self.at, now + seconds)
+        self.deadline = min(self.deadline, now + seconds)
 
-    def late(self, names: list[str], now: float) -> list[Decision]:
+    def escalate_if_due(self, names: list[str], now: float) -> list[SupervisorAction]:
         """They did not end in time, if it is that late."""
-        if now < self.at:
+        if now < self.deadline:
             return []
-        return [Say(f"{', '.join(names)} did not end in time: {self._signum.name}"), *self.harshly(names, now)]
+        return [ShowMessage(f"{', '.join(names)} did not end in time: {self._signum.name}"), *self.escalate(names, now)]
 
-    def harshly(self, names: list[str], now: float) -> list[Decision]:
+    def escalate(self, names: list[str], now: float) -> list[SupervisorAction]:
         """SIGTERM, SIGKILL the next time. Who listens takes a bare one for an earlier one's echo."""
-        signum, self._signum, self.at = self._signum, SIGKILL, now + GRACE
-        words = (Signal,) if signum == SIGKILL else (Signal, PassOn)
+        signum, self._signum, self.deadline = self._signum, SIGKILL, now + TERMINATE_GRACE_SECONDS
+        words = (SendSignal,) if signum == SIGKILL else (SendSignal, ForwardSignal)
         return [word(name, signum) for name in names for word in words]
 
 
-class Roster:
+class Supervisor:
     """Who should live. `restart` names all posts in their starting order, and says who is replaced.
 
     One is the sink; a ventilator may be there; all others are workers. After `done`, `outcome` is the
     run's exit code.
     """
 
-    def __init__(self, restart: Mapping[str, bool]) -> None:
-        self._lives, self._urge = Lives(restart), _Urge()
-        self._sink = self._lives.by_name[SINK]
-        self._over = False
-        self._asked = 0
-        self._outcome: int | None = None
-        self._fallback = INCOMPLETE
+    def __init__(self, restartable: Mapping[str, bool]) -> None:
+        self._processes, self._escalation = ProcessSet(restartable), TerminationEscalation()
+        self._sink = self._processes.by_name[SINK]
+        self._is_over = False
+        self._stop_request_count = 0
+        self._exit_code: int | None = None
+        self._fallback_exit_code = INCOMPLETE
 
     @property
     def done(self) -> bool:
         """Nobody lives, and nobody will."""
-        return not self._lives.go_on
+        return not self._processes.is_any_alive_or_due
 
     @property
-    def outcome(self) -> int:
+    def exit_code(self) -> int:
         """The run's exit code, once done."""
-        return self._fallback if self._outcome is None else self._outcome
+        return self._fallback_exit_code if self._exit_code is None else self._exit_code
 
     @property
     def deadline(self) -> float:
         """When `tick` wants to be called next; before the first call, at once."""
-        return min(self._urge.at, self._lives.due)
+        return min(self._escalation.deadline, self._processes.next_start_at)
 
-    def tick(self, now: float) -> list[Decision]:
+    def tick(self, now: float) -> list[SupervisorAction]:
         """Time has passed: who is to start, and who must hear a harsher word."""
-        said: list[Decision] = [Spawn(name) for name in self._lives.begin(now)]
-        return [*said, *self._urge.late(self._lives.living(), now)]
+        said: list[SupervisorAction] = [StartProcess(name) for name in self._processes.start_due(now)]
+        return [*said, *self._escalation.escalate_if_due(self._processes.running_names(), now)]
 
-    def stop(self, signum: int, now: float) -> list[Decision]:
+    def on_stop_signal(self, signum: int, now: float) -> list[SupervisorAction]:
         """A person asked to stop, with SIGINT or SIGTERM: first soon, then now."""
-        self._asked += 1
-        self._close()
-        self._fallback = 128 + signum
-        said: list[Decision] = [Say(STOPPING[signum])] if self._asked == 1 else []
-        if self._sink.deaths and not self._sink.living:  # it was to be replaced
-            return [*said, *self._end_all(now)]
-        if self._asked > 1:
-            self._urge.within(GRACE, now)
-        told = [SINK] if self._sink.living else self._lives.living()
-        return [*said, *(PassOn(name, signum) for name in told)]
+        self._stop_request_count += 1
+        self._disable_starts()
+        self._fallback_exit_code = 128 + signum
+        said: list[SupervisorAction] = [ShowMessage(STOP_MESSAGES[signum])] if self._stop_request_count == 1 else []
+        if self._sink.consecutive_failures and not self._sink.is_running:  # it was to be replaced
+            return [*said, *self._terminate_all(now)]
+        if self._stop_request_count > 1:
+            self._escalation.expect_exit_within(TERMINATE_GRACE_SECONDS, now)
+        told = [SINK] if self._sink.is_running else self._processes.running_names()
+        return [*said, *(ForwardSignal(name, signum) for name in told)]
 
-    def ended(self, name: str, status: int, now: float) -> list[Decision]:
+    def on_exit(self, name: str, status: int, now: float) -> list[SupervisorAction]:
         """A process has ended; `status` is its exit code, or minus the signal's number."""
-        life = self._lives.by_name[name]
-        life.living = False
+        life = self._processes.by_name[name]
+        life.is_running = False
         if life is self._sink:
-            return self._sink_ended(status, now)
-        if self._over:
+            return self._on_sink_exit(status, now)
+        if self._is_over:
             return []
-        decide = self._ventilator_ended if name == VENTILATOR else self._worker_ended
+        decide = self._on_ventilator_exit if name == VENTILATOR else self._on_worker_exit
         return decide(life, status, now)
 
-    def _sink_ended(self, status: int, now: float) -> list[Decision]:
+    def _on_sink_exit(self, status: int, now: float) -> list[SupervisorAction]:
         """With the sink the run is over, unless another one goes on; the others know, unless it died."""
-        if pause := _pause(self._sink, status, now):
-            return [_replaced(self._sink, status, pause)]
-        lost = _lost(self._sink, status, over=self._over)
-        self._close()
-        if self._outcome is None:
-            self._outcome = status if status >= 0 else self._fallback
-        if status not in PLANNED:
-            return [*lost, *self._end_all(now)]
-        self._urge.within(LEAVE, now)
+        if pause := _schedule_replacement(self._sink, status, now):
+            return [_replacement_message(self._sink, status, pause)]
+        lost = _failure_actions(self._sink, status, is_over=self._is_over)
+        self._disable_starts()
+        if self._exit_code is None:
+            self._exit_code = status if status >= 0 else self._fallback_exit_code
+        if status not in PLANNED_EXIT_CODES:
+            return [*lost, *self._terminate_all(now)]
+        self._escalation.expect_exit_within(EXIT_GRACE_SECONDS, now)
         # a worker that still lives has had its KILL, or started too late for it and would wait for another run
-        return [PassOn(life.name, SIGTERM) for life in self._workers() if life.living]
+        return [ForwardSignal(life.name, SIGTERM) for life in self._workers() if life.is_running]
 
-    def _ventilator_ended(self, life: Life, status: int, now: float) -> list[Decision]:
+    def _on_ventilator_exit(self, process: ManagedProcess, status: int, now: float) -> list[SupervisorAction]:
         """Its work is done, or another one goes on with it, or the run can't be completed."""
-        if status in PLANNED:
+        if status in PLANNED_EXIT_CODES:
             # the sink is replaced even now: what is left to do is its own
-            self._close(self._sink)
+            self._disable_starts(self._sink)
             return []
-        if pause := _pause(life, status, now):
-            return [_replaced(life, status, pause)]
+        if pause := _schedule_replacement(process, status, now):
+            return [_replacement_message(process, status, pause)]
         is_dead = _is_crash(status) or status == USAGE  # any other end it has told the sink itself
-        return [*_lost(life, status), *self._abort(status, now, VENTILATOR_DEAD if is_dead else SIGTERM)]
+        return [
+            *_failure_actions(process, status),
+            *self._fail_run(status, now, VENTILATOR_DEAD if is_dead else SIGTERM),
+        ]
 
-    def _worker_ended(self, life: Life, status: int, now: float) -> list[Decision]:
+    def _on_worker_exit(self, process: ManagedProcess, status: int, now: float) -> list[SupervisorAction]:
         """It has had its KILL, or it never can work, or it is started again."""
         if status == OK:
             return []
         if status == USAGE:
-            return self._abort(status, now)
-        if pause := life.again(now):
-            return [_replaced(life, status, pause)]
-        given_up = GiveUp(life.name, f"{fate(status)}, {TRIES} times in a row")
-        if any(other.goes_on for other in self._workers()):
+            return self._fail_run(status, now)
+        if pause := process.schedule_restart(now):
+            return [_replacement_message(process, status, pause)]
+        given_up = ProcessFailed(process.name, f"{describe_exit(status)}, {MAX_RESTARTS} times in a row")
+        if any(other.is_alive_or_due for other in self._workers()):
             return [given_up]
-        return [given_up, *self._abort(status, now)]
+        return [given_up, *self._fail_run(status, now)]
 
-    def _abort(self, status: int, now: float, signum: int = SIGTERM) -> list[Decision]:
+    def _fail_run(self, status: int, now: float, signum: int = SIGTERM) -> list[SupervisorAction]:
         """The run can't be completed. Running tasks have a grace after SIGTERM, none after VENTILATOR_DEAD."""
-        self._close()
-        self._outcome = status if status > 0 else INCOMPLETE
-        if not self._sink.living:
-            return self._end_all(now)
-        self._urge.within(GRACE, now)
-        return [PassOn(SINK, signum)]
+        self._disable_starts()
+        self._exit_code = status if status > 0 else INCOMPLETE
+        if not self._sink.is_running:
+            return self._terminate_all(now)
+        self._escalation.expect_exit_within(TERMINATE_GRACE_SECONDS, now)
+        return [ForwardSignal(SINK, signum)]
 
-    def _end_all(self, now: float) -> list[Decision]:
+    def _terminate_all(self, now: float) -> list[SupervisorAction]:
         """What they hold has nowhere to go any more: a second word, that nothing be finished first."""
-        names = self._lives.living()
-        return [*self._urge.harshly(names, now), *(PassOn(name, SIGTERM) for name in names)]
+        names = self._processes.running_names()
+        return [*self._escalation.escalate(names, now), *(ForwardSignal(name, SIGTERM) for name in names)]
 
-    def _close(self, but: Life | None = None) -> None:
+    def _disable_starts(self, except_for: ManagedProcess | None = None) -> None:
         """Nobody is started any more."""
-        self._over = True
-        self._lives.close(but)
+        self._is_over = True
+        self._processes.disable_starts(except_for)
 
-    def _workers(self) -> list[Life]:
-        return [life for name, life in self._lives.by_name.items() if name not in {SINK, VENTILATOR}]
+    def _workers(self) -> list[ManagedProcess]:
+        return [life for name, life in self._processes.by_name.items() if name not in {SINK, VENTILATOR}]
 
 
 def _is_crash(status: int) -> bool:
     """Whether it was killed or fell over a bug of ours; any other end was its own decision."""
-    return status < 0 or status == OUR_BUG
+    return status < 0 or status == INTERNAL_ERROR
 
 
-def _pause(life: Life, status: int, now: float) -> float:
+def _schedule_replacement(process: ManagedProcess, status: int, now: float) -> float:
     """Seconds until a sink or ventilator that ended so is replaced; 0 if it is not."""
-    return life.again(now) if life.restart and _is_crash(status) else 0.0
+    return process.schedule_restart(now) if process.is_restartable and _is_crash(status) else 0.0
 
 
-def _replaced(life: Life, status: int, pause: float) -> Decision:
-    return Say(f"{life.name} {fate(status)}; starting another in {pause:g} s")
+def _replacement_message(process: ManagedProcess, status: int, backoff: float) -> SupervisorAction:
+    return ShowMessage(f"{process.name} {describe_exit(status)}; starting another in {backoff:g} s")
 
 
-def _lost(life: Life, status: int, *, over: bool = False) -> list[Decision]:
+def _failure_actions(process: ManagedProcess, status: int, *, is_over: bool = False) -> list[SupervisorAction]:
     """A sink or ventilator is not replaced. Who ended by itself has said why."""
-    if life.deaths >= TRIES:
-        return [GiveUp(life.name, f"{fate(status)}, {TRIES} times in a row")]
-    why = "" if over else f"; {LOST[life.name]}"
-    return [GiveUp(life.name, fate(status) + why)] if status < 0 else []
+    if process.consecutive_failures >= MAX_RESTARTS:
+        return [ProcessFailed(process.name, f"{describe_exit(status)}, {MAX_RESTARTS} times in a row")]
+    why = "" if is_over else f"; {NO_RESTART_REASONS[process.name]}"
+    return [ProcessFailed(process.name, describe_exit(status) + why)] if status < 0 else []

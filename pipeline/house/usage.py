@@ -10,49 +10,49 @@ import os
 import time
 from contextlib import suppress
 
-SOON = 0.2
+MIN_SAMPLE_SECONDS = 0.2
 """Seconds within which a second look sees the same: the kernel counts CPU time in hundredths of a second."""
-_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TIMES, _THREADS, _RSS = slice(11, 15), 17, 21
+_SECONDS_PER_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TIME_FIELDS, _THREADS_FIELD, _RSS_FIELD = slice(11, 15), 17, 21
 """Where /proc/PID/stat has them, counted from the state on: user and system time, own and of the reaped; threads;
 pages."""
 
 
-class Usage:
+class ProcessTreeUsage:
     """Between one look and the next; the first look is about all since this was made."""
 
     def __init__(self) -> None:
-        self._at, self._spent = time.monotonic(), sum(os.times()[:4])
-        self._seen = 0.0, 0
+        self._sampled_at, self._cpu_seconds = time.monotonic(), sum(os.times()[:4])
+        self._last_sample = 0.0, 0
 
-    def look(self) -> tuple[float, int]:
+    def sample(self) -> tuple[float, int]:
         """CPUs in use since the last look, and the bytes of memory in use now."""
         now = time.monotonic()
-        if now - self._at >= SOON or not self._seen[1]:
-            spent, memory = _all_below(os.getpid())
-            cpus = (spent - self._spent) / max(now - self._at, _TICK)
-            self._at, self._spent = now, spent
-            self._seen = max(0.0, cpus), memory
-        return self._seen
+        if now - self._sampled_at >= MIN_SAMPLE_SECONDS or not self._last_sample[1]:
+            spent, memory = _measure_tree(os.getpid())
+            cpus = (spent - self._cpu_seconds) / max(now - self._sampled_at, _SECONDS_PER_TICK)
+            self._sampled_at, self._cpu_seconds = now, spent
+            self._last_sample = max(0.0, cpus), memory
+        return self._last_sample
 
 
-def _all_below(root: int) -> tuple[float, int]:
+def _measure_tree(root_pid: int) -> tuple[float, int]:
     """Seconds of CPU time and bytes of memory of `root` and all below it."""
     ticks = pages = 0
-    left = [str(root)]
+    left = [str(root_pid)]
     while left:
         pid = left.pop()
         with suppress(OSError, ValueError, IndexError):  # it has just ended
-            fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            ticks += sum(map(int, fields[_TIMES]))
-            pages += int(fields[_RSS])
-            threads = os.listdir(f"/proc/{pid}/task") if fields[_THREADS] != "1" else [pid]
+            fields = _read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            ticks += sum(map(int, fields[_TIME_FIELDS]))
+            pages += int(fields[_RSS_FIELD])
+            threads = os.listdir(f"/proc/{pid}/task") if fields[_THREADS_FIELD] != "1" else [pid]
             for thread in threads:  # each knows only those that it has started itself
-                left += _text(f"/proc/{pid}/task/{thread}/children").split()
-    return ticks * _TICK, pages * _PAGE
+                left += _read_text(f"/proc/{pid}/task/{thread}/children").split()
+    return ticks * _SECONDS_PER_TICK, pages * _PAGE_BYTES
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     with open(path, encoding="ascii", errors="replace") as file:
         return file.read()

@@ -11,21 +11,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
 
-from pipeline.input.infiles import STDIN, named
+from pipeline.input.infiles import STDIN, display_name
 from pipeline.words.errors import PipelineError
-from pipeline.words.inputs import Given
+from pipeline.words.inputs import ArgumentSource
 
-Values = tuple[bytes, ...]
+ArgumentValues = tuple[bytes, ...]
 
 
-class Combinations:
+class ArgumentProduct:
     """The tasks of what is given. With `header`, the first of each source is its name."""
 
-    def __init__(self, given: Sequence[Given], mark: bytes, *, header: bool) -> None:
+    def __init__(self, sources: Sequence[ArgumentSource], terminator: bytes, *, header: bool) -> None:
         """`mark` ends each item of a file. Raises PipelineError for a file that can't be read."""
-        self.names: Values = ()
+        self.names: ArgumentValues = ()
         joined: list[list[list[bytes]]] = []
-        for source, follows in _sources(given, mark):
+        for source, follows in _iter_sources(sources, terminator):
             if follows and joined:
                 joined[-1].append(source)
             else:
@@ -33,25 +33,25 @@ class Combinations:
         if header:
             self.names = tuple(source.pop(0) if source else b"" for group in joined for source in group)
         groups = [list(zip(*group, strict=False)) for group in joined]
-        self._left: Iterator[Values] = (sum(combined, ()) for combined in product(*groups))
+        self._remaining: Iterator[ArgumentValues] = (sum(combined, ()) for combined in product(*groups))
 
-    def take(self, count: int) -> list[Values]:
+    def take(self, count: int) -> list[ArgumentValues]:
         """The next of them, at most so many; none when there are no more."""
-        return list(islice(self._left, count))
+        return list(islice(self._remaining, count))
 
 
-def _sources(given: Sequence[Given], mark: bytes) -> Iterator[tuple[list[bytes], bool]]:
+def _iter_sources(sources: Sequence[ArgumentSource], terminator: bytes) -> Iterator[tuple[list[bytes], bool]]:
     """Each source, and whether it is joined to the one before."""
-    for each in given:
-        follows = each.mark.endswith("+")
-        if each.mark.startswith("::::"):
-            for path in each.words:
-                yield _items(path, mark), follows
+    for each in sources:
+        follows = each.separator.endswith("+")
+        if each.separator.startswith("::::"):
+            for path in each.arguments:
+                yield _read_items(path, terminator), follows
         else:
-            yield [os.fsencode(word) for word in each.words], follows
+            yield [os.fsencode(word) for word in each.arguments], follows
 
 
-def _items(path: str, mark: bytes) -> list[bytes]:
+def _read_items(path: str, terminator: bytes) -> list[bytes]:
     try:
         if path == STDIN:
             text = sys.stdin.buffer.read()
@@ -59,5 +59,5 @@ def _items(path: str, mark: bytes) -> list[bytes]:
             with open(path, "rb") as file:
                 text = file.read()
     except OSError as error:
-        raise PipelineError(f"cannot read {named(path)}: {error.strerror}") from None
-    return text.removesuffix(mark).split(mark) if text else []
+        raise PipelineError(f"cannot read {display_name(path)}: {error.strerror}") from None
+    return text.removesuffix(terminator).split(terminator) if text else []

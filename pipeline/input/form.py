@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
 
-class Form(Struct, frozen=True):
+class TaskFormat(Struct, frozen=True):
     """What is asked for; 0 and empty mean: not so. Without any of it, a line is a task as it is.
 
     Cut at `colsep`, or as CSV; named by the first of each source (`header`); `group` of them a task; `packed`: as many
@@ -27,42 +27,46 @@ class Form(Struct, frozen=True):
     csv: bool = False
     header: bool = False
     json: bool = False
-    group: int = 0
-    packed: int = 0
-    shuffled: bool = False
+    group_size: int = 0
+    pack_slots: int = 0
+    is_shuffled: bool = False
     seed: int | None = None
-    sources: int = 1
+    source_count: int = 1
 
     @property
     def shape(self) -> Shape:
         """What workers are told of the records."""
         if self.json:
             return "json"
-        if self.packed:
+        if self.pack_slots:
             return "packed"
-        return "columns" if self.colsep or self.csv or self.header or self.group or self.sources > 1 else "line"
+        return (
+            "columns" if self.colsep or self.csv or self.header or self.group_size or self.source_count > 1 else "line"
+        )
 
     @property
-    def is_plain(self) -> bool:
+    def is_line_per_task(self) -> bool:
         """Whether records are lines as they are read, in their order."""
-        return self.shape in {"line", "json"} and not self.shuffled
+        return self.shape in {"line", "json"} and not self.is_shuffled
 
 
-PLAIN = Form()
+DEFAULT_FORMAT = TaskFormat()
 
 
-def form_of(settings: Settings, slots: int) -> Form:
+def format_from_settings(settings: Settings, slots: int) -> TaskFormat:
     """What was asked for; `slots` are those of all workers, as far as that is known."""
-    files = [word for given in settings.given if given.mark.startswith("::::") for word in given.words]
-    words = sum(not given.mark.startswith("::::") for given in settings.given)
-    return Form(
+    files = [
+        word for given in settings.argument_sources if given.separator.startswith("::::") for word in given.arguments
+    ]
+    words = sum(not given.separator.startswith("::::") for given in settings.argument_sources)
+    return TaskFormat(
         colsep=settings.colsep,
         csv=settings.csv,
         header=settings.header != "",
         json=settings.jsonl,
-        group=settings.max_args or 0,
-        packed=slots if settings.packed else 0,
-        shuffled=settings.shuf,
+        group_size=settings.max_args or 0,
+        pack_slots=slots if settings.packed else 0,
+        is_shuffled=settings.shuf,
         seed=settings.seed,
-        sources=max(1, len(files) + words),
+        source_count=max(1, len(files) + words),
     )

@@ -13,15 +13,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.input.cutter import Cutter
+from pipeline.input.cutter import RecordSplitter
 from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.input.spool import Spool
+    from pipeline.input.spool import StdinSpool
 
-BLOCK = 448 << 10
+BLOCK_BYTES = 448 << 10
 """Bytes to read at a time: with what was left before still less than is wanted at once, so that it goes out whole."""
 STDIN = "-"
 
@@ -32,7 +32,7 @@ class Readable(Protocol):
     fd: int
 
     @property
-    def waits(self) -> bool:
+    def may_block(self) -> bool:
         """Whether there can be nothing to read before `fd` is ready."""
 
     def read(self) -> bytes | None:
@@ -42,67 +42,67 @@ class Readable(Protocol):
         """Let go of it."""
 
 
-class Infile:
+class InputFile:
     """One file while it is read."""
 
     def __init__(self, name: str, stdin: int) -> None:
         """Open it; a FIFO whose writer has not come yet does not wait for one. Raises OSError."""
-        self._ours = name != STDIN
-        self.fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) if self._ours else stdin
-        self._waits = not stat.S_ISREG(os.fstat(self.fd).st_mode)
+        self._owns_fd = name != STDIN
+        self.fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) if self._owns_fd else stdin
+        self._may_block = not stat.S_ISREG(os.fstat(self.fd).st_mode)
 
     @property
-    def waits(self) -> bool:
+    def may_block(self) -> bool:
         """Whether it can be slow."""
-        return self._waits
+        return self._may_block
 
     def read(self) -> bytes | None:
         """As a Readable."""
-        if self._waits:
+        if self._may_block:
             poll = select.poll()
             poll.register(self.fd, select.POLLIN)
             if not poll.poll(0):
                 return None
         try:
-            return os.read(self.fd, BLOCK)
+            return os.read(self.fd, BLOCK_BYTES)
         except BlockingIOError:
             return None
 
     def close(self) -> None:
         """Stdin is somebody else's and stays open."""
-        if self._ours:
+        if self._owns_fd:
             os.close(self.fd)
 
 
-class Infiles:
+class InputFiles:
     """All of them."""
 
-    def __init__(self, names: Sequence[str], stdin: int, spool: Spool | None) -> None:
+    def __init__(self, names: Sequence[str], stdin: int, spool: StdinSpool | None) -> None:
         """Nothing is opened yet. Raises UsageError for what plainly cannot be read."""
-        self.name, self.opened = "", 0
+        self.name, self.opened_count = "", 0
         """Of the file that is being read, as a person calls it; and how many were opened up to it."""
-        self._left, self._stdin, self._spool = deque(names), stdin, spool
+        self._remaining, self._stdin, self._spool = deque(names), stdin, spool
         self._current: Readable | None = None
         found = [self._identity(name) for name in names]
-        self.names = tuple(name for name, _ in found)
+        self.identities = tuple(name for name, _ in found)
         """What tells each from all others."""
         self.states = tuple(state for _, state in found)
         """What changes when it is written to."""
 
     def __bool__(self) -> bool:
-        return bool(self._current or self._left)
+        return bool(self._current or self._remaining)
 
     @property
-    def waits(self) -> list[object]:
+    def pollables(self) -> list[object]:
         """What has to be ready before there can be more."""
-        return [self._current.fd] if self._current and self._current.waits else []
+        return [self._current.fd] if self._current and self._current.may_block else []
 
-    def feed(self, cutter: Cutter, *, apart: bool) -> str:
+    def feed(self, splitter: RecordSplitter, *, keep_separate: bool) -> str:
         """Read once from a file that may wait, a block from those that are there, over their ends if need be.
 
         `apart`: what two files hold never comes together. The answer is why the reading broke off; empty if it did not.
         """
-        budget = BLOCK
+        budget = BLOCK_BYTES
         while budget > 0 and self:
             try:
                 piece = self.read()
@@ -110,25 +110,25 @@ class Infiles:
                 self.close()
                 return f"{self.name}: {error.strerror}"
             if piece:
-                cutter.add(piece)
-                budget -= BLOCK if self.waits else len(piece)
+                splitter.add(piece)
+                budget -= BLOCK_BYTES if self.pollables else len(piece)
             elif piece is None:
                 break
             else:
-                cutter.finish()
-                self.turn()
-                budget -= BLOCK if apart else 0
+                splitter.finish()
+                self.next_file()
+                budget -= BLOCK_BYTES if keep_separate else 0
         return ""
 
     def read(self) -> bytes | None:
         """Some of the current file, empty at its end; None when there is nothing yet. Raises OSError."""
         if self._current is None:
-            name = self._left.popleft()
-            self.name, self.opened = named(name), self.opened + 1
-            self._current = self._spool if name == STDIN and self._spool else Infile(name, self._stdin)
+            name = self._remaining.popleft()
+            self.name, self.opened_count = display_name(name), self.opened_count + 1
+            self._current = self._spool if name == STDIN and self._spool else InputFile(name, self._stdin)
         return self._current.read()
 
-    def turn(self) -> None:
+    def next_file(self) -> None:
         """The current one is over."""
         if self._current is not self._spool and self._current:
             self._current.close()
@@ -136,30 +136,30 @@ class Infiles:
 
     def close(self) -> None:
         """No more of any."""
-        self.turn()
-        self._left.clear()
+        self.next_file()
+        self._remaining.clear()
 
     def _identity(self, name: str) -> tuple[object, object]:
         if name == STDIN and self._spool:
             return ("spool", self._spool.id), ()
-        return identity(name, self._stdin)
+        return file_identity(name, self._stdin)
 
 
-def named(name: str) -> str:
+def display_name(name: str) -> str:
     """A file as a person calls it."""
     return "stdin" if name == STDIN else name
 
 
-def identity(name: str, stdin: int) -> tuple[object, object]:
+def file_identity(name: str, stdin: int) -> tuple[object, object]:
     """What tells this file from all others, and what tells its bytes from those before. Raises UsageError."""
     try:
         state = os.fstat(stdin) if name == STDIN else os.stat(name)
     except FileNotFoundError:
         raise UsageError(f"no such file: {name}") from None
     except OSError as error:
-        raise UsageError(f"cannot read {named(name)}: {error.strerror}") from None
+        raise UsageError(f"cannot read {display_name(name)}: {error.strerror}") from None
     if stat.S_ISDIR(state.st_mode):
-        raise UsageError(f"cannot read {named(name)}: it is a folder")
+        raise UsageError(f"cannot read {display_name(name)}: it is a folder")
     if name != STDIN and not os.access(name, os.R_OK):
         raise UsageError(f"cannot read {name}: permission denied")
     if not stat.S_ISREG(state.st_mode):

@@ -13,51 +13,54 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import get_args
 
-from pipeline.input.forming import Formed
-from pipeline.words.parts import Recipe, Shape
+from pipeline.input.forming import FormattedTasks
+from pipeline.words.parts import RecordFormat, Shape
 
 
-class Lettered:
+class DeadLetterReader:
     """One input's letters; `skipped` lines of its first file are not read again."""
 
-    mark = b"\n"
-    reads = is_exact = True
+    terminator = b"\n"
+    reads_input = is_line_per_task = True
 
-    def __init__(self, files: Sequence[str], skipped: int = 0) -> None:
-        self.recipe = Recipe(zero=True, shape=_shape_in(files))
-        self.identity = (self.recipe, "letters")
-        self._file, self._line = 0, skipped
+    def __init__(self, files: Sequence[str], skipped_lines: int = 0) -> None:
+        self.record_format = RecordFormat(zero=True, shape=_read_shape(files))
+        self.identity = (self.record_format, "letters")
+        self._file_number, self._line_number = 0, skipped_lines
 
-    def form(self, body: bytes, file: int, name: str) -> Formed:
+    def format(self, body: bytes, file_number: int, name: str) -> FormattedTasks:
         """The tasks of these lines of the `file`-th file, and why the line behind them is no letter."""
         if not body:
-            return Formed([], is_over=True)
-        if file != self._file:
-            self._file, self._line = file, self._line if file <= 1 else 0
+            return FormattedTasks([], is_last=True)
+        if file_number != self._file_number:
+            self._file_number, self._line_number = file_number, self._line_number if file_number <= 1 else 0
         records: list[bytes] = []
-        for line in body.removesuffix(self.mark).split(self.mark):
-            self._line += 1
-            record, wrong = self._record(line)
+        for line in body.removesuffix(self.terminator).split(self.terminator):
+            self._line_number += 1
+            record, wrong = self._parse_line(line)
             if wrong:
-                return Formed(records, is_over=False, wrong=f"{name}, line {self._line} {wrong}")
+                return FormattedTasks(records, is_last=False, error=f"{name}, line {self._line_number} {wrong}")
             records.append(record)
-        return Formed(records, is_over=False)
+        return FormattedTasks(records, is_last=False)
 
-    def _record(self, line: bytes) -> tuple[bytes, str]:
-        from pipeline.output.letters import record_of
+    def _parse_line(self, line: bytes) -> tuple[bytes, str]:
+        from pipeline.output.letters import parse_dead_letter
 
         try:
-            record, shape = record_of(line)
+            record, shape = parse_dead_letter(line)
         except ValueError as error:
             return b"", f"was not written by --failed: {error}; leave out --from-failed"
         if b"\0" in record:
             return b"", "holds a task with a NUL byte, which cannot be an argument"
-        if shape != self.recipe.shape:
-            return b"", f"holds a task of the shape {shape}, the first one is of {self.recipe.shape}: read them apart"
+        if shape != self.record_format.shape:
+            return (
+                b"",
+                f"holds a task of the shape {shape}, the first one is of {self.record_format.shape}: read them apart",
+            )
         return record, ""
 
 
-def _shape_in(files: Sequence[str]) -> Shape:
+def _read_shape(files: Sequence[str]) -> Shape:
     """The shape of the first letter, if it can be looked at."""
     with suppress(OSError, ValueError, AttributeError):
         if files and stat.S_ISREG(os.stat(files[0]).st_mode):

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pipeline.input.cutter import Cutter
+from pipeline.input.cutter import RecordSplitter
 from pipeline.words import records
 
 if TYPE_CHECKING:
-    from pipeline.input.forming import Forming
-    from pipeline.input.infiles import Infiles
-    from pipeline.input.lettered import Lettered
-    from pipeline.words.parts import Recipe
+    from pipeline.input.forming import TaskFormatter
+    from pipeline.input.infiles import InputFiles
+    from pipeline.input.lettered import DeadLetterReader
+    from pipeline.words.parts import RecordFormat
 
-    Formings = Forming | Lettered
+    AnyFormatter = TaskFormatter | DeadLetterReader
 
 
-class Taken(Struct, frozen=True, gc=False):
+class RecordBatch(Struct, frozen=True, gc=False):
     """So many records, and the bytes of the input that they were. None of them: there are no more."""
 
     count: int
@@ -29,46 +29,51 @@ class Taken(Struct, frozen=True, gc=False):
     size: int = 0
 
 
-class Reading:
+class RecordReader:
     """Of these files; `apart`: what two of them hold never comes together. `reason` is why it broke off, if it did."""
 
     def __init__(
         self,
-        infiles: Infiles,
-        cutter: Cutter,
-        recipe: Recipe,
-        forming: Forming | Lettered | None = None,
+        input_files: InputFiles,
+        splitter: RecordSplitter,
+        record_format: RecordFormat,
+        formatter: TaskFormatter | DeadLetterReader | None = None,
         *,
-        apart: bool,
+        keep_separate: bool,
     ) -> None:
         self.reason = ""
-        self._infiles, self._cutter, self._recipe, self._forming = infiles, cutter, recipe, forming
-        self._apart = apart
+        self._input_files, self._splitter, self._record_format, self._formatter = (
+            input_files,
+            splitter,
+            record_format,
+            formatter,
+        )
+        self._keep_separate = keep_separate
 
-    def take(self, size: int) -> Taken | None:
+    def read_records(self, size: int) -> RecordBatch | None:
         """About `size` bytes of records; None if they have not come yet."""
         while True:
-            body = self._cutter.take(size)
+            body = self._splitter.take(size)
             if not body:
-                self.reason = self.reason or self._infiles.feed(self._cutter, apart=self._apart)
-                body = self._cutter.take(size)
-            if not body and self._infiles:
+                self.reason = self.reason or self._input_files.feed(self._splitter, keep_separate=self._keep_separate)
+                body = self._splitter.take(size)
+            if not body and self._input_files:
                 return None
-            taken = self._formed(self._forming, body) if self._forming else self._plain(body)
+            taken = self._format_records(self._formatter, body) if self._formatter else self._count_records(body)
             if taken:
                 return taken
 
-    def _plain(self, body: bytes) -> Taken:
-        return Taken(records.count(body, self._recipe), body, len(body)) if body else Taken(0)
+    def _count_records(self, body: bytes) -> RecordBatch:
+        return RecordBatch(records.count(body, self._record_format), body, len(body)) if body else RecordBatch(0)
 
-    def _formed(self, forming: Formings, body: bytes) -> Taken | None:
+    def _format_records(self, formatter: AnyFormatter, body: bytes) -> RecordBatch | None:
         """What is complete with these lines; None if nothing is, and more can come."""
-        formed = forming.form(body, self._infiles.opened, self._infiles.name)
-        if formed.wrong:
-            self.reason = formed.wrong
-            self._infiles.close()
-            self._cutter = Cutter(forming.mark, None)
-        mark = records.terminator(self._recipe)
+        formed = formatter.format(body, self._input_files.opened_count, self._input_files.name)
+        if formed.error:
+            self.reason = formed.error
+            self._input_files.close()
+            self._splitter = RecordSplitter(formatter.terminator, None)
+        mark = records.terminator(self._record_format)
         if not formed.records:
-            return Taken(0) if formed.is_over or formed.wrong else None
-        return Taken(len(formed.records), b"".join([record + mark for record in formed.records]), len(body))
+            return RecordBatch(0) if formed.is_last or formed.error else None
+        return RecordBatch(len(formed.records), b"".join([record + mark for record in formed.records]), len(body))

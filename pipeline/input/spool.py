@@ -13,161 +13,172 @@ import os
 from collections import deque
 from contextlib import suppress
 
-from pipeline.input.inlet import READ, Inlet
-from pipeline.input.spoolfolder import Folder, Noted
-from pipeline.input.tape import SEGMENT, Tape
+from pipeline.input.inlet import READ_BYTES, StdinSource
+from pipeline.input.spoolfolder import SpoolDirectory, SpoolState
+from pipeline.input.tape import SEGMENT_BYTES, SegmentedFile
 from pipeline.words.errors import UsageError
 from pipeline.words.structs import replace
 
-AHEAD = 1 << 30
+MAX_UNREAD_BYTES = 1 << 30
 """Bytes on disk at most that nobody has read yet; past them the writer of stdin has to wait."""
-TURN = 2 << 20
+TRANSFER_BYTES = 2 << 20
 """Bytes to move at a time, while others wait."""
-GIVE_AGAIN = "the input had not been read to its end: give it again on stdin"
+INPUT_INCOMPLETE = "the input had not been read to its end: give it again on stdin"
 
 
-class Spool:
+class StdinSpool:
     """Stdin by way of a folder: it is read like a file, and told what of it need not be kept.
 
     `id` is the same in all lives of the folder; `complete`: all is on disk, and stdin is not needed any more; the first
     record that is read here is number `first`.
     """
 
-    def __init__(self, folder: str, stdin: int = 0, *, disk: bool = False, each: int = SEGMENT) -> None:
+    def __init__(self, folder: str, stdin: int = 0, *, fsync: bool = False, segment_size: int = SEGMENT_BYTES) -> None:
         """`disk`: once read to its end, it survives a power cut. `each` is the size of a segment in bytes.
 
         Raises UsageError if the folder can't be used or the rest of the input is missing, PipelineError if it's in use.
         """
-        self.fd, self._broken = stdin, False
-        self._inlet, self._each, self._disk = Inlet(stdin), each, disk
-        self._folder = Folder(folder, disk=disk)
+        self.fd, self._has_failed = stdin, False
+        self._stdin, self._segment_size, self._fsync = StdinSource(stdin), segment_size, fsync
+        self._directory = SpoolDirectory(folder, fsync=fsync)
         try:
-            self._go_on()
+            self._resume()
         except (OSError, UsageError) as error:
-            self._folder.close()
+            self._directory.close()
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"cannot spool stdin in {folder}: {error.strerror}") from None
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Where the last owner of the folder was; or at the beginning, if this stdin is another one."""
-        noted = self._folder.load()
-        here = "" if noted and noted.size >= 0 else self._inlet.origin()
-        self._begin(noted or self._folder.save(Noted(os.urandom(8).hex(), here)))
-        self.id, self.complete = self._noted.id, self._noted.size == self._tape.end
-        self._other = not self.complete and (self._noted.stdin != here or self._tape.end < self._noted.position)
-        self.first = 0 if self._other else self._noted.first
-        if self._other:
-            self._at = self._tape.end
+        noted = self._directory.load()
+        here = "" if noted and noted.size >= 0 else self._stdin.identity()
+        self._load_state(noted or self._directory.save(SpoolState(os.urandom(8).hex(), here)))
+        self.id, self.is_complete = self._state.id, self._state.size == self._file.end
+        self._is_other_input = not self.is_complete and (
+            self._state.stdin_identity != here or self._file.end < self._state.position
+        )
+        self.first = 0 if self._is_other_input else self._state.first
+        if self._is_other_input:
+            self._read_offset = self._file.end
             if os.isatty(self.fd):
-                raise UsageError(GIVE_AGAIN)
+                raise UsageError(INPUT_INCOMPLETE)
 
-    def _begin(self, noted: Noted) -> None:
-        self._noted = noted
-        self._folder.sweep(noted.life, noted.position // self._each)
-        self._tape = Tape(self._folder.stem(noted.life), noted.position, self._each)
-        self._pages = Pages(noted.position, self._each)
-        self._at = noted.position
+    def _load_state(self, state: SpoolState) -> None:
+        self._state = state
+        self._directory.remove_stale(state.generation, state.position // self._segment_size)
+        self._file = SegmentedFile(self._directory.segment_prefix(state.generation), state.position, self._segment_size)
+        self._positions = ReadPositions(state.position, self._segment_size)
+        self._read_offset = state.position
 
     @property
-    def stuck(self) -> str:
+    def disk_full_reason(self) -> str:
         """Why it takes no more for now; empty if it does."""
-        return self._inlet.full and f"no room for stdin in {self._folder.path} ({self._inlet.full})"
+        return (
+            self._stdin.disk_full_error
+            and f"no room for stdin in {self._directory.path} ({self._stdin.disk_full_error})"
+        )
 
     @property
-    def waits(self) -> bool:
+    def may_block(self) -> bool:
         """Whether only stdin can bring more."""
-        return not (self.complete or self.stuck or self._inlet.hand or self.unread)
+        return not (self.is_complete or self.disk_full_reason or self._stdin.buffer or self.unread_bytes)
 
     @property
-    def unread(self) -> int:
+    def unread_bytes(self) -> int:
         """Bytes on disk that were not given out."""
-        return self._tape.end - self._at
+        return self._file.end - self._read_offset
 
     def read(self) -> bytes | None:
         """What comes next, empty at the end; None when there is nothing yet, or no room: then `stuck` says so.
 
         Raises OSError; UsageError if the input had to be given again and was not.
         """
-        if not self.complete and not self.unread and not self._inlet.attempt(self._move):
+        if not self.is_complete and not self.unread_bytes and not self._stdin.try_transfer(self._transfer):
             return None
-        data = self._tape.read(self._at, READ)
-        self._at += len(data)
+        data = self._file.read(self._read_offset, READ_BYTES)
+        self._read_offset += len(data)
         return data
 
     @property
-    def listens(self) -> bool:
+    def wants_input(self) -> bool:
         """Whether more of stdin can go to the disk before it is read."""
-        return not (self.complete or self.stuck or self._other or self._broken or self.unread >= AHEAD)
+        return not (
+            self.is_complete
+            or self.disk_full_reason
+            or self._is_other_input
+            or self._has_failed
+            or self.unread_bytes >= MAX_UNREAD_BYTES
+        )
 
-    def ahead(self) -> None:
+    def prefetch(self) -> None:
         """Move some of what stdin has ready to the disk, so that its writer can end before the tasks do."""
-        limit, self._inlet.full = self._tape.end + TURN, ""
+        limit, self._stdin.disk_full_error = self._file.end + TRANSFER_BYTES, ""
         try:
-            while self.listens and self._tape.end < limit and self._inlet.attempt(self._move):
+            while self.wants_input and self._file.end < limit and self._stdin.try_transfer(self._transfer):
                 pass
         except OSError:  # told when all before it has been read
-            self._broken = True
+            self._has_failed = True
 
-    def _move(self) -> None:
+    def _transfer(self) -> None:
         """From stdin to disk, or note that this was all. Raises BlockingIOError if it has nothing to say, OSError."""
-        if self._other:
-            self._begin_anew()
-        if not self._inlet.move(self._tape):
-            if self._disk:
-                self._tape.sync()
-            self._noted = self._folder.save(replace(self._noted, size=self._tape.end))
-            self.complete = True
+        if self._is_other_input:
+            self._restart()
+        if not self._stdin.transfer(self._file):
+            if self._fsync:
+                self._file.sync()
+            self._state = self._directory.save(replace(self._state, size=self._file.end))
+            self.is_complete = True
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         """The input is given again; that it is the same is verified elsewhere. Before it says a word, all stays."""
-        if self._inlet.is_empty():
-            raise UsageError(GIVE_AGAIN)
-        noted = self._folder.save(Noted(self.id, self._inlet.origin(), self._noted.life + 1))
-        self._tape.close()
-        self._begin(noted)
-        self._other = False
+        if self._stdin.is_empty():
+            raise UsageError(INPUT_INCOMPLETE)
+        noted = self._directory.save(SpoolState(self.id, self._stdin.identity(), self._state.generation + 1))
+        self._file.close()
+        self._load_state(noted)
+        self._is_other_input = False
 
-    def given(self, first: int, size: int) -> None:
+    def on_records_read(self, first: int, size: int) -> None:
         """`size` more bytes of records have been given out; the next one is number `first`."""
-        self._pages.given(first, size, self._tape.end)
+        self._positions.on_records_read(first, size, self._file.end)
 
-    def forget(self, below: int) -> None:
+    def discard_below(self, below: int) -> None:
         """Tasks below this number are settled: note where others begin, then delete the segments before that."""
         with suppress(OSError):  # tried again at the next time
-            self._noted = self._pages.turn(below, self._noted, self._folder)
-            self._tape.drop(self._noted.position)
+            self._state = self._positions.discard_below(below, self._state, self._directory)
+            self._file.delete_below(self._state.position)
 
     def close(self) -> None:
         """Let go of the folder; all of it stays. May be called twice."""
-        self._tape.close()
-        self._folder.close()
+        self._file.close()
+        self._directory.close()
 
     def remove(self) -> None:
         """The run is over: delete all of it. Before `close`, so that nobody else has come."""
-        self._folder.remove()
+        self._directory.remove()
 
 
-class Pages:
+class ReadPositions:
     """Where records begin behind the beginnings of segments: their numbers, and their bytes."""
 
-    def __init__(self, position: int, each: int) -> None:
+    def __init__(self, position: int, segment_size: int) -> None:
         """Records are given out from byte `position` on; a segment has `each` bytes."""
-        self._given, self._each = position, each
+        self._position, self._segment_size = position, segment_size
         self._starts: deque[tuple[int, int]] = deque()
 
-    def given(self, first: int, size: int, end: int) -> None:
+    def on_records_read(self, first: int, size: int, end: int) -> None:
         """As of the spool, which has `end` bytes: the last record may have a terminator more than was there."""
-        before, self._given = self._given, min(self._given + size, end)
-        if before // self._each < self._given // self._each:
-            self._starts.append((first, self._given))
+        before, self._position = self._position, min(self._position + size, end)
+        if before // self._segment_size < self._position // self._segment_size:
+            self._starts.append((first, self._position))
 
-    def turn(self, below: int, noted: Noted, folder: Folder) -> Noted:
+    def discard_below(self, below: int, state: SpoolState, directory: SpoolDirectory) -> SpoolState:
         """All below this number are settled: what is noted from now on. Raises OSError, and all stays."""
         start = next((start for start in reversed(self._starts) if start[0] <= below), None)
         if start is None:
-            return noted
-        noted = folder.save(replace(noted, first=start[0], position=start[1]))
+            return state
+        state = directory.save(replace(state, first=start[0], position=start[1]))
         while self._starts and self._starts[0][0] <= below:
             self._starts.popleft()
-        return noted
+        return state

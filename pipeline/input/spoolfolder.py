@@ -22,110 +22,110 @@ from msgspec.structs import asdict
 
 from pipeline.words.errors import PipelineError, UsageError
 
-WAIT = 2.0
+LOCK_TIMEOUT_SECONDS = 2.0
 """Seconds to wait for an owner that may be about to leave."""
-NOTES = ("noted0", "noted1")
-ROOM = 1000
+STATE_FILES = ("noted0", "noted1")
+STATE_BYTES = 1000
 """Bytes for a note, always the same."""
 
 
-class Noted(Struct, frozen=True):
+class SpoolState(Struct, frozen=True):
     """How far a spool is. Reading begins with record number `first`, at byte `position`."""
 
     id: str
-    stdin: str
+    stdin_identity: str
     """Which one it is filled from."""
-    life: int = 1
+    generation: int = 1
     first: int = 0
     position: int = 0
     size: int = -1
     """Bytes of the whole input, once its end was seen."""
 
 
-class Folder:
+class SpoolDirectory:
     """The folder, locked."""
 
-    def __init__(self, path: str, *, disk: bool = False) -> None:
+    def __init__(self, path: str, *, fsync: bool = False) -> None:
         """`disk`: what is noted survives a power cut.
 
         Raises UsageError if this cannot be a folder of ours, PipelineError if another process uses it.
         """
-        self.path, self._disk, self._turn = path, disk, 0
+        self.path, self._fsync, self._version = path, fsync, 0
         try:
-            self._lock = self._claim()
+            self._lock_fd = self._acquire_lock()
         except OSError as error:
             raise UsageError(
                 f"cannot spool stdin in {path}: {error.strerror}; choose another --spool DIR, or --no-spool"
             ) from None
 
-    def stem(self, life: int) -> str:
+    def segment_prefix(self, generation: int) -> str:
         """What the paths of that life's segments begin with."""
-        return os.path.join(self.path, f"{life}.")
+        return os.path.join(self.path, f"{generation}.")
 
-    def load(self) -> Noted | None:
+    def load(self) -> SpoolState | None:
         """What was noted last; None if nothing was. Raises UsageError if it cannot be read."""
-        found = [_read(self._in(name)) for name in NOTES if _is_begun(self._in(name))]
-        self._turn, noted = max((each for each in found if each), default=(0, None), key=itemgetter(0))
+        found = [_read_state(self._path_of(name)) for name in STATE_FILES if _has_content(self._path_of(name))]
+        self._version, noted = max((each for each in found if each), default=(0, None), key=itemgetter(0))
         if found and noted is None:
             raise UsageError(f"{self.path} is damaged: remove it, and give the input again from its beginning")
         return noted
 
-    def save(self, noted: Noted) -> Noted:
+    def save(self, state: SpoolState) -> SpoolState:
         """Note that. Raises OSError, and what was noted before stays."""
         while True:
-            text = json.dumps([self._turn + 1, asdict(noted)]).encode()
-            line = (b"%08x %s" % (crc32(text), text)).ljust(ROOM)
-            file = os.open(self._in(NOTES[self._turn % 2]), os.O_WRONLY | os.O_CREAT, 0o600)
+            text = json.dumps([self._version + 1, asdict(state)]).encode()
+            line = (b"%08x %s" % (crc32(text), text)).ljust(STATE_BYTES)
+            file = os.open(self._path_of(STATE_FILES[self._version % 2]), os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 if os.pwrite(file, line, 0) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                if self._disk:
+                if self._fsync:
                     os.fsync(file)
             finally:
                 os.close(file)
-            self._turn += 1
-            if self._turn != 1:  # at first both, so that there is room for both
-                return noted
+            self._version += 1
+            if self._version != 1:  # at first both, so that there is room for both
+                return state
 
-    def sweep(self, life: int, lowest: int) -> None:
+    def remove_stale(self, generation: int, lowest_segment: int) -> None:
         """Delete the segments of other lives, and of this one those below number `lowest`. Raises OSError."""
-        for name in self._ours():
+        for name in self._file_names():
             which, _, number = name.partition(".")
-            if number.isdecimal() and (int(which) != life or int(number) < lowest):
-                os.unlink(self._in(name))
+            if number.isdecimal() and (int(which) != generation or int(number) < lowest_segment):
+                os.unlink(self._path_of(name))
 
     def close(self) -> None:
         """Let go of it. May be called twice."""
-        if self._lock >= 0:
-            os.close(self._lock)
-        self._lock = -1
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = -1
 
     def remove(self) -> None:
         """Delete what is ours, the lock last, and the folder if nothing else is in it. May be called twice."""
-        if self._lock < 0:
+        if self._lock_fd < 0:
             return
-        for name in [*self._ours(), "lock"]:
+        for name in [*self._file_names(), "lock"]:
             with suppress(FileNotFoundError):
-                os.unlink(self._in(name))
+                os.unlink(self._path_of(name))
         self.close()
         with suppress(OSError):  # somebody else's files
             os.rmdir(self.path)
 
-    def _in(self, name: str) -> str:
+    def _path_of(self, name: str) -> str:
         return os.path.join(self.path, name)
 
-    def _ours(self) -> list[str]:
+    def _file_names(self) -> list[str]:
         return [name for name in os.listdir(self.path) if re.fullmatch(r"noted[01]|\d+\.\d{6,}", name)]
 
-    def _claim(self) -> int:
+    def _acquire_lock(self) -> int:
         """The descriptor of the lock. The last owner may remove it, so what is locked must still be what is there."""
-        limit = time.monotonic() + WAIT
+        limit = time.monotonic() + LOCK_TIMEOUT_SECONDS
         while True:
             os.makedirs(self.path, 0o700, exist_ok=True)
-            lock = os.open(self._in("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(self._path_of("lock"), os.O_RDWR | os.O_CREAT, 0o600)
             with suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(lock), os.stat(self._in("lock"))):
+                if os.path.samestat(os.fstat(lock), os.stat(self._path_of("lock"))):
                     return lock
             os.close(lock)
             if time.monotonic() > limit:
@@ -133,20 +133,20 @@ class Folder:
             time.sleep(0.02)
 
 
-def _is_begun(note: str) -> bool:
+def _has_content(path: str) -> bool:
     """An empty one is of somebody who was killed before the first word."""
     try:
-        return os.stat(note).st_size > 0
+        return os.stat(path).st_size > 0
     except OSError:
         return False
 
 
-def _read(note: str) -> tuple[int, Noted] | None:
+def _read_state(path: str) -> tuple[int, SpoolState] | None:
     """Its turn and what it says; None if it was not written whole."""
-    with open(note, "rb") as file:
+    with open(path, "rb") as file:
         crc, _, text = file.read().partition(b" ")
     text = text.rstrip()
     if crc != b"%08x" % crc32(text):
         return None
     turn, noted = json.loads(text)
-    return turn, Noted(**noted)
+    return turn, SpoolState(**noted)

@@ -10,59 +10,59 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-SEGMENT = 64 << 20
+SEGMENT_BYTES = 64 << 20
 """Bytes in a file."""
 
 
-class Tape:
+class SegmentedFile:
     """The bytes from `start` on, as they were left; nothing is made before it is needed."""
 
-    def __init__(self, stem: str, start: int, each: int = SEGMENT) -> None:
+    def __init__(self, prefix: str, start: int, segment_size: int = SEGMENT_BYTES) -> None:
         """Files are called `stem` and their number; all but the last are `each` bytes long. Raises OSError."""
-        self._stem, self._each = stem, each
-        self._lowest = start // each
-        self._open: dict[int, int] = {}
-        number = self._lowest
-        while (size := self._size(number)) == each:
+        self._prefix, self._segment_size = prefix, segment_size
+        self._lowest_segment = start // segment_size
+        self._open_fds: dict[int, int] = {}
+        number = self._lowest_segment
+        while (size := self._size_on_disk(number)) == segment_size:
             number += 1
-        self.end = number * each + size
+        self.end = number * segment_size + size
 
-    def splice(self, pipe: int, most: int) -> int:
+    def splice(self, pipe: int, max_bytes: int) -> int:
         """Move up to so many bytes of a pipe to the end, within the kernel, and never wait; 0 at the pipe's end.
 
         Raises BlockingIOError if the pipe is empty, OSError with EINVAL if the kernel cannot do this here.
         """
-        at = self.end % self._each
-        room = min(most, self._each - at)
-        moved = os.splice(pipe, self._file(), room, offset_dst=at, flags=os.SPLICE_F_NONBLOCK)
+        at = self.end % self._segment_size
+        room = min(max_bytes, self._segment_size - at)
+        moved = os.splice(pipe, self._segment_fd(), room, offset_dst=at, flags=os.SPLICE_F_NONBLOCK)
         self.end += moved
         return moved
 
     def append(self, data: bytes) -> int:
         """Add as much of it as fits in one call; how many bytes that was. Raises OSError."""
-        at = self.end % self._each
-        added = os.pwrite(self._file(), data[: self._each - at], at)
+        at = self.end % self._segment_size
+        added = os.pwrite(self._segment_fd(), data[: self._segment_size - at], at)
         self.end += added
         return added
 
-    def read(self, start: int, most: int) -> bytes:
+    def read(self, start: int, max_bytes: int) -> bytes:
         """Up to so many bytes from `start` on; nothing at the end. Raises OSError."""
         if start >= self.end:
             return b""
-        return os.pread(self._file(start), min(most, self.end - start), start % self._each)
+        return os.pread(self._segment_fd(start), min(max_bytes, self.end - start), start % self._segment_size)
 
-    def drop(self, below: int) -> None:
+    def delete_below(self, below: int) -> None:
         """Delete the files of which all bytes are below that. Raises OSError."""
-        while self._lowest < min(below, self.end) // self._each:
-            self._shut(self._lowest)
+        while self._lowest_segment < min(below, self.end) // self._segment_size:
+            self._close_segment(self._lowest_segment)
             with suppress(FileNotFoundError):
-                os.unlink(self._path(self._lowest))
-            self._lowest += 1
+                os.unlink(self._segment_path(self._lowest_segment))
+            self._lowest_segment += 1
 
     def sync(self) -> None:
         """Make all of it survive a power cut. Raises OSError."""
-        for number in range(self._lowest, -(-self.end // self._each)):
-            file = os.open(self._path(number), os.O_RDONLY)
+        for number in range(self._lowest_segment, -(-self.end // self._segment_size)):
+            file = os.open(self._segment_path(number), os.O_RDONLY)
             try:
                 os.fsync(file)
             finally:
@@ -70,28 +70,28 @@ class Tape:
 
     def close(self) -> None:
         """Close what is open; it opens again when needed."""
-        for number in list(self._open):
-            self._shut(number)
+        for number in list(self._open_fds):
+            self._close_segment(number)
 
-    def _path(self, number: int) -> str:
-        return f"{self._stem}{number:06d}"
+    def _segment_path(self, number: int) -> str:
+        return f"{self._prefix}{number:06d}"
 
-    def _size(self, number: int) -> int:
+    def _size_on_disk(self, number: int) -> int:
         try:
-            return os.stat(self._path(number)).st_size
+            return os.stat(self._segment_path(number)).st_size
         except FileNotFoundError:
             return 0
 
-    def _file(self, start: int | None = None) -> int:
+    def _segment_fd(self, start: int | None = None) -> int:
         """The open file of the byte at `start`, else of the end."""
-        last = self.end // self._each
-        number = last if start is None else start // self._each
-        if number not in self._open:
-            for other in set(self._open) - {last}:
-                self._shut(other)
-            self._open[number] = os.open(self._path(number), os.O_RDWR | os.O_CREAT, 0o600)
-        return self._open[number]
+        last = self.end // self._segment_size
+        number = last if start is None else start // self._segment_size
+        if number not in self._open_fds:
+            for other in set(self._open_fds) - {last}:
+                self._close_segment(other)
+            self._open_fds[number] = os.open(self._segment_path(number), os.O_RDWR | os.O_CREAT, 0o600)
+        return self._open_fds[number]
 
-    def _shut(self, number: int) -> None:
-        if number in self._open:
-            os.close(self._open.pop(number))
+    def _close_segment(self, number: int) -> None:
+        if number in self._open_fds:
+            os.close(self._open_fds.pop(number))

@@ -13,47 +13,57 @@ from typing import Any
 from msgspec import ValidationError, convert
 from msgspec.structs import astuple
 
-from pipeline.journal.book import Book
+from pipeline.journal.book import RecordLog
 from pipeline.words.errors import UsageError
-from pipeline.words.facts import Began, Commanded, Ended, Fact, Killed, Left, Marked, Reopened, Settled
-from pipeline.words.parts import Tried
+from pipeline.words.facts import (
+    ChecksumsRecorded,
+    CommandFixed,
+    InputEnded,
+    JournalEvent,
+    RunStarted,
+    RunStopped,
+    SinkSuspended,
+    TasksReopened,
+    TasksSettled,
+)
+from pipeline.words.parts import AttemptRange
 
-MAGIC = b"pipe journal\x01"
+JOURNAL_MAGIC = b"pipe journal\x02"
 
 NAMES: dict[type, str] = {
-    Began: "Began",
-    Commanded: "Commanded",
-    Marked: "Marked",
-    Settled: "Settled",
-    Tried: "Tried",
-    Reopened: "Reopened",
-    Ended: "Ended",
-    Killed: "Killed",
-    Left: "Left",
+    RunStarted: "run-started",
+    CommandFixed: "command-fixed",
+    ChecksumsRecorded: "checksums-recorded",
+    TasksSettled: "tasks-settled",
+    AttemptRange: "tasks-failed",
+    TasksReopened: "tasks-reopened",
+    InputEnded: "input-ended",
+    RunStopped: "run-stopped",
+    SinkSuspended: "sink-suspended",
 }
 """The name of each kind in a journal, whatever the class is called."""
-_KINDS: dict[str, Any] = {name: kind for kind, name in NAMES.items()}
+_EVENT_TYPES: dict[str, Any] = {name: kind for kind, name in NAMES.items()}
 
 
-def packed(facts: Sequence[Fact]) -> bytes:
+def encode_events(events: Sequence[JournalEvent]) -> bytes:
     """The content of one leaf."""
-    return _pack([(NAMES[type(fact)], *astuple(fact)) for fact in facts])
+    return _pack([(NAMES[type(fact)], *astuple(fact)) for fact in events])
 
 
-def unpacked(content: bytes) -> list[Fact]:
+def decode_events(content: bytes) -> list[JournalEvent]:
     """The facts of one leaf. Raises ValueError."""
     try:
-        return [convert(fields, _KINDS[name]) for name, *fields in _unpack(content)]
+        return [convert(fields, _EVENT_TYPES[name]) for name, *fields in _unpack(content)]
     except (KeyError, TypeError, ValidationError) as error:
         raise ValueError(f"no fact: {error}") from None
 
 
-def headed(begun: float) -> bytes:
+def encode_header(started_at: float) -> bytes:
     """The content of the first leaf; `begun` is a time.time()."""
-    return _pack(["begun", begun])
+    return _pack(["begun", started_at])
 
 
-def begun_of(content: bytes) -> float:
+def decode_header(content: bytes) -> float:
     """What the first leaf says. Raises ValueError."""
     word, begun = _unpack(content)
     if word != "begun" or not isinstance(begun, float):
@@ -61,14 +71,14 @@ def begun_of(content: bytes) -> float:
     return begun
 
 
-def read(book: Book) -> Iterator[tuple[int, Fact | float]]:
+def read_events(log: RecordLog) -> Iterator[tuple[int, JournalEvent | float]]:
     """Each fact with the offset of its leaf; before them the time of the beginning. Raises UsageError, OSError."""
     is_first = True
-    for at, content in book.leaves():
+    for at, content in log.iter_records():
         try:
-            found = [begun_of(content)] if is_first else unpacked(content)
+            found = [decode_header(content)] if is_first else decode_events(content)
         except ValueError:
-            raise UsageError(f"{book.path} was not written by this version of pipe, at byte {at}") from None
+            raise UsageError(f"{log.path} was not written by this version of pipe, at byte {at}") from None
         is_first = False
         yield from ((at, each) for each in found)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from array import array
 
 from pipeline.words import checksums
-from pipeline.words.errands import Differs
-from pipeline.words.facts import Marked
+from pipeline.words.errands import InputChanged
+from pipeline.words.facts import ChecksumsRecorded
 from pipeline.words.ranges import RangeSet
 
 
@@ -29,9 +29,9 @@ class Recorded:
         is_group = checksums.floor(number) == number and 0 <= at < len(self._groups)
         return self._groups[at] if is_group else self._parts.get(number, 0)
 
-    def add(self, fact: Marked) -> None:
+    def add(self, fact: ChecksumsRecorded) -> None:
         """These are on record now, in place of those that were."""
-        for number, crc in checksums.each(fact.first, fact.count, fact.marks):
+        for number, crc in checksums.each(fact.first, fact.count, fact.checksums):
             if checksums.floor(number) < number:
                 if number <= self.end:  # the group has changed: its other parts are outdated
                     self._parts.clear()
@@ -52,22 +52,24 @@ class Recorded:
             self._parts.clear()
 
 
-def sift(fact: Marked, recorded: Recorded, settled: RangeSet) -> tuple[list[Marked], Differs | None]:
+def sift(
+    fact: ChecksumsRecorded, recorded: Recorded, settled: RangeSet
+) -> tuple[list[ChecksumsRecorded], InputChanged | None]:
     """What of these checksums is to be recorded; and the first group that differs though it holds settled tasks.
 
     What can't be compared, since only one reading was cut there, is taken for the same: it is a part of a group.
     """
     if fact.first >= recorded.end:
         return [fact], None
-    news: list[Marked] = []
+    news: list[ChecksumsRecorded] = []
     low = fact.first
-    for number, crc in checksums.each(fact.first, fact.count, fact.marks):
+    for number, crc in checksums.each(fact.first, fact.count, fact.checksums):
         was = recorded.at(number)
         is_new = number > recorded.end or (number == recorded.end and not was)
         if is_new or (crc and was and crc != was):
             group = checksums.floor(number - 1)
-            if not is_new and settled.inside(group, number):
-                return news, Differs(group, number)
-            news.append(Marked(low, number - low, crc.to_bytes(4, "little")))
+            if not is_new and settled.intersection(group, number):
+                return news, InputChanged(group, number)
+            news.append(ChecksumsRecorded(low, number - low, crc.to_bytes(4, "little")))
         low = number
     return news, None

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.keys import introduced, there, tried, usual, without_curve
+from pipeline.lab.keys import default_folder, has_keys, set_keys, try_stranger, without_curve
 from pipeline.lab.table import table
 
 TITLE = "asks the service, and checks that each reply comes home to its asker"
@@ -38,10 +38,10 @@ def main(
     patience: Annotated[float, "seconds to wait for a reply", 0, 86400] = 5.0,
 ) -> int:
     """Ask all texts from each client. 1 if a reply went astray or a stranger came in, 3 if one did not come."""
-    at, folder = f"tcp://127.0.0.1:{port}", usual(keys, port) if secure else ""
+    at, folder = f"tcp://127.0.0.1:{port}", default_folder(keys, port) if secure else ""
     if secure and without_curve():
         return 3
-    if secure and not there(folder, patience):
+    if secure and not has_keys(folder, patience):
         print(f"no keys of ours in {folder}: they are there while `pipe lab serve --secure` runs", file=sys.stderr)
         return 3
     context = zmq.Context()
@@ -58,13 +58,13 @@ def main(
         for each in asking:
             each.join()
         ways = (True, False) if secure else ()
-        strangers = [tried(context, at, folder, with_keys=way, patience=patience) for way in ways]
+        strangers = [try_stranger(context, at, folder, with_keys=way, patience=patience) for way in ways]
     finally:
         context.term()  # wakes who still waits for a reply
-    return judged(replies, len(texts) * clients, strangers)
+    return report(replies, len(texts) * clients, strangers)
 
 
-def judged(replies: list[Reply], asked: int, strangers: list[str]) -> int:
+def report(replies: list[Reply], asked: int, strangers: list[str]) -> int:
     """Tell how the replies were spread, and whether all is as it should be."""
     astray = sum(not is_home for _, is_home in replies)
     print(table(("worker", "replies"), sorted(Counter(worker for worker, _ in replies).items())))
@@ -80,7 +80,7 @@ def ask(context: Context, at: str, folder: str, name: str, texts: tuple[str, ...
     """A client: asks each text, and notes who has answered and whether it was this very question."""
     with suppress(zmq.ZMQError), context.socket(zmq.REQ) as question:  # no reply, or all is over
         if folder:
-            introduced(question, folder)
+            set_keys(question, folder)
         question.connect(at)
         for text in texts:
             asked = os.fsencode(f"{name}: {text}")

@@ -38,12 +38,14 @@ def main(
     if kill and tasks < 2 * BEFORE * workers:
         print(f"a worker is killed after {BEFORE} results: that needs {2 * BEFORE * workers} tasks", file=sys.stderr)
         return 2
-    rows = [way(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for way in (bare, product)]
+    rows = [
+        way(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for way in (run_bare, run_product)
+    ]
     print(table(("way", "a worker", "results", "missing", "seconds", "how it ended"), rows))
     return int(any(missing for way, fate, _, missing, _, _ in rows if (way, fate) != ("bare", "killed")))
 
 
-def bare(workers: int, tasks: int, *, killing: bool) -> Row:
+def run_bare(workers: int, tasks: int, *, killing: bool) -> Row:
     """The guide's programs."""
     began, (deal, results, control) = time.monotonic(), free_ports()
     places, count = ("--port", deal, "--sink-port", results), ("--tasks", str(tasks))
@@ -64,7 +66,7 @@ def bare(workers: int, tasks: int, *, killing: bool) -> Row:
     return "bare", "killed" if killing else "-", came, tasks - came, time.monotonic() - began, how
 
 
-def product(workers: int, tasks: int, *, killing: bool) -> Row:
+def run_product(workers: int, tasks: int, *, killing: bool) -> Row:
     """The same through `pipe run`, which deals work out by credit and knows who has what."""
     began, came, work = time.monotonic(), 0, [f"{milliseconds(task) / 1000}" for task in range(tasks)]
     with ExitStack() as until:

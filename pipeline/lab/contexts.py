@@ -22,13 +22,13 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import ending, forked
+from pipeline.lab.forks import fork_children, wait_for_exit
 from pipeline.lab.table import table
 
 TITLE = "who may use a context: processes, threads, and a child that inherits one"
 LEARN = "a context a process, made after the fork; threads share it, and have a socket each"
 WATCHDOG, PATIENCE = 1000, 10_000  # ms
-HUNG, CAME = 0, 1
+HUNG_CODE, ANSWERED_CODE = 0, 1
 Context = zmq.Context[zmq.Socket[bytes]]
 
 
@@ -41,17 +41,17 @@ def main(
     read, write = os.pipe()
     with TemporaryDirectory() as folder, os.fdopen(read) as inherits, os.fdopen(write, "w") as tell:
         at = f"ipc://{folder}/ask"
-        works = [partial(own, at)] * processes + [partial(inherited, f"{at}.3", tell.fileno())]
-        with forked(works) as pids:
-            rows = [(*row, "works") for row in answered(at, processes, threads)]
-            code = ending(pids[-1], PATIENCE / 1000)
-        how = {HUNG: "hangs: killed by the watchdog", CAME: "works", None: "hangs, and its parent, too"}
+        works = [partial(run_own_context, at)] * processes + [partial(run_inherited_context, f"{at}.3", tell.fileno())]
+        with fork_children(works) as pids:
+            rows = [(*row, "works") for row in collect_requests(at, processes, threads)]
+            code = wait_for_exit(pids[-1], PATIENCE / 1000)
+        how = {HUNG_CODE: "hangs: killed by the watchdog", ANSWERED_CODE: "works", None: "hangs, and its parent, too"}
         rows.append((*inherits.readline().rstrip().split("|"), how.get(code, f"its parent was aborted: {code}")))
     print(table(("who", "pid", "context", "thread", "outcome"), rows))
-    return int(len(rows) <= processes + threads or code == CAME)
+    return int(len(rows) <= processes + threads or code == ANSWERED_CODE)
 
 
-def answered(at: str, processes: int, threads: int) -> list[tuple[str, ...]]:
+def collect_requests(at: str, processes: int, threads: int) -> list[tuple[str, ...]]:
     """Who has asked, over ipc from other processes and over inproc from threads of this one, as rows in order."""
     context = zmq.Context()
     asking = [threading.Thread(target=ask, args=(context, "inproc://ask", "a thread")) for _ in range(threads)]
@@ -83,17 +83,17 @@ def ask(context: Context, at: str, who: str, made_by: int = 0) -> None:
         return  # nobody has answered, or the context has ended
 
 
-def own(at: str) -> None:
+def run_own_context(at: str) -> None:
     """A child that makes a context of its own."""
     with zmq.Context() as context:
         ask(context, at, "a process")
 
 
-def inherited(at: str, tell: int) -> int:
+def run_inherited_context(at: str, tell: int) -> int:
     """A child that makes a context, and has a child that uses it. Whether what that asks came, as an exit code."""
     maker = os.getpid()
     with zmq.Context() as context, context.socket(zmq.REP) as answers:
         answers.bind(at)
-        with forked([partial(ask, context, at, "an heir", maker)]) as pids:
+        with fork_children([partial(ask, context, at, "an heir", maker)]) as pids:
             os.write(tell, f"an heir|{pids[0]}|of {maker}|MainThread\n".encode())
-            return CAME if answers.poll(WATCHDOG) else HUNG
+            return ANSWERED_CODE if answers.poll(WATCHDOG) else HUNG_CODE

@@ -19,23 +19,23 @@ from typing import NoReturn
 
 INTERRUPTED = 130
 PR_SET_PDEATHSIG = 1
-ASKED_TO_END = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def forked(works: Iterable[Callable[[], int | None]]) -> Iterator[list[int]]:
+def fork_children(works: Iterable[Callable[[], int | None]]) -> Iterator[list[int]]:
     """A process for each of the works, ends with what it returns; who lives at the end is killed. Gives the pids."""
     sys.stdout.flush()  # else each child has what was not written yet, and writes it, too
     sys.stderr.flush()
     pids: list[int] = []
     try:
         for work in works:
-            signal.pthread_sigmask(signal.SIG_BLOCK, ASKED_TO_END)  # else ^C may come when nobody knows the pid yet
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # else ^C may come when nobody knows the pid yet
             parent, pid = os.getpid(), os.fork()
             if not pid:
                 _child(work, parent)
             pids.append(pid)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED_TO_END)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         yield pids
     finally:
         for pid in pids:
@@ -44,7 +44,7 @@ def forked(works: Iterable[Callable[[], int | None]]) -> Iterator[list[int]]:
             os.waitpid(pid, 0)
 
 
-def ending(pid: int, seconds: float) -> int | None:
+def wait_for_exit(pid: int, seconds: float) -> int | None:
     """How this child has ended: its exit code, or a signal's negative number; None if it still runs after `seconds`."""
     with closing(os.fdopen(os.pidfd_open(pid))) as watched:
         poll = select.poll()
@@ -61,7 +61,7 @@ def _child(work: Callable[[], int | None], parent: int) -> NoReturn:
     code = 1
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED_TO_END)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if os.getppid() == parent:
             code = work() or 0
     except KeyboardInterrupt:

@@ -19,12 +19,12 @@ from typing import IO, Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
+from pipeline.lab.forks import fork_children
 
 TITLE = "high-water marks: how many messages a receiver swallows that reads none"
 LEARN = "a mark is no measure of work: what was sent without an error may be a thousand tasks that wait"
 MARKS, SIZES, MOST = (1, 10, 1000), (10, 100, 1_000, 10_000, 100_000), 50_000
-SETTLED, PATIENCE = 200, 10_000  # ms that a socket takes nothing; ms for the receiver to come
+SETTLED_MS, PATIENCE = 200, 10_000  # ms that a socket takes nothing; ms for the receiver to come
 ROW = "{:<4}  {:>5}" + "  {:>8}" * len(SIZES)
 HEADS = ("over", "mark", "10 B", "100 B", "1 kB", "10 kB", "100 kB")
 
@@ -39,20 +39,20 @@ def main(
     with TemporaryDirectory() as folder:
         for over, mark in product(("ipc", "tcp"), MARKS):
             place = f"ipc://{folder}/{mark}" if over == "ipc" else "tcp://127.0.0.1:*"
-            counts = [swallowed(place, mark, size, frozen=frozen) for size in SIZES]
+            counts = [count_swallowed(place, mark, size, frozen=frozen) for size in SIZES]
             print(ROW.format(over, mark, *(f">{MOST}" if count > MOST else count for count in counts)), flush=True)
             least = min(least, *counts)
     print("both sides have the same mark; where nobody sets it, it is 1000")
     return int(least == 0)
 
 
-def swallowed(place: str, mark: int, size: int, *, frozen: bool) -> int:
+def count_swallowed(place: str, mark: int, size: int, *, frozen: bool) -> int:
     """How many messages of so many bytes a PUSH can send until its receiver's side takes no more."""
     read, write = os.pipe()
     with (
         os.fdopen(read) as come,
         os.fdopen(write, "w") as tell,
-        forked([partial(stand, come, mark)]) as pids,
+        fork_children([partial(run_idle_receiver, come, mark)]) as pids,
         zmq.Context() as context,
         context.socket(zmq.PUSH) as sender,
     ):
@@ -65,13 +65,13 @@ def swallowed(place: str, mark: int, size: int, *, frozen: bool) -> int:
         if frozen:
             os.kill(pids[0], signal.SIGSTOP)
         count, message = 0, b"x" * size
-        while count <= MOST and sender.poll(SETTLED, zmq.POLLOUT):
+        while count <= MOST and sender.poll(SETTLED_MS, zmq.POLLOUT):
             sender.send(message, zmq.NOBLOCK)
             count += 1
         return count
 
 
-def stand(come: IO[str], mark: int) -> None:
+def run_idle_receiver(come: IO[str], mark: int) -> None:
     """The receiver: connects, and reads nothing until it is killed."""
     with zmq.Context() as context, context.socket(zmq.PULL) as receiver:
         receiver.rcvhwm = mark

@@ -25,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
-ENDS = {
+HANDSHAKE_OUTCOMES = {
     zmq.EVENT_HANDSHAKE_SUCCEEDED: "let in",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "refused by the guard",
     **dict.fromkeys((zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL), "refused unheard"),
@@ -33,7 +33,7 @@ ENDS = {
 """How a handshake can end, as the socket's monitor tells it."""
 
 
-def usual(folder: str, port: int) -> str:
+def default_folder(folder: str, port: int) -> str:
     """The folder that was said, or else the usual one of the service at this port."""
     return folder.rstrip("/") or f"{tempfile.gettempdir()}/pipe-lab-keys-{os.getuid()}-{port}"
 
@@ -46,7 +46,7 @@ def without_curve() -> bool:
 
 
 @contextmanager
-def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
+def authenticate(context: Context, front: Socket, folder: str) -> Iterator[None]:
     """Make the keys, and put a guard before `front`, which is not bound yet. He is a thread, and asks the folder."""
     guard = ThreadAuthenticator(context)
     try:
@@ -57,7 +57,7 @@ def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
             guard.start()
             guard.configure_curve(domain="*", location=f"{made}/friends")
             front.curve_server, front.curve_secretkey = True, load_certificate(f"{made}/server.key_secret")[1]
-            if there(folder, 0):
+            if has_keys(folder, 0):
                 shutil.rmtree(folder)  # of a service that was killed
             os.rename(made, folder)  # so nobody finds half of it
             try:
@@ -68,7 +68,7 @@ def guarded(context: Context, front: Socket, folder: str) -> Iterator[None]:
         guard.stop()
 
 
-def there(folder: str, patience: float) -> bool:
+def has_keys(folder: str, patience: float) -> bool:
     """Whether the keys are in this folder, and it is ours; waits for it `patience` seconds."""
     until = time.monotonic() + patience
     while not os.path.isfile(f"{folder}/server.key") and time.monotonic() < until:
@@ -76,25 +76,25 @@ def there(folder: str, patience: float) -> bool:
     return os.path.isfile(f"{folder}/server.key") and os.stat(folder).st_uid == os.getuid()
 
 
-def introduced(socket: Socket, folder: str, pair: tuple[bytes, bytes | None] | None = None) -> None:
+def set_keys(socket: Socket, folder: str, pair: tuple[bytes, bytes | None] | None = None) -> None:
     """Tell the socket, not connected yet, whom it will speak with; its keys are these, or a friend's."""
     socket.curve_serverkey = load_certificate(f"{folder}/server.key")[0]
     pair = pair or load_certificate(f"{folder}/friends/friend.key_secret")
     socket.curve_publickey, socket.curve_secretkey = pair
 
 
-def tried(context: Context, at: str, folder: str, *, with_keys: bool, patience: float) -> str:
+def try_stranger(context: Context, at: str, folder: str, *, with_keys: bool, patience: float) -> str:
     """What a stranger is told, who has made up keys, or has none."""
     with context.socket(zmq.REQ) as stranger:
         stranger.linger = 0
         if with_keys:
-            introduced(stranger, folder, zmq.curve_keypair())
-        monitor = stranger.get_monitor_socket(sum(ENDS))
+            set_keys(stranger, folder, zmq.curve_keypair())
+        monitor = stranger.get_monitor_socket(sum(HANDSHAKE_OUTCOMES))
         try:
             stranger.connect(at)
             if not monitor.poll(int(patience * 1000)):
                 return "heard nothing"
-            return ENDS[zmq.Event(recv_monitor_message(monitor)["event"])]
+            return HANDSHAKE_OUTCOMES[zmq.Event(recv_monitor_message(monitor)["event"])]
         finally:
             stranger.disable_monitor()
             monitor.close()

@@ -23,26 +23,26 @@ class Pings:
     msgs: int
     sleep: float
     seconds: float = 0.0
-    hung: bool = False
-    over: Event = field(default_factory=Event)
-    sent: list[int] = field(init=False)
-    came: list[list[int]] = field(init=False)
+    is_hung: bool = False
+    stop_event: Event = field(default_factory=Event)
+    sent_counts: list[int] = field(init=False)
+    received_numbers: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is sent yet."""
-        self.sent, self.came = [0] * self.threads, [[] for _ in range(self.threads)]
+        self.sent_counts, self.received_numbers = [0] * self.threads, [[] for _ in range(self.threads)]
 
     def lost_at_start(self, thread: int) -> int:
         """How many of a thread's were sent before the first that came."""
-        return min(self.came[thread], default=self.sent[thread] + 1) - 1
+        return min(self.received_numbers[thread], default=self.sent_counts[thread] + 1) - 1
 
     def gaps(self, thread: int) -> str:
         """Which of a thread's are missing, as first-last."""
-        edges = pairwise([0, *self.came[thread], self.sent[thread] + 1])
+        edges = pairwise([0, *self.received_numbers[thread], self.sent_counts[thread] + 1])
         return " ".join(f"{low + 1}-{high - 1}" for low, high in edges if high > low + 1)
 
 
-def collected(kinds: tuple[str, str], pings: Pings, *, poll: bool) -> Pings:
+def run_pings(kinds: tuple[str, str], pings: Pings, *, poll: bool) -> Pings:
     """Send and read them over sockets of these kinds, the threads' and ours."""
     theirs, ours = (getattr(zmq, kind) for kind in kinds)
     context, together = zmq.Context(), Barrier(pings.threads)
@@ -58,7 +58,7 @@ def collected(kinds: tuple[str, str], pings: Pings, *, poll: bool) -> Pings:
                 Thread(target=send, args=(context, theirs, together, pings, thread)).start()
             collect(data, control, pings, poll=poll)
     finally:
-        pings.over.set()
+        pings.stop_event.set()
         together.abort()
         context.term()  # wakes the threads that still wait; each closes its own sockets
     return pings
@@ -72,9 +72,9 @@ def send(context: zmq.Context[Socket], kind: int, together: Barrier, pings: Ping
         together.wait()
         for number in range(1, pings.msgs + 1):
             data.send(b"%d %d" % (thread, number))
-            pings.sent[thread] = number
+            pings.sent_counts[thread] = number
             if pings.sleep:
-                pings.over.wait(pings.sleep)
+                pings.stop_event.wait(pings.sleep)
         control.send(b"done")
 
 
@@ -88,10 +88,10 @@ def collect(data: Socket, control: Socket, pings: Pings, *, poll: bool) -> None:
         ready = dict(poller.poll(TICK)) if poll else {each: 1 for each in (data, control) if each.poll(0)}
         if data in ready:
             thread, number = data.recv_multipart()[-1].split()
-            pings.came[int(thread)].append(int(number))
+            pings.received_numbers[int(thread)].append(int(number))
         elif control in ready:
             done += bool(control.recv())
         elif not poll:
             time.sleep(PAUSE)
         last = time.monotonic() if ready else last
-    pings.seconds, pings.hung = max(last - began, 1e-9), done < pings.threads
+    pings.seconds, pings.is_hung = max(last - began, 1e-9), done < pings.threads

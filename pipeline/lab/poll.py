@@ -22,7 +22,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
+from pipeline.lab.forks import fork_children
 from pipeline.lab.table import table
 
 TITLE = "two sockets, one thread: non-blocking reads against a poller"
@@ -39,17 +39,17 @@ def main(
     every: Annotated[float, "milliseconds between two of them, on average", 0.001, 1000] = 4.0,
 ) -> int:
     """Print a row for each way. 1 if a message did not come."""
-    ways: dict[str, Way] = {"non-blocking reads": asking, "and a nap of 1 ms": partial(asking, nap=0.001)}
-    ways["a poller"] = polling
-    rows = [(name, *measured(way, msgs, every / 1000)) for name, way in ways.items()]
+    ways: dict[str, Way] = {"non-blocking reads": read_in_turn, "and a nap of 1 ms": partial(read_in_turn, nap=0.001)}
+    ways["a poller"] = read_polled
+    rows = [(name, *measure(way, msgs, every / 1000)) for name, way in ways.items()]
     print(table(("way", "messages", "us late, median", "99 of 100", "CPU %"), rows))
     return int(any(row[1] != msgs for row in rows))
 
 
-def measured(way: Way, msgs: int, every: float) -> tuple[int, int, int, float]:
+def measure(way: Way, msgs: int, every: float) -> tuple[int, int, int, float]:
     """How many came, how late in the median and at 99 of 100, and this process's share of a CPU."""
     late: list[float] = []
-    with TemporaryDirectory() as folder, forked([partial(send, folder, msgs, every)]), zmq.Context() as context:
+    with TemporaryDirectory() as folder, fork_children([partial(send, folder, msgs, every)]), zmq.Context() as context:
         poller = zmq.Poller()
         with context.socket(zmq.PULL) as one, context.socket(zmq.PULL) as two:
             for name, socket in {"one": one, "two": two}.items():
@@ -68,7 +68,7 @@ def measured(way: Way, msgs: int, every: float) -> tuple[int, int, int, float]:
     return len(late), round(median(micros)), round(quantiles([*micros, micros[0]], n=100)[-1]), share * 100
 
 
-def asking(sockets: list[Socket], _: zmq.Poller, nap: float = 0) -> list[bytes]:
+def read_in_turn(sockets: list[Socket], _: zmq.Poller, nap: float = 0) -> list[bytes]:
     """One after the other, without waiting; a nap when there was nothing."""
     messages = []
     for socket in sockets:
@@ -79,7 +79,7 @@ def asking(sockets: list[Socket], _: zmq.Poller, nap: float = 0) -> list[bytes]:
     return messages
 
 
-def polling(_: list[Socket], poller: zmq.Poller) -> list[bytes]:
+def read_polled(_: list[Socket], poller: zmq.Poller) -> list[bytes]:
     """Wait for both in one call."""
     return [socket.recv() for socket, _ in poller.poll(PATIENCE)]
 

@@ -22,7 +22,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
+from pipeline.lab.forks import fork_children
 
 TITLE = "the relay race: a baton goes from step to step over PAIR sockets"
 LEARN = "PAIR is for exactly two; the same program over inproc by threads and over ipc by processes"
@@ -55,7 +55,7 @@ def main(
     return int(len(names) != steps)
 
 
-def step(context: Context, track: str, number: int) -> None:
+def run_step(context: Context, track: str, number: int) -> None:
     """Take the baton, write a name on it, hand it on."""
     name = f"step {number + 1}: {threading.current_thread().name} of process {os.getpid()}"
     try:
@@ -68,10 +68,10 @@ def step(context: Context, track: str, number: int) -> None:
         return  # it has not come, or the context has ended
 
 
-def alone(track: str, number: int) -> None:
+def run_step_process(track: str, number: int) -> None:
     """A step in a process of its own, with a context of its own."""
     with zmq.Context() as context:
-        step(context, track, number)
+        run_step(context, track, number)
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def threads(steps: int) -> Iterator[tuple[Context, str]]:
     context, track = zmq.Context(), "inproc://step"
     try:
         for number in range(steps):
-            threading.Thread(target=step, args=(context, track, number)).start()
+            threading.Thread(target=run_step, args=(context, track, number)).start()
         yield context, track
     finally:
         context.term()
@@ -91,5 +91,8 @@ def processes(steps: int) -> Iterator[tuple[Context, str]]:
     """Steps as processes, forked before there is a context."""
     with TemporaryDirectory() as folder:
         track = f"ipc://{folder}/step"
-        with forked(partial(alone, track, number) for number in range(steps)), zmq.Context() as context:
+        with (
+            fork_children(partial(run_step_process, track, number) for number in range(steps)),
+            zmq.Context() as context,
+        ):
             yield context, track

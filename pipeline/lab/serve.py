@@ -19,13 +19,13 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
-from pipeline.lab.keys import Context, Socket, guarded, usual, without_curve
+from pipeline.lab.forks import fork_children
+from pipeline.lab.keys import Context, Socket, authenticate, default_folder, without_curve
 from pipeline.lab.table import table
 
 TITLE = "a request-reply service: many workers behind one address"
 LEARN = "ROUTER knows who has asked, DEALER deals out in turn; between them a proxy of one line"
-SEEN = "inproc://seen"
+COUNTER_ENDPOINT = "inproc://seen"
 
 
 def main(
@@ -44,10 +44,10 @@ def main(
         pass  # in vain if a service is there, whose keys shall stay
     counts = {"process": processes, "thread": threads or 3 * (not processes)}
     names = [f"{kind} {each + 1}" for kind, count in counts.items() for each in range(count)]
-    keys = usual(keys, port) if secure else ""
+    keys = default_folder(keys, port) if secure else ""
     with TemporaryDirectory() as folder:
         back = f"ipc://{folder}/back" if processes else "inproc://back"
-        with forked(partial(work, back, name) for name in names[:processes]):
+        with fork_children(partial(work, back, name) for name in names[:processes]):
             return 0 if serve(f"tcp://127.0.0.1:{port}", back, names[processes:], keys, seconds) else 3
 
 
@@ -56,10 +56,10 @@ def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> in
     context = zmq.Context()
     context.linger = 0
     front, inside, seen = (context.socket(kind) for kind in (zmq.ROUTER, zmq.DEALER, zmq.PAIR))
-    proxy = Thread(target=between, args=(context, front, inside))
+    proxy = Thread(target=run_proxy, args=(context, front, inside))
     try:
-        with guarded(context, front, keys) if keys else nullcontext():
-            for socket, place in ((front, at), (inside, back), (seen, SEEN)):
+        with authenticate(context, front, keys) if keys else nullcontext():
+            for socket, place in ((front, at), (inside, back), (seen, COUNTER_ENDPOINT)):
                 socket.bind(place)
             for each in (proxy, *(Thread(target=work, args=(back, name, context)) for name in names)):
                 each.start()
@@ -71,10 +71,10 @@ def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> in
         context.term() if proxy.ident else context.destroy()
 
 
-def between(context: Context, front: Socket, inside: Socket) -> None:
+def run_proxy(context: Context, front: Socket, inside: Socket) -> None:
     """All that a broker is: what comes in on one side goes out on the other, and a copy of it to who looks on."""
     with front, inside, suppress(zmq.ZMQError), context.socket(zmq.PAIR) as shown:
-        shown.connect(SEEN)
+        shown.connect(COUNTER_ENDPOINT)
         zmq.proxy(front, inside, shown)
 
 

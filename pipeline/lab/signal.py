@@ -19,7 +19,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.pings import Pings, collected
+from pipeline.lab.pings import Pings, run_pings
 
 TITLE = "pings from many threads to one, over five patterns"
 LEARN = "PAIR hangs with more than two, PUB forgets who comes late; PUSH/PULL and DEALER/ROUTER keep all"
@@ -55,9 +55,11 @@ def main(
     as_it_should = True
     print(ROW.format(*HEAD))
     for name, number, way in product(here, (threads,) if threads else (1, 10, 100), ways):
-        pings = collected(KINDS[name], Pings(number, msgs, sleep), poll=way)
+        pings = run_pings(KINDS[name], Pings(number, msgs, sleep), poll=way)
         print(row(name, pings, poll=way), flush=True)
-        as_it_should &= name in MAY_LOSE or not (pings.hung or pings.sent != [*map(len, pings.came)])
+        as_it_should &= name in MAY_LOSE or not (
+            pings.is_hung or pings.sent_counts != [*map(len, pings.received_numbers)]
+        )
         for line in () if quiet else threads_of(pings, all_of_them=debug):
             print(line, flush=True)
     if len(here) < len(names):
@@ -67,15 +69,19 @@ def main(
 
 def row(name: str, pings: Pings, *, poll: bool) -> str:
     """A line of the table."""
-    words = [{True: "yes", False: "no"}[word] for word in (poll, pings.hung)]
-    sent, came, first = sum(pings.sent), sum(map(len, pings.came)), sum(map(pings.lost_at_start, range(pings.threads)))
+    words = [{True: "yes", False: "no"}[word] for word in (poll, pings.is_hung)]
+    sent, came, first = (
+        sum(pings.sent_counts),
+        sum(map(len, pings.received_numbers)),
+        sum(map(pings.lost_at_start, range(pings.threads))),
+    )
     rate = f"{came / pings.seconds:.0f}"
     return ROW.format(name, pings.threads, words[0], sent, came, first, sent - came - first, words[1], rate)
 
 
 def threads_of(pings: Pings, *, all_of_them: bool) -> Iterator[str]:
     """A line for each thread, or for those from which something is missing."""
-    for number, (sent, came) in enumerate(zip(pings.sent, pings.came, strict=True)):
+    for number, (sent, came) in enumerate(zip(pings.sent_counts, pings.received_numbers, strict=True)):
         if all_of_them or sent > len(came):
             highest = f"highest sent {sent}, highest received {max(came, default=0)}"
             yield f"  thread {number + 1}: {highest}, missing: {pings.gaps(number) or 'none'}"

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
+from pipeline.lab.forks import fork_children
 from pipeline.lab.table import table
 
 TITLE = "a publisher that waits for its subscribers, and one that does not"
@@ -38,18 +38,18 @@ def main(
     rows = []
     for way, waits in {"waits for them": True, "begins at once": False}.items():
         began = time.monotonic()
-        reports = published(subscribers, updates, waits=waits)
+        reports = publish(subscribers, updates, waits=waits)
         worst = [max(column) for column in zip(*reports or [(updates, 0)], strict=True)]
         rows.append((way, len(reports), updates, *worst, time.monotonic() - began))
     print(table(HEADS, rows))
     return 3 if any(row[1] < subscribers for row in rows) else int(any(rows[0][3:5]))
 
 
-def published(subscribers: int, updates: int, *, waits: bool) -> list[tuple[int, int]]:
+def publish(subscribers: int, updates: int, *, waits: bool) -> list[tuple[int, int]]:
     """Say all updates; how many each subscriber lost before the first that it got, and after it."""
     with (
         TemporaryDirectory() as folder,
-        forked([partial(subscribe, folder)] * subscribers),
+        fork_children([partial(subscribe, folder)] * subscribers),
         zmq.Context() as context,
         context.socket(zmq.PUB) as news,
         context.socket(zmq.REP) as reports,
@@ -57,14 +57,14 @@ def published(subscribers: int, updates: int, *, waits: bool) -> list[tuple[int,
         news.sndhwm = news.linger = 0
         news.bind(f"ipc://{folder}/news")
         reports.bind(f"ipc://{folder}/reports")
-        gathered(news, HELLO, reports, subscribers if waits else 0)
+        gather_reports(news, HELLO, reports, subscribers if waits else 0)
         for number in range(updates):
             news.send(UPDATE.pack(number))
-        found = map(REPORT.unpack, gathered(news, END, reports, subscribers))
+        found = map(REPORT.unpack, gather_reports(news, END, reports, subscribers))
         return [(first, updates - first - got) if got else (updates, 0) for got, first in found]
 
 
-def gathered(news: zmq.Socket[bytes], word: bytes, reports: zmq.Socket[bytes], number: int) -> list[bytes]:
+def gather_reports(news: zmq.Socket[bytes], word: bytes, reports: zmq.Socket[bytes], number: int) -> list[bytes]:
     """Say a word again and again until so many have reported, or none does any more."""
     come, last = list[bytes](), time.monotonic()
     while len(come) < number and time.monotonic() - last < PATIENCE / 1000:

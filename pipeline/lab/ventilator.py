@@ -20,7 +20,7 @@ TITLE = "the parallel pipeline, first part: deals tasks out to workers"
 LEARN = "PUSH deals in turn to who is there now, all at once; it never asks who has done what"
 START = b"0"
 LONGEST = 100  # ms
-COME = zmq.EVENT_HANDSHAKE_SUCCEEDED
+WORKER_CONNECTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
 def main(
@@ -36,12 +36,15 @@ def main(
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender, context.socket(zmq.PUSH) as sink:
         for socket in (sender, sink):
             socket.linger = socket.sndtimeo = int(patience * 1000)  # ms, for what is not sent yet
+        monitors: list[zmq.Socket[bytes]] = []
         try:
-            hands, drain = (socket.get_monitor_socket(COME | zmq.EVENT_DISCONNECTED) for socket in (sender, sink))
+            for socket in (sender, sink):  # one by one: an interrupt between the two must not leave one open
+                monitors.append(socket.get_monitor_socket(WORKER_CONNECTED | zmq.EVENT_DISCONNECTED))
+            hands, drain = monitors
             sender.bind(f"tcp://{host}:{port}")
             sink.connect(f"tcp://{host.replace('*', '127.0.0.1')}:{sink_port}")
-            here = shaken(hands, workers, patience)
-            if here == workers and shaken(drain, 1, patience):
+            here = count_handshakes(hands, workers, patience)
+            if here == workers and count_handshakes(drain, 1, patience):
                 sender.poll(0, zmq.POLLOUT)  # it takes note of all its connections
                 return deal(sender, sink, tasks)
         except KeyboardInterrupt:
@@ -50,18 +53,18 @@ def main(
         finally:
             sender.disable_monitor()
             sink.disable_monitor()
-            for monitor in (hands, drain):
+            for monitor in monitors:
                 monitor.close()
     who = "no sink" if here == workers else f"{here} of {workers} workers"
     print(f"{who} came within {patience:g} s", file=sys.stderr)
     return 3
 
 
-def shaken(monitor: zmq.Socket[bytes], hands: int, patience: float) -> int:
+def count_handshakes(monitor: zmq.Socket[bytes], hands: int, patience: float) -> int:
     """How many of the others have shaken hands and not gone; waits for as many, `patience` seconds for each."""
     here = 0
     while here < hands and monitor.poll(int(patience * 1000)):
-        here += 1 if recv_monitor_message(monitor)["event"] == COME else -1
+        here += 1 if recv_monitor_message(monitor)["event"] == WORKER_CONNECTED else -1
     return here
 
 

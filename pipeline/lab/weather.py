@@ -21,7 +21,7 @@ from typing import Annotated
 
 import zmq
 
-from pipeline.lab.forks import forked
+from pipeline.lab.forks import fork_children
 from pipeline.lab.table import table
 
 TITLE = "weather by zip code: a publisher, readers, and a forwarder between two networks"
@@ -38,7 +38,7 @@ def main(
 ) -> int:
     """Print a row for each reader. 1 if something went where nobody wants it, 3 if a reader got too little."""
     rows: Rows = []
-    with TemporaryDirectory() as folder, forked([partial(publish, f"ipc://{folder}/inner", 4 * readers)]):
+    with TemporaryDirectory() as folder, fork_children([partial(publish, f"ipc://{folder}/inner", 4 * readers)]):
         context = zmq.Context()
         try:
             passed = forward(context, f"ipc://{folder}/inner", readers, updates, rows)

@@ -11,87 +11,89 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from pipeline.output.rows import Row, rows
-from pipeline.output.sheet import check
+from pipeline.output.rows import ResultRow, iter_rows
+from pipeline.output.sheet import check_writable
 from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.words.errands import Write
+    from pipeline.words.errands import WriteResult
 
-TABLE = """
+CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS tasks (
     task INTEGER PRIMARY KEY, status TEXT NOT NULL, reason TEXT NOT NULL, exit INTEGER, signal INTEGER,
     attempts INTEGER, worker TEXT, slot INTEGER, started REAL, seconds REAL, queued REAL, cpu REAL, rss INTEGER,
     command TEXT, input TEXT, stdout TEXT, stderr TEXT
 )
 """
-INDEX = "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)"
-INSERT = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa: S608 -- nothing of it is given
+CREATE_INDEX = "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)"
+INSERT_ROW = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa: S608 -- nothing of it is given
 
 
-class Database:
+class SqliteDestination:
     """The file at `path`; with `resumed`, it goes on."""
 
-    spout = None
+    writer = None
 
-    def __init__(self, path: str, *, resumed: bool) -> None:
+    def __init__(self, path: str, *, is_resumed: bool) -> None:
         """Raises UsageError if it is plainly not writable, or holds something else."""
-        check(path)
-        self.path, self.added, self.size = path, 0, 0
-        self._resumed, self._words = resumed, list["Write"]()
-        self._base: sqlite3.Connection | None = None
+        check_writable(path)
+        self.path, self.queued_size, self.written_size = path, 0, 0
+        self._is_resumed, self._pending = is_resumed, list["WriteResult"]()
+        self._connection: sqlite3.Connection | None = None
         if os.path.exists(path) and os.path.getsize(path):
-            self._check()
+            self._check_tables()
 
     def open(self) -> None:
         """Be there, and empty, unless a run goes on. Raises OSError."""
-        if self._base:
+        if self._connection:
             return
         try:
-            if not self._resumed:
+            if not self._is_resumed:
                 for name in (self.path, f"{self.path}-journal"):
                     with suppress(FileNotFoundError):
                         os.unlink(name)
-            self._base = sqlite3.connect(self.path, isolation_level=None)
-            self._base.execute(TABLE)
-            self._base.execute(INDEX)
+            self._connection = sqlite3.connect(self.path, isolation_level=None)
+            self._connection.execute(CREATE_TABLE)
+            self._connection.execute(CREATE_INDEX)
         except sqlite3.Error as error:
             raise OSError(None, str(error)) from None
 
-    def take(self, word: Write) -> None:
+    def write(self, message: WriteResult) -> None:
         """One more result; tries that failed and are run again have no row."""
-        self.added += 1
-        self._words.append(word)
+        self.queued_size += 1
+        self._pending.append(message)
 
-    def show(self, lines: bytes) -> None:
+    def write_lines(self, lines: bytes) -> None:
         """Running tasks have no row."""
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Commit all of them. Raises OSError."""
-        if not (self._base and self._words):
+        if not (self._connection and self._pending):
             return
         try:
-            self._base.execute("BEGIN")
-            results = [word.result for word in self._words if not word.tried]
-            self._base.executemany(INSERT, [_values(row) for result in results for row in rows(result)])
-            self._base.execute("COMMIT")
+            self._connection.execute("BEGIN")
+            results = [word.result for word in self._pending if not word.is_retried]
+            self._connection.executemany(
+                INSERT_ROW, [_row_values(row) for result in results for row in iter_rows(result)]
+            )
+            self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
-                self._base.execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             raise OSError(None, str(error)) from None
-        self._words.clear()
-        self.size = self.added
+        self._pending.clear()
+        self.written_size = self.queued_size
 
     def sync(self) -> None:
         """What is committed is synced: sqlite does that itself."""
 
     def close(self) -> None:
         """Drop what is not written."""
-        if self._base:
-            self._base.close()
-        self._base = None
+        if self._connection:
+            self._connection.close()
+        self._connection = None
 
-    def _check(self) -> None:
+    def _check_tables(self) -> None:
         try:
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as base:
                 tables = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -101,15 +103,24 @@ class Database:
             raise UsageError(f"cannot write {self.path}: it holds other tables: {', '.join(tables)}")
 
 
-def _values(row: Row) -> tuple[object, ...]:
-    note, account = row.note, row.account
+def _row_values(row: ResultRow) -> tuple[object, ...]:
+    note, account = row.failure, row.metrics
     status, reason = ("failed", note.kind) if note else ("ok", "")
-    when = (account.started, account.seconds, account.queued, account.cpu, account.rss)
-    told = (row.number, status, reason, row.exit, row.signal, row.result.tries + 1, row.result.worker, account.slot)
-    return (*told, *when, *map(_text, (account.command, row.record, row.stdout, row.stderr)))
+    when = (account.started_at, account.seconds, account.queued_seconds, account.cpu_seconds, account.max_rss)
+    told = (
+        row.number,
+        status,
+        reason,
+        row.exit_code,
+        row.signal,
+        row.result.attempt + 1,
+        row.result.worker,
+        account.slot,
+    )
+    return (*told, *when, *map(_text_or_blob, (account.command, row.record, row.stdout, row.stderr)))
 
 
-def _text(value: bytes) -> str | bytes:
+def _text_or_blob(value: bytes) -> str | bytes:
     """Text where it is text, else a blob."""
     try:
         return value.decode()

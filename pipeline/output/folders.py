@@ -9,47 +9,47 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.output.rows import Row, arguments, rows
+from pipeline.output.rows import ResultRow, iter_rows, split_arguments
 from pipeline.words.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.words.errands import Write
+    from pipeline.words.errands import WriteResult
 
-LONGEST = 255
+MAX_NAME_BYTES = 255
 """Bytes in a name on the disk: longer arguments are cut into several, one inside the other."""
 
 
-class Folders:
+class FolderDestination:
     """All of one DIR."""
 
-    spout = None
+    writer = None
 
     def __init__(self, path: str) -> None:
         """Raises UsageError if it plainly can't be written."""
         if os.path.exists(path) and not os.path.isdir(path):
             raise UsageError(f"cannot write --results {path}: it is no folder")
-        self.path, self.added, self.size = path, 0, 0
-        self._words: list[Write] = []
+        self.path, self.queued_size, self.written_size = path, 0, 0
+        self._pending: list[WriteResult] = []
 
     def open(self) -> None:
         """Be there. Raises OSError."""
         os.makedirs(self.path, exist_ok=True)
 
-    def take(self, word: Write) -> None:
+    def write(self, message: WriteResult) -> None:
         """One more result; tries that failed and are run again have no folder."""
-        self.added += 1
-        self._words.append(word)
+        self.queued_size += 1
+        self._pending.append(message)
 
-    def show(self, lines: bytes) -> None:
+    def write_lines(self, lines: bytes) -> None:
         """Running tasks have no folder."""
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Write all of them. Raises OSError, naming the task."""
-        while self._words:
-            for row in rows(self._words[0].result) if not self._words[0].tried else ():
-                self._write(row)
-            self._words.pop(0)
-            self.size += 1
+        while self._pending:
+            for row in iter_rows(self._pending[0].result) if not self._pending[0].is_retried else ():
+                self._write_row(row)
+            self._pending.pop(0)
+            self.written_size += 1
 
     def sync(self) -> None:
         """Files are whole by their names; what a power cut takes is written again when the run goes on."""
@@ -57,10 +57,10 @@ class Folders:
 
     def close(self) -> None:
         """Drop what is not written."""
-        self._words.clear()
+        self._pending.clear()
 
-    def _write(self, row: Row) -> None:
-        folder = os.path.join(os.fsencode(self.path), *_steps(row))
+    def _write_row(self, row: ResultRow) -> None:
+        folder = os.path.join(os.fsencode(self.path), *_path_components(row))
         try:
             os.makedirs(folder, exist_ok=True)
             for name, text in ((b"stdout", row.stdout), (b"stderr", row.stderr), (b"seq", b"%d" % row.number)):
@@ -72,17 +72,17 @@ class Folders:
             raise OSError(error.errno, f"{error.strerror}, for task {row.number}") from None
 
 
-def _steps(row: Row) -> list[bytes]:
+def _path_components(row: ResultRow) -> list[bytes]:
     """The folders that lead to a task."""
-    names, values = arguments(row)
+    names, values = split_arguments(row)
     steps: list[bytes] = []
     for at, value in enumerate(values):
-        own = _named(value)
-        pieces = [own[start : start + LONGEST] for start in range(0, len(own), LONGEST)]
-        steps += [_named(names[at]) if names else b"%d" % (at + 1), *pieces]
+        own = _encode_name(value)
+        pieces = [own[start : start + MAX_NAME_BYTES] for start in range(0, len(own), MAX_NAME_BYTES)]
+        steps += [_encode_name(names[at]) if names else b"%d" % (at + 1), *pieces]
     return steps
 
 
-def _named(value: bytes) -> bytes:
+def _encode_name(value: bytes) -> bytes:
     """An argument as a name on the disk, as GNU parallel spells it."""
     return value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"/", b"\\_").replace(b"\n", b"\\n")

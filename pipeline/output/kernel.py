@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from pipeline.words.notices import Waiting
 from pipeline.words.station import NEVER, Message
 
-AGAIN = 1.0
+RETRY_SECONDS = 1.0
 """Seconds between two tries while there is no room."""
-HERE = -1
+CURRENT_POSITION = -1
 """Where the descriptor stands."""
 
 
-class Kernel:
+class Syscalls:
     """The real one. All of it raises OSError."""
 
-    def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int = HERE) -> int:
+    def write(self, fd: int, pieces: Sequence[bytes | memoryview], offset: int = CURRENT_POSITION) -> int:
         """Write these at byte `at`; how many bytes of them it took."""
-        return os.writev(fd, pieces) if at == HERE else os.pwritev(fd, pieces, at)
+        return os.writev(fd, pieces) if offset == CURRENT_POSITION else os.pwritev(fd, pieces, offset)
 
     def sync(self, fd: int) -> None:
         """All that was written is on the disk."""
@@ -37,40 +37,40 @@ class Kernel:
         os.ftruncate(fd, size)
 
 
-KERNEL = Kernel()
+DEFAULT_SYSCALLS = Syscalls()
 
 
-def sync_folder(path: str, kernel: Kernel) -> None:
+def sync_parent_directory(path: str, syscalls: Syscalls) -> None:
     """That there is a file at `path` is on the disk. Raises OSError."""
     fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        kernel.sync(fd)
+        syscalls.sync(fd)
     finally:
         os.close(fd)
 
 
-class Room:
+class DiskSpaceWait:
     """Whether an edge waits for room on its disk, and what the person was told of it."""
 
     def __init__(self) -> None:
         """There is room so far."""
-        self.again = NEVER
+        self.retry_at = NEVER
         """The time.monotonic() of the next try, while it waits."""
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether it is too early for the next try."""
-        return self.again != NEVER and time.monotonic() < self.again
+        return self.retry_at != NEVER and time.monotonic() < self.retry_at
 
-    def lacking(self, error: OSError, reason: str) -> list[Message]:
+    def on_enospc(self, error: OSError, reason: str) -> list[Message]:
         """A write failed; what the person is to be told. Raises the error when it is not for want of room."""
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise error
-        news = self.again == NEVER
-        self.again = time.monotonic() + AGAIN
+        news = self.retry_at == NEVER
+        self.retry_at = time.monotonic() + RETRY_SECONDS
         return [Waiting("disk", reason)] if news else []
 
-    def found(self) -> list[Message]:
+    def on_success(self) -> list[Message]:
         """A write went well; what the person is to be told."""
-        waited, self.again = self.again != NEVER, NEVER
+        waited, self.retry_at = self.retry_at != NEVER, NEVER
         return [Waiting("disk", active=False)] if waited else []

@@ -9,12 +9,12 @@ from __future__ import annotations
 from itertools import accumulate
 
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note
+from pipeline.words.parts import TaskFailure
 
-SECOND = 2
+SECOND_EXIT_FAILURE = 2
 
 
-def letter(result: Result, note: Note, record: bytes) -> bytes:
+def dead_letter(result: Result, failure: TaskFailure, record: bytes) -> bytes:
     """The line of one task of `result`; `record` is the task, without its terminator."""
     import json  # most runs have no letter to write
 
@@ -25,31 +25,31 @@ def letter(result: Result, note: Note, record: bytes) -> bytes:
 
         task = {"task_base64": b64encode(record).decode()}
     told = {
-        "number": note.task + 1,
+        "number": failure.task + 1,
         **task,
         **({} if result.shape == "line" else {"shape": result.shape}),
-        "why": note.kind,
-        "code": note.code,
-        "reason": note.text,
-        "attempts": result.tries + 1,
+        "why": failure.kind,
+        "code": failure.code,
+        "reason": failure.text,
+        "attempts": result.attempt + 1,
         "worker": result.worker,
-        "stderr": note.tail,
+        "stderr": failure.stderr_tail,
     }
     return json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
-def letters(result: Result) -> bytes:
+def dead_letters(result: Result) -> bytes:
     """Those of all its tasks that did not end well."""
-    ends = accumulate(note.size for note in result.notes)
+    ends = accumulate(note.record_size for note in result.failures)
     return b"".join(
         [
-            letter(result, note, result.records[end - note.size : end])
-            for note, end in zip(result.notes, ends, strict=True)
+            dead_letter(result, note, result.failed_records[end - note.record_size : end])
+            for note, end in zip(result.failures, ends, strict=True)
         ]
     )
 
 
-def record_of(line: bytes) -> tuple[bytes, str]:
+def parse_dead_letter(line: bytes) -> tuple[bytes, str]:
     """The task of a letter, without a terminator, and its shape. Raises ValueError if the line is none."""
     import json
 
@@ -67,27 +67,27 @@ def record_of(line: bytes) -> tuple[bytes, str]:
     raise ValueError("it has no task")
 
 
-class Complaints:
+class FailureReporter:
     """What a person is told of results: what tasks wrote to stderr; then, a line each, who of them failed, and why.
 
     Of those that ended with an exit code, which could explain themselves, the first is named; with `verbose`, each.
     `apart`: what they wrote is kept elsewhere, and not told here. Task numbers start at 1 here.
     """
 
-    def __init__(self, *, verbose: bool, apart: bool) -> None:
-        self._verbose, self._apart = verbose, apart
-        self._exits = 0
+    def __init__(self, *, verbose: bool, is_stderr_captured: bool) -> None:
+        self._is_verbose, self._is_stderr_captured = verbose, is_stderr_captured
+        self._exit_failures = 0
 
-    def of(self, result: Result) -> bytes:
+    def messages(self, result: Result) -> bytes:
         """What is told of this one."""
-        told = b"" if self._apart else result.errors
-        return told + b"".join(self._line(note) for note in result.notes)
+        told = b"" if self._is_stderr_captured else result.stderr
+        return told + b"".join(self._message(note) for note in result.failures)
 
-    def _line(self, note: Note) -> bytes:
-        self._exits += note.kind == "exit"
-        if self._verbose or note.kind != "exit" or self._exits == 1:
-            text = f"task {note.task + 1}: {note.text}"
-        elif self._exits == SECOND:
+    def _message(self, failure: TaskFailure) -> bytes:
+        self._exit_failures += failure.kind == "exit"
+        if self._is_verbose or failure.kind != "exit" or self._exit_failures == 1:
+            text = f"task {failure.task + 1}: {failure.text}"
+        elif self._exit_failures == SECOND_EXIT_FAILURE:
             text = "more tasks end like that: -v names each, --failed FILE keeps them"
         else:
             return b""

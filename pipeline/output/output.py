@@ -13,25 +13,33 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from pipeline.output.kernel import KERNEL, Kernel, Room
-from pipeline.output.letters import Complaints
-from pipeline.output.page import FORMS, PLACES, Curtain, Page, letters_page, log_page, main_page
+from pipeline.output.kernel import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
+from pipeline.output.letters import FailureReporter
+from pipeline.output.page import (
+    DESTINATION_COUNT,
+    STRUCTURED_SUFFIXES,
+    Destination,
+    ProgressDisplay,
+    dead_letter_destination,
+    joblog_destination,
+    main_destination,
+)
 from pipeline.output.sheet import STDERR
-from pipeline.output.spout import Spout, opened
-from pipeline.words.errands import Committed, Show, Write
-from pipeline.words.errors import CLOSED, PipelineError
+from pipeline.output.spout import NonblockingWriter, open_writer
+from pipeline.words.errands import Committed, WriteLines, WriteResult
+from pipeline.words.errors import STDOUT_CLOSED_REASON, PipelineError
 from pipeline.words.station import NEVER, Address, Message
 
 
-class _Coming(Struct, frozen=True, gc=False):
+class PendingResult(Struct, frozen=True, gc=False):
     """A result is out when its files are so long; then its complaints are shown."""
 
     number: int
     sizes: tuple[int, ...]
-    errors: bytes
+    stderr_text: bytes
 
 
-class Files(Struct, frozen=True):
+class OutputFiles(Struct, frozen=True):
     """Where results go: the output (empty: stdout), dead letters, the log of tries, folders.
 
     `curtain` is what is drawn where stdout is, if anything.
@@ -41,80 +49,80 @@ class Files(Struct, frozen=True):
     failed: str = ""
     joblog: str = ""
     folder: str = ""
-    curtain: Curtain | None = None
+    display: ProgressDisplay | None = None
 
     @property
-    def keeps_errors(self) -> bool:
+    def is_stderr_captured(self) -> bool:
         """Whether what tasks write to stderr is kept in one of them, and so not shown."""
-        return bool(self.folder) or self.output.endswith(FORMS)
+        return bool(self.folder) or self.output.endswith(STRUCTURED_SUFFIXES)
 
-    def pages(self, sizes: Sequence[int | None], kernel: Kernel) -> dict[int, Page]:
+    def create_destinations(self, sizes: Sequence[int | None], syscalls: Syscalls) -> dict[int, Destination]:
         """The pages by their place in `sizes`. Raises UsageError."""
-        pages: dict[int, Page] = {}
+        pages: dict[int, Destination] = {}
         if self.output or not self.folder:
-            pages[0] = main_page(self.output, sizes[0], kernel, self.curtain)
+            pages[0] = main_destination(self.output, sizes[0], syscalls, self.display)
         if self.failed:
-            pages[1] = letters_page(self.failed, sizes[1], kernel)
+            pages[1] = dead_letter_destination(self.failed, sizes[1], syscalls)
         if self.joblog:
-            pages[2] = log_page(self.joblog, sizes[2], kernel)
+            pages[2] = joblog_destination(self.joblog, sizes[2], syscalls)
         if self.folder:
-            from pipeline.output.folders import Folders
+            from pipeline.output.folders import FolderDestination
 
-            pages[3] = Folders(self.folder)
+            pages[3] = FolderDestination(self.folder)
         return pages
 
 
-class _Aside:
+class StderrWriter:
     """What tasks complain of: on stderr, or to whom it may be shown."""
 
     def __init__(self, show: Callable[[bytes], None] | None) -> None:
         self._show = show
-        self.spout = opened(STDERR) if show is None else None
-        self._after: deque[tuple[_Coming, int]] = deque()
+        self.writer = open_writer(STDERR) if show is None else None
+        self._pending: deque[tuple[PendingResult, int]] = deque()
 
-    def say(self, word: _Coming) -> None:
+    def add(self, result: PendingResult) -> None:
         """Behind all that was said before."""
-        if self.spout:
-            self.spout.add(word.errors)
-        elif self._show and word.errors:
-            self._show(word.errors)
-        self._after.append((word, self.spout.added if self.spout else 0))
+        if self.writer:
+            self.writer.add(result.stderr_text)
+        elif self._show and result.stderr_text:
+            self._show(result.stderr_text)
+        self._pending.append((result, self.writer.queued_bytes if self.writer else 0))
 
-    def said(self) -> list[_Coming]:
+    def flush(self) -> list[PendingResult]:
         """Whose complaints are out now."""
-        if self.spout:
+        if self.writer:
             try:
-                self.spout.pour()
+                self.writer.flush()
             except OSError:  # stderr is gone: nobody can be told
                 self.close()
-        out: list[_Coming] = []
-        while self._after and (self.spout is None or self._after[0][1] <= self.spout.poured):
-            out.append(self._after.popleft()[0])
+        out: list[PendingResult] = []
+        while self._pending and (self.writer is None or self._pending[0][1] <= self.writer.written_bytes):
+            out.append(self._pending.popleft()[0])
         return out
 
     @property
-    def waits(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether there is something to say."""
-        return bool(self._after)
+        return bool(self._pending)
 
     def close(self) -> None:
         """Drop what is not written."""
-        if self.spout:
-            self.spout.close()
-        self.spout = None
+        if self.writer:
+            self.writer.close()
+        self.writer = None
 
 
-class Output:
+class ResultOutput:
     """The edge of the sink's OUTPUT port: takes Write, answers Committed."""
 
     def __init__(
         self,
-        files: Files | str = "",
-        errors: Callable[[bytes], None] | None = None,
+        files: OutputFiles | str = "",
+        show_stderr: Callable[[bytes], None] | None = None,
         *,
         verbose: bool = False,
         sizes: tuple[int, ...] = (),
-        kernel: Kernel = KERNEL,
+        syscalls: Syscalls = DEFAULT_SYSCALLS,
     ) -> None:
         """To these files, or to the one at that path.
 
@@ -123,40 +131,45 @@ class Output:
         goes on. Raises UsageError if they are not so long, or not writable.
         """
         self.deadline = NEVER
-        files = Files(files) if isinstance(files, str) else files
-        self._pages = files.pages((*sizes, *[None] * PLACES), kernel)
-        self._aside, self._complaints = _Aside(errors), Complaints(verbose=verbose, apart=files.keeps_errors)
-        self._number = -1  # nothing yet
-        self._sizes: tuple[int, ...] = ()
-        self._failure, self._room = "", Room()
-        self._given: list[Write | Show] = []
-        self._coming: deque[_Coming] = deque()
+        files = OutputFiles(files) if isinstance(files, str) else files
+        self._destinations = files.create_destinations((*sizes, *[None] * DESTINATION_COUNT), syscalls)
+        self._stderr, self._reporter = (
+            StderrWriter(show_stderr),
+            FailureReporter(verbose=verbose, is_stderr_captured=files.is_stderr_captured),
+        )
+        self._last_number = -1  # nothing yet
+        self._written_sizes: tuple[int, ...] = ()
+        self._failure, self._space_wait = "", DiskSpaceWait()
+        self._pending: list[WriteResult | WriteLines] = []
+        self._unflushed: deque[PendingResult] = deque()
 
     def send(self, _to: Address, message: Message) -> None:
         """Take a Write or a Show. After a failure nothing more is written."""
-        if isinstance(message, Write | Show) and not self._failure:
-            self._given.append(message)
-            self.deadline = min(self.deadline, 0.0 if self._room.again == NEVER else self._room.again)
+        if isinstance(message, WriteResult | WriteLines) and not self._failure:
+            self._pending.append(message)
+            self.deadline = min(self.deadline, 0.0 if self._space_wait.retry_at == NEVER else self._space_wait.retry_at)
 
-    def files(self) -> list[object]:
+    def pollables(self) -> list[object]:
         """Readable when a blocked stdout or stderr takes more."""
-        spouts: list[Spout | None] = [] if self._failure else [page.spout for page in self._pages.values()]
-        return [spout.ready() for spout in (*spouts, self._aside.spout) if spout and spout.blocked]
+        spouts: list[NonblockingWriter | None] = (
+            [] if self._failure else [page.writer for page in self._destinations.values()]
+        )
+        return [spout.writable_fd() for spout in (*spouts, self._stderr.writer) if spout and spout.is_blocked]
 
     def receive(self) -> list[Message]:
         """Write what can be written; Committed when that finished a result, or failed."""
-        if self._failure or not (self._given or self._coming or self._aside.waits):
+        if self._failure or not (self._pending or self._unflushed or self._stderr.has_pending):
             return []
-        before, told = self._number, self._pour()
-        self._settle()
-        self.deadline = self._room.again
-        if self._number > before or self._failure:
-            told.append(Committed("output", self._number, self._failure, self._sizes))
+        before, told = self._last_number, self._write()
+        self._report()
+        self.deadline = self._space_wait.retry_at
+        if self._last_number > before or self._failure:
+            told.append(Committed("output", self._last_number, self._failure, self._written_sizes))
         return told
 
     def finish(self) -> None:
         """The run is over: make sure that the files are there even if nothing was written. Raises PipelineError."""
-        for page in self._pages.values() if not self._failure else ():
+        for page in self._destinations.values() if not self._failure else ():
             try:
                 page.open()
             except OSError as error:
@@ -164,63 +177,66 @@ class Output:
 
     def sync(self) -> None:
         """What Committed spoke of is on the disk. Raises OSError, naming the file."""
-        for page in self._pages.values():
+        for page in self._destinations.values():
             page.sync()
 
     def close(self) -> None:
         """Close what is open, and drop what is not written."""
-        for page in self._pages.values():
+        for page in self._destinations.values():
             page.close()
-        self._aside.close()
-        self._given.clear()
-        self._coming.clear()
+        self._stderr.close()
+        self._pending.clear()
+        self._unflushed.clear()
         self.deadline = NEVER
 
-    def _pour(self) -> list[Message]:
+    def _write(self) -> list[Message]:
         """What the person is to be told."""
-        if self._room.waits:
+        if self._space_wait.is_waiting:
             return []
-        page = next(iter(self._pages.values()))
+        page = next(iter(self._destinations.values()))
         try:
-            for page in self._pages.values():
+            for page in self._destinations.values():
                 page.open()
-            self._take()
-            for page in self._pages.values():
-                page.pour()
+            self._distribute()
+            for page in self._destinations.values():
+                page.flush()
         except OSError as error:
-            return self._stop(page, error)
-        return self._room.found()
+            return self._on_write_error(page, error)
+        return self._space_wait.on_success()
 
-    def _take(self) -> None:
-        for word in self._given:
-            for page in self._pages.values():
-                if isinstance(word, Show):
-                    page.show(word.body)
+    def _distribute(self) -> None:
+        for word in self._pending:
+            for page in self._destinations.values():
+                if isinstance(word, WriteLines):
+                    page.write_lines(word.body)
                 else:
-                    page.take(word)
-            if isinstance(word, Write):
-                told = b"" if word.tried else self._complaints.of(word.result)
-                self._coming.append(_Coming(word.number, self._lengths("added"), told))
-        self._given.clear()
+                    page.write(word)
+            if isinstance(word, WriteResult):
+                told = b"" if word.is_retried else self._reporter.messages(word.result)
+                self._unflushed.append(PendingResult(word.number, self._destination_sizes("queued_size"), told))
+        self._pending.clear()
 
-    def _lengths(self, what: str) -> tuple[int, ...]:
+    def _destination_sizes(self, attribute: str) -> tuple[int, ...]:
         """Of all places up to the last page, 0 where there is none."""
-        return tuple(getattr(self._pages[at], what) if at in self._pages else 0 for at in range(max(self._pages) + 1))
+        return tuple(
+            getattr(self._destinations[at], attribute) if at in self._destinations else 0
+            for at in range(max(self._destinations) + 1)
+        )
 
-    def _stop(self, page: Page, error: OSError) -> list[Message]:
+    def _on_write_error(self, destination: Destination, error: OSError) -> list[Message]:
         """For a while, if there is no room; else for good."""
-        reason = f"{page.path or 'stdout'}: {error.strerror} after {page.size} bytes"
+        reason = f"{destination.path or 'stdout'}: {error.strerror} after {destination.written_size} bytes"
         try:
-            return self._room.lacking(error, reason)
+            return self._space_wait.on_enospc(error, reason)
         except OSError:
-            closed = error.errno in {errno.EPIPE, errno.EBADF} and not page.path
-            self._failure = CLOSED if closed else reason
+            closed = error.errno in {errno.EPIPE, errno.EBADF} and not destination.path
+            self._failure = STDOUT_CLOSED_REASON if closed else reason
             return []
 
-    def _settle(self) -> None:
+    def _report(self) -> None:
         """Show the errors behind what is out, and count as written what is out with its errors."""
-        out = self._lengths("size")
-        while self._coming and all(has >= wants for has, wants in zip(out, self._coming[0].sizes, strict=True)):
-            self._aside.say(self._coming.popleft())
-        for word in self._aside.said():
-            self._number, self._sizes = word.number, word.sizes
+        out = self._destination_sizes("written_size")
+        while self._unflushed and all(has >= wants for has, wants in zip(out, self._unflushed[0].sizes, strict=True)):
+            self._stderr.add(self._unflushed.popleft())
+        for word in self._stderr.flush():
+            self._last_number, self._written_sizes = word.number, word.sizes

@@ -11,58 +11,58 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.output import letters
-from pipeline.output.kernel import Kernel
-from pipeline.output.sheet import Sheet
-from pipeline.words.results import unshown
+from pipeline.output.kernel import Syscalls
+from pipeline.output.sheet import FileWriter
+from pipeline.words.results import remaining_output
 
 if TYPE_CHECKING:
-    from pipeline.output.rows import Row
-    from pipeline.output.spout import Spout
-    from pipeline.words.errands import Write
+    from pipeline.output.rows import ResultRow
+    from pipeline.output.spout import NonblockingWriter
+    from pipeline.words.errands import WriteResult
 
-FORMS = (".jsonl", ".csv", ".sqlite")
+STRUCTURED_SUFFIXES = (".jsonl", ".csv", ".sqlite")
 """How -o ends where more than the output of tasks is written."""
-PLACES = 4
+DESTINATION_COUNT = 4
 """In `sizes`: the output, dead letters, the log of tries, and folders, which have none."""
 
 
-class Curtain(Protocol):
+class ProgressDisplay(Protocol):
     """What is drawn on the terminal that results are written to."""
 
-    def lift(self) -> None:
+    def hide(self) -> None:
         """Out of the way, please."""
 
-    def fall(self, *, whole: bool) -> None:
+    def show(self, *, whole: bool) -> None:
         """It may come back, if the last line is `whole`."""
 
 
-class Page(Protocol):
+class Destination(Protocol):
     """What Output writes to. All but `take` may raise OSError; `added` and `size` are bytes, or results."""
 
     path: str
 
     @property
-    def spout(self) -> Spout | None:
+    def writer(self) -> NonblockingWriter | None:
         """What a reader can block."""
 
     @property
-    def added(self) -> int:
+    def queued_size(self) -> int:
         """How long it will be with all that it was given."""
 
     @property
-    def size(self) -> int:
+    def written_size(self) -> int:
         """How long it is."""
 
     def open(self) -> None:
         """Be there."""
 
-    def take(self, word: Write) -> None:
+    def write(self, message: WriteResult) -> None:
         """Write this, soon."""
 
-    def show(self, lines: bytes) -> None:
+    def write_lines(self, lines: bytes) -> None:
         """Write these lines of a task that still runs, if they are asked for."""
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Write all that goes without waiting."""
 
     def sync(self) -> None:
@@ -72,114 +72,124 @@ class Page(Protocol):
         """Drop what is not written."""
 
 
-class Paper:
+class FileDestination:
     """A sheet, and how results look on it; `head` makes the first line from the first that is written."""
 
     def __init__(
         self,
-        sheet: Sheet,
-        form: Callable[[Write], bytes],
-        head: Callable[[Write], bytes] | None = None,
-        curtain: Curtain | None = None,
+        file_writer: FileWriter,
+        formatter: Callable[[WriteResult], bytes],
+        header: Callable[[WriteResult], bytes] | None = None,
+        display: ProgressDisplay | None = None,
     ) -> None:
-        self.sheet, self._form, self._head, self._curtain = sheet, form, head, curtain
-        self.path = sheet.path
+        self.file_writer, self._formatter, self._header, self._display = file_writer, formatter, header, display
+        self.path = file_writer.path
 
     @property
-    def spout(self) -> Spout | None:
+    def writer(self) -> NonblockingWriter | None:
         """As a Page."""
-        return self.sheet.spout
+        return self.file_writer.writer
 
     @property
-    def added(self) -> int:
+    def queued_size(self) -> int:
         """As a Page."""
-        return self.sheet.added
+        return self.file_writer.queued_size
 
     @property
-    def size(self) -> int:
+    def written_size(self) -> int:
         """As a Page."""
-        return self.sheet.size
+        return self.file_writer.written_size
 
     def open(self) -> None:
         """As a Page."""
-        self.sheet.open()
+        self.file_writer.open()
 
-    def take(self, word: Write) -> None:
+    def write(self, message: WriteResult) -> None:
         """As a Page."""
-        text = self._form(word)
-        if text and self._head and not self.sheet.added:
-            self.sheet.add(self._head(word))
-        self.sheet.add(text)
+        text = self._formatter(message)
+        if text and self._header and not self.file_writer.queued_size:
+            self.file_writer.add(self._header(message))
+        self.file_writer.add(text)
 
-    def show(self, lines: bytes) -> None:
+    def write_lines(self, lines: bytes) -> None:
         """As a Page."""
-        if self._form is text_of:
-            self.sheet.add(lines)
+        if self._formatter is plain_output:
+            self.file_writer.add(lines)
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """As a Page."""
-        if self._curtain:
-            self._curtain.lift()
-        self.sheet.pour()
-        if self._curtain:
-            blocked = self.sheet.spout and self.sheet.spout.blocked
-            self._curtain.fall(whole=self.sheet.ends_line and not blocked)
+        if self._display:
+            self._display.hide()
+        self.file_writer.flush()
+        if self._display:
+            blocked = self.file_writer.writer and self.file_writer.writer.is_blocked
+            self._display.show(whole=self.file_writer.is_line_complete and not blocked)
 
     def sync(self) -> None:
         """As a Page."""
-        self.sheet.sync()
+        self.file_writer.sync()
 
     def close(self) -> None:
         """As a Page."""
-        self.sheet.close()
+        self.file_writer.close()
 
 
-def text_of(word: Write) -> bytes:
+def plain_output(message: WriteResult) -> bytes:
     """What its tasks wrote, without what was shown before."""
-    return b"" if word.tried else unshown(word.result, word.shown)
+    return b"" if message.is_retried else remaining_output(message.result, message.streamed_sizes)
 
 
-def main_page(path: str, size: int | None, kernel: Kernel, curtain: Curtain | None) -> Page:
+def main_destination(
+    path: str, committed_size: int | None, syscalls: Syscalls, display: ProgressDisplay | None
+) -> Destination:
     """The page of -o, or stdout. Raises UsageError if it is plainly not writable, or was changed."""
     form = os.path.splitext(path)[1]
-    if form not in FORMS:
-        return Paper(Sheet(path, size, kernel), text_of, None, curtain)
+    if form not in STRUCTURED_SUFFIXES:
+        return FileDestination(FileWriter(path, committed_size, syscalls), plain_output, None, display)
     if form == ".sqlite":
-        from pipeline.output.database import Database
+        from pipeline.output.database import SqliteDestination
 
-        return Database(path, resumed=size is not None)
+        return SqliteDestination(path, is_resumed=committed_size is not None)
     from pipeline.output import rows
 
     here = os.uname().nodename
     if form == ".jsonl":
-        return Paper(Sheet(path, size, kernel), _rowwise(rows.jsonl))
-    head = lambda word: rows.csv_head(next(rows.rows(word.result)))  # noqa: E731
-    return Paper(Sheet(path, size, kernel), _rowwise(lambda row: rows.csv(row, here)), head)
+        return FileDestination(FileWriter(path, committed_size, syscalls), _row_formatter(rows.json_line))
+    head = lambda word: rows.csv_header(next(rows.iter_rows(word.result)))  # noqa: E731
+    return FileDestination(
+        FileWriter(path, committed_size, syscalls), _row_formatter(lambda row: rows.csv_line(row, here)), head
+    )
 
 
-def letters_page(path: str, size: int | None, kernel: Kernel) -> Page:
+def dead_letter_destination(path: str, committed_size: int | None, syscalls: Syscalls) -> Destination:
     """The page of --failed."""
 
-    def form(word: Write) -> bytes:
-        return letters.letters(word.result) if word.result.notes and not word.tried else b""
+    def format_failures(word: WriteResult) -> bytes:
+        return letters.dead_letters(word.result) if word.result.failures and not word.is_retried else b""
 
-    return Paper(Sheet(path, size, kernel), form)
+    return FileDestination(FileWriter(path, committed_size, syscalls), format_failures)
 
 
-def log_page(path: str, size: int | None, kernel: Kernel) -> Page:
+def joblog_destination(path: str, committed_size: int | None, syscalls: Syscalls) -> Destination:
     """The page of --joblog: every try."""
     from pipeline.output import rows
 
     here = os.uname().nodename
-    form = _rowwise(lambda row: rows.joblog(row, here), tries=True)
-    return Paper(Sheet(path, size, kernel), form, lambda _: rows.JOBLOG)
+    form = _row_formatter(lambda row: rows.joblog_line(row, here), include_retried=True)
+    return FileDestination(FileWriter(path, committed_size, syscalls), form, lambda _: rows.JOBLOG_HEADER)
 
 
-def _rowwise(form: Callable[[Row], bytes], *, tries: bool = False) -> Callable[[Write], bytes]:
+def _row_formatter(
+    format_row: Callable[[ResultRow], bytes], *, include_retried: bool = False
+) -> Callable[[WriteResult], bytes]:
     """A row for each task; with `tries`, for each try of it."""
-    from pipeline.output.rows import rows
+    from pipeline.output.rows import iter_rows
 
-    def written(word: Write) -> bytes:
-        return b"" if word.tried and not tries else b"".join([form(row) for row in rows(word.result)])
+    def format_rows(word: WriteResult) -> bytes:
+        return (
+            b""
+            if word.is_retried and not include_retried
+            else b"".join([format_row(row) for row in iter_rows(word.result)])
+        )
 
-    return written
+    return format_rows

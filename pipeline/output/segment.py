@@ -15,46 +15,50 @@ from contextlib import suppress
 
 from msgspec.structs import astuple
 
-from pipeline.journal.book import Book
-from pipeline.output.kernel import Kernel
+from pipeline.journal.book import RecordLog
+from pipeline.output.kernel import Syscalls
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note
+from pipeline.words.parts import TaskFailure
 
-MAGIC = b"pipe spill\x02"
-LENGTHS = struct.Struct("<IQQQQ")
+SPILL_MAGIC = b"pipe spill\x02"
+LENGTHS_STRUCT = struct.Struct("<IQQQQ")
 """Of the header, the output, the ends, the errors and the records; the accounts are the rest."""
 
 
-def packed(result: Result) -> bytes:
+def encode_result(result: Result) -> bytes:
     """A result as bytes."""
-    notes = [astuple(note) for note in result.notes]
-    numbers = [result.first, result.count, result.tries]
+    notes = [astuple(note) for note in result.failures]
+    numbers = [result.first, result.count, result.attempt]
     header = json.dumps([result.run, result.worker, *numbers, notes, result.shape]).encode()
-    lengths = LENGTHS.pack(*map(len, (header, result.output, result.ends, result.errors, result.records)))
-    return b"".join([lengths, header, result.output, result.ends, result.errors, result.records, result.accounts])
+    lengths = LENGTHS_STRUCT.pack(
+        *map(len, (header, result.output, result.output_ends, result.stderr, result.failed_records))
+    )
+    return b"".join(
+        [lengths, header, result.output, result.output_ends, result.stderr, result.failed_records, result.metrics]
+    )
 
 
-def unpacked(blob: bytes) -> Result:
+def decode_result(blob: bytes) -> Result:
     """The result that was packed."""
-    at, parts = LENGTHS.size, []
-    for length in (*LENGTHS.unpack_from(blob), len(blob)):
+    at, parts = LENGTHS_STRUCT.size, []
+    for length in (*LENGTHS_STRUCT.unpack_from(blob), len(blob)):
         parts.append(blob[at : at + length])
         at += length
     header, output, ends, errors, records, accounts = parts
     run, worker, first, count, tries, notes, shape = json.loads(header)
-    kept = tuple(Note(*note) for note in notes)
+    kept = tuple(TaskFailure(*note) for note in notes)
     return Result(run, worker, first, count, output, ends, errors, kept, tries, records, accounts, shape)
 
 
-class Segment:
+class SpillFile:
     """One file."""
 
-    def __init__(self, path: str, folder: str | None, kernel: Kernel) -> None:
+    def __init__(self, path: str, folder: str | None, syscalls: Syscalls) -> None:
         """At `path`, or without a name in `folder`, or where temporary files go. Raises OSError."""
         self.path = path
-        self._book = Book(_opened(path, folder), path or "results ahead of their turn", MAGIC, kernel)
-        self._dirty = False
-        self.kept = 0
+        self._log = RecordLog(_open_file(path, folder), path or "results ahead of their turn", SPILL_MAGIC, syscalls)
+        self._is_dirty = False
+        self.live_count = 0
         """How many of its results were not taken back."""
         self.end = 0
         """All its tasks are below this number."""
@@ -62,51 +66,51 @@ class Segment:
     @property
     def size(self) -> int:
         """Bytes."""
-        return self._book.size
+        return self._log.size
 
     def append(self, result: Result) -> int:
         """Where it begins. Raises OSError; then it is not there."""
-        start = self._book.append(packed(result))
-        self._dirty = True
-        self.kept += 1
+        start = self._log.append(encode_result(result))
+        self._is_dirty = True
+        self.live_count += 1
         self.end = max(self.end, result.first + result.count)
         return start
 
     def results(self) -> Iterator[tuple[int, Result]]:
         """What a process before this one has left, and where. Raises UsageError for damage, OSError."""
-        for start, blob in self._book.leaves():
-            yield start, unpacked(blob)
+        for start, blob in self._log.iter_records():
+            yield start, decode_result(blob)
 
-    def take(self, start: int) -> Result:
+    def pop(self, start: int) -> Result:
         """What was appended there; it counts as kept no longer. Raises OSError."""
-        blob = self._book.leaf(start)
+        blob = self._log.read_record(start)
         if blob is None:
-            raise OSError(errno.EIO, f"the result at byte {start} is damaged", self._book.path)
-        self.kept -= 1
-        return unpacked(blob)
+            raise OSError(errno.EIO, f"the result at byte {start} is damaged", self._log.path)
+        self.live_count -= 1
+        return decode_result(blob)
 
     def sync(self) -> None:
         """All of it is on the disk. Raises OSError, never for want of room: that cannot be waited for here."""
-        if self._dirty:
+        if self._is_dirty:
             try:
-                self._book.sync()
+                self._log.sync()
             except OSError as error:
-                raise OSError(errno.EIO, error.strerror, self._book.path) from None
-            self._dirty = False
+                raise OSError(errno.EIO, error.strerror, self._log.path) from None
+            self._is_dirty = False
 
     def close(self) -> None:
         """What has a path stays there."""
-        self._book.close()
+        self._log.close()
 
     def remove(self) -> None:
         """The space is free again."""
-        self._book.close()
+        self._log.close()
         if self.path:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
 
 
-def _opened(path: str, folder: str | None) -> int:
+def _open_file(path: str, folder: str | None) -> int:
     if path:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     from tempfile import TemporaryFile  # rarely needed, and slow to import

@@ -9,97 +9,99 @@ from __future__ import annotations
 import os
 import stat
 
-from pipeline.output.kernel import Kernel, sync_folder
-from pipeline.output.spout import Spout, opened
-from pipeline.words.errors import CLOSED, UsageError
+from pipeline.output.kernel import Syscalls, sync_parent_directory
+from pipeline.output.spout import NonblockingWriter, open_writer
+from pipeline.words.errors import STDOUT_CLOSED_REASON, UsageError
 
 STDOUT, STDERR = 1, 2
 
 
-class Sheet:
+class FileWriter:
     """One file, or stdout if `path` is empty. With `size`, it goes on behind so many bytes."""
 
-    def __init__(self, path: str, size: int | None, kernel: Kernel) -> None:
+    def __init__(self, path: str, committed_size: int | None, syscalls: Syscalls) -> None:
         """Raises UsageError if it is plainly not writable, or shorter than `size`."""
-        self.path, self._kernel = path, kernel
-        self._base, self._fd, self._is_named = size or 0, STDOUT, False
-        self.spout: Spout | None = None
-        self.ends_line = True
+        self.path, self._syscalls = path, syscalls
+        self._start_offset, self._fd, self._is_directory_synced = committed_size or 0, STDOUT, False
+        self.writer: NonblockingWriter | None = None
+        self.is_line_complete = True
         """Whether the last that was added is a whole line."""
         if not path:
-            self.spout = opened(STDOUT, kernel)
-            if self.spout is None:
-                raise UsageError(CLOSED)
+            self.writer = open_writer(STDOUT, syscalls)
+            if self.writer is None:
+                raise UsageError(STDOUT_CLOSED_REASON)
             return
-        check(path)
-        if size is not None:
-            self._go_on(size)
+        check_writable(path)
+        if committed_size is not None:
+            self._resume(committed_size)
 
     def open(self) -> None:
         """Be there, and empty, unless it is open already. Raises OSError."""
-        if self.spout is None:
-            self._open(os.O_TRUNC)
+        if self.writer is None:
+            self._open_file(os.O_TRUNC)
 
-    def _open(self, how: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | how
+    def _open_file(self, extra_flags: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | extra_flags
         self._fd = os.open(self.path, flags, 0o666)
-        self.spout = Spout(self._fd, self._kernel)
+        self.writer = NonblockingWriter(self._fd, self._syscalls)
 
-    def _go_on(self, size: int) -> None:
+    def _resume(self, committed_size: int) -> None:
         try:
-            self._open(0)
+            self._open_file(0)
             there = os.fstat(self._fd)
             if stat.S_ISREG(there.st_mode):
-                if there.st_size < size:
-                    raise UsageError(f"{self.path} has {there.st_size} bytes where {size} were written: it was changed")
-                self._kernel.truncate(self._fd, size)
-                os.lseek(self._fd, size, os.SEEK_SET)
+                if there.st_size < committed_size:
+                    raise UsageError(
+                        f"{self.path} has {there.st_size} bytes where {committed_size} were written: it was changed"
+                    )
+                self._syscalls.truncate(self._fd, committed_size)
+                os.lseek(self._fd, committed_size, os.SEEK_SET)
         except OSError as error:
             raise UsageError(f"cannot go on writing {self.path}: {error.strerror}") from None
 
     def add(self, text: bytes) -> None:
         """To be written behind all that was added before. It must be open."""
-        assert self.spout
-        self.spout.add(text)
-        self.ends_line = text.endswith(b"\n") if text else self.ends_line
+        assert self.writer
+        self.writer.add(text)
+        self.is_line_complete = text.endswith(b"\n") if text else self.is_line_complete
 
-    def pour(self) -> None:
+    def flush(self) -> None:
         """Write all that goes without waiting. Raises OSError."""
-        if self.spout:
-            self.spout.pour()
+        if self.writer:
+            self.writer.flush()
 
     @property
-    def added(self) -> int:
+    def queued_size(self) -> int:
         """How long it will be with all that was added."""
-        return self._base + (self.spout.added if self.spout else 0)
+        return self._start_offset + (self.writer.queued_bytes if self.writer else 0)
 
     @property
-    def size(self) -> int:
+    def written_size(self) -> int:
         """How long it is."""
-        return self._base + (self.spout.poured if self.spout else 0)
+        return self._start_offset + (self.writer.written_bytes if self.writer else 0)
 
     def sync(self) -> None:
         """What is out is on the disk. Raises OSError, naming the file."""
-        if self.spout is None or not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        if self.writer is None or not stat.S_ISREG(os.fstat(self._fd).st_mode):
             return
         try:
-            if self.path and not self._is_named:
-                sync_folder(self.path, self._kernel)
-                self._is_named = True
-            self._kernel.sync(self._fd)
+            if self.path and not self._is_directory_synced:
+                sync_parent_directory(self.path, self._syscalls)
+                self._is_directory_synced = True
+            self._syscalls.sync(self._fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path or "stdout") from None
 
     def close(self) -> None:
         """Drop what is not written."""
-        if self.spout:
-            self.spout.close()
+        if self.writer:
+            self.writer.close()
         if self._fd > STDERR:
             os.close(self._fd)
         self._fd = STDOUT
 
 
-def check(path: str) -> None:
+def check_writable(path: str) -> None:
     """Raises UsageError if `path` cannot be written, without touching it."""
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):

@@ -12,65 +12,65 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from pipeline.words.facts import Fact, Settled
+from pipeline.words.facts import JournalEvent, TasksSettled
 from pipeline.words.messages import Result
-from pipeline.words.parts import Note, Ranges, Retry, Tried
+from pipeline.words.parts import AttemptRange, Ranges, RetryRange, TaskFailure
 from pipeline.words.station import VENTILATOR
-from pipeline.words.tries import Tries
+from pipeline.words.tries import AttemptCounts
 
-LONGEST_PAUSE = 3600.0
+MAX_BACKOFF_SECONDS = 3600.0
 """Seconds between two tries at most."""
 
 
-class Retrying(Struct, frozen=True):
+class RetryPolicy(Struct, frozen=True):
     """How often, and how soon: `retries` after the first try, `delay` seconds before the second."""
 
     retries: int = 0
     delay: float = 0.0
     crash_limit: int = 3
 
-    def is_final(self, note: Note, result: Result) -> bool:
+    def is_final(self, failure: TaskFailure, result: Result) -> bool:
         """Whether this failure is the task's last word."""
-        tries = result.tries + 1
-        used_up = tries > self.retries or (note.kind == "lost" and tries >= self.crash_limit)
+        tries = result.attempt + 1
+        used_up = tries > self.retries or (failure.kind == "lost" and tries >= self.crash_limit)
         return used_up or result.worker == VENTILATOR
 
-    def pause(self, task: int, tries: int) -> float:
+    def backoff_seconds(self, task: int, attempt: int) -> float:
         """Seconds until the try number `tries` (from 0), half of it or more: tasks that failed together part."""
-        lot = crc32(b"%d %d" % (task, tries)) / (1 << 32)
-        return float(min(self.delay * 2 ** min(tries - 1, 30), LONGEST_PAUSE) * (0.5 + 0.5 * lot))
+        lot = crc32(b"%d %d" % (task, attempt)) / (1 << 32)
+        return float(min(self.delay * 2 ** min(attempt - 1, 30), MAX_BACKOFF_SECONDS) * (0.5 + 0.5 * lot))
 
 
-class Attempts:
+class RetryQueue:
     """The tasks that will be run again, as they may be told: they are in the journal."""
 
-    def __init__(self, retrying: Retrying) -> None:
-        self._retrying = retrying
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         self._due: dict[int, tuple[int, float]] = {}
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def again(self, result: Result) -> list[Tried]:
+    def next_attempts(self, result: Result) -> list[AttemptRange]:
         """Those of a result's tasks that failed and get another try."""
-        if not result.notes:
+        if not result.failures:
             return []
-        failed = {note.task for note in result.notes}
-        final = {note.task for note in result.notes if self._retrying.is_final(note, result)}
-        return [Tried(task, task + 1, result.tries + 1) for task in sorted(failed - final)]
+        failed = {note.task for note in result.failures}
+        final = {note.task for note in result.failures if self._policy.is_final(note, result)}
+        return [AttemptRange(task, task + 1, result.attempt + 1) for task in sorted(failed - final)]
 
-    def learn(self, facts: Iterable[Fact], now: float) -> None:
+    def apply(self, events: Iterable[JournalEvent], now: float) -> None:
         """These are true now."""
-        for fact in facts:
-            if isinstance(fact, Settled):
+        for fact in events:
+            if isinstance(fact, TasksSettled):
                 self.settle(fact.ranges)
-            elif isinstance(fact, Tried):
-                self.wait(fact, now)
+            elif isinstance(fact, AttemptRange):
+                self.schedule(fact, now)
 
-    def wait(self, tried: Tried, now: float) -> None:
+    def schedule(self, attempt_range: AttemptRange, now: float) -> None:
         """It is known for good that these will be tried again."""
-        for task in range(tried.low, tried.high):
-            self._due[task] = tried.tries, now + self._retrying.pause(task, tried.tries)
+        for task in range(attempt_range.low, attempt_range.high):
+            self._due[task] = attempt_range.attempt, now + self._policy.backoff_seconds(task, attempt_range.attempt)
 
     def settle(self, ranges: Ranges) -> None:
         """These are settled now."""
@@ -79,19 +79,19 @@ class Attempts:
                 if low <= task < high:
                     self._due.pop(task, None)
 
-    def retries(self, tries: Tries, now: float, most: int) -> tuple[Retry, ...]:
+    def retries(self, attempts: AttemptCounts, now: float, max_ranges: int) -> tuple[RetryRange, ...]:
         """The lowest of them, in at most so many runs of neighbours that wait as long."""
-        runs: list[Retry] = []
-        for task in tries.tasks() if self._due else ():
+        runs: list[RetryRange] = []
+        for task in attempts.tasks() if self._due else ():
             if task not in self._due:
                 continue
             number, due = self._due[task]
             wait = max(0.0, round(due - now, 3))
             last = runs[-1] if runs else None
-            if last and (last.high, last.tries, last.wait) == (task, number, wait):
-                runs[-1] = Retry(last.low, task + 1, number, wait)
-            elif len(runs) == most:
+            if last and (last.high, last.attempt, last.delay_seconds) == (task, number, wait):
+                runs[-1] = RetryRange(last.low, task + 1, number, wait)
+            elif len(runs) == max_ranges:
                 break
             else:
-                runs.append(Retry(task, task + 1, number, wait))
+                runs.append(RetryRange(task, task + 1, number, wait))
         return tuple(runs)

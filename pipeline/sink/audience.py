@@ -9,117 +9,135 @@ from __future__ import annotations
 from msgspec import Struct
 
 from pipeline.sink.ledger import Ledger
-from pipeline.words.messages import Glance, Pulse
-from pipeline.words.parts import Again, Member
+from pipeline.words.messages import Heartbeat, WorkerActivity
+from pipeline.words.parts import ResendRequest, WorkerStatus
 from pipeline.words.station import NEVER, VENTILATOR, Send
-from pipeline.words.watch import Watch
+from pipeline.words.watch import PeerMonitor
 
-HASTE = 4
+GOODBYE_TIMEOUT_DIVISOR = 4
 """The ventilator says goodbye when its workers are gone: then who is silent is waited for this many times shorter."""
 
 
-UNSEEN = Glance("", 0.0, 0, ())
+NO_ACTIVITY = WorkerActivity("", 0.0, 0, ())
 
 
-class _Peer(Struct):
-    pulse: Pulse
-    heard: float
-    glance: Glance
+class _WorkerEntry(Struct):
+    heartbeat: Heartbeat
+    last_heartbeat_time: float
+    activity: WorkerActivity
 
 
-class Audience:
+class PeerTable:
     """Everybody whom a sink has heard, with `liveness` seconds of silence allowed."""
 
-    def __init__(self, ledger: Ledger, liveness: float, now: float, patience: float = 600.0, beat: float = 1.0) -> None:
-        self.ventilator = Watch("ventilator", now, patience, beat)
-        self._ledger, self._liveness, self._allowed = ledger, liveness, liveness
-        self._peers: dict[str, _Peer] = {}
-        self._again: dict[str, Again] = {}
-        self._gone: set[str] = set()
-        self._birth = self._feeding = now if ledger.run else -NEVER
+    def __init__(
+        self,
+        ledger: Ledger,
+        heartbeat_timeout: float,
+        now: float,
+        peer_timeout: float = 600.0,
+        heartbeat_interval: float = 1.0,
+    ) -> None:
+        self.ventilator_monitor = PeerMonitor("ventilator", now, peer_timeout, heartbeat_interval)
+        self._ledger, self._heartbeat_timeout, self._goodbye_timeout = ledger, heartbeat_timeout, heartbeat_timeout
+        self._workers: dict[str, _WorkerEntry] = {}
+        self._resend_requests: dict[str, ResendRequest] = {}
+        self._departed_workers: set[str] = set()
+        self._birth = self._ventilator_state_time = now if ledger.run else -NEVER
         self._is_ventilator_dead = False
 
-    def pulsed(self, pulse: Pulse, now: float) -> bool:
+    def on_heartbeat(self, heartbeat: Heartbeat, now: float) -> bool:
         """A worker's pulse; True if it speaks of results that have not come."""
-        if pulse.worker in self._gone:
+        if heartbeat.worker in self._departed_workers:
             return False
-        known = self._peers.get(pulse.worker)
-        self._peers[pulse.worker] = _Peer(pulse, now, known.glance if known else UNSEEN)
-        self._again.pop(pulse.worker, None)
-        lost = self._ledger.missing(pulse.finished, pulse.tried) if pulse.run == self._ledger.run else ()
+        known = self._workers.get(heartbeat.worker)
+        self._workers[heartbeat.worker] = _WorkerEntry(heartbeat, now, known.activity if known else NO_ACTIVITY)
+        self._resend_requests.pop(heartbeat.worker, None)
+        lost = self._ledger.missing(heartbeat.unacked, heartbeat.attempts) if heartbeat.run == self._ledger.run else ()
         if lost:
-            self._again[pulse.worker] = Again(pulse.worker, pulse.number, lost)
+            self._resend_requests[heartbeat.worker] = ResendRequest(heartbeat.worker, heartbeat.number, lost)
         return bool(lost)
 
-    def glanced(self, glance: Glance) -> list[Send]:
+    def on_activity(self, activity: WorkerActivity) -> list[Send]:
         """What a worker runs now; kept for those who look on."""
-        if peer := self._peers.get(glance.worker):
-            peer.glance = glance
+        if peer := self._workers.get(activity.worker):
+            peer.activity = activity
         return []
 
-    def fed(self, now: float) -> list[Send]:
+    def on_ventilator_state(self, now: float) -> list[Send]:
         """The ventilator's Run was heard."""
         if self._is_ventilator_dead:  # it has sent this before
             return []
-        self._feeding = now
-        return self.ventilator.heard(now)
+        self._ventilator_state_time = now
+        return self.ventilator_monitor.record_message(now)
 
-    def left(self, name: str, now: float, *, over: bool) -> list[Send]:
+    def on_goodbye(self, name: str, now: float, *, is_run_over: bool) -> list[Send]:
         """A goodbye. The ventilator's counts only when the run is over: before, another life of it may come."""
         if name != VENTILATOR:
-            self._gone.add(name)
-            self._peers.pop(name, None)
-            self._again.pop(name, None)
+            self._departed_workers.add(name)
+            self._workers.pop(name, None)
+            self._resend_requests.pop(name, None)
             return []
-        if over:
-            self._feeding, self._allowed = -NEVER, self._liveness / HASTE
-        return self.ventilator.heard(now)
+        if is_run_over:
+            self._ventilator_state_time, self._goodbye_timeout = (
+                -NEVER,
+                self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR,
+            )
+        return self.ventilator_monitor.record_message(now)
 
     def on_ventilator_dead(self) -> list[Send]:
         """Stop waiting for its goodbye. A restarted sink waits a moment for the workers that have not reconnected."""
-        self._is_ventilator_dead, self._feeding, self._allowed = True, self._birth, self._liveness / HASTE
-        self.ventilator.stop()
+        self._is_ventilator_dead, self._ventilator_state_time, self._goodbye_timeout = (
+            True,
+            self._birth,
+            self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR,
+        )
+        self.ventilator_monitor.stop()
         return []
 
-    def forget(self, now: float) -> None:
+    def expire_silent(self, now: float) -> None:
         """Who has been silent for three times the liveness is no member any more; its results are others' now."""
-        for name in [name for name, peer in self._peers.items() if now - peer.heard > 3 * self._liveness]:
-            del self._peers[name]
-            self._again.pop(name, None)
+        for name in [
+            name for name, peer in self._workers.items() if now - peer.last_heartbeat_time > 3 * self._heartbeat_timeout
+        ]:
+            del self._workers[name]
+            self._resend_requests.pop(name, None)
 
-    def asked_again(self) -> tuple[Again, ...]:
+    def resend_requests(self) -> tuple[ResendRequest, ...]:
         """Of each worker, what its last pulse spoke of and never came."""
-        return tuple(self._again.values())
+        return tuple(self._resend_requests.values())
 
-    def awaited(self, now: float) -> tuple[str, ...]:
+    def waiting_for(self, now: float) -> tuple[str, ...]:
         """Whose goodbye is missing, of those who are not lost."""
-        present = [name for name, peer in self._peers.items() if now - peer.heard <= self._allowed]
-        timeout = self._allowed if self._is_ventilator_dead else self._liveness
-        return (*present, *((VENTILATOR,) if now - self._feeding <= timeout else ()))
+        present = [
+            name for name, peer in self._workers.items() if now - peer.last_heartbeat_time <= self._goodbye_timeout
+        ]
+        timeout = self._goodbye_timeout if self._is_ventilator_dead else self._heartbeat_timeout
+        return (*present, *((VENTILATOR,) if now - self._ventilator_state_time <= timeout else ()))
 
     def load(self) -> tuple[int, int]:
         """How many tasks run, and how many could."""
-        pulses = [peer.pulse for peer in self._peers.values()]
-        return sum(map(_running, pulses)), sum(pulse.slots for pulse in pulses)
+        pulses = [peer.heartbeat for peer in self._workers.values()]
+        return sum(map(_running_count, pulses)), sum(pulse.slots for pulse in pulses)
 
-    def members(self, now: float) -> tuple[Member, ...]:
+    def workers(self, now: float) -> tuple[WorkerStatus, ...]:
         """The workers, for those who look on."""
         return tuple(
-            Member(
+            WorkerStatus(
                 worker=name,
-                command=peer.pulse.command,
-                slots=peer.pulse.slots,
-                running=_running(peer.pulse),
-                done=peer.pulse.done,
-                silent=round(now - peer.heard, 3),
-                cpu=peer.glance.cpu,
-                memory=peer.glance.memory,
-                doing=peer.glance.doing,
+                command=peer.heartbeat.command,
+                slots=peer.heartbeat.slots,
+                running_count=_running_count(peer.heartbeat),
+                done_count=peer.heartbeat.done_count,
+                seconds_since_message=round(now - peer.last_heartbeat_time, 3),
+                cpu=peer.activity.cpu,
+                memory=peer.activity.memory,
+                running_tasks=peer.activity.running_tasks,
             )
-            for name, peer in self._peers.items()
+            for name, peer in self._workers.items()
         )
 
 
-def _running(pulse: Pulse) -> int:
+def _running_count(heartbeat: Heartbeat) -> int:
     """How many tasks it runs."""
-    return min(pulse.slots, sum(high - low for low, high in pulse.holding))
+    return min(heartbeat.slots, sum(high - low for low, high in heartbeat.unfinished))

@@ -12,92 +12,112 @@ from collections.abc import Iterable
 
 from pipeline.sink.ledger import Ledger
 from pipeline.words import checksums
-from pipeline.words.facts import Began, Commanded, Ended, Fact, Marked
-from pipeline.words.messages import Pulse, Read, Run
+from pipeline.words.facts import ChecksumsRecorded, CommandFixed, InputEnded, JournalEvent, RunStarted
+from pipeline.words.messages import Heartbeat, InputChecksums, VentilatorState
 from pipeline.words.station import Send
 
 
-class Intake:
+class RunInfo:
     """What is known of the run but its results; `marked` if marks are kept."""
 
-    def __init__(self, ledger: Ledger, *, marked: bool) -> None:
-        self._ledger, self._marked = ledger, marked
-        self.reader = ""
+    def __init__(self, ledger: Ledger, *, has_checksums: bool) -> None:
+        self._ledger, self._has_checksums = ledger, has_checksums
+        self.ventilator_epoch = ""
         """Which life of the ventilator reads."""
-        self.read = 0 if marked else -1
+        self.checksum_watermark = 0 if has_checksums else -1
         """All records below have been marked for this reader; -1: nobody wants marks."""
-        self._heard = self._recorded = 0
+        self._announced_below = self._recorded_below = 0
         """This reader has told of all below; what is below `_recorded` was marked by others before it."""
-        self._former: set[str] = set()
-        self._entered: deque[tuple[str, int]] = deque()
-        self._latest: Marked | None = None
-        self._refused = False
+        self._former_epochs: set[str] = set()
+        self._pending_checksums: deque[tuple[str, int]] = deque()
+        self._latest: ChecksumsRecorded | None = None
+        self._is_input_rejected = False
 
-    def named(self, run: Run) -> list[Send]:
+    def start_run(self, ventilator_state: VentilatorState) -> list[Send]:
         """The first Run names the run."""
-        if self._ledger.awaits(Began):
+        if self._ledger.is_pending(RunStarted):
             return []
-        return [self._ledger.enter(Began(run.run, run.fingerprint))]
+        return [self._ledger.append(RunStarted(ventilator_state.run, ventilator_state.fingerprint))]
 
-    def ended(self, run: Run) -> list[Send]:
+    def on_end_of_input(self, ventilator_state: VentilatorState) -> list[Send]:
         """All is read, if it says so; one that has read on since says so again."""
         ledger = self._ledger
-        if run.state != "ended" or (run.total, run.reason) == (ledger.total, ledger.reason) or ledger.awaits(Ended):
+        if (
+            ventilator_state.state != "ended"
+            or (ventilator_state.total, ventilator_state.reason) == (ledger.total, ledger.end_reason)
+            or ledger.is_pending(InputEnded)
+        ):
             return []
-        ended = Ended(run.total, run.reason)
-        if run.reason or run.total >= ledger.read:
-            return [ledger.enter(ended)]
-        if self._heard < run.total:
+        ended = InputEnded(ventilator_state.total, ventilator_state.reason)
+        if ventilator_state.reason or ventilator_state.total >= ledger.checksum_watermark:
+            return [ledger.append(ended)]
+        if self._announced_below < ventilator_state.total:
             return []
-        self._recorded = checksums.floor(run.total)  # the input has become shorter: this Fact shortens the record
-        return [ledger.enter(ended, *self._marked_again())]
+        self._recorded_below = checksums.floor(
+            ventilator_state.total
+        )  # the input has become shorter: this Fact shortens the record
+        return [ledger.append(ended, *self._marked_again())]
 
-    def _marked_again(self) -> list[Fact]:
+    def _marked_again(self) -> list[JournalEvent]:
         """The last records, of which the checksum could not be compared with a record of more."""
         if self._latest is None:
             return []
-        self._entered.append((self.reader, self._heard))
+        self._pending_checksums.append((self.ventilator_epoch, self._announced_below))
         return [self._latest]
 
-    def heard(self, read: Read) -> list[Send]:
+    def on_checksums(self, message: InputChecksums) -> list[Send]:
         """These were read, for the first time or again. What leaves a gap is said again, behind what fills it."""
-        if not self._marked or read.run != self._ledger.run:
+        if not self._has_checksums or message.run != self._ledger.run:
             return []
-        if read.reader != self.reader and read.reader not in self._former and read.first == read.since:
-            self._former.add(self.reader)
-            self.reader, self.read, self._heard = read.reader, read.first, read.first
-            self._recorded = self._ledger.read
-        if read.reader != self.reader or read.first != self._heard:
+        if (
+            message.ventilator_epoch != self.ventilator_epoch
+            and message.ventilator_epoch not in self._former_epochs
+            and message.first == message.acked_below
+        ):
+            self._former_epochs.add(self.ventilator_epoch)
+            self.ventilator_epoch, self.checksum_watermark, self._announced_below = (
+                message.ventilator_epoch,
+                message.first,
+                message.first,
+            )
+            self._recorded_below = self._ledger.checksum_watermark
+        if message.ventilator_epoch != self.ventilator_epoch or message.first != self._announced_below:
             return []
-        self._heard = read.first + read.count
-        self._entered.append((read.reader, self._heard))
-        self._latest = Marked(read.first, read.count, read.marks)
-        return [self._ledger.enter(self._latest)]
+        self._announced_below = message.first + message.count
+        self._pending_checksums.append((message.ventilator_epoch, self._announced_below))
+        self._latest = ChecksumsRecorded(message.first, message.count, message.checksums)
+        return [self._ledger.append(self._latest)]
 
-    def learn(self, facts: Iterable[Fact]) -> None:
+    def apply(self, events: Iterable[JournalEvent]) -> None:
         """These are true now: of checksums, the journal has those that were entered first, or had the same.
 
         A part of a group can't be compared with a record of more of it.
         """
-        for _ in (fact for fact in facts if isinstance(fact, Marked)):
-            reader, end = self._entered.popleft()
-            if reader == self.reader:
-                self.read = max(self.read, end if end >= self._recorded else checksums.floor(end))
+        for _ in (fact for fact in events if isinstance(fact, ChecksumsRecorded)):
+            reader, end = self._pending_checksums.popleft()
+            if reader == self.ventilator_epoch:
+                self.checksum_watermark = max(
+                    self.checksum_watermark, end if end >= self._recorded_below else checksums.floor(end)
+                )
 
-    def joined(self, pulse: Pulse) -> list[Send]:
+    def record_command(self, heartbeat: Heartbeat) -> list[Send]:
         """The first worker's command is the run's."""
         ledger = self._ledger
-        if not ledger.run or pulse.run != ledger.run or ledger.digest or ledger.awaits(Commanded):
+        if not ledger.run or heartbeat.run != ledger.run or ledger.digest or ledger.is_pending(CommandFixed):
             return []
-        return [ledger.enter(Commanded(pulse.digest, pulse.command))]
+        return [ledger.append(CommandFixed(heartbeat.digest, heartbeat.command))]
 
-    def told_of(self, first: int, end: int) -> bool:
+    def is_announced(self, first: int, end: int) -> bool:
         """Whether the reader has told of all tasks below `end`, and those that were known before are the same still."""
-        if not self._marked:
+        if not self._has_checksums:
             return True
-        return end <= self._heard and (first >= self._recorded or end <= self.read) and not self._refused
+        return (
+            end <= self._announced_below
+            and (first >= self._recorded_below or end <= self.checksum_watermark)
+            and not self._is_input_rejected
+        )
 
-    def refuse(self) -> list[Send]:
+    def reject_input(self) -> list[Send]:
         """It is another input: nothing that comes of it is wanted."""
-        self._refused = True
+        self._is_input_rejected = True
         return []

@@ -10,58 +10,60 @@ from __future__ import annotations
 from msgspec import Struct
 
 from pipeline.sink.ledger import Ledger
-from pipeline.words.errands import Show
-from pipeline.words.messages import Part, Result
+from pipeline.words.errands import WriteLines
+from pipeline.words.messages import PartialOutput, Result
 from pipeline.words.station import Port, Send
 
-KEPT = 1 << 16
+MAX_BUFFERED_BYTES = 1 << 16
 """Bytes kept of one task ahead of its turn."""
 
 
-class _Heard(Struct):
+class _LiveTask(Struct):
     """What a task has written in this try: `shown` bytes are out, `kept` are those behind them."""
 
-    tries: int
-    shown: int = 0
-    kept: bytes = b""
+    attempt: int
+    shown_bytes: int = 0
+    buffer: bytes = b""
 
 
-class Live:
+class LiveOutput:
     """The lines of running tasks; `ordered`: of one at a time."""
 
-    def __init__(self, ledger: Ledger, *, ordered: bool) -> None:
-        self._ledger, self._ordered = ledger, ordered
-        self._heard: dict[int, _Heard] = {}
+    def __init__(self, ledger: Ledger, *, is_ordered: bool) -> None:
+        self._ledger, self._is_ordered = ledger, is_ordered
+        self._live_tasks: dict[int, _LiveTask] = {}
 
-    def heard(self, part: Part) -> list[Send]:
+    def on_partial_output(self, partial: PartialOutput) -> list[Send]:
         """A running task has written more."""
-        ledger, task = self._ledger, part.task
-        if part.run != ledger.run or task in ledger.settled or task in ledger.pending:
+        ledger, task = self._ledger, partial.task
+        if partial.run != ledger.run or task in ledger.settled or task in ledger.pending:
             return []
-        known = self._heard.get(task)
-        if known is None or known.tries < part.tries:
-            known = self._heard[task] = _Heard(part.tries)
-        reached = known.shown + len(known.kept)
-        fits = part.tries == known.tries and part.start <= reached < part.start + len(part.body)
-        if not fits or len(known.kept) > KEPT:
+        known = self._live_tasks.get(task)
+        if known is None or known.attempt < partial.attempt:
+            known = self._live_tasks[task] = _LiveTask(partial.attempt)
+        reached = known.shown_bytes + len(known.buffer)
+        fits = partial.attempt == known.attempt and partial.start <= reached < partial.start + len(partial.body)
+        if not fits or len(known.buffer) > MAX_BUFFERED_BYTES:
             return []
-        known.kept += part.body[reached - part.start :]
-        return [] if self._ordered and task != ledger.turn else self._show(known)
+        known.buffer += partial.body[reached - partial.start :]
+        return [] if self._is_ordered and task != ledger.next_in_order else self._show(known)
 
-    def turned(self) -> list[Send]:
+    def show_next_in_order(self) -> list[Send]:
         """It may be another task's turn."""
-        known = self._heard.get(self._ledger.turn) if self._ordered and self._heard else None
+        known = self._live_tasks.get(self._ledger.next_in_order) if self._is_ordered and self._live_tasks else None
         return self._show(known) if known else []
 
-    def shown(self, result: Result) -> tuple[tuple[int, int], ...]:
+    def take_shown(self, result: Result) -> tuple[tuple[int, int], ...]:
         """Of which tasks of a result, which is about to be written, how many bytes are out. They are forgotten here."""
-        if not self._heard:
+        if not self._live_tasks:
             return ()
         tasks = range(result.first, result.first + result.count)
-        known = [(task, heard) for task in tasks if (heard := self._heard.pop(task, None))]
-        return tuple((task, heard.shown) for task, heard in known if heard.shown and heard.tries == result.tries)
+        known = [(task, heard) for task in tasks if (heard := self._live_tasks.pop(task, None))]
+        return tuple(
+            (task, heard.shown_bytes) for task, heard in known if heard.shown_bytes and heard.attempt == result.attempt
+        )
 
-    def _show(self, known: _Heard) -> list[Send]:
-        body, known.kept = known.kept, b""
-        known.shown += len(body)
-        return [Send(Port.OUTPUT, Show(body))] if body else []
+    def _show(self, live_task: _LiveTask) -> list[Send]:
+        body, live_task.buffer = live_task.buffer, b""
+        live_task.shown_bytes += len(body)
+        return [Send(Port.OUTPUT, WriteLines(body))] if body else []

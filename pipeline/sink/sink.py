@@ -9,39 +9,48 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from pipeline.sink.attempts import Attempts, Retrying
-from pipeline.sink.audience import Audience
-from pipeline.sink.closing import Closing
-from pipeline.sink.intake import Intake
+from pipeline.sink.attempts import RetryPolicy, RetryQueue
+from pipeline.sink.audience import PeerTable
+from pipeline.sink.closing import ShutdownController
+from pipeline.sink.intake import RunInfo
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import Live
-from pipeline.sink.speech import Speech, Wants
-from pipeline.sink.view import View
-from pipeline.sink.writing import Limits, Writing
-from pipeline.words.errands import Committed, Differs, Kept
-from pipeline.words.halt import Halt
-from pipeline.words.messages import Bye, Glance, Part, Pulse, Read, Result, Run, Stop
-from pipeline.words.notices import Asked, Shown, VentilatorDead, Waiting
-from pipeline.words.station import Hearing, Message, Port, Send
+from pipeline.sink.live import LiveOutput
+from pipeline.sink.speech import AckSender, ReportOptions
+from pipeline.sink.view import StatusBuilder
+from pipeline.sink.writing import ResultWriter, WriterConfig
+from pipeline.words.errands import Committed, FetchedResult, InputChanged
+from pipeline.words.halt import HaltCondition
+from pipeline.words.messages import (
+    Goodbye,
+    Heartbeat,
+    InputChecksums,
+    PartialOutput,
+    Result,
+    StopRequest,
+    VentilatorState,
+    WorkerActivity,
+)
+from pipeline.words.notices import StatusReport, StatusRequested, VentilatorDead, Waiting
+from pipeline.words.station import Handlers, Message, Port, Send
 
 
-class Order(Struct, frozen=True):
+class SinkConfig(Struct, frozen=True):
     """How a sink writes, and how long it waits. With `journal`, another one can go on with its run."""
 
     keep_order: bool = False
     spill_limit: int = 10 << 30
-    interval: float = 1.0
-    liveness: float = 10.0
-    patience: float = 600.0
-    journal: bool = False
-    retrying: Retrying = field(default_factory=Retrying)
-    halt: Halt | None = None
-    wants: Wants = field(default_factory=Wants)
+    heartbeat_interval: float = 1.0
+    heartbeat_timeout: float = 10.0
+    peer_timeout: float = 600.0
+    has_journal: bool = False
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    halt_condition: HaltCondition | None = None
+    report_options: ReportOptions = field(default_factory=ReportOptions)
 
     @property
-    def limits(self) -> Limits:
+    def writer_config(self) -> WriterConfig:
         """Those of writing."""
-        return Limits(self.spill_limit, self.keep_order, self.wants.log)
+        return WriterConfig(self.spill_limit, self.keep_order, self.report_options.log_attempts)
 
 
 class Sink:
@@ -51,116 +60,151 @@ class Sink:
     """
 
     def __init__(
-        self, order: Order, epoch: str, birth: int, now: float, ledger: Ledger | None = None, kept: int = 0
+        self,
+        config: SinkConfig,
+        epoch: str,
+        ack_number_base: int,
+        now: float,
+        ledger: Ledger | None = None,
+        spilled_bytes: int = 0,
     ) -> None:
-        self.order, self.done = order, False
+        self.config, self.done = config, False
         self.ledger = ledger or Ledger()
-        self.attempts = Attempts(order.retrying)
-        self.attempts.learn(self.ledger.tries.among([(0, self.ledger.tries.end)]), now)
-        self.live = Live(self.ledger, ordered=order.keep_order)
-        self.writing = Writing(self.ledger, self.attempts, self.live, order.limits, kept)
-        self.intake = Intake(self.ledger, marked=order.journal)
-        self.closing = Closing(self.ledger, self.writing, order.halt, order.interval, journal=order.journal)
-        self.audience = Audience(self.ledger, order.liveness, now, order.patience, order.interval)
-        self.speech = Speech(self.ledger, epoch, birth, now, order.wants)
-        self.view = View(self.ledger, self.audience, self.writing, now, ordered=order.keep_order)
-        self._next, self._soon = now, False
-        self._hears: Hearing = {
-            Result: self._result,
-            Part: lambda word, _: self.live.heard(word),
-            Glance: lambda word, _: self.audience.glanced(word),
-            Asked: lambda _, now: [Send(Port.TOLD, Shown(self.view.status(now, self.closing.kill)))],
+        self.retry_queue = RetryQueue(config.retry_policy)
+        self.retry_queue.apply(self.ledger.attempts.select_failed([(0, self.ledger.attempts.end)]), now)
+        self.live_output = LiveOutput(self.ledger, is_ordered=config.keep_order)
+        self.writer = ResultWriter(self.ledger, self.retry_queue, self.live_output, config.writer_config, spilled_bytes)
+        self.run_info = RunInfo(self.ledger, has_checksums=config.has_journal)
+        self.shutdown = ShutdownController(
+            self.ledger, self.writer, config.halt_condition, config.heartbeat_interval, has_journal=config.has_journal
+        )
+        self.peers = PeerTable(
+            self.ledger, config.heartbeat_timeout, now, config.peer_timeout, config.heartbeat_interval
+        )
+        self.ack_sender = AckSender(self.ledger, epoch, ack_number_base, now, config.report_options)
+        self.status_builder = StatusBuilder(self.ledger, self.peers, self.writer, now, is_ordered=config.keep_order)
+        self._next_interval_time, self._is_urgent = now, False
+        self._handlers: Handlers = {
+            Result: self._on_result,
+            PartialOutput: lambda word, _: self.live_output.on_partial_output(word),
+            WorkerActivity: lambda word, _: self.peers.on_activity(word),
+            StatusRequested: lambda _, now: [
+                Send(Port.USER, StatusReport(self.status_builder.build_status(now, self.shutdown.kill)))
+            ],
             Committed: self._committed,
-            Kept: lambda word, _: self.writing.fetched(word),
-            Pulse: self._pulsed,
-            Read: lambda word, _: self.intake.heard(word),
-            Differs: lambda word, now: [*self.intake.refuse(), *self.closing.differs(word.low, word.high, now)],
-            Run: self._fed,
-            Waiting: lambda word, _: self.closing.stuck(word),
-            Stop: lambda word, now: self.closing.wish(word.mode, word.reason, now),
-            VentilatorDead: lambda _, now: [*self.audience.on_ventilator_dead(), *self.closing.on_ventilator_dead(now)],
-            Bye: lambda word, now: self.audience.left(word.name, now, over=self.closing.kill is not None),
+            FetchedResult: lambda word, _: self.writer.on_fetched(word),
+            Heartbeat: self._on_worker_heartbeat,
+            InputChecksums: lambda word, _: self.run_info.on_checksums(word),
+            InputChanged: lambda word, now: [
+                *self.run_info.reject_input(),
+                *self.shutdown.on_input_changed(word.low, word.high, now),
+            ],
+            VentilatorState: self._on_ventilator_state,
+            Waiting: lambda word, _: self.shutdown.on_disk_full(word),
+            StopRequest: lambda word, now: self.shutdown.request_stop(word.mode, word.reason, now),
+            VentilatorDead: lambda _, now: [*self.peers.on_ventilator_dead(), *self.shutdown.on_ventilator_dead(now)],
+            Goodbye: lambda word, now: self.peers.on_goodbye(
+                word.name, now, is_run_over=self.shutdown.kill is not None
+            ),
         }
 
     @property
-    def outcome(self) -> int:
+    def exit_code(self) -> int:
         """The run's exit code, once done."""
-        return self.closing.verdict.outcome
+        return self.shutdown.run_outcome.exit_code
 
     @property
-    def reason(self) -> str:
+    def stop_reason(self) -> str:
         """Why it ends early; empty if it does not."""
-        return self.closing.verdict.reason
+        return self.shutdown.run_outcome.stop_reason
 
     @property
     def deadline(self) -> float:
         """The next Ack, or the next word to everybody."""
-        due = self.speech.due, self._next, self.audience.ventilator.deadline, self.closing.verdict.deadline
-        return 0.0 if self._soon else min(due)
+        due = (
+            self.ack_sender.next_ack_time,
+            self._next_interval_time,
+            self.peers.ventilator_monitor.deadline,
+            self.shutdown.run_outcome.deadline,
+        )
+        return 0.0 if self._is_urgent else min(due)
 
     def receive(self, message: Message, now: float) -> list[Send]:
         """Take in one word."""
-        self._soon = self._soon or self.closing.kill is not None
-        hear = self._hears.get(type(message))
+        self._is_urgent = self._is_urgent or self.shutdown.kill is not None
+        hear = self._handlers.get(type(message))
         return hear(message, now) if hear else []
 
     def tick(self, now: float) -> list[Send]:
         """Ack, say all that is at each interval, and go when everybody is gone."""
-        self._soon = False
-        sends = [*self.audience.ventilator.tick(now), *self.closing.tick(now)]
-        if self.audience.ventilator.lost(now) and not self.closing.kill:
-            sends += self.closing.wish("soon", "the ventilator did not come back", now)
-        if now >= self._next:
-            self._next = now + self.order.interval
-            sends += self._beat(now)
-        if now >= self.speech.due:
-            sends.append(self.speech.ack(now, self.audience, self.intake, self.attempts, full=self.writing.full))
-        if self.closing.kill and not self.audience.awaited(now):
-            sends += self._close(now)
+        self._is_urgent = False
+        sends = [*self.peers.ventilator_monitor.tick(now), *self.shutdown.tick(now)]
+        if self.peers.ventilator_monitor.is_lost(now) and not self.shutdown.kill:
+            sends += self.shutdown.request_stop("soon", "the ventilator did not come back", now)
+        if now >= self._next_interval_time:
+            self._next_interval_time = now + self.config.heartbeat_interval
+            sends += self._on_interval(now)
+        if now >= self.ack_sender.next_ack_time:
+            sends.append(
+                self.ack_sender.make_ack(
+                    now, self.peers, self.run_info, self.retry_queue, spill_full=self.writer.spill_full
+                )
+            )
+        if self.shutdown.kill and not self.peers.waiting_for(now):
+            sends += self._finish(now)
         return sends
 
-    def _result(self, result: Result, _: float) -> list[Send]:
-        known = result.run == self.ledger.run and self.intake.told_of(result.first, result.first + result.count)
-        return self.writing.take(result) if known and not self.closing.is_late else []
+    def _on_result(self, result: Result, _: float) -> list[Send]:
+        known = result.run == self.ledger.run and self.run_info.is_announced(result.first, result.first + result.count)
+        return self.writer.accept(result) if known and not self.shutdown.is_closed_to_results else []
 
     def _committed(self, committed: Committed, now: float) -> list[Send]:
         journaled = committed.store == "journal"
-        sends = self._journaled(committed.number, now) if journaled else self.writing.safe(committed)
-        return [*sends, *self.closing.break_off(committed.failure, now)]
+        sends = self._journaled(committed.number, now) if journaled else self.writer.on_committed(committed)
+        return [*sends, *self.shutdown.fail(committed.failure, now)]
 
     def _journaled(self, number: int, now: float) -> list[Send]:
-        news = self.ledger.durable(number)
-        self.attempts.learn(news, now)
-        self.intake.learn(news)
+        news = self.ledger.commit(number)
+        self.retry_queue.apply(news, now)
+        self.run_info.apply(news)
         if news:
-            self.speech.hurry(now)
-            self._soon = self._soon or self.writing.is_complete or self.ledger.killed is not None
-        return [*self.writing.forget(), *self.closing.halt(now)]
+            self.ack_sender.schedule_soon(now)
+            self._is_urgent = self._is_urgent or self.writer.is_complete or self.ledger.run_stop is not None
+        return [*self.writer.discard_written(), *self.shutdown.check_halt(now)]
 
-    def _pulsed(self, pulse: Pulse, now: float) -> list[Send]:
-        return [*(self.speech.hurry(now) if self.audience.pulsed(pulse, now) else []), *self.intake.joined(pulse)]
-
-    def _fed(self, run: Run, now: float) -> list[Send]:
-        """The ventilator's state; the first one names the run."""
-        self.speech.heard = run.number
-        if run.run != self.ledger.run:
-            self.speech.hurry(now)
-            known = self.ledger.run or self.closing.kill
-            return [] if known else [*self.audience.fed(now), *self.intake.named(run)]
-        self.view.starved = run.waiting
-        return [*self.audience.fed(now), *(self.closing.heard(run, now) or self.intake.ended(run))]
-
-    def _beat(self, now: float) -> list[Send]:
-        self.speech.due = now
-        self.audience.forget(now)
+    def _on_worker_heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Send]:
         return [
-            *([Send(Port.CONTROL, kill)] if (kill := self.closing.kill) else []),
-            *self.view.beat(now, kill),
-            *self.writing.advance(),
+            *(self.ack_sender.schedule_soon(now) if self.peers.on_heartbeat(heartbeat, now) else []),
+            *self.run_info.record_command(heartbeat),
         ]
 
-    def _close(self, now: float) -> list[Send]:
+    def _on_ventilator_state(self, ventilator_state: VentilatorState, now: float) -> list[Send]:
+        """The ventilator's state; the first one names the run."""
+        self.ack_sender.last_state_number = ventilator_state.number
+        if ventilator_state.run != self.ledger.run:
+            self.ack_sender.schedule_soon(now)
+            known = self.ledger.run or self.shutdown.kill
+            return [] if known else [*self.peers.on_ventilator_state(now), *self.run_info.start_run(ventilator_state)]
+        self.status_builder.is_waiting_for_input = ventilator_state.is_waiting_for_input
+        return [
+            *self.peers.on_ventilator_state(now),
+            *(
+                self.shutdown.on_ventilator_state(ventilator_state, now)
+                or self.run_info.on_end_of_input(ventilator_state)
+            ),
+        ]
+
+    def _on_interval(self, now: float) -> list[Send]:
+        self.ack_sender.next_ack_time = now
+        self.peers.expire_silent(now)
+        return [
+            *([Send(Port.CONTROL, kill)] if (kill := self.shutdown.kill) else []),
+            *self.status_builder.publish(now, kill),
+            *self.writer.fetch_next(),
+        ]
+
+    def _finish(self, now: float) -> list[Send]:
         """Everybody is gone."""
-        sends = self.closing.last_words()
+        sends = self.shutdown.drain()
         self.done = sends is None
-        return self.view.beat(now, self.closing.kill) if sends is None else sends
+        return self.status_builder.publish(now, self.shutdown.kill) if sends is None else sends

@@ -7,63 +7,72 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.sink.attempts import Attempts
-from pipeline.sink.audience import Audience
-from pipeline.sink.intake import Intake
+from pipeline.sink.attempts import RetryQueue
+from pipeline.sink.audience import PeerTable
+from pipeline.sink.intake import RunInfo
 from pipeline.sink.ledger import Ledger
-from pipeline.words.messages import LISTED, Ack
+from pipeline.words.messages import MAX_ACK_ITEMS, Ack
 from pipeline.words.station import NEVER, Port, Send
 
-COALESCED = 0.004
+MIN_ACK_INTERVAL_SECONDS = 0.004
 """Seconds between Acks under load."""
 
 
-class Wants(Struct, frozen=True):
+class ReportOptions(Struct, frozen=True):
     """What the sink wants of each task: an account of it, its lines as they come; and each of its tries (`log`)."""
 
-    account: bool = False
-    live: bool = False
-    log: bool = False
+    collect_metrics: bool = False
+    stream_output: bool = False
+    log_attempts: bool = False
 
 
-class Speech:
+class AckSender:
     """The sink's Acks: at once when idle, coalesced under load, each the whole ledger."""
 
-    def __init__(self, ledger: Ledger, epoch: str, birth: int, now: float, wants: Wants) -> None:
-        self._ledger, self._epoch, self._number, self._wants = ledger, epoch, birth, wants
-        self.heard = -1
+    def __init__(
+        self, ledger: Ledger, epoch: str, ack_number_base: int, now: float, report_options: ReportOptions
+    ) -> None:
+        self._ledger, self._epoch, self._ack_number, self._report_options = (
+            ledger,
+            epoch,
+            ack_number_base,
+            report_options,
+        )
+        self.last_state_number = -1
         """The number of the latest Run."""
-        self.due = now
-        self._last = -NEVER
+        self.next_ack_time = now
+        self._last_ack_time = -NEVER
 
-    def hurry(self, now: float) -> list[Send]:
+    def schedule_soon(self, now: float) -> list[Send]:
         """There is news, to be said soon; nothing to send yet."""
-        self.due = min(self.due, max(now, self._last + COALESCED))
+        self.next_ack_time = min(self.next_ack_time, max(now, self._last_ack_time + MIN_ACK_INTERVAL_SECONDS))
         return []
 
-    def ack(self, now: float, audience: Audience, intake: Intake, attempts: Attempts, *, full: bool) -> Send:
+    def make_ack(
+        self, now: float, peers: PeerTable, run_info: RunInfo, retry_queue: RetryQueue, *, spill_full: bool
+    ) -> Send:
         """Say it."""
-        self.due, self._last = NEVER, now
-        self._number += 1
+        self.next_ack_time, self._last_ack_time = NEVER, now
+        self._ack_number += 1
         ledger = self._ledger
         ack = Ack(
             run=ledger.run,
-            heard=self.heard,
+            last_state_number=self.last_state_number,
             fingerprint=ledger.fingerprint,
             epoch=self._epoch,
-            number=self._number,
-            low=ledger.settled.low_water(),
-            ranges=ledger.settled.above_low_water()[:LISTED],
+            number=self._ack_number,
+            low_watermark=ledger.settled.low_watermark(),
+            ranges=ledger.settled.above_low_watermark()[:MAX_ACK_ITEMS],
             total=ledger.total,
-            full=full,
-            again=audience.asked_again(),
-            retries=attempts.retries(ledger.tries, now, LISTED),
-            reader=intake.reader,
-            read=intake.read,
-            recorded=ledger.read,
+            spill_full=spill_full,
+            resend=peers.resend_requests(),
+            retries=retry_queue.retries(ledger.attempts, now, MAX_ACK_ITEMS),
+            ventilator_epoch=run_info.ventilator_epoch,
+            checksum_watermark=run_info.checksum_watermark,
+            recorded=ledger.checksum_watermark,
             digest=ledger.digest,
             command=ledger.command,
-            account=self._wants.account,
-            live=self._wants.live,
+            collect_metrics=self._report_options.collect_metrics,
+            stream_output=self._report_options.stream_output,
         )
         return Send(Port.CONTROL, ack)

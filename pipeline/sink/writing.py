@@ -8,145 +8,176 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.sink.attempts import Attempts
+from pipeline.sink.attempts import RetryQueue
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import Live
-from pipeline.sink.underway import Underway
-from pipeline.words.errands import Committed, Fetch, Forget, Keep, Kept, Write
-from pipeline.words.facts import Settled
+from pipeline.sink.live import LiveOutput
+from pipeline.sink.underway import PendingWrites
+from pipeline.words.errands import Committed, DiscardBelow, FetchedResult, FetchSpilled, SpillResult, WriteResult
+from pipeline.words.facts import TasksSettled
 from pipeline.words.messages import Result
 from pipeline.words.notices import Waiting
-from pipeline.words.parts import Tried
+from pipeline.words.parts import AttemptRange
 from pipeline.words.ranges import RangeSet
-from pipeline.words.results import cut_result
+from pipeline.words.results import slice_result
 from pipeline.words.station import Port, Send
 
 
-class Limits(Struct, frozen=True):
+class WriterConfig(Struct, frozen=True):
     """How many bytes may wait for their turn, whether there are turns, and whether each try is written down."""
 
-    spill: int = 10 << 30
+    spill_limit: int = 10 << 30
     keep_order: bool = False
-    log: bool = False
+    log_attempts: bool = False
 
 
-class Writing:
+class ResultWriter:
     """What is on its way to output, spill and journal."""
 
-    def __init__(self, ledger: Ledger, attempts: Attempts, live: Live, limits: Limits, kept: int = 0) -> None:
-        self._ledger, self._attempts, self._live = ledger, attempts, live
-        self._limit, self._keep_order, self._log = limits.spill, limits.keep_order, limits.log
-        self.underway = Underway()
-        self._fetching = self.flushing = False
-        self._kept, self._sizes, self._forgotten = kept, ledger.sizes, ledger.written
-        self.full = False
+    def __init__(
+        self,
+        ledger: Ledger,
+        retry_queue: RetryQueue,
+        live_output: LiveOutput,
+        config: WriterConfig,
+        spilled_bytes: int = 0,
+    ) -> None:
+        self._ledger, self._retry_queue, self._live_output = ledger, retry_queue, live_output
+        self._spill_limit, self._keep_order, self._log_attempts = (
+            config.spill_limit,
+            config.keep_order,
+            config.log_attempts,
+        )
+        self.pending_writes = PendingWrites()
+        self._is_fetching = self.is_flushing = False
+        self._spilled_bytes, self._output_sizes, self._discarded_below = (
+            spilled_bytes,
+            ledger.output_sizes,
+            ledger.written_below,
+        )
+        self.spill_full = False
         """More than `limit` bytes are in the spill: nothing should be sent that was never sent."""
 
     @property
-    def is_over(self) -> bool:
+    def is_drained(self) -> bool:
         """Whether nothing is on its way, and nothing waits for its turn."""
-        return self.is_still and not len(self._ledger.ahead)
+        return self.is_idle and not len(self._ledger.spilled)
 
     @property
-    def is_still(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not (self.underway or self._fetching)
+        return not (self.pending_writes or self._is_fetching)
 
     @property
     def is_complete(self) -> bool:
         """Whether all tasks of the run are settled, and written."""
-        return self._ledger.is_complete and self.is_over
+        return self._ledger.is_complete and self.is_drained
 
-    def take(self, result: Result) -> list[Send]:
+    def accept(self, result: Result) -> list[Send]:
         """A result has come: what is new of it is written or kept, unless it failed and is tried again."""
-        sends = [send for part in self._ledger.accept(result) for send in self._take(part)]
-        return [*sends, *self._live.turned()]
+        sends = [send for part in self._ledger.accept(result) for send in self._accept_part(part)]
+        return [*sends, *self._live_output.show_next_in_order()]
 
-    def _take(self, part: Result) -> list[Send]:
-        tried = self._attempts.again(part)
+    def _accept_part(self, part: Result) -> list[Send]:
+        tried = self._retry_queue.next_attempts(part)
         if not tried:
-            return self.place(part)
+            return self.write_or_spill(part)
         final = RangeSet([(part.first, part.first + part.count)])
         final.difference_update((each.low, each.high) for each in tried)
-        told = self._log_of(part, tried) if self._log else self._tell(tried)
-        return [*told, *(send for piece in cut_result(part, list(final)) for send in self.place(piece))]
+        told = self._log_failed_attempts(part, tried) if self._log_attempts else self._record_attempts(tried)
+        return [*told, *(send for piece in slice_result(part, list(final)) for send in self.write_or_spill(piece))]
 
-    def _tell(self, tried: list[Tried]) -> list[Send]:
-        news = [each for each in tried if self._ledger.again(each)]
-        return [self._ledger.enter(*news)] if news else []
+    def _record_attempts(self, attempt_ranges: list[AttemptRange]) -> list[Send]:
+        news = [each for each in attempt_ranges if self._ledger.record_attempt(each)]
+        return [self._ledger.append(*news)] if news else []
 
-    def _log_of(self, part: Result, tried: list[Tried]) -> list[Send]:
+    def _log_failed_attempts(self, part: Result, attempt_ranges: list[AttemptRange]) -> list[Send]:
         """Each try that failed has its row before it is known for good, so that no row is missing or there twice."""
         sends = []
-        for each in tried:
-            if not self._ledger.is_news(each):
-                self._ledger.again(each)
+        for each in attempt_ranges:
+            if not self._ledger.is_new_attempt(each):
+                self._ledger.record_attempt(each)
                 continue
-            (piece,) = cut_result(part, [(each.low, each.high)])
-            sends.append(Send(Port.OUTPUT, Write(self.underway.write(piece, each), piece, tried=True)))
+            (piece,) = slice_result(part, [(each.low, each.high)])
+            sends.append(
+                Send(Port.OUTPUT, WriteResult(self.pending_writes.add_output(piece, each), piece, is_retried=True))
+            )
         return sends
 
-    def place(self, part: Result) -> list[Send]:
+    def write_or_spill(self, part: Result) -> list[Send]:
         """In its turn a result is written, ahead of it kept."""
-        turn = self._ledger.turn  # below it, there are only those that had failed and are done once more
-        if not self._keep_order or part.first < turn or (part.first == turn and not self._fetching):
-            return [self._write(part), *self.advance()]
-        self._kept += len(part.output) + len(part.errors)
-        self._ledger.ahead.add(part.first, part.first + part.count)
-        return [Send(Port.SPILL, Keep(self.underway.keep(part), part)), *self._fullness()]
+        turn = self._ledger.next_in_order  # below it, there are only those that had failed and are done once more
+        if not self._keep_order or part.first < turn or (part.first == turn and not self._is_fetching):
+            return [self._write(part), *self.fetch_next()]
+        self._spilled_bytes += len(part.output) + len(part.stderr)
+        self._ledger.spilled.add(part.first, part.first + part.count)
+        return [Send(Port.SPILL, SpillResult(self.pending_writes.add_spill(part), part)), *self._report_spill_full()]
 
-    def _write(self, part: Result, *, known: bool = False) -> Send:
+    def _write(self, part: Result, *, is_counted: bool = False) -> Send:
         if self._keep_order:
-            self._ledger.turn = max(self._ledger.turn, part.first + part.count)
-        return Send(Port.OUTPUT, Write(self.underway.write(part, known=known), part, shown=self._live.shown(part)))
+            self._ledger.next_in_order = max(self._ledger.next_in_order, part.first + part.count)
+        return Send(
+            Port.OUTPUT,
+            WriteResult(
+                self.pending_writes.add_output(part, is_counted=is_counted),
+                part,
+                streamed_sizes=self._live_output.take_shown(part),
+            ),
+        )
 
-    def advance(self) -> list[Send]:
+    def fetch_next(self) -> list[Send]:
         """Fetch what was ahead and whose turn has come; at an early end, also what stands behind a gap."""
-        ahead = self._ledger.ahead
-        if self._fetching or not len(ahead):
+        ahead = self._ledger.spilled
+        if self._is_fetching or not len(ahead):
             return []
-        if self._ledger.turn not in ahead:
-            if not self.flushing:
+        if self._ledger.next_in_order not in ahead:
+            if not self.is_flushing:
                 return []
-            self._ledger.turn = ahead.ranges()[0][0]
-        self._fetching = True
-        return [Send(Port.SPILL, Fetch(self._ledger.turn))]
+            self._ledger.next_in_order = ahead.ranges()[0][0]
+        self._is_fetching = True
+        return [Send(Port.SPILL, FetchSpilled(self._ledger.next_in_order))]
 
-    def fetched(self, kept: Kept) -> list[Send]:
+    def on_fetched(self, spilled_result: FetchedResult) -> list[Send]:
         """The spill has given back a result whose turn has come. Its failures were counted when it was kept."""
-        result = kept.result
-        self._fetching = False
-        self._kept -= len(result.output) + len(result.errors)
-        self._ledger.ahead.remove(result.first, result.first + result.count)
-        return [self._write(result, known=True), *self.advance(), *self._fullness(), *self._live.turned()]
+        result = spilled_result.result
+        self._is_fetching = False
+        self._spilled_bytes -= len(result.output) + len(result.stderr)
+        self._ledger.spilled.remove(result.first, result.first + result.count)
+        return [
+            self._write(result, is_counted=True),
+            *self.fetch_next(),
+            *self._report_spill_full(),
+            *self._live_output.show_next_in_order(),
+        ]
 
-    def _fullness(self) -> list[Send]:
+    def _report_spill_full(self) -> list[Send]:
         """The person is told, when it begins and when it is over, and what is waited for."""
-        full = self._kept > self._limit
-        if full == self.full:
+        full = self._spilled_bytes > self._spill_limit
+        if full == self.spill_full:
             return []
-        self.full = full
-        return [Send(Port.TOLD, Waiting("spill", f"task {self._ledger.turn + 1:,}", full))]
+        self.spill_full = full
+        return [Send(Port.USER, Waiting("spill", f"task {self._ledger.next_in_order + 1:,}", full))]
 
     def flush(self) -> list[Send]:
         """The run has ended early: what waits for a turn that never comes is written in the order of what is there."""
-        self.flushing = True
-        return self.advance()
+        self.is_flushing = True
+        return self.fetch_next()
 
-    def safe(self, word: Committed) -> list[Send]:
+    def on_committed(self, confirmation: Committed) -> list[Send]:
         """Output or spill has it: now the journal."""
-        if word.store == "output":
-            self._sizes = word.sizes
-        safe = self.underway.safe(word)
-        news = [each for each in safe.tried if self._ledger.again(each)]
-        if not safe.ranges.tasks and not news:
+        if confirmation.store == "output":
+            self._output_sizes = confirmation.sizes
+        safe = self.pending_writes.commit(confirmation)
+        news = [each for each in safe.attempt_ranges if self._ledger.record_attempt(each)]
+        if not safe.ranges.task_count and not news:
             return []
-        settled = Settled(safe.ranges.ranges(), safe.failures.ranges(), word.store == "spill", self._sizes)
-        return [self._ledger.enter(settled, *news)]
+        settled = TasksSettled(
+            safe.ranges.ranges(), safe.failed_tasks.ranges(), confirmation.store == "spill", self._output_sizes
+        )
+        return [self._ledger.append(settled, *news)]
 
-    def forget(self) -> list[Send]:
+    def discard_written(self) -> list[Send]:
         """What was fetched and is in the output for good need not be kept any more."""
-        if not self._keep_order or self._forgotten >= self._ledger.written:
+        if not self._keep_order or self._discarded_below >= self._ledger.written_below:
             return []
-        self._forgotten = self._ledger.written
-        return [Send(Port.SPILL, Forget(self._forgotten))]
+        self._discarded_below = self._ledger.written_below
+        return [Send(Port.SPILL, DiscardBelow(self._discarded_below))]

@@ -6,134 +6,136 @@ another one is refused, by name. Knows nothing of runs but what a Welcome carrie
 
 from __future__ import annotations
 
-from pipeline.ventilator.admission import Admission
-from pipeline.ventilator.lanes import Lane, Lanes
-from pipeline.ventilator.stock import Stock
-from pipeline.words.errands import Open, Opened, Shut
-from pipeline.words.errors import foreign
-from pipeline.words.messages import Bye, Kill, Pulse, Welcome
-from pipeline.words.notices import Lost
-from pipeline.words.parts import Recipe
-from pipeline.words.station import NEVER, Caller, Port, Send
+from pipeline.ventilator.admission import CommandCheck
+from pipeline.ventilator.lanes import LaneTable, WorkerLane
+from pipeline.ventilator.stock import TaskStore
+from pipeline.words.errands import CloseLane, LaneOpened, OpenLane
+from pipeline.words.errors import version_mismatch_text
+from pipeline.words.messages import Goodbye, Heartbeat, Kill, Registration
+from pipeline.words.notices import WorkerLost
+from pipeline.words.parts import RecordFormat
+from pipeline.words.station import NEVER, PeerAddress, Port, Send
 from pipeline.words.structs import replace
-from pipeline.words.watch import Watch
+from pipeline.words.watch import PeerMonitor
 
 
-class Desk:
+class WorkerRegistry:
     """The workers of one ventilator. `word` is what a Welcome says but for the lane."""
 
-    def __init__(self, stock: Stock, word: Welcome, now: float, patience: float) -> None:
-        self.watch = Watch("worker", now, patience, word.interval)
-        self._early: dict[str, tuple[bytes, Pulse, float]] = {}
-        self.lanes = Lanes(stock)
-        self.word = word
-        self.admission = Admission()
-        self._numbers = 0
+    def __init__(self, task_store: TaskStore, template: Registration, now: float, peer_timeout: float) -> None:
+        self.worker_monitor = PeerMonitor("worker", now, peer_timeout, template.heartbeat_interval)
+        self._early_heartbeats: dict[str, tuple[bytes, Heartbeat, float]] = {}
+        self.lanes = LaneTable(task_store)
+        self.template = template
+        self.command_check = CommandCheck()
+        self._last_lane_number = 0
 
-    def pulsed(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
+    def on_heartbeat(self, peer: bytes, heartbeat: Heartbeat, is_ack_current: bool, now: float) -> list[Send]:  # noqa: FBT001
         """A worker's pulse. `judged`: the own Ack is as new as its, so what it does not hold may be sent again."""
-        heard = self.watch.heard(now)
-        if not self.word.run:
-            self._early[pulse.worker] = (peer, pulse, now)
+        heard = self.worker_monitor.record_message(now)
+        if not self.template.run:
+            self._early_heartbeats[heartbeat.worker] = (peer, heartbeat, now)
             return heard
-        return heard + self._answer(peer, pulse, judged, now)
+        return heard + self._answer(peer, heartbeat, is_ack_current, now)
 
-    def begin(self, run: str, recipe: Recipe, now: float) -> list[Send]:
+    def start_run(self, run: str, recipe: RecordFormat, now: float) -> list[Send]:
         """There is a run: who called before is answered now."""
-        self.word = replace(self.word, run=run, recipe=recipe)
-        self.watch.expect(now)
-        early, self._early = self._early, {}
-        recent = [(peer, pulse) for peer, pulse, heard in early.values() if now - heard <= self.word.liveness]
-        return [send for peer, pulse in recent for send in self.pulsed(peer, pulse, True, now)]
+        self.template = replace(self.template, run=run, record_format=recipe)
+        self.worker_monitor.restart(now)
+        early, self._early_heartbeats = self._early_heartbeats, {}
+        recent = [
+            (peer, pulse) for peer, pulse, heard in early.values() if now - heard <= self.template.heartbeat_timeout
+        ]
+        return [send for peer, pulse in recent for send in self.on_heartbeat(peer, pulse, True, now)]
 
-    def _answer(self, peer: bytes, pulse: Pulse, judged: bool, now: float) -> list[Send]:  # noqa: FBT001
-        lane = self.lanes.of(pulse.worker)
-        if lane is None and self.word.state == "over":
-            return [Send(Caller(peer), self.word)]
-        if objection := self.admission.objection(pulse):
-            return self.refuse(peer, pulse.worker, objection)
+    def _answer(self, peer: bytes, heartbeat: Heartbeat, is_ack_current: bool, now: float) -> list[Send]:  # noqa: FBT001
+        lane = self.lanes.get(heartbeat.worker)
+        if lane is None and self.template.state == "over":
+            return [Send(PeerAddress(peer), self.template)]
+        if objection := self.command_check.mismatch(heartbeat):
+            return self.refuse(peer, heartbeat.worker, objection)
         if lane is None:
-            return self._open(peer, pulse, now)
-        lane.pulsed(pulse, peer, now)
-        if pulse.run == self.word.run and judged:
-            self.lanes.judge(lane, pulse)
-        knows = pulse.run == self.word.run and pulse.lane == lane.number
-        return [] if knows else self._welcome(lane)
+            return self._open_lane(peer, heartbeat, now)
+        lane.on_heartbeat(heartbeat, peer, now)
+        if heartbeat.run == self.template.run and is_ack_current:
+            self.lanes.reconcile(lane, heartbeat)
+        knows = heartbeat.run == self.template.run and heartbeat.lane == lane.number
+        return [] if knows else self._send_registration(lane)
 
-    def _open(self, peer: bytes, pulse: Pulse, now: float) -> list[Send]:
-        self._numbers += 1
-        number = max(self._numbers, pulse.lane + 1 if pulse.run == self.word.run else 0)
-        self._numbers = number
-        lane = Lane(number, pulse, peer, now)
+    def _open_lane(self, peer: bytes, heartbeat: Heartbeat, now: float) -> list[Send]:
+        self._last_lane_number += 1
+        number = max(self._last_lane_number, heartbeat.lane + 1 if heartbeat.run == self.template.run else 0)
+        self._last_lane_number = number
+        lane = WorkerLane(number, heartbeat, peer, now)
         self.lanes.add(lane)
-        lane.pulsed(pulse, peer, now)
-        if pulse.run == self.word.run:
-            self.lanes.judge(lane, pulse)
-        return [Send(Port.LANES, Open(number))]
+        lane.on_heartbeat(heartbeat, peer, now)
+        if heartbeat.run == self.template.run:
+            self.lanes.reconcile(lane, heartbeat)
+        return [Send(Port.LANES, OpenLane(number))]
 
-    def opened(self, opened: Opened) -> list[Send]:
+    def on_lane_opened(self, lane_opened: LaneOpened) -> list[Send]:
         """A lane is bound: its worker is told where."""
         for lane in self.lanes:
-            if lane.number == opened.lane:
-                lane.at = opened.at
-                return self._welcome(lane)
-        return [Send(Port.LANES, Shut(opened.lane))]
+            if lane.number == lane_opened.lane:
+                lane.endpoint = lane_opened.endpoint
+                return self._send_registration(lane)
+        return [Send(Port.LANES, CloseLane(lane_opened.lane))]
 
-    def left(self, bye: Bye, now: float) -> list[Send]:
+    def on_goodbye(self, goodbye: Goodbye, now: float) -> list[Send]:
         """A worker said goodbye: it holds nothing any more. If the run is over, that is about to be heard here, too."""
-        self._early.pop(bye.name, None)
-        if bye.over:
-            self.lanes.parked = now
-        return self._close(bye.name, NEVER if bye.over else 0.0)
+        self._early_heartbeats.pop(goodbye.name, None)
+        if goodbye.is_run_over:
+            self.lanes.parked_at = now
+        return self._close_lane(goodbye.name, NEVER if goodbye.is_run_over else 0.0)
 
-    def _close(self, worker: str, due: float = 0.0) -> list[Send]:
-        lane = self.lanes.of(worker)
+    def _close_lane(self, worker: str, due: float = 0.0) -> list[Send]:
+        lane = self.lanes.get(worker)
         if lane is None:
             return []
         self.lanes.close(lane, due)
-        return [Send(Port.LANES, Shut(lane.number))]
+        return [Send(Port.LANES, CloseLane(lane.number))]
 
-    def unreachable(self, peer: bytes, now: float) -> list[Send]:
+    def on_peer_unreachable(self, peer: bytes, now: float) -> list[Send]:
         """No connection to this caller: it is lost sooner, unless it calls again."""
         for lane in self.lanes:
-            if lane.peer == peer and lane.suspected == NEVER:
-                lane.suspected = now
+            if lane.peer == peer and lane.unreachable_since == NEVER:
+                lane.unreachable_since = now
         return []
 
-    def expire(self, now: float) -> list[Send]:
+    def expire_silent(self, now: float) -> list[Send]:
         """Say who is missing, lose who was silent too long, and make lanes anew that swallow what they are given."""
-        sends = self.watch.tick(now) if self.word.run else []
+        sends = self.worker_monitor.tick(now) if self.template.run else []
         for lane in self.lanes:
-            if lane.is_silent(now, self.word.liveness):
-                lost = Lost(lane.worker, sum(span.count for span in lane.out.values()))
+            if lane.is_silent(now, self.template.heartbeat_timeout):
+                lost = WorkerLost(lane.worker, sum(span.count for span in lane.assigned_ranges.values()))
                 self.lanes.suspect(lane)
-                sends += [*self._close(lane.worker), Send(Port.TOLD, lost)]
-            elif lane.overdue(now):
-                self._numbers += 1
-                sends += [Send(Port.LANES, Shut(lane.number)), Send(Port.LANES, Open(self._numbers))]
-                lane.rebind(self._numbers)
+                sends += [*self._close_lane(lane.worker), Send(Port.USER, lost)]
+            elif lane.is_stalled(now):
+                self._last_lane_number += 1
+                sends += [Send(Port.LANES, CloseLane(lane.number)), Send(Port.LANES, OpenLane(self._last_lane_number))]
+                lane.rebind(self._last_lane_number)
         return sends
 
-    def over(self, kill: Kill) -> list[Send]:
+    def end_run(self, kill: Kill) -> list[Send]:
         """The run has ended: everybody is told, now and at each pulse."""
-        self.word = replace(self.word, state="over", reason=kill.reason)
-        return self.welcome_all()
+        self.template = replace(self.template, state="over", reason=kill.reason)
+        return self.send_registrations()
 
-    def welcome_all(self) -> list[Send]:
+    def send_registrations(self) -> list[Send]:
         """Say to everybody what is."""
-        return [send for lane in self.lanes for send in self._welcome(lane)]
+        return [send for lane in self.lanes for send in self._send_registration(lane)]
 
     def refuse(self, peer: bytes, name: str, reason: str) -> list[Send]:
         """Turn somebody away, by name; the person is told once."""
-        word = replace(self.word, state="refused", reason=reason)
-        answer = [Send(Caller(peer), word)] if peer else []
-        return [*answer, *self.admission.refuse(name, reason)]
+        word = replace(self.template, state="refused", reason=reason)
+        answer = [Send(PeerAddress(peer), word)] if peer else []
+        return [*answer, *self.command_check.refuse(name, reason)]
 
     def refuse_version(self, peer: bytes, version: str) -> list[Send]:
         """Turn a caller of another version away; elsewhere than at the desk there is nobody to answer."""
-        return self.refuse(peer, "a worker", foreign(version)) if peer else []
+        return self.refuse(peer, "a worker", version_mismatch_text(version)) if peer else []
 
-    def _welcome(self, lane: Lane) -> list[Send]:
-        if not lane.at:
+    def _send_registration(self, lane: WorkerLane) -> list[Send]:
+        if not lane.endpoint:
             return []
-        return [Send(Caller(lane.peer), replace(self.word, lane=lane.number, lane_at=lane.at))]
+        return [Send(PeerAddress(lane.peer), replace(self.template, lane=lane.number, lane_endpoint=lane.endpoint))]

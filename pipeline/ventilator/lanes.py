@@ -10,173 +10,184 @@ from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Literal
 
-from pipeline.ventilator.stock import Span, Stock, cut
-from pipeline.ventilator.suspects import Suspects
-from pipeline.ventilator.transit import Transit
-from pipeline.words.messages import Pulse
-from pipeline.words.parts import Recipe, Tried
+from pipeline.ventilator.stock import RecordRange, TaskStore, slice_records
+from pipeline.ventilator.suspects import CrashSuspects
+from pipeline.ventilator.transit import InFlight
+from pipeline.words.messages import Heartbeat
+from pipeline.words.parts import AttemptRange, RecordFormat
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import NEVER
 from pipeline.words.structs import replace
-from pipeline.words.tries import Tries
+from pipeline.words.tries import AttemptCounts
 
-WORK = 0.05
+CHUNK_WORK_SECONDS = 0.05
 """Seconds of one slot's work that a chunk should be."""
-FEWEST = 10
+MIN_CHUNK_DIVISOR = 10
 """A chunk is no less than this part of WORK, however many are asked for: each costs an exchange."""
-GROWTH = 4
+MAX_CHUNK_GROWTH = 4
 """A chunk grows at most so many times per measurement."""
-CHUNK_SIZE = 512 << 10
+MAX_CHUNK_BYTES = 512 << 10
 """Bytes that a chunk should not pass; a larger record travels whole."""
-IN_FLIGHT = 8 << 20
+MAX_IN_FLIGHT_BYTES = 8 << 20
 """Bytes on the way to a worker past which nothing is added; what it holds is for its credit and the window to bound."""
-MOST_SPANS = 4096
+MAX_ASSIGNED_CHUNKS = 4096
 """Chunks in one worker's hands at most: each costs room in its pulses and time to go through."""
-SUSPECT = 2.0
+UNREACHABLE_SECONDS = 2.0
 """Seconds until a worker is lost that can't be reached."""
 
 
-class Lane:
+class WorkerLane:
     """The ventilator's side of one worker."""
 
-    def __init__(self, number: int, pulse: Pulse, peer: bytes, now: float) -> None:
-        self.number, self.worker, self.peer = number, pulse.worker, peer
-        self.at = ""
+    def __init__(self, number: int, heartbeat: Heartbeat, peer: bytes, now: float) -> None:
+        self.number, self.worker, self.peer = number, heartbeat.worker, peer
+        self.endpoint = ""
         """Where it is bound; empty until it is."""
-        self.sequence, self.allowed, self.slots = 0, 0, pulse.slots
-        self.heard, self.suspected = now, NEVER
-        self.claims, self.finished = RangeSet(), RangeSet()
+        self.sequence, self.credit_limit, self.slots = 0, 0, heartbeat.slots
+        self.last_heartbeat_time, self.unreachable_since = now, NEVER
+        self.claims, self.unacked = RangeSet(), RangeSet()
         """All that its worker says it holds; and what of it has ended."""
-        self.out: dict[int, Span] = {}
+        self.assigned_ranges: dict[int, RecordRange] = {}
         self.size = 0
-        self.chunk = 1
-        self.solo: Literal["", "draining", "alone"] = ""
+        self.chunk_tasks = 1
+        self.isolation: Literal["", "draining", "alone"] = ""
         """Whether it waits to be given one suspect alone, or has it."""
-        self._done, self._transit = pulse.done, Transit(now)
+        self._done_count, self._in_flight = heartbeat.done_count, InFlight(now)
 
-    def pulsed(self, pulse: Pulse, peer: bytes, now: float) -> None:
+    def on_heartbeat(self, heartbeat: Heartbeat, peer: bytes, now: float) -> None:
         """Take in what the worker says of itself, but for what it holds."""
-        self.peer, self.heard, self.suspected = peer, now, NEVER
-        here = pulse.lane == self.number
-        self.allowed = pulse.allowed if here else max(0, pulse.allowed - pulse.seen)
+        self.peer, self.last_heartbeat_time, self.unreachable_since = peer, now, NEVER
+        here = heartbeat.lane == self.number
+        self.credit_limit = heartbeat.credit_limit if here else max(0, heartbeat.credit_limit - heartbeat.last_sequence)
         if here:
-            self._transit.seen(pulse.seen, now)
-        if pulse.done != self._done and pulse.pace:
-            self.chunk = max(1, min(self.chunk * GROWTH, int(WORK / pulse.pace)))
-            self._done = pulse.done
+            self._in_flight.acknowledge(heartbeat.last_sequence, now)
+        if heartbeat.done_count != self._done_count and heartbeat.seconds_per_task:
+            self.chunk_tasks = max(
+                1, min(self.chunk_tasks * MAX_CHUNK_GROWTH, int(CHUNK_WORK_SECONDS / heartbeat.seconds_per_task))
+            )
+            self._done_count = heartbeat.done_count
 
-    def room(self) -> int:
+    def free_credit(self) -> int:
         """How many chunks may be sent now."""
-        if self.solo == "alone" and not self.out:
-            self.solo = ""
-        return 0 if self.solo else self.allowance()
+        if self.isolation == "alone" and not self.assigned_ranges:
+            self.isolation = ""
+        return 0 if self.isolation else self.allowance()
 
     def allowance(self) -> int:
         """How many its worker would take."""
-        if not self.at or self._transit.size >= IN_FLIGHT:
+        if not self.endpoint or self._in_flight.size >= MAX_IN_FLIGHT_BYTES:
             return 0
-        return max(0, min(self.allowed - self.sequence, MOST_SPANS - len(self.out)))
+        return max(0, min(self.credit_limit - self.sequence, MAX_ASSIGNED_CHUNKS - len(self.assigned_ranges)))
 
-    def carry(self, span: Span, now: float) -> Span:
+    def assign(self, span: RecordRange, now: float) -> RecordRange:
         """The span goes out on this lane as its next sequence."""
         self.sequence += 1
-        self._transit.sent(self.sequence, len(span.body), now)
-        sent = replace(span, lane=self.number, sequence=self.sequence, due=0.0, avoid="")
+        self._in_flight.on_sent(self.sequence, len(span.body), now)
+        sent = replace(span, lane=self.number, sequence=self.sequence, due=0.0, avoid_worker="")
         self.hold(sent)
         return sent
 
-    def hold(self, span: Span) -> None:
+    def hold(self, span: RecordRange) -> None:
         """The span is this worker's from now on."""
-        self.out[span.first] = span
+        self.assigned_ranges[span.first] = span
         self.size += len(span.body)
 
-    def settle(self, settled: RangeSet, recipe: Recipe) -> None:
+    def settle(self, settled: RangeSet, record_format: RecordFormat) -> None:
         """Forget the records of what is settled."""
-        self._keep(lambda span: settled.outside(span.first, span.end), recipe)
+        self._retain(lambda span: settled.gaps(span.first, span.end), record_format)
 
-    def judge(self, pulse: Pulse, recipe: Recipe, tries: Tries) -> list[Span]:
+    def reconcile(
+        self, heartbeat: Heartbeat, record_format: RecordFormat, attempts: AttemptCounts
+    ) -> list[RecordRange]:
         """What this worker was sent, has seen pass, and does not hold: to be sent again."""
-        self.claims, self.finished = claimed(pulse, tries), RangeSet(pulse.finished)
-        gone: list[Span] = []
+        self.claims, self.unacked = valid_claims(heartbeat, attempts), RangeSet(heartbeat.unacked)
+        gone: list[RecordRange] = []
 
-        def held(span: Span) -> list[tuple[int, int]]:
-            if (span.lane, span.sequence) > (pulse.lane, pulse.seen):
+        def remaining_ranges(span: RecordRange) -> list[tuple[int, int]]:
+            if (span.lane, span.sequence) > (heartbeat.lane, heartbeat.last_sequence):
                 return [(span.first, span.end)]
-            if missing := self.claims.outside(span.first, span.end):
-                gone.extend(cut(span, missing, recipe))
-            return self.claims.inside(span.first, span.end)
+            if missing := self.claims.gaps(span.first, span.end):
+                gone.extend(slice_records(span, missing, record_format))
+            return self.claims.intersection(span.first, span.end)
 
-        self._keep(held, recipe)
+        self._retain(remaining_ranges, record_format)
         return gone
 
-    def retry(self, tried: Tried, recipe: Recipe, due: float) -> list[Span]:
+    def take_for_retry(self, attempt_range: AttemptRange, record_format: RecordFormat, due: float) -> list[RecordRange]:
         """What this worker has of an earlier try: to be sent again, with more tries, rather to another."""
-        self.claims.remove(tried.low, tried.high)
-        taken: list[Span] = []
+        self.claims.remove(attempt_range.low, attempt_range.high)
+        taken: list[RecordRange] = []
 
-        def rest(span: Span) -> list[tuple[int, int]]:
-            stale = RangeSet([(tried.low, tried.high)] if span.tries < tried.tries else ())
-            taken.extend(cut(span, stale.inside(span.first, span.end), recipe))
-            return stale.outside(span.first, span.end)
+        def remaining_ranges(span: RecordRange) -> list[tuple[int, int]]:
+            stale = RangeSet([(attempt_range.low, attempt_range.high)] if span.attempt < attempt_range.attempt else ())
+            taken.extend(slice_records(span, stale.intersection(span.first, span.end), record_format))
+            return stale.gaps(span.first, span.end)
 
-        self._keep(rest, recipe)
-        return [replace(span, tries=tried.tries, due=due, avoid=self.worker, lane=0, sequence=0) for span in taken]
+        self._retain(remaining_ranges, record_format)
+        return [
+            replace(span, attempt=attempt_range.attempt, due=due, avoid_worker=self.worker, lane=0, sequence=0)
+            for span in taken
+        ]
 
     def unfinished(self) -> RangeSet:
         """What its worker was given and is not known to have ended."""
-        held = RangeSet((span.first, span.end) for span in self.out.values())
-        held.difference_update(self.finished)
+        held = RangeSet((span.first, span.end) for span in self.assigned_ranges.values())
+        held.difference_update(self.unacked)
         return held
 
-    def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]], recipe: Recipe) -> None:
-        for span in list(self.out.values()):
-            rest = rest_of(span)
+    def _retain(
+        self, remaining_ranges: Callable[[RecordRange], list[tuple[int, int]]], record_format: RecordFormat
+    ) -> None:
+        for span in list(self.assigned_ranges.values()):
+            rest = remaining_ranges(span)
             if rest == [(span.first, span.end)]:
                 continue
-            del self.out[span.first]
+            del self.assigned_ranges[span.first]
             self.size -= len(span.body)
-            for part in cut(span, rest, recipe):
+            for part in slice_records(span, rest, record_format):
                 self.hold(part)
 
-    def overdue(self, now: float) -> bool:
+    def is_stalled(self, now: float) -> bool:
         """Whether the lane swallows what it is given while its worker's pulses come: it wants a new connection."""
-        return self.at != "" and self._transit.is_overdue(self.heard, now)
+        return self.endpoint != "" and self._in_flight.is_stalled(self.last_heartbeat_time, now)
 
     def rebind(self, number: int) -> None:
         """A new connection under a new number; what the old one carried is judged by the next pulse that knows it."""
-        self.number, self.at, self.sequence, self.allowed = number, "", 0, 0
-        self._transit.restart()
+        self.number, self.endpoint, self.sequence, self.credit_limit = number, "", 0, 0
+        self._in_flight.reset()
 
-    def is_silent(self, now: float, liveness: float) -> bool:
+    def is_silent(self, now: float, heartbeat_timeout: float) -> bool:
         """Whether its worker counts as lost."""
-        return now - self.heard > liveness or now - self.suspected > SUSPECT
+        return now - self.last_heartbeat_time > heartbeat_timeout or now - self.unreachable_since > UNREACHABLE_SECONDS
 
 
-def claimed(pulse: Pulse, tries: Tries) -> RangeSet:
+def valid_claims(heartbeat: Heartbeat, attempts: AttemptCounts) -> RangeSet:
     """What a worker says it holds, but for what it holds of an earlier try than the last that failed."""
-    claims = RangeSet((*pulse.holding, *pulse.finished))
-    theirs = Tries(pulse.tried)
-    for run in tries.among(claims):
-        claims.difference_update(theirs.fewer(run.low, run.high, run.tries))
+    claims = RangeSet((*heartbeat.unfinished, *heartbeat.unacked))
+    theirs = AttemptCounts(heartbeat.attempts)
+    for run in attempts.select_failed(claims):
+        claims.difference_update(theirs.find_below(run.low, run.high, run.attempt))
     return claims
 
 
-def share(lane: Lane, at_hand: int, credit: int, fixed: int | None) -> int:
+def chunk_task_count(lane: WorkerLane, available_tasks: int, credit: int, fixed_count: int | None) -> int:
     """How many tasks the next chunk takes: what the worker's pace asks for, at most its share of what is at hand."""
-    return fixed or max(1, min(lane.chunk, max(lane.chunk // FEWEST, ceil(at_hand / max(1, credit)))))
+    return fixed_count or max(
+        1, min(lane.chunk_tasks, max(lane.chunk_tasks // MIN_CHUNK_DIVISOR, ceil(available_tasks / max(1, credit))))
+    )
 
 
-class Lanes:
+class LaneTable:
     """All lanes, by their workers; what one loses goes back to the stock, unless another turns out to hold it."""
 
-    def __init__(self, stock: Stock) -> None:
-        self._stock = stock
-        self._lanes: dict[str, Lane] = {}
-        self.suspects = Suspects()
-        self.parked = 0.0
+    def __init__(self, task_store: TaskStore) -> None:
+        self._task_store = task_store
+        self._lanes: dict[str, WorkerLane] = {}
+        self.suspects = CrashSuspects()
+        self.parked_at = 0.0
         """When the last worker left because the run is over, and what it had was put aside."""
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[WorkerLane]:
         return iter(list(self._lanes.values()))
 
     def __len__(self) -> int:
@@ -187,59 +198,63 @@ class Lanes:
         """Bytes of all records that workers hold."""
         return sum(lane.size for lane in self._lanes.values())
 
-    def of(self, worker: str) -> Lane | None:
+    def get(self, worker: str) -> WorkerLane | None:
         """This worker's lane, if it has one."""
         return self._lanes.get(worker)
 
-    def add(self, lane: Lane) -> None:
+    def add(self, lane: WorkerLane) -> None:
         """A worker has a lane from now on."""
-        self.suspects.returned(lane.worker)
+        self.suspects.on_worker_returned(lane.worker)
         self._lanes[lane.worker] = lane
 
-    def close(self, lane: Lane, due: float) -> None:
+    def close(self, lane: WorkerLane, due: float) -> None:
         """The worker is gone; what it held goes out again, but not before `due`."""
         del self._lanes[lane.worker]
-        self.take_back(lane, [replace(span, due=due) for span in lane.out.values()])
+        self.requeue(lane, [replace(span, due=due) for span in lane.assigned_ranges.values()])
 
-    def suspect(self, lane: Lane) -> None:
+    def suspect(self, lane: WorkerLane) -> None:
         """Its worker is lost: one of those that it held may be why."""
-        self.suspects.lost(lane.worker, lane.unfinished(), alone=lane.solo == "alone")
+        self.suspects.on_worker_lost(lane.worker, lane.unfinished(), is_isolated=lane.isolation == "alone")
 
-    def wake(self, before: float) -> None:
+    def resume_parked(self, parked_before: float) -> None:
         """The sink goes on acking: the run is not over after all, for those that were put aside before then."""
-        if self.parked <= before:
-            self._stock.wake()
+        if self.parked_at <= parked_before:
+            self._task_store.release_delayed()
 
     def settle(self, settled: RangeSet) -> None:
         """Forget the records of what is settled."""
         self.suspects.forget(settled)
         for lane in self._lanes.values():
-            lane.settle(settled, self._stock.recipe)
+            lane.settle(settled, self._task_store.record_format)
 
-    def retry(self, tried: Tried, due: float) -> None:
+    def retry(self, attempt_range: AttemptRange, due: float) -> None:
         """These have failed and are to be sent again."""
-        spans = [span for lane in self._lanes.values() for span in lane.retry(tried, self._stock.recipe, due)]
-        for span in (*spans, *self._stock.retry(tried, due)):
-            self._stock.put_back(span)
+        spans = [
+            span
+            for lane in self._lanes.values()
+            for span in lane.take_for_retry(attempt_range, self._task_store.record_format, due)
+        ]
+        for span in (*spans, *self._task_store.take_for_retry(attempt_range, due)):
+            self._task_store.requeue(span)
 
-    def claimed(self) -> RangeSet:
+    def claimed_tasks(self) -> RangeSet:
         """All that any worker says it holds."""
         return RangeSet(part for lane in self._lanes.values() for part in lane.claims)
 
-    def judge(self, lane: Lane, pulse: Pulse) -> None:
+    def reconcile(self, lane: WorkerLane, heartbeat: Heartbeat) -> None:
         """What a worker does not hold any more goes out again; what it does hold is not sent to others."""
-        self.take_back(lane, lane.judge(pulse, self._stock.recipe, self._stock.tries))
-        self.adopt(lane)
+        self.requeue(lane, lane.reconcile(heartbeat, self._task_store.record_format, self._task_store.attempts))
+        self.claim(lane)
 
-    def adopt(self, lane: Lane) -> None:
+    def claim(self, lane: WorkerLane) -> None:
         """What this worker says it holds is not sent to others."""
-        for span in self._stock.adopt(lane.claims):
+        for span in self._task_store.remove_claimed(lane.claims):
             lane.hold(replace(span, lane=0, sequence=0))
 
-    def take_back(self, lost_by: Lane, spans: list[Span]) -> None:
+    def requeue(self, lost_lane: WorkerLane, spans: list[RecordRange]) -> None:
         """These go out again, unless another worker says that it holds them."""
         for span in spans:
-            self._stock.put_back(span)
+            self._task_store.requeue(span)
         for lane in self._lanes.values() if spans else ():
-            if lane is not lost_by:
-                self.adopt(lane)
+            if lane is not lost_lane:
+                self.claim(lane)

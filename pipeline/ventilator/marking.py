@@ -11,34 +11,34 @@ from struct import pack
 from zlib import crc32
 
 from pipeline.words import checksums
-from pipeline.words.errands import Records
-from pipeline.words.messages import Ack, Read
-from pipeline.words.parts import Recipe
+from pipeline.words.errands import RecordsRead
+from pipeline.words.messages import Ack, InputChecksums
+from pipeline.words.parts import RecordFormat
 from pipeline.words.records import end_near
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
 
-AT_ONCE = 64
+MAX_RESENT_CHECKSUMS = 64
 """Reads that are repeated at a time."""
 
 
-class Marking:
+class ChecksumSender:
     """The marks that this life of the ventilator, the `reader`, has not been answered for."""
 
-    def __init__(self, reader: str, recipe: Recipe) -> None:
-        self._reader, self._recipe = reader, recipe
-        self._reads: deque[Read] = deque()
-        self._last: Read | None = None
+    def __init__(self, ventilator_epoch: str, record_format: RecordFormat) -> None:
+        self._ventilator_epoch, self._record_format = ventilator_epoch, record_format
+        self._unacked_checksums: deque[InputChecksums] = deque()
+        self._last_acked: InputChecksums | None = None
         """The last that was answered: for a sink that comes back, and has not heard of this reader."""
-        self.wanted, self._known, self._epoch = False, False, ""
+        self.is_wanted, self._is_epoch_known, self._sink_epoch = False, False, ""
         self._end, self._crc, self._is_begun = 0, 0, True
         """What was read, the checksum of the part of its last group, and whether it has the beginning of that group."""
         self._recorded = 0
         """Where the record of all readers ends."""
 
-    def add(self, records: Records, run: str) -> list[Send]:
+    def add(self, records: RecordsRead, run: str) -> list[Send]:
         """These were read."""
-        if not self.wanted:
+        if not self.is_wanted:
             return []
         if self._end != records.first:  # an input of which the beginning was not kept
             self._crc, self._is_begun = 0, checksums.floor(records.first) == records.first
@@ -46,11 +46,11 @@ class Marking:
         at, reads = 0, []
         for cut in self._cuts(first, end):
             marks, at = self._marks(records.body, at, first, cut)
-            reads.append(Read(run, self._reader, 0, first, cut - first, marks))
+            reads.append(InputChecksums(run, self._ventilator_epoch, 0, first, cut - first, marks))
             first = cut
         self._end = end
-        self._reads += reads
-        return self._said(reads, run)
+        self._unacked_checksums += reads
+        return self._make_sends(reads, run)
 
     def _cuts(self, first: int, end: int) -> list[int]:
         """Where a Read of these records ends: the record of an earlier reader may end in the middle of a group."""
@@ -61,7 +61,7 @@ class Marking:
         crcs, size, view = [], 0, memoryview(body)
         while first < end:
             number = min(checksums.following(first), end)
-            before, at = at, end_near(body, number - first, self._recipe, at, size)
+            before, at = at, end_near(body, number - first, self._record_format, at, size)
             size = at - before
             self._crc = crc32(view[before:at], self._crc)
             crcs.append(self._crc if self._is_begun else 0)
@@ -80,20 +80,29 @@ class Marking:
         """So many of `total` records can be compared, where the reading broke off."""
         return checksums.floor(total) if total < self._recorded else total
 
-    def answered(self, ack: Ack) -> list[Send]:
+    def on_ack(self, ack: Ack) -> list[Send]:
         """The sink has said what it has; another life of it, which has not heard of this reader, is told at once."""
-        news, self._epoch = ack.epoch != self._epoch, ack.epoch
-        self.wanted, self._known = ack.read >= 0, ack.reader == self._reader
+        news, self._sink_epoch = ack.epoch != self._sink_epoch, ack.epoch
+        self.is_wanted, self._is_epoch_known = (
+            ack.checksum_watermark >= 0,
+            ack.ventilator_epoch == self._ventilator_epoch,
+        )
         self._recorded = max(self._recorded, ack.recorded)
-        while self._known and self._reads and self._reads[0].first + self._reads[0].count <= ack.read:
-            self._last = self._reads.popleft()
-        return self.say(ack.run) if news and not self._known else []
+        while (
+            self._is_epoch_known
+            and self._unacked_checksums
+            and self._unacked_checksums[0].first + self._unacked_checksums[0].count <= ack.checksum_watermark
+        ):
+            self._last_acked = self._unacked_checksums.popleft()
+        return self.resend(ack.run) if news and not self._is_epoch_known else []
 
-    def say(self, run: str) -> list[Send]:
+    def resend(self, run: str) -> list[Send]:
         """What is not answered, again."""
-        unheard = [self._last] if self._last and not self._known and not self._reads else []
-        return self._said([*unheard, *list(self._reads)[:AT_ONCE]], run)
+        unheard = (
+            [self._last_acked] if self._last_acked and not self._is_epoch_known and not self._unacked_checksums else []
+        )
+        return self._make_sends([*unheard, *list(self._unacked_checksums)[:MAX_RESENT_CHECKSUMS]], run)
 
-    def _said(self, reads: list[Read], run: str) -> list[Send]:
-        since = (self._reads[0] if self._reads else reads[0]).first if reads else 0
-        return [Send(Port.RESULTS, replace(read, run=run, since=since)) for read in reads]
+    def _make_sends(self, messages: list[InputChecksums], run: str) -> list[Send]:
+        since = (self._unacked_checksums[0] if self._unacked_checksums else messages[0]).first if messages else 0
+        return [Send(Port.RESULTS, replace(read, run=run, acked_below=since)) for read in messages]

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from pipeline.words.errands import Records
-from pipeline.words.parts import Ranges, Recipe, Tried
+from pipeline.words.errands import RecordsRead
+from pipeline.words.parts import AttemptRange, Ranges, RecordFormat
 from pipeline.words.ranges import RangeSet
-from pipeline.words.records import count, end_of, split, terminator
+from pipeline.words.records import count, end_offset, split, terminator
 from pipeline.words.station import NEVER
 from pipeline.words.structs import replace
-from pipeline.words.tries import Tries
+from pipeline.words.tries import AttemptCounts
 
 
-class Span(Struct, frozen=True, order=True, gc=False):
+class RecordRange(Struct, frozen=True, order=True, gc=False):
     """Consecutive records; when out, with the lane and the sequence that carried them last.
 
     They have failed `tries` times; when back, they are not sent before `due`, and rather not to the worker `avoid`.
@@ -32,9 +32,9 @@ class Span(Struct, frozen=True, order=True, gc=False):
     body: bytes
     lane: int = 0
     sequence: int = 0
-    tries: int = 0
+    attempt: int = 0
     due: float = 0.0
-    avoid: str = ""
+    avoid_worker: str = ""
 
     @property
     def end(self) -> int:
@@ -42,133 +42,145 @@ class Span(Struct, frozen=True, order=True, gc=False):
         return self.first + self.count
 
 
-def cut(span: Span, ranges: Ranges | list[tuple[int, int]], recipe: Recipe) -> list[Span]:
+def slice_records(
+    span: RecordRange, ranges: Ranges | list[tuple[int, int]], record_format: RecordFormat
+) -> list[RecordRange]:
     """The parts of `span` that lie in `ranges`, each range being inside it."""
     parts = []
     at, start = span.first, 0
     for low, high in ranges:
         if (low, high) == (span.first, span.end):
             return [span]
-        start = end_of(span.body, low - at, recipe, start)
-        end = end_of(span.body, high - low, recipe, start)
+        start = end_offset(span.body, low - at, record_format, start)
+        end = end_offset(span.body, high - low, record_format, start)
         parts.append(replace(span, first=low, count=high - low, body=span.body[start:end]))
         at, start = high, end
     return parts
 
 
-class Stock:
+class TaskStore:
     """What can be sent: `back` before fresh."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.tries = Tries()
-        self.tasks = 0
+    def __init__(self, record_format: RecordFormat) -> None:
+        self.record_format = record_format
+        self.attempts = AttemptCounts()
+        self.task_count = 0
         self.size = 0
-        self._back: list[Span] = []
-        self._fresh: deque[Records] = deque()
-        self._offset = 0
+        self._requeued: list[RecordRange] = []
+        self._unsent: deque[RecordsRead] = deque()
+        self._unsent_offset = 0
         """Where in the body of the first of them the records begin that were not taken."""
 
-    def add(self, records: Records) -> None:
+    def add(self, records: RecordsRead) -> None:
         """Newly read records, behind those that were read before."""
-        self._fresh.append(records)
-        self.tasks += records.count
+        self._unsent.append(records)
+        self.task_count += records.count
         self.size += len(records.body)
 
-    def again(self, span: Span, ranges: Iterable[tuple[int, int]]) -> None:
+    def requeue_parts(self, span: RecordRange, ranges: Iterable[tuple[int, int]]) -> None:
         """These parts of it are to be sent again, each in its own try."""
-        for run in (run for low, high in ranges for run in self.tries.runs(low, high)):
-            self.put_back(replace(cut(span, [(run.low, run.high)], self.recipe)[0], tries=run.tries))
+        for run in (run for low, high in ranges for run in self.attempts.split_by_attempt(low, high)):
+            self.requeue(
+                replace(slice_records(span, [(run.low, run.high)], self.record_format)[0], attempt=run.attempt)
+            )
 
-    def put_back(self, span: Span) -> None:
+    def requeue(self, span: RecordRange) -> None:
         """To be sent again."""
-        insort(self._back, span)
-        self.tasks += span.count
+        insort(self._requeued, span)
+        self.task_count += span.count
         self.size += len(span.body)
 
     def settle(self, settled: RangeSet) -> None:
         """Forget what need not be sent again any more."""
-        if any(settled.inside(span.first, span.end) for span in self._back):
-            self._keep(lambda span: settled.outside(span.first, span.end))
+        if any(settled.intersection(span.first, span.end) for span in self._requeued):
+            self._retain(lambda span: settled.gaps(span.first, span.end))
 
-    def adopt(self, claims: RangeSet) -> list[Span]:
+    def remove_claimed(self, claims: RangeSet) -> list[RecordRange]:
         """What of `back` somebody turns out to hold; it is not sent again."""
-        adopted = [part for span in self._back for part in cut(span, claims.inside(span.first, span.end), self.recipe)]
+        adopted = [
+            part
+            for span in self._requeued
+            for part in slice_records(span, claims.intersection(span.first, span.end), self.record_format)
+        ]
         if adopted:
-            self._keep(lambda span: claims.outside(span.first, span.end))
+            self._retain(lambda span: claims.gaps(span.first, span.end))
         return adopted
 
-    def retry(self, tried: Tried, due: float) -> list[Span]:
+    def take_for_retry(self, attempt_range: AttemptRange, due: float) -> list[RecordRange]:
         """Take out what of `back` has failed less often; to be put back with more tries."""
 
-        def stale(span: Span) -> list[tuple[int, int]]:
-            low, high = max(span.first, tried.low), min(span.end, tried.high)
-            return [(low, high)] if low < high and span.tries < tried.tries else []
+        def outdated_ranges(span: RecordRange) -> list[tuple[int, int]]:
+            low, high = max(span.first, attempt_range.low), min(span.end, attempt_range.high)
+            return [(low, high)] if low < high and span.attempt < attempt_range.attempt else []
 
-        def rest(span: Span) -> list[tuple[int, int]]:
-            return RangeSet(stale(span)).outside(span.first, span.end)
+        def remaining_ranges(span: RecordRange) -> list[tuple[int, int]]:
+            return RangeSet(outdated_ranges(span)).gaps(span.first, span.end)
 
-        found = [part for span in self._back for part in cut(span, stale(span), self.recipe)]
+        found = [
+            part for span in self._requeued for part in slice_records(span, outdated_ranges(span), self.record_format)
+        ]
         if found:
-            self._keep(rest)
-        return [replace(part, tries=tried.tries, due=due) for part in found]
+            self._retain(remaining_ranges)
+        return [replace(part, attempt=attempt_range.attempt, due=due) for part in found]
 
-    def wake(self) -> None:
+    def release_delayed(self) -> None:
         """What was put aside for good is due."""
-        if any(span.due == NEVER for span in self._back):
-            self._back = [replace(span, due=0.0) if span.due == NEVER else span for span in self._back]
+        if any(span.due == NEVER for span in self._requeued):
+            self._requeued = [replace(span, due=0.0) if span.due == NEVER else span for span in self._requeued]
 
     def next_due(self, now: float) -> float:
         """When the next of those that are not due yet will be."""
-        return min((span.due for span in self._back if span.due > now), default=NEVER)
+        return min((span.due for span in self._requeued if span.due > now), default=NEVER)
 
-    def _keep(self, rest_of: Callable[[Span], list[tuple[int, int]]]) -> None:
+    def _retain(self, remaining_ranges: Callable[[RecordRange], list[tuple[int, int]]]) -> None:
         """Of each span that was to be sent again only these parts, all at once."""
-        before = self._back
-        self._back = [part for span in before for part in cut(span, rest_of(span), self.recipe)]
-        self.tasks += sum(span.count for span in self._back) - sum(span.count for span in before)
-        self.size += sum(len(span.body) for span in self._back) - sum(len(span.body) for span in before)
+        before = self._requeued
+        self._requeued = [
+            part for span in before for part in slice_records(span, remaining_ranges(span), self.record_format)
+        ]
+        self.task_count += sum(span.count for span in self._requeued) - sum(span.count for span in before)
+        self.size += sum(len(span.body) for span in self._requeued) - sum(len(span.body) for span in before)
 
-    def next_back(self, fits: Callable[[Span], bool]) -> Span | None:
+    def next_requeued(self, is_eligible: Callable[[RecordRange], bool]) -> RecordRange | None:
         """The lowest of `back` that fits; it stays there."""
-        return next((span for span in self._back if fits(span)), None)
+        return next((span for span in self._requeued if is_eligible(span)), None)
 
-    def take_back(self, span: Span, most: int) -> Span:
+    def take_requeued(self, span: RecordRange, max_tasks: int) -> RecordRange:
         """The first `most` records of this span of `back`."""
-        self._back.remove(span)
-        self.tasks -= span.count
+        self._requeued.remove(span)
+        self.task_count -= span.count
         self.size -= len(span.body)
-        if span.count > most:
-            body, rest = split(span.body, most, self.recipe)
-            self.put_back(replace(span, first=span.first + most, count=span.count - most, body=rest))
-            span = replace(span, count=most, body=body)
+        if span.count > max_tasks:
+            body, rest = split(span.body, max_tasks, self.record_format)
+            self.requeue(replace(span, first=span.first + max_tasks, count=span.count - max_tasks, body=rest))
+            span = replace(span, count=max_tasks, body=body)
         return span
 
-    def take_fresh(self, most: int, size: int) -> Span | None:
+    def take_unsent(self, max_tasks: int, max_bytes: int) -> RecordRange | None:
         """The next at most `most` of the fresh records, about `size` bytes, at least one; None if there are none."""
-        if not self._fresh:
+        if not self._unsent:
             return None
-        records, start = self._fresh.popleft(), self._offset
-        number, end = self._measure(records, start, most, size)
-        self._offset = 0
+        records, start = self._unsent.popleft(), self._unsent_offset
+        number, end = self._measure(records, start, max_tasks, max_bytes)
+        self._unsent_offset = 0
         if number < records.count:
-            self._fresh.appendleft(Records(records.first + number, records.count - number, records.body))
-            self._offset = end
+            self._unsent.appendleft(RecordsRead(records.first + number, records.count - number, records.body))
+            self._unsent_offset = end
         body = records.body if end - start == len(records.body) else records.body[start:end]
-        self.tasks -= number
+        self.task_count -= number
         self.size -= len(body)
-        return Span(records.first, number, body)
+        return RecordRange(records.first, number, body)
 
-    def _measure(self, records: Records, start: int, most: int, size: int) -> tuple[int, int]:
+    def _measure(self, records: RecordsRead, start: int, max_tasks: int, max_bytes: int) -> tuple[int, int]:
         """How many records to take, and where they end."""
         whole = len(records.body)
-        if records.count <= most and whole - start <= size:
+        if records.count <= max_tasks and whole - start <= max_bytes:
             return records.count, whole
-        if most < records.count:
-            end = end_of(records.body, most, self.recipe, start)
-            if end - start <= size or most == 1:
-                return most, end
-        end = records.body.rfind(terminator(self.recipe), start, start + size) + 1
-        if not end or self.recipe.block:
-            return 1, end_of(records.body, 1, self.recipe, start)
-        return count(records.body[start:end], self.recipe), end
+        if max_tasks < records.count:
+            end = end_offset(records.body, max_tasks, self.record_format, start)
+            if end - start <= max_bytes or max_tasks == 1:
+                return max_tasks, end
+        end = records.body.rfind(terminator(self.record_format), start, start + max_bytes) + 1
+        if not end or self.record_format.block:
+            return 1, end_offset(records.body, 1, self.record_format, start)
+        return count(records.body[start:end], self.record_format), end

@@ -6,42 +6,45 @@ starts anew whenever one is seen, so that a slow link is not torn down, and wait
 
 from __future__ import annotations
 
-UNSEEN, SPEED = 3.0, 1e6
+STALL_SECONDS, MIN_BYTES_PER_SECOND = 3.0, 1e6
 """A chunk is overdue after UNSEEN seconds plus its bytes at SPEED a second."""
 
 
-class Transit:
+class InFlight:
     """The unseen chunks of one lane, by sequence."""
 
     def __init__(self, now: float) -> None:
         self.size = 0
         """Bytes on the way."""
-        self._unseen: list[tuple[int, int]] = []
-        self._since, self._patience = now, 1.0
+        self._unseen_chunks: list[tuple[int, int]] = []
+        self._oldest_since, self._timeout_factor = now, 1.0
 
-    def sent(self, sequence: int, size: int, now: float) -> None:
+    def on_sent(self, sequence: int, size: int, now: float) -> None:
         """A chunk has gone out."""
-        if not self._unseen:
-            self._since = now
-        self._unseen.append((sequence, size))
+        if not self._unseen_chunks:
+            self._oldest_since = now
+        self._unseen_chunks.append((sequence, size))
         self.size += size
 
-    def seen(self, sequence: int, now: float) -> None:
+    def acknowledge(self, sequence: int, now: float) -> None:
         """Its worker has seen all up to this one."""
-        if self._unseen and sequence >= self._unseen[0][0]:
-            self._patience, self._since = 1.0, now
-            self._unseen = [unseen for unseen in self._unseen if unseen[0] > sequence]
-            self.size = sum(size for _, size in self._unseen)
+        if self._unseen_chunks and sequence >= self._unseen_chunks[0][0]:
+            self._timeout_factor, self._oldest_since = 1.0, now
+            self._unseen_chunks = [unseen for unseen in self._unseen_chunks if unseen[0] > sequence]
+            self.size = sum(size for _, size in self._unseen_chunks)
 
-    def is_overdue(self, heard: float, now: float) -> bool:
+    def is_stalled(self, last_heartbeat_time: float, now: float) -> bool:
         """Whether the oldest should have been seen by now, its worker having been heard since."""
-        if not self._unseen:
+        if not self._unseen_chunks:
             return False
-        _, size = self._unseen[0]
-        return heard > self._since and now - self._since > (UNSEEN + size / SPEED) * self._patience
+        _, size = self._unseen_chunks[0]
+        return (
+            last_heartbeat_time > self._oldest_since
+            and now - self._oldest_since > (STALL_SECONDS + size / MIN_BYTES_PER_SECOND) * self._timeout_factor
+        )
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Another connection takes its place; what the old one carried is nobody's."""
-        self._unseen.clear()
+        self._unseen_chunks.clear()
         self.size = 0
-        self._patience *= 2
+        self._timeout_factor *= 2

@@ -9,154 +9,187 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.ventilator.accord import Accord
-from pipeline.ventilator.desk import Desk
-from pipeline.ventilator.feeding import Feeding
-from pipeline.ventilator.marking import Marking
+from pipeline.ventilator.accord import RunAgreement
+from pipeline.ventilator.desk import WorkerRegistry
+from pipeline.ventilator.feeding import Dispatcher
+from pipeline.ventilator.marking import ChecksumSender
 from pipeline.words import errors
-from pipeline.words.errands import Called, End, Foreign, Opened, Records, Unreachable
-from pipeline.words.messages import Ack, Bye, Kill, Stop, Welcome
-from pipeline.words.parts import Recipe
-from pipeline.words.ranges import settled_of
-from pipeline.words.station import NEVER, VENTILATOR, Hearing, Message, Port, Send
+from pipeline.words.errands import EndOfInput, LaneOpened, PeerUnreachable, ReceivedFrom, RecordsRead, VersionMismatch
+from pipeline.words.messages import Ack, Goodbye, Kill, Registration, StopRequest
+from pipeline.words.parts import RecordFormat
+from pipeline.words.ranges import settled_ranges
+from pipeline.words.station import NEVER, VENTILATOR, Handlers, Message, Port, Send
 from pipeline.words.structs import replace
 
 
-class Feed(Struct, frozen=True):
+class VentilatorConfig(Struct, frozen=True):
     """What a ventilator is given: its input's identity and look, the run's name if it begins one, and the limits."""
 
     run: str
     fingerprint: str
-    recipe: Recipe
-    sink_at: str = ""
-    control_at: str = ""
+    record_format: RecordFormat
+    results_endpoint: str = ""
+    control_endpoint: str = ""
     chunk: int | None = None
-    most: int | None = None
+    max_task_bytes: int | None = None
     crash_limit: int = 3
     window: int = 64 << 20
-    interval: float = 1.0
-    liveness: float = 10.0
-    patience: float = 600.0
+    heartbeat_interval: float = 1.0
+    heartbeat_timeout: float = 10.0
+    peer_timeout: float = 600.0
 
 
 class Ventilator:
     """One life of the ventilator."""
 
-    def __init__(self, feed: Feed, now: float) -> None:
-        self.feed = feed
-        self.done, self.outcome, self.reason = False, errors.OK, ""
-        self.accord = Accord(feed.run, feed.fingerprint, now, feed.patience, feed.interval)
-        self.feeding = Feeding(feed.recipe, feed.window, feed.chunk, feed.most, feed.crash_limit)
-        self.marking = Marking(feed.run, feed.recipe)
-        word = Welcome("", "run", "", feed.recipe, 0, "", feed.sink_at, feed.control_at, feed.interval, feed.liveness)
-        self.desk = Desk(self.feeding.stock, word, now, feed.patience)
+    def __init__(self, config: VentilatorConfig, now: float) -> None:
+        self.config = config
+        self.done, self.exit_code, self.stop_reason = False, errors.OK, ""
+        self.agreement = RunAgreement(
+            config.run, config.fingerprint, now, config.peer_timeout, config.heartbeat_interval
+        )
+        self.dispatcher = Dispatcher(
+            config.record_format, config.window, config.chunk, config.max_task_bytes, config.crash_limit
+        )
+        self.checksum_sender = ChecksumSender(config.run, config.record_format)
+        word = Registration(
+            "",
+            "run",
+            "",
+            config.record_format,
+            0,
+            "",
+            config.results_endpoint,
+            config.control_endpoint,
+            config.heartbeat_interval,
+            config.heartbeat_timeout,
+        )
+        self.registry = WorkerRegistry(self.dispatcher.task_store, word, now, config.peer_timeout)
         self.kill: Kill | None = None
-        self._quiet_until, self._due = now, NEVER
-        self._next, self._soon = now, False
-        self._hears: Hearing = {
-            Called: self._called,
-            Records: self._read,
-            Ack: self._acked,
-            Opened: lambda word, _: self.desk.opened(word),
-            End: self._read_all,
-            Kill: lambda word, _: self._killed(word),
-            Unreachable: lambda word, now: self.desk.unreachable(word.peer, now),
-            Stop: lambda word, _: self._stopped(word),
-            Foreign: lambda word, _: self.desk.refuse_version(word.peer, word.version),
+        self._dispatch_after, self._next_requeue_time = now, NEVER
+        self._next_interval_time, self._is_urgent = now, False
+        self._handlers: Handlers = {
+            ReceivedFrom: self._on_worker_message,
+            RecordsRead: self._on_records,
+            Ack: self._on_ack,
+            LaneOpened: lambda word, _: self.registry.on_lane_opened(word),
+            EndOfInput: self._on_end_of_input,
+            Kill: lambda word, _: self._on_kill(word),
+            PeerUnreachable: lambda word, now: self.registry.on_peer_unreachable(word.peer, now),
+            StopRequest: lambda word, _: self._on_stop_request(word),
+            VersionMismatch: lambda word, _: self.registry.refuse_version(word.peer, word.version),
         }
 
     @property
     def deadline(self) -> float:
         """At once when there is something to send; else the next word to everybody."""
-        workers = self.desk.watch.deadline if self.accord.confirmed else NEVER
-        return 0.0 if self._soon else min(self._next, self.accord.sink.deadline, workers, self._due)
+        workers = self.registry.worker_monitor.deadline if self.agreement.is_confirmed else NEVER
+        return (
+            0.0
+            if self._is_urgent
+            else min(self._next_interval_time, self.agreement.sink_monitor.deadline, workers, self._next_requeue_time)
+        )
 
     def receive(self, message: Message, now: float) -> list[Send]:
         """Take in one word; chunks leave at the next tick, at once, when all that had arrived is known."""
-        self._soon = True
-        hear = self._hears.get(type(message))
+        self._is_urgent = True
+        hear = self._handlers.get(type(message))
         return hear(message, now) if hear else []
 
     def tick(self, now: float) -> list[Send]:
         """Send what can be sent; at each interval also say all that is, and look who is still there."""
-        self._soon, sends = False, self.accord.sink.tick(now)
-        if now >= self._next:
-            self._next = now + self.feed.interval
-            sends += [*self.desk.welcome_all(), *self._beat(now)]
-        sends += self.desk.expire(now)
-        if self.kill and not len(self.desk.lanes):
+        self._is_urgent, sends = False, self.agreement.sink_monitor.tick(now)
+        if now >= self._next_interval_time:
+            self._next_interval_time = now + self.config.heartbeat_interval
+            sends += [*self.registry.send_registrations(), *self._on_interval(now)]
+        sends += self.registry.expire_silent(now)
+        if self.kill and not len(self.registry.lanes):
             self.done = True
-            return [*sends, Send(Port.RESULTS, Bye(VENTILATOR))]
+            return [*sends, Send(Port.RESULTS, Goodbye(VENTILATOR))]
         if end := self._reason_to_end(now):
-            return sends + self._end(*end)
-        if self.accord.confirmed and now >= self._quiet_until:
-            lanes, run = self.desk.lanes, self.accord.run.run
-            sends += self.feeding.read_on(lanes) if self.kill else self.feeding.dispatch(run, lanes, now)
-        self._due = self.feeding.stock.next_due(now)
+            return sends + self._stop(*end)
+        if self.agreement.is_confirmed and now >= self._dispatch_after:
+            lanes, run = self.registry.lanes, self.agreement.ventilator_state.run
+            sends += self.dispatcher.prefetch(lanes) if self.kill else self.dispatcher.dispatch(run, lanes, now)
+        self._next_requeue_time = self.dispatcher.task_store.next_due(now)
         return sends
 
-    def _beat(self, now: float) -> list[Send]:
+    def _on_interval(self, now: float) -> list[Send]:
         """The run; what the sink has not answered, again; and what need not be kept, to the source."""
-        said = self.accord.beat(now, 5 * self.feed.interval, starved=not self.feeding.stock.tasks)
-        if not self.accord.confirmed or self.accord.sink.silent(now, 3 * self.feed.interval):
+        said = self.agreement.on_interval(
+            now, 5 * self.config.heartbeat_interval, is_starved=not self.dispatcher.task_store.task_count
+        )
+        if not self.agreement.is_confirmed or self.agreement.sink_monitor.is_silent_for(
+            now, 3 * self.config.heartbeat_interval
+        ):
             return said
-        return [*said, *self.marking.say(self.accord.run.run), *self.feeding.repeat(self.accord.run.run)]
+        return [
+            *said,
+            *self.checksum_sender.resend(self.agreement.ventilator_state.run),
+            *self.dispatcher.resend(self.agreement.ventilator_state.run),
+        ]
 
-    def _read(self, records: Records, _: float) -> list[Send]:
-        sends = self.marking.add(records, self.accord.run.run)
-        return sends + self.feeding.read(records, self.desk.lanes, self.marking.needed)
+    def _on_records(self, records: RecordsRead, _: float) -> list[Send]:
+        sends = self.checksum_sender.add(records, self.agreement.ventilator_state.run)
+        return sends + self.dispatcher.on_records(records, self.registry.lanes, self.checksum_sender.needed)
 
     def _reason_to_end(self, now: float) -> tuple[int, str] | None:
-        is_settled = 0 <= self.accord.run.total <= self.feeding.settled.low_water()
-        if self.desk.watch.lost(now) and self.accord.confirmed and not is_settled:
+        is_settled = 0 <= self.agreement.ventilator_state.total <= self.dispatcher.settled.low_watermark()
+        if self.registry.worker_monitor.is_lost(now) and self.agreement.is_confirmed and not is_settled:
             return errors.INCOMPLETE, "no worker came back"
-        return self.accord.lost(now, 2 * self.feed.interval)
+        return self.agreement.sink_failure(now, 2 * self.config.heartbeat_interval)
 
-    def _called(self, called: Called, now: float) -> list[Send]:
-        if isinstance(called.word, Bye):
-            return self.desk.left(called.word, now)
-        return self.desk.pulsed(called.peer, called.word, self.accord.ack >= called.word.ack, now)
+    def _on_worker_message(self, envelope: ReceivedFrom, now: float) -> list[Send]:
+        if isinstance(envelope.message, Goodbye):
+            return self.registry.on_goodbye(envelope.message, now)
+        return self.registry.on_heartbeat(
+            envelope.peer, envelope.message, self.agreement.last_ack_number >= envelope.message.last_ack_number, now
+        )
 
-    def _read_all(self, end: End, _: float) -> list[Send]:
-        self.feeding.ended()
-        return self.accord.ended(self.marking.comparable(end.total) if end.reason else end.total, end.reason)
+    def _on_end_of_input(self, end: EndOfInput, _: float) -> list[Send]:
+        self.dispatcher.on_end_of_input()
+        return self.agreement.on_end_of_input(
+            self.checksum_sender.comparable(end.total) if end.reason else end.total, end.reason
+        )
 
-    def _acked(self, ack: Ack, now: float) -> list[Send]:
-        sends = self.accord.sink.heard(now)
-        agreed = self.accord.is_agreed(ack, now)
-        if breach := self.accord.breach(ack, self.feeding.settled):
-            return sends + self._end(*breach)
+    def _on_ack(self, ack: Ack, now: float) -> list[Send]:
+        sends = self.agreement.sink_monitor.record_message(now)
+        agreed = self.agreement.accept_ack(ack, now)
+        if breach := self.agreement.conflict(ack, self.dispatcher.settled):
+            return sends + self._stop(*breach)
         if not agreed:
-            return sends + ([] if ack.run else self.accord.say())
-        self.feeding.full = ack.full
-        self.feeding.settle(settled_of(ack.low, ack.ranges), self.desk.lanes)
-        self.feeding.retry(ack.retries, self.desk.lanes, now)
-        self.desk.lanes.wake(now - 3 * self.feed.interval)
-        sends += self.marking.answered(ack)
-        self.desk.admission.know(ack.digest, ack.command)
-        return sends if self.accord.confirmed else sends + self._confirm(ack, now)
+            return sends + ([] if ack.run else self.agreement.announce())
+        self.dispatcher.spill_full = ack.spill_full
+        self.dispatcher.settle(settled_ranges(ack.low_watermark, ack.ranges), self.registry.lanes)
+        self.dispatcher.retry(ack.retries, self.registry.lanes, now)
+        self.registry.lanes.resume_parked(now - 3 * self.config.heartbeat_interval)
+        sends += self.checksum_sender.on_ack(ack)
+        self.registry.command_check.set_command(ack.digest, ack.command)
+        return sends if self.agreement.is_confirmed else sends + self._confirm(ack, now)
 
     def _confirm(self, ack: Ack, now: float) -> list[Send]:
         """The sink knows the run: now the workers are welcome, and are told what it wants of each task."""
-        recipe = replace(self.feed.recipe, collect_metrics=ack.account, stream_output=ack.live)
-        self.accord.confirmed = True
-        if self.accord.resumed:  # what workers hold is theirs; they will say so by then
-            self._quiet_until = now + 3 * self.feed.interval
-        return [*self.accord.say(), *self.desk.begin(self.accord.run.run, recipe, now)]
+        recipe = replace(
+            self.config.record_format, collect_metrics=ack.collect_metrics, stream_output=ack.stream_output
+        )
+        self.agreement.is_confirmed = True
+        if self.agreement.is_resumed:  # what workers hold is theirs; they will say so by then
+            self._dispatch_after = now + 3 * self.config.heartbeat_interval
+        return [*self.agreement.announce(), *self.registry.start_run(self.agreement.ventilator_state.run, recipe, now)]
 
-    def _killed(self, kill: Kill) -> list[Send]:
-        if kill.run != self.accord.run.run and (self.accord.confirmed or kill.run):
+    def _on_kill(self, kill: Kill) -> list[Send]:
+        if kill.run != self.agreement.ventilator_state.run and (self.agreement.is_confirmed or kill.run):
             return []
         if self.kill is None:
-            self.kill, self.reason, self.outcome = kill, kill.reason, kill.code
-        return self.desk.over(kill) if kill.mode != "soon" else []
+            self.kill, self.stop_reason, self.exit_code = kill, kill.reason, kill.exit_code
+        return self.registry.end_run(kill) if kill.mode != "soon" else []
 
-    def _stopped(self, stop: Stop) -> list[Send]:
+    def _on_stop_request(self, stop: StopRequest) -> list[Send]:
         """The person wants an end: the sink says it to all; where there is none, it is this station's alone."""
-        return self.accord.asked(stop) or self._end(errors.interrupted(stop.reason), stop.reason)
+        return self.agreement.request_stop(stop) or self._stop(errors.stop_exit_code(stop.reason), stop.reason)
 
-    def _end(self, outcome: int, reason: str) -> list[Send]:
+    def _stop(self, exit_code: int, reason: str) -> list[Send]:
         """Give up: the sink is told why, so that it can end the run."""
-        self.done, self.outcome, self.reason = True, outcome, reason
-        stopped = Send(Port.RESULTS, replace(self.accord.run, state="stopped", reason=reason))
-        return [*([stopped] if self.accord.confirmed else []), Send(Port.RESULTS, Bye(VENTILATOR))]
+        self.done, self.exit_code, self.stop_reason = True, exit_code, reason
+        stopped = Send(Port.RESULTS, replace(self.agreement.ventilator_state, state="stopped", reason=reason))
+        return [*([stopped] if self.agreement.is_confirmed else []), Send(Port.RESULTS, Goodbye(VENTILATOR))]

@@ -16,12 +16,12 @@ from typing import Any, cast, get_args
 import msgspec
 
 from pipeline.words import accounts, checksums
-from pipeline.words.errors import DecodeError, ForeignError
-from pipeline.words.messages import Ack, Chunk, Pulse, Read, Result, Wire
+from pipeline.words.errors import DecodeError, VersionMismatchError
+from pipeline.words.messages import Ack, Chunk, Heartbeat, InputChecksums, Result, WireMessage
 from pipeline.words.parts import Ranges
 
-VERSION = "pipe1"
-HEADER = 8 << 20
+VERSION = "pipe2"
+MAX_HEADER_BYTES = 8 << 20
 """Bytes of a header at most."""
 
 
@@ -43,24 +43,24 @@ class MessageForm:
         return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in self.fields)])  # type: ignore[misc]
 
 
-FORMS = [MessageForm(kind) for kind in get_args(Wire)]
-TOPIC = {form.kind: form.prefix for form in FORMS}
+MESSAGE_CODECS = [MessageForm(kind) for kind in get_args(WireMessage)]
+TOPIC = {form.kind: form.prefix for form in MESSAGE_CODECS}
 """What to subscribe to, to hear a kind of word."""
 
-_BY_KIND = {form.kind: form for form in FORMS}
-_BY_PREFIX = {form.prefix: form for form in FORMS}
+_BY_CLASS = {form.kind: form for form in MESSAGE_CODECS}
+_BY_PREFIX = {form.prefix: form for form in MESSAGE_CODECS}
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(word: Wire) -> list[bytes]:
+def encode(message: WireMessage) -> list[bytes]:
     """The frames of a word."""
-    form = _BY_KIND[type(word)]
-    fields = form.header_of(word)
+    form = _BY_CLASS[type(message)]
+    fields = form.header_of(message)
     try:
         header = _ENCODER.encode(fields)
     except UnicodeEncodeError:
         header = _ENCODER.encode(_unicode(msgspec.to_builtins(fields)))
-    return [form.prefix + header, *[getattr(word, body) for body in form.bodies]]
+    return [form.prefix + header, *[getattr(message, body) for body in form.bodies]]
 
 
 def _unicode(value: Any) -> Any:
@@ -70,7 +70,7 @@ def _unicode(value: Any) -> Any:
     return [_unicode(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def decode(frames: Sequence[bytes]) -> Wire:
+def decode(frames: Sequence[bytes]) -> WireMessage:
     """The word of these frames. Raises ForeignError for another version's, DecodeError for anything else."""
     try:
         return _decode(frames)
@@ -78,27 +78,27 @@ def decode(frames: Sequence[bytes]) -> Wire:
         raise DecodeError(f"{error} in {frames[0][:40]!r}" if frames else "no frames") from error
 
 
-def _decode(frames: Sequence[bytes]) -> Wire:
+def _decode(frames: Sequence[bytes]) -> WireMessage:
     head = frames[0]
     prefix = head[: head.index(b" ", 0, 24) + 1]
     form = _BY_PREFIX.get(prefix)
     if form is None:
         raise _unknown(prefix)
-    if len(head) > HEADER or len(frames) != 1 + len(form.bodies):
+    if len(head) > MAX_HEADER_BYTES or len(frames) != 1 + len(form.bodies):
         raise DecodeError(f"{len(frames)} frames in {prefix!r}")
     fields = form.decoder.decode(memoryview(head)[len(prefix) :])
     word: Any = form.kind(*form.in_order((*fields, *frames[1:])))
     if check := _CHECKS.get(form.kind):
         check(word)
-    return cast("Wire", word)
+    return cast("WireMessage", word)
 
 
-def _check_pulse(pulse: Pulse) -> None:
-    _check_ranges((pulse.holding, pulse.finished))
+def _check_pulse(pulse: Heartbeat) -> None:
+    _check_ranges((pulse.unfinished, pulse.unacked))
 
 
 def _check_ack(ack: Ack) -> None:
-    _check_ranges((ack.ranges, *(again.ranges for again in ack.again)))
+    _check_ranges((ack.ranges, *(again.ranges for again in ack.resend)))
 
 
 def _check_ranges(many: Iterable[Ranges]) -> None:
@@ -116,30 +116,30 @@ def _check_chunk(chunk: Chunk) -> None:
         raise DecodeError("an empty chunk")
 
 
-def _check_read(read: Read) -> None:
-    if read.count < 1 or len(read.marks) != 4 * checksums.length(read.first, read.count):
+def _check_read(read: InputChecksums) -> None:
+    if read.count < 1 or len(read.checksums) != 4 * checksums.length(read.first, read.count):
         raise DecodeError("a Read whose marks do not fit its count")
 
 
 def _check_result(result: Result) -> None:
     """Its parts must fit each other, as far as that is told without reading every end."""
-    if result.count < 1 or len(result.ends) != 4 * result.count:
+    if result.count < 1 or len(result.output_ends) != 4 * result.count:
         raise DecodeError("a result whose ends do not fit its count")
-    if struct.unpack_from("<I", result.ends, len(result.ends) - 4)[0] != len(result.output):
+    if struct.unpack_from("<I", result.output_ends, len(result.output_ends) - 4)[0] != len(result.output):
         raise DecodeError("a result whose ends do not fit its output")
-    if any(not result.first <= note.task < result.first + result.count for note in result.notes):
+    if any(not result.first <= note.task < result.first + result.count for note in result.failures):
         raise DecodeError("a result with a note on another's task")
-    if sum(note.size for note in result.notes) != len(result.records):
+    if sum(note.record_size for note in result.failures) != len(result.failed_records):
         raise DecodeError("a result whose notes do not fit its records")
-    if result.accounts:
-        accounts.check(result.accounts, result.count, len(result.errors))
+    if result.metrics:
+        accounts.check_metrics(result.metrics, result.count, len(result.stderr))
 
 
 _CHECKS: dict[type, Callable[[Any], None]] = {
-    Pulse: _check_pulse,
+    Heartbeat: _check_pulse,
     Ack: _check_ack,
     Chunk: _check_chunk,
-    Read: _check_read,
+    InputChecksums: _check_read,
     Result: _check_result,
 }
 """What no type can say."""
@@ -148,5 +148,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
 def _unknown(prefix: bytes) -> DecodeError:
     version = prefix.partition(b".")[0]
     if version.startswith(b"pipe") and version[4:].isdigit() and version != VERSION.encode():
-        return ForeignError(version.decode())
+        return VersionMismatchError(version.decode())
     return DecodeError(f"unknown word {prefix[:24]!r}")

@@ -22,26 +22,26 @@ from msgspec import Struct
 from pipeline.words.errors import PipelineError, UsageError
 from pipeline.words.settings import Settings
 
-LONGEST_PATH = 107
+MAX_PATH_BYTES = 107
 """Bytes of an ipc path at most."""
-DESK, RESULTS, CONTROL = 5557, 5558, 5559
+REGISTRY_PORT, RESULTS_PORT, CONTROL_PORT = 5557, 5558, 5559
 """The ports of the ZeroMQ guide."""
-WAIT = 2.0
+LOCK_WAIT_SECONDS = 2.0
 """Seconds to wait for an owner that may be about to leave."""
-BOUND = {"sink": ("results", "control"), "ventilator": ("desk", "lane")}
+SOCKET_PREFIXES = {"sink": ("results", "control"), "ventilator": ("registry", "lane")}
 """What the names of the sockets begin with that each owner of a lock binds."""
 
-PRIVATE = "run-"
+RUN_PREFIX = "run-"
 """What the name of a run's own place begins with; the launcher's pid follows."""
 
-_TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_TCP_PATTERN = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
-class Place(Struct, frozen=True):
+class Endpoints(Struct, frozen=True):
     """The three endpoints of a line, and the folder of its locks and lanes (empty if all is tcp)."""
 
     name: str
-    desk: str
+    registry: str
     results: str
     control: str
     folder: str
@@ -49,7 +49,7 @@ class Place(Struct, frozen=True):
     @property
     def is_tcp(self) -> bool:
         """Whether the desk, and so the lanes, are on tcp."""
-        return self.desk.startswith("tcp:")
+        return self.registry.startswith("tcp:")
 
 
 def runtime_folder() -> Path:
@@ -58,7 +58,7 @@ def runtime_folder() -> Path:
     return Path(base, "pipe") if base else Path(os.environ.get("TMPDIR", "/tmp"), f"pipe-{os.getuid()}")  # noqa: S108
 
 
-def meeting_place(settings: Settings) -> Place:
+def resolve_endpoints(settings: Settings) -> Endpoints:
     """Where a line with these settings meets. Makes nothing; see `claim_folder`.
 
     Raises:
@@ -67,42 +67,47 @@ def meeting_place(settings: Settings) -> Place:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", settings.name) or settings.name.startswith("."):
         raise UsageError(f"--name {settings.name!r}: use letters, digits, dots and dashes")
     folder = runtime_folder() / settings.name
-    ends = {"desk": settings.desk, "results": settings.results, "control": settings.control}
-    ports = {"desk": DESK, "results": RESULTS, "control": CONTROL}
+    ends = {"registry": settings.registry_at, "results": settings.results_at, "control": settings.control_at}
+    ports = {"registry": REGISTRY_PORT, "results": RESULTS_PORT, "control": CONTROL_PORT}
     for which, given in ends.items():
         if given:
-            ends[which] = _checked(given)
+            ends[which] = _validate_endpoint(given)
         elif settings.at:
-            ends[which] = _on_host(settings.at, ports[which])
-        elif settings.desk and which == "control" and (match := _TCP.fullmatch(settings.desk)) and match[2]:
+            ends[which] = _endpoint_on_host(settings.at, ports[which])
+        elif (
+            settings.registry_at
+            and which == "control"
+            and (match := _TCP_PATTERN.fullmatch(settings.registry_at))
+            and match[2]
+        ):
             ends[which] = f"tcp://{match[1]}:{int(match[2]) + 2}"  # until a Welcome says otherwise
         else:
-            ends[which] = _checked(f"ipc://{folder / which}")
+            ends[which] = _validate_endpoint(f"ipc://{folder / which}")
     if not settings.insecure and (tcp := [end for end in ends.values() if end.startswith("tcp:")]):
         raise UsageError(
             f"{tcp[0]}: tcp has no keys yet, so any user of the network could run commands; allow it with --insecure"
         )
     private = any(end.startswith("ipc:") for end in ends.values())
-    return Place(settings.name, **ends, folder=str(folder) if private else "")
+    return Endpoints(settings.name, **ends, folder=str(folder) if private else "")
 
 
-def _on_host(at: str, port: int) -> str:
-    match = _TCP.fullmatch(at)
+def _endpoint_on_host(host: str, port: int) -> str:
+    match = _TCP_PATTERN.fullmatch(host)
     if not match or match[2]:
-        raise UsageError(f"--at {at}: give it as tcp://HOST, without a port")
-    return f"{at}:{port}"
+        raise UsageError(f"--at {host}: give it as tcp://HOST, without a port")
+    return f"{host}:{port}"
 
 
-def _checked(endpoint: str) -> str:
+def _validate_endpoint(endpoint: str) -> str:
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         path = endpoint.removeprefix("ipc://")
-        if len(os.fsencode(path)) > LONGEST_PATH:
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
             raise UsageError(
-                f"the socket's path is {len(os.fsencode(path))} bytes long, ipc allows {LONGEST_PATH}: {path}; "
+                f"the socket's path is {len(os.fsencode(path))} bytes long, ipc allows {MAX_PATH_BYTES}: {path}; "
                 "use a shorter --name, or set XDG_RUNTIME_DIR to a shorter folder"
             )
         return endpoint
-    match = _TCP.fullmatch(endpoint)
+    match = _TCP_PATTERN.fullmatch(endpoint)
     if not match or not match[2] or not 0 < int(match[2]) < 1 << 16:
         raise UsageError(f"{endpoint!r} is not an endpoint; use tcp://HOST:PORT or ipc://PATH")
     return endpoint
@@ -127,15 +132,15 @@ def claim_folder(folder: str) -> None:
             raise UsageError(f"{path} is not a private folder of yours (0700); set XDG_RUNTIME_DIR to one that is")
 
 
-class Lock:
+class EndpointLock:
     """A place for one owner. Held as long as the object's process lives, so a kill -9 lets go of it."""
 
-    def __init__(self, folder: str, role: str, wait: float = WAIT) -> None:
+    def __init__(self, folder: str, role: str, wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
         """Waits so many seconds for an owner to leave. Raises PipelineError, naming the owner, if it does not."""
         self._path = Path(folder, f"{role}.lock")
         self._file = self._open()
-        deadline = time.monotonic() + wait
-        while not self._try():
+        deadline = time.monotonic() + wait_seconds
+        while not self._try_lock():
             if time.monotonic() > deadline:
                 owner = os.pread(self._file, 4096, 0).decode(errors="replace").strip()
                 os.close(self._file)
@@ -150,7 +155,7 @@ class Lock:
             with suppress(FileNotFoundError):  # the last owner has just removed the folder, too
                 return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
-    def _try(self) -> bool:
+    def _try_lock(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -171,10 +176,10 @@ class Lock:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
-            leave_folder(str(self._path.parent))
+            remove_empty_folder(str(self._path.parent))
 
 
-def leave_folder(folder: str) -> None:
+def remove_empty_folder(folder: str) -> None:
     """Remove the pipeline's folder if nobody uses it any more."""
     try:
         Path(folder).rmdir()
@@ -182,44 +187,44 @@ def leave_folder(folder: str) -> None:
         return
 
 
-def sweep(folder: str, prefix: str) -> None:
+def remove_stale_sockets(folder: str, prefix: str) -> None:
     """Remove the sockets that a killed owner of the lock left. Only the lock's holder may do this."""
     for path in Path(folder).glob(f"{prefix}*"):
         if stat.S_ISSOCK(path.lstat().st_mode):
             path.unlink(missing_ok=True)
 
 
-def tidy(folder: str) -> None:
+def remove_run_leftovers(folder: str) -> None:
     """Remove what killed owners left in a pipeline's folder, and the folder, unless somebody else is at work there.
 
     The same for the private folders of other runs that are dead.
     """
     if not folder:
         return
-    for path in (Path(folder), *_abandoned(Path(folder).parent)):
+    for path in (Path(folder), *_find_dead_runs(Path(folder).parent)):
         if path.is_dir():
-            _tidy_one(str(path))
+            _remove_folder_leftovers(str(path))
 
 
-def _abandoned(base: Path) -> list[Path]:
+def _find_dead_runs(base: Path) -> list[Path]:
     """The private folders of runs whose launcher is gone, and nobody has its number now."""
-    numbers = {path: path.name.removeprefix(PRIVATE) for path in base.glob(f"{PRIVATE}*")}
+    numbers = {path: path.name.removeprefix(RUN_PREFIX) for path in base.glob(f"{RUN_PREFIX}*")}
     return [path for path, number in numbers.items() if number.isdigit() and not os.path.exists(f"/proc/{number}")]
 
 
-def _tidy_one(folder: str) -> None:
+def _remove_folder_leftovers(folder: str) -> None:
     """Only what can be locked is nobody's: whose launcher is gone may still have a sink."""
     locks = []
     with suppress(PipelineError):
-        for role, prefixes in BOUND.items():
-            locks.append(Lock(folder, role, wait=0))
+        for role, prefixes in SOCKET_PREFIXES.items():
+            locks.append(EndpointLock(folder, role, wait_seconds=0))
             for prefix in prefixes:
-                sweep(folder, prefix)
+                remove_stale_sockets(folder, prefix)
     for lock in locks:
         lock.release()
 
 
-def live_names() -> list[str]:
+def list_live_runs() -> list[str]:
     """The pipelines of this user that have a live sink or ventilator."""
     names = []
     for lock in sorted(runtime_folder().glob("*/sink.lock")):

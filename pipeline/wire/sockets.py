@@ -14,7 +14,7 @@ import zmq
 
 from pipeline.words.errors import PipelineError, UsageError
 
-FEW = 16
+SMALL_HWM = 16
 """High-water mark of what is repeated anyway."""
 
 OPTIONS = {
@@ -28,11 +28,11 @@ OPTIONS = {
     zmq.TCP_KEEPALIVE_CNT: 3,
     zmq.TCP_MAXRT: 10000,
 }
-RETRY = {"ipc": (5, 1000), "tcp": (100, 5000)}
+RECONNECT_MILLISECONDS = {"ipc": (5, 1000), "tcp": (100, 5000)}
 """Milliseconds between tries to connect, first and last: a local peer is there at once, a fleet must not storm."""
 
 
-class Sockets:
+class ZmqContext:
     """One process's context."""
 
     def __init__(self) -> None:
@@ -41,60 +41,62 @@ class Sockets:
         self.pid = os.getpid()
         self.name = f"{self._context.underlying:#x}"
 
-    def connect(self, kind: int, at: str, *, marks: int = 0, topics: tuple[bytes, ...] = ()) -> zmq.Socket[bytes]:
+    def connect(
+        self, socket_type: int, endpoint: str, *, hwm: int = 0, topics: tuple[bytes, ...] = ()
+    ) -> zmq.Socket[bytes]:
         """A socket that connects to `at`, now or as soon as somebody is there."""
-        socket = self._make(kind, at, marks)
-        if kind in (zmq.PUSH, zmq.DEALER):
+        socket = self._create_socket(socket_type, endpoint, hwm)
+        if socket_type in (zmq.PUSH, zmq.DEALER):
             socket.setsockopt(zmq.IMMEDIATE, 1)
-        first, last = RETRY[at[:3]]
+        first, last = RECONNECT_MILLISECONDS[endpoint[:3]]
         socket.setsockopt(zmq.RECONNECT_IVL, first)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, last)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
-        self._attempt(lambda: socket.connect(at), socket, at)
+        self._run_or_close(lambda: socket.connect(endpoint), socket, endpoint)
         return socket
 
-    def bind(self, kind: int, at: str, *, marks: int = 0) -> zmq.Socket[bytes]:
+    def bind(self, socket_type: int, endpoint: str, *, hwm: int = 0) -> zmq.Socket[bytes]:
         """A socket bound to `at`; for ipc the caller holds the lock of that path.
 
         Raises:
             PipelineError: the endpoint is taken. UsageError: it can't be one of this machine's.
         """
-        if at.startswith("ipc://"):
-            _refuse_what_is_no_socket(at)
-        socket = self._make(kind, at, marks)
-        if kind == zmq.ROUTER:
+        if endpoint.startswith("ipc://"):
+            _check_socket_path(endpoint)
+        socket = self._create_socket(socket_type, endpoint, hwm)
+        if socket_type == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._attempt(lambda: socket.bind(at), socket, at)
+        self._run_or_close(lambda: socket.bind(endpoint), socket, endpoint)
         return socket
 
-    def _make(self, kind: int, at: str, marks: int) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
+    def _create_socket(self, socket_type: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(socket_type)
         for option, value in OPTIONS.items():
             socket.setsockopt(option, value)
-        socket.setsockopt(zmq.SNDHWM, marks)
-        socket.setsockopt(zmq.RCVHWM, marks)
-        if "[" in at:
+        socket.setsockopt(zmq.SNDHWM, hwm)
+        socket.setsockopt(zmq.RCVHWM, hwm)
+        if "[" in endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         return socket
 
     @staticmethod
-    def _attempt(act: object, socket: zmq.Socket[bytes], at: str) -> None:
+    def _run_or_close(action: object, socket: zmq.Socket[bytes], endpoint: str) -> None:
         try:
-            act()  # type: ignore[operator]
+            action()  # type: ignore[operator]
         except zmq.ZMQError as error:
             socket.close(linger=0)
             if error.errno == zmq.EADDRINUSE:
-                raise PipelineError(f"{at} is taken by another process; end it, or meet elsewhere") from None
-            raise UsageError(f"cannot use {at}: {error.strerror or error}") from None
+                raise PipelineError(f"{endpoint} is taken by another process; end it, or meet elsewhere") from None
+            raise UsageError(f"cannot use {endpoint}: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Wait for what the closed sockets still have to send, at most their linger."""
         self._context.term()
 
 
-def _refuse_what_is_no_socket(at: str) -> None:
-    path = Path(at.removeprefix("ipc://"))
+def _check_socket_path(endpoint: str) -> None:
+    path = Path(endpoint.removeprefix("ipc://"))
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def joined(values: Sequence[bytes], names: Sequence[bytes] = ()) -> bytes:
+def encode_fields(values: Sequence[bytes], names: Sequence[bytes] = ()) -> bytes:
     """The record, without a terminator; `names` are as many as the values, or none."""
     import json  # most runs have lines
 
-    texts = [json.dumps(_text(value)) for value in values]
+    texts = [json.dumps(_decode_text(value)) for value in values]
     if not names:
         return f"[{','.join(texts)}]".encode()
-    pairs = zip((json.dumps(_text(name)) for name in names), texts, strict=True)
+    pairs = zip((json.dumps(_decode_text(name)) for name in names), texts, strict=True)
     return f"{{{','.join([f'{name}:{value}' for name, value in pairs])}}}".encode()
 
 
-def parted(record: bytes) -> tuple[list[bytes], list[bytes]]:
+def decode_fields(record: bytes) -> tuple[list[bytes], list[bytes]]:
     """The values of a record, and their names: as many, or none. Raises ValueError for what is no such record."""
     import json
 
@@ -31,12 +31,12 @@ def parted(record: bytes) -> tuple[list[bytes], list[bytes]]:
         names, found = [name for name, _ in found], [value for _, value in found]
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
         raise ValueError("it is no array of texts, and no object of them")
-    return [_bytes(text) for text in found], [_bytes(name) for name in names]
+    return [_encode_text(text) for text in found], [_encode_text(name) for name in names]
 
 
-def _text(value: bytes) -> str:
+def _decode_text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _bytes(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")

@@ -11,12 +11,12 @@ OK = 0
 TASKS_FAILED = 1
 USAGE = 2
 INCOMPLETE = 3
-OUR_BUG = 70
+INTERNAL_ERROR = 70
 INTERRUPTED = 130
 TERMINATED = 143
 STDOUT_CLOSED = 141
 
-CLOSED = "stdout closed"
+STDOUT_CLOSED_REASON = "stdout closed"
 """What an output says that nobody reads any more."""
 
 
@@ -36,7 +36,7 @@ class DecodeError(Exception):
     """A frame from a peer that is not one of our words. Never leaves the edge that read it."""
 
 
-class ForeignError(DecodeError):
+class VersionMismatchError(DecodeError):
     """A frame of another version of the protocol."""
 
     def __init__(self, version: str) -> None:
@@ -44,25 +44,25 @@ class ForeignError(DecodeError):
         self.version = version
 
 
-class StationError(Exception):
+class InternalError(Exception):
     """A bug of ours. The loop adds the last messages to it."""
 
-    exit_code = OUR_BUG
+    exit_code = INTERNAL_ERROR
 
 
-def interrupted(reason: str) -> int:
+def stop_exit_code(reason: str) -> int:
     """The exit code of an end that somebody asked for."""
-    asked = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, CLOSED: STDOUT_CLOSED}
+    asked = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, STDOUT_CLOSED_REASON: STDOUT_CLOSED}
     return asked.get(reason, INCOMPLETE)
 
 
-def foreign(version: str) -> str:
+def version_mismatch_text(version: str) -> str:
     """What to say of a peer of another version of the protocol."""
-    return f"a peer speaks protocol {version}, this is pipe1; install the same version of pipe on both sides"
+    return f"a peer speaks protocol {version}, this is pipe2; install the same version of pipe on both sides"
 
 
-def outcome(mode: str, reason: str, failed: int) -> int:
+def run_exit_code(mode: str, reason: str, failed_count: int) -> int:
     """The exit code of a run that ended in this mode; a reason means that it is not complete."""
     if mode == "done" and not reason:
-        return TASKS_FAILED if failed else OK
-    return interrupted(reason)
+        return TASKS_FAILED if failed_count else OK
+    return stop_exit_code(reason)

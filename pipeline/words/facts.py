@@ -10,36 +10,36 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pipeline.words.parts import Ranges, Tried
+from pipeline.words.parts import AttemptRange, Ranges
 
 
 class JournalRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all facts: in a journal an array of its fields."""
 
 
-class Began(JournalRecord, frozen=True):
+class RunStarted(JournalRecord, frozen=True):
     """The run has a name, and its input an identity."""
 
     run: str
     fingerprint: str
 
 
-class Commanded(JournalRecord, frozen=True):
+class CommandFixed(JournalRecord, frozen=True):
     """The first worker came; all others must run the same command."""
 
     digest: str
     command: str
 
 
-class Marked(JournalRecord, frozen=True):
+class ChecksumsRecorded(JournalRecord, frozen=True):
     """These records were read; `marks` as in the message Read."""
 
     first: int
     count: int
-    marks: bytes
+    checksums: bytes
 
 
-class Settled(JournalRecord, frozen=True):
+class TasksSettled(JournalRecord, frozen=True):
     """These tasks have their final record, of which `failures` did not end well.
 
     It is in the output, whose files were `sizes` bytes long then; or, `spilled`, kept ahead of its turn.
@@ -47,33 +47,43 @@ class Settled(JournalRecord, frozen=True):
 
     ranges: Ranges
     failures: Ranges
-    spilled: bool
+    is_spilled: bool
     sizes: tuple[int, ...]
 
 
-class Reopened(JournalRecord, frozen=True):
+class TasksReopened(JournalRecord, frozen=True):
     """These were settled and failed, and are to be done once more."""
 
     ranges: Ranges
 
 
-class Ended(JournalRecord, frozen=True):
+class InputEnded(JournalRecord, frozen=True):
     """All is read: there are `total` tasks. A reason means that reading broke off."""
 
     total: int
     reason: str
 
 
-class Killed(JournalRecord, frozen=True):
+class RunStopped(JournalRecord, frozen=True):
     """The run ends early; as the word Kill."""
 
     mode: Literal["soon", "now"]
     reason: str
-    code: int
+    exit_code: int
 
 
-class Left(JournalRecord, frozen=True):
+class SinkSuspended(JournalRecord, frozen=True):
     """The sink has gone in good order, the run unfinished: the next one goes on with it, and does not end it."""
 
 
-Fact = Began | Commanded | Marked | Settled | Tried | Reopened | Ended | Killed | Left
+JournalEvent = (
+    RunStarted
+    | CommandFixed
+    | ChecksumsRecorded
+    | TasksSettled
+    | AttemptRange
+    | TasksReopened
+    | InputEnded
+    | RunStopped
+    | SinkSuspended
+)

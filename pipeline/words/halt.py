@@ -11,36 +11,36 @@ from typing import Literal
 
 from msgspec import Struct
 
-_MOST = 1 << 62
+_MAX_TASKS = 1 << 62
 """As many tasks as there can be."""
 
 
-class Halt(Struct, frozen=True):
+class HaltCondition(Struct, frozen=True):
     """After `count` tasks, or `percent` of all, that ended as `why` says, the run ends as `mode` says."""
 
     mode: Literal["soon", "now"]
-    why: Literal["fail", "success", "done"]
+    event: Literal["fail", "success", "done"]
     count: int = 0
     percent: float = 0.0
 
-    def is_due(self, done: int, failed: int, total: int) -> bool:
+    def is_met(self, done_count: int, failed_count: int, total: int) -> bool:
         """Whether it is time; `total` is -1 while unknown."""
-        number = {"fail": failed, "success": done - failed, "done": done}[self.why]
+        number = {"fail": failed_count, "success": done_count - failed_count, "done": done_count}[self.event]
         if self.count:
             return number >= self.count
         return total > 0 and number > 0 and 100 * number >= self.percent * total
 
     def __str__(self) -> str:
         """As it was typed."""
-        return f"{self.mode},{self.why}={self.count or f'{self.percent:g}%'}"
+        return f"{self.mode},{self.event}={self.count or f'{self.percent:g}%'}"
 
 
-def halt_of(text: str) -> Halt | None:
+def parse_halt(text: str) -> HaltCondition | None:
     """What `now,fail=1`, `soon,done=10%` or `never` mean. Raises ValueError."""
     if text == "never":
         return None
     found = re.fullmatch(r"(soon|now),(fail|success|done)=([0-9]{1,18})(%?)", text)
-    if not found or not 0 < int(found[3]) <= (100 if found[4] else _MOST):
+    if not found or not 0 < int(found[3]) <= (100 if found[4] else _MAX_TASKS):
         raise ValueError(f"{text!r} is not like now,fail=1 or soon,done=10%")
     mode, why, number = found[1], found[2], int(found[3])
-    return Halt(mode, why, percent=number) if found[4] else Halt(mode, why, number)  # type: ignore[arg-type]
+    return HaltCondition(mode, why, percent=number) if found[4] else HaltCondition(mode, why, number)  # type: ignore[arg-type]

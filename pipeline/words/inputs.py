@@ -9,22 +9,22 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Given(Struct, frozen=True):
+class ArgumentSource(Struct, frozen=True):
     """Tasks on the command line: the words behind one mark, which is `:::`, `::::`, `:::+` or `::::+`.
 
     Behind `::::` they are files of tasks. A `+` joins this source to the one before, item to item; without it, each
     is combined with each.
     """
 
-    mark: str
-    words: tuple[str, ...]
+    separator: str
+    arguments: tuple[str, ...]
 
 
-def fingerprint(name: str, state: str) -> str:
+def make_fingerprint(name: str, state: str) -> str:
     """Of two digests, neither of which holds a colon."""
     return f"{name}:{state}"
 
 
-def same_input(ours: str, theirs: str, *, verified: bool) -> bool:
+def is_same_input(left: str, right: str, *, is_verified: bool) -> bool:
     """Whether both can be the same input; `verified`: somebody compares the records themselves."""
-    return ours.partition(":")[0] == theirs.partition(":")[0] if verified else ours == theirs
+    return left.partition(":")[0] == right.partition(":")[0] if is_verified else left == right

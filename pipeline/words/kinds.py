@@ -11,63 +11,63 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from pipeline.words.halt import halt_of
+from pipeline.words.halt import parse_halt
 
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
-LAST_PORT = 65535
+MAX_PORT = 65535
 
-_SIZES = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": KIB * GIB}
-_TIMES = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": KIB * GIB}
+_TIME_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def whole(text: str) -> int:
+def parse_integer(text: str) -> int:
     """A whole number. Raises ValueError."""
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
-def jobs(text: str) -> int:
+def parse_jobs(text: str) -> int:
     """A whole number. Raises ValueError, also for what GNU parallel reckons from the CPUs: `200%`, `+1`, `-1`."""
     if re.fullmatch(r"[0-9]+%|[+-][0-9]+", text):
         raise ValueError(f"{text!r} is not a plain number: reckon it in the shell, as in -j $((2 * $(nproc)))")
-    return whole(text)
+    return parse_integer(text)
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Bytes of `512`, `64k`, `1M`, `1.5G`: powers of 1024. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.lower())
     if not found:
         raise ValueError(f"{text!r} is not a size like 512, 64k, 1M or 10G")
-    return int(float(found[1]) * _SIZES[found[2]])
+    return int(float(found[1]) * _SIZE_UNITS[found[2]])
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Seconds of `2`, `0.5`, `300ms`, `10m`, `1h`. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]+)?)(ms|min|[smhd]?)", text.lower())
     if not found:
         raise ValueError(f"{text!r} is not a time like 2, 0.5, 300ms, 10m or 1h")
-    return float(found[1]) * _TIMES[found[2]]
+    return float(found[1]) * _TIME_UNITS[found[2]]
 
 
-def port_range(text: str) -> tuple[int, int]:
+def parse_port_range(text: str) -> tuple[int, int]:
     """First and last port of `20000-29999`. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
     low, high = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 0 < low <= high <= LAST_PORT:
+    if not 0 < low <= high <= MAX_PORT:
         raise ValueError(f"{text!r} is not a range of ports like 20000-29999")
     return low, high
 
 
-def ports(text: str) -> str:
+def check_port_range(text: str) -> str:
     """The text itself, when it is a port range. Raises ValueError."""
-    port_range(text)
+    parse_port_range(text)
     return text
 
 
-def durability(text: str) -> str:
+def check_durability(text: str) -> str:
     """`process` or `disk`. Raises ValueError."""
     if text not in {"process", "disk"}:
         raise ValueError(f"{text!r} is neither process nor disk")
@@ -78,34 +78,34 @@ class Timeout(Struct, frozen=True):
     """How long a task may run: so many seconds, or so many times the median of those that ended well."""
 
     seconds: float = 0.0
-    times: float = 0.0
+    median_factor: float = 0.0
 
     def __bool__(self) -> bool:
         """Whether there is a limit at all."""
-        return self.seconds > 0 or self.times > 0
+        return self.seconds > 0 or self.median_factor > 0
 
 
 UNLIMITED = Timeout()
 
 
-def timeout(text: str) -> Timeout:
+def parse_timeout(text: str) -> Timeout:
     """Of a time, or of `200%` of the median. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)%", text)
-    limit = Timeout(times=float(found[1]) / 100) if found else Timeout(seconds=seconds(text))
+    limit = Timeout(median_factor=float(found[1]) / 100) if found else Timeout(seconds=parse_seconds(text))
     if not limit:
         raise ValueError("it must be more than 0")
     return limit
 
 
-class Kind(Struct, frozen=True):
+class OptionType(Struct, frozen=True):
     """How a value is written: its name in the help, how it is read, the least one allowed."""
 
     metavar: str = ""
-    read: Callable[[str], object] = str
-    least: float | None = None
+    parse: Callable[[str], object] = str
+    minimum: float | None = None
 
 
-def regex(text: str) -> str:
+def check_regex(text: str) -> str:
     """The text itself, when it is a regular expression. Raises ValueError."""
     try:
         re.compile(text)
@@ -114,34 +114,34 @@ def regex(text: str) -> str:
     return text
 
 
-def header(text: str) -> str:
+def check_header(text: str) -> str:
     """A colon: the first line. Raises ValueError."""
     if text != ":":
         raise ValueError(f"it takes a colon, as in `--header :`, not {text!r}")
     return text
 
 
-FLAG = Kind()
-TEXT = Kind("TEXT")
-VARIABLE = Kind("NAME[=VALUE]")
-REGEX = Kind("REGEX", regex)
-HEADER = Kind(":", header)
-NUMBER = Kind("N", whole)
-NAME = Kind("NAME")
-FILE = Kind("FILE")
-FOLDER = Kind("DIR")
-COMMAND = Kind("COMMAND")
-ENDPOINT = Kind("ENDPOINT")
-CALLABLE = Kind("CALLABLE")
-PORTS = Kind("LOW-HIGH", ports)
-COUNT = Kind("N", whole, 1)
-SIZE = Kind("SIZE", size, 1)
-TIME = Kind("TIME", seconds, 0.01)
-HALT = Kind("WHEN,WHY=N", halt_of)
-SHELL = Kind("bash|zsh|fish")
-PROGRAM = Kind("PROGRAM")
-JOBS = Kind("N", jobs, 1)
-DURABILITY = Kind("process|disk", durability)
-TIMEOUT = Kind("TIME|N%", timeout)
-TRIES = Kind("N", whole, 0)
-PAUSE = Kind("TIME", seconds, 0)
+FLAG = OptionType()
+TEXT = OptionType("TEXT")
+VARIABLE = OptionType("NAME[=VALUE]")
+REGEX = OptionType("REGEX", check_regex)
+HEADER = OptionType(":", check_header)
+NUMBER = OptionType("N", parse_integer)
+NAME = OptionType("NAME")
+FILE = OptionType("FILE")
+FOLDER = OptionType("DIR")
+COMMAND = OptionType("COMMAND")
+ENDPOINT = OptionType("ENDPOINT")
+CALLABLE = OptionType("CALLABLE")
+PORTS = OptionType("LOW-HIGH", check_port_range)
+COUNT = OptionType("N", parse_integer, 1)
+SIZE = OptionType("SIZE", parse_size, 1)
+TIME = OptionType("TIME", parse_seconds, 0.01)
+HALT = OptionType("WHEN,WHY=N", parse_halt)
+SHELL = OptionType("bash|zsh|fish")
+PROGRAM = OptionType("PROGRAM")
+JOBS = OptionType("N", parse_jobs, 1)
+DURABILITY = OptionType("process|disk", check_durability)
+TIMEOUT = OptionType("TIME|N%", parse_timeout)
+RETRY_COUNT = OptionType("N", parse_integer, 0)
+DELAY = OptionType("TIME", parse_seconds, 0)

@@ -17,32 +17,32 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from pipeline.words.parts import (
-    Again,
     Array,
-    Doing,
-    Member,
-    Note,
-    Recipe,
-    Retry,
+    AttemptRange,
+    RecordFormat,
+    ResendRequest,
+    RetryRange,
+    RunningTask,
     Seconds,
     Shape,
+    TaskFailure,
     Text,
-    Tried,
     Whole,
     WholeOrUnknown,
     WireRanges,
     WireRecord,
+    WorkerStatus,
 )
 
 Why = Literal["", "ventilator", "worker", "slots", "output", "spill", "input", "turn"]
-WHY = get_args(Why)[1:]
+BLOCK_REASONS = get_args(Why)[1:]
 """Nobody reads tasks; nobody runs them; all slots are busy; the output takes nothing; the spill is full until task
 `turn` has ended; the input has said nothing more; order waits for `turn`."""
-LISTED = 8192
+MAX_ACK_ITEMS = 8192
 """Members of a list in an Ack at most."""
 
 
-class Pulse(WireRecord, frozen=True, tag="pulse"):
+class Heartbeat(WireRecord, frozen=True, tag="heartbeat"):
     """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`.
 
     `tried` are those of its tasks that it holds for another try.
@@ -55,29 +55,29 @@ class Pulse(WireRecord, frozen=True, tag="pulse"):
     command: Text
     slots: Whole
     lane: Whole
-    seen: Whole
-    allowed: Whole
-    holding: WireRanges
-    finished: WireRanges
-    ack: Whole
-    pace: Seconds
-    done: Whole
-    tried: Array[Tried] = ()
+    last_sequence: Whole
+    credit_limit: Whole
+    unfinished: WireRanges
+    unacked: WireRanges
+    last_ack_number: Whole
+    seconds_per_task: Seconds
+    done_count: Whole
+    attempts: Array[AttemptRange] = ()
 
 
-class Welcome(WireRecord, frozen=True, tag="welcome"):
+class Registration(WireRecord, frozen=True, tag="registration"):
     """The desk's answer to a pulse. In the state "over" or "refused", `reason` says why."""
 
     run: Text
     state: Literal["run", "over", "refused"]
     reason: Text
-    recipe: Recipe
+    record_format: RecordFormat
     lane: Whole
-    lane_at: Text
-    sink_at: Text
-    control_at: Text
-    interval: Seconds
-    liveness: Seconds
+    lane_endpoint: Text
+    results_endpoint: Text
+    control_endpoint: Text
+    heartbeat_interval: Seconds
+    heartbeat_timeout: Seconds
 
 
 class Chunk(WireRecord, frozen=True, tag="chunk"):
@@ -92,7 +92,7 @@ class Chunk(WireRecord, frozen=True, tag="chunk"):
     first: Whole
     count: Whole
     body: bytes
-    tries: Whole = 0
+    attempt: Whole = 0
 
 
 class Result(WireRecord, frozen=True, tag="result"):
@@ -109,35 +109,35 @@ class Result(WireRecord, frozen=True, tag="result"):
     first: Whole
     count: Whole
     output: bytes
-    ends: bytes
-    errors: bytes
-    notes: Array[Note]
-    tries: Whole = 0
-    records: bytes = b""
-    accounts: bytes = b""
+    output_ends: bytes
+    stderr: bytes
+    failures: Array[TaskFailure]
+    attempt: Whole = 0
+    failed_records: bytes = b""
+    metrics: bytes = b""
     shape: Shape = "line"
 
 
-class Part(WireRecord, frozen=True, tag="part"):
+class PartialOutput(WireRecord, frozen=True, tag="partial"):
     """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
 
     run: Text
     task: Whole
-    tries: Whole
+    attempt: Whole
     start: Whole
     body: bytes
 
 
-class Glance(WireRecord, frozen=True, tag="glance"):
+class WorkerActivity(WireRecord, frozen=True, tag="activity"):
     """What a worker runs now, and what that costs: for those who look on. See Member."""
 
     worker: Text
     cpu: Seconds
     memory: Whole
-    doing: Array[Doing]
+    running_tasks: Array[RunningTask]
 
 
-class Read(WireRecord, frozen=True, tag="read"):
+class InputChecksums(WireRecord, frozen=True, tag="checksums"):
     """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
 
     The sink has answered for all before `since`. `marks` holds a crc32 for each boundary of a group among them, and for
@@ -145,14 +145,14 @@ class Read(WireRecord, frozen=True, tag="read"):
     """
 
     run: Text
-    reader: Text
-    since: Whole
+    ventilator_epoch: Text
+    acked_below: Whole
     first: Whole
     count: Whole
-    marks: bytes
+    checksums: bytes
 
 
-class Run(WireRecord, frozen=True, tag="run"):
+class VentilatorState(WireRecord, frozen=True, tag="ventilator"):
     """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent.
 
     `waiting`: nothing can be sent before the input says more.
@@ -164,7 +164,7 @@ class Run(WireRecord, frozen=True, tag="run"):
     state: Literal["feeding", "ended", "stopped"]
     total: WholeOrUnknown
     reason: Text
-    waiting: bool = False
+    is_waiting_for_input: bool = False
 
 
 class Ack(WireRecord, frozen=True, tag="ack"):
@@ -178,26 +178,26 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     """
 
     run: Text
-    heard: WholeOrUnknown
+    last_state_number: WholeOrUnknown
     fingerprint: Text
     epoch: Text
     number: Whole
-    low: Whole
+    low_watermark: Whole
     ranges: WireRanges
     total: WholeOrUnknown
-    full: bool
-    again: Array[Again]
-    retries: Array[Retry] = ()
-    reader: Text = ""
-    read: WholeOrUnknown = -1
+    spill_full: bool
+    resend: Array[ResendRequest]
+    retries: Array[RetryRange] = ()
+    ventilator_epoch: Text = ""
+    checksum_watermark: WholeOrUnknown = -1
     recorded: Whole = 0
     digest: Text = ""
     command: Text = ""
-    account: bool = False
-    live: bool = False
+    collect_metrics: bool = False
+    stream_output: bool = False
 
 
-class Stop(WireRecord, frozen=True, tag="stop"):
+class StopRequest(WireRecord, frozen=True, tag="stop"):
     """Somebody wants the run to end early."""
 
     mode: Literal["soon", "now"]
@@ -213,10 +213,10 @@ class Kill(WireRecord, frozen=True, tag="kill"):
     run: Text
     mode: Literal["done", "soon", "now"]
     reason: Text
-    code: Whole
+    exit_code: Whole
 
 
-class Status(WireRecord, frozen=True, tag="status"):
+class RunStatus(WireRecord, frozen=True, tag="status"):
     """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
 
     `retrying` tasks have failed and will be run again. `rate` is tasks a second lately, `elapsed` the seconds of this
@@ -225,23 +225,37 @@ class Status(WireRecord, frozen=True, tag="status"):
 
     run: Text
     state: Text
-    settled: Whole
-    failed: Whole
+    settled_count: Whole
+    failed_count: Whole
     total: WholeOrUnknown
-    turn: WholeOrUnknown
-    members: Array[Member]
-    awaited: Array[Text]
-    retrying: Whole = 0
-    rate: Seconds = 0.0
-    elapsed: Seconds = 0.0
-    why: Why = ""
+    next_in_order: WholeOrUnknown
+    workers: Array[WorkerStatus]
+    waiting_for: Array[Text]
+    retry_count: Whole = 0
+    tasks_per_second: Seconds = 0.0
+    elapsed_seconds: Seconds = 0.0
+    blocked_on: Why = ""
 
 
-class Bye(WireRecord, frozen=True, tag="bye"):
+class Goodbye(WireRecord, frozen=True, tag="goodbye"):
     """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
 
     name: Text
-    over: bool = False
+    is_run_over: bool = False
 
 
-Wire = Pulse | Welcome | Chunk | Result | Part | Glance | Read | Run | Ack | Stop | Kill | Status | Bye
+WireMessage = (
+    Heartbeat
+    | Registration
+    | Chunk
+    | Result
+    | PartialOutput
+    | WorkerActivity
+    | InputChecksums
+    | VentilatorState
+    | Ack
+    | StopRequest
+    | Kill
+    | RunStatus
+    | Goodbye
+)

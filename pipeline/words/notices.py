@@ -10,8 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pipeline.words.errands import Foreign
-from pipeline.words.messages import Glance, Status
+from pipeline.words.errands import VersionMismatch
+from pipeline.words.messages import RunStatus, WorkerActivity
 
 Peer = Literal["ventilator", "worker", "sink"]
 
@@ -28,27 +28,27 @@ class Waiting(Struct, frozen=True, gc=False):
     active: bool = True
 
 
-class Lost(Struct, frozen=True, gc=False):
+class WorkerLost(Struct, frozen=True, gc=False):
     """For the person: this worker fell silent; `tasks` of its tasks go out again."""
 
     worker: str
-    tasks: int
+    task_count: int
 
 
-class Refused(Struct, frozen=True, gc=False):
+class PeerRejected(Struct, frozen=True, gc=False):
     """For the person: somebody was turned away, and why."""
 
     name: str
     reason: str
 
 
-class Preparing(Struct, frozen=True, gc=False):
+class CallableLoading(Struct, frozen=True, gc=False):
     """For the person: no task can run yet, since this callable is still being imported or prepared."""
 
     call: str
 
 
-class Began(Struct, frozen=True, gc=False):
+class ContextCreated(Struct, frozen=True, gc=False):
     """For the person: this process has made a ZeroMQ context of its own."""
 
     role: str
@@ -56,7 +56,7 @@ class Began(Struct, frozen=True, gc=False):
     context: str
 
 
-class Asked(Struct, frozen=True, gc=False):
+class StatusRequested(Struct, frozen=True, gc=False):
     """A person asks what runs now (SIGUSR1): the loop says it to its station."""
 
 
@@ -64,17 +64,29 @@ class VentilatorDead(Struct, frozen=True, gc=False):
     """The launcher reports that the ventilator has died and will not be restarted; the loop passes it to the sink."""
 
 
-class Shown(Struct, frozen=True, gc=False):
+class StatusReport(Struct, frozen=True, gc=False):
     """For the person who asked: the whole line, as the sink sees it, or one worker."""
 
-    what: Status | Glance
+    content: RunStatus | WorkerActivity
 
 
-class Ended(Struct, frozen=True, gc=False):
+class StationStopped(Struct, frozen=True, gc=False):
     """For the person: this station ends early, and why."""
 
     role: str
     reason: str
 
 
-Notice = Waiting | Lost | Refused | Preparing | Began | Asked | VentilatorDead | Shown | Ended | Foreign | Status
+Notice = (
+    Waiting
+    | WorkerLost
+    | PeerRejected
+    | CallableLoading
+    | ContextCreated
+    | StatusRequested
+    | VentilatorDead
+    | StatusReport
+    | StationStopped
+    | VersionMismatch
+    | RunStatus
+)

@@ -28,7 +28,7 @@ class WireRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """Base of all that travels: in msgpack an array of its fields, each checked by its type when decoded."""
 
 
-NoteKind = Literal["exit", "signal", "exception", "lost", "timeout", "size", "poison"]
+FailureKind = Literal["exit", "signal", "exception", "lost", "timeout", "size", "poison"]
 """lost: its warm child ended; size: it, or what it wrote, is too large; poison: it takes its workers along."""
 
 
@@ -37,7 +37,7 @@ Shape = Literal["line", "columns", "packed", "json"]
 around each; json: a value."""
 
 
-class Recipe(WireRecord, frozen=True):
+class RecordFormat(WireRecord, frozen=True):
     """What is the same for all tasks of a run: how their records look, and what their results tell.
 
     With `block`, a record is its bytes as they are, one to a chunk. The sink wants an account of each task
@@ -51,46 +51,46 @@ class Recipe(WireRecord, frozen=True):
     stream_output: bool = False
 
 
-class Note(WireRecord, frozen=True):
+class TaskFailure(WireRecord, frozen=True):
     """Why one task did not end well. `code` is the exit code or the signal's number.
 
     `tail` is the end of its stderr; `size` are the bytes of its record in the Result's `records`.
     """
 
     task: Whole
-    kind: NoteKind
+    kind: FailureKind
     code: Whole
     text: Text
-    tail: Text
-    size: Whole
+    stderr_tail: Text
+    record_size: Whole
 
 
-class Tried(WireRecord, frozen=True):
+class AttemptRange(WireRecord, frozen=True):
     """The tasks from `low` to `high` have failed `tries` times so far, and are not settled."""
 
     low: Whole
     high: Whole
-    tries: Whole
+    attempt: Whole
 
 
-class Retry(WireRecord, frozen=True):
+class RetryRange(WireRecord, frozen=True):
     """As Tried; they are to be run again, in `wait` seconds."""
 
     low: Whole
     high: Whole
-    tries: Whole
-    wait: Seconds
+    attempt: Whole
+    delay_seconds: Seconds
 
 
-class Again(WireRecord, frozen=True):
+class ResendRequest(WireRecord, frozen=True):
     """A worker's results that had not arrived when its pulse of that number did."""
 
     worker: Text
-    pulse: Whole
+    heartbeat_number: Whole
     ranges: WireRanges
 
 
-class Doing(WireRecord, frozen=True):
+class RunningTask(WireRecord, frozen=True):
     """What one slot, counted from 1, runs now and since how many seconds; `command` is cut to one line's length."""
 
     task: Whole
@@ -99,7 +99,7 @@ class Doing(WireRecord, frozen=True):
     command: Text
 
 
-class Member(WireRecord, frozen=True):
+class WorkerStatus(WireRecord, frozen=True):
     """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word.
 
     `cpu` is how many CPUs it and all below it use, `memory` their bytes; `doing` may be a second old.
@@ -108,9 +108,9 @@ class Member(WireRecord, frozen=True):
     worker: Text
     command: Text
     slots: Whole
-    running: Whole
-    done: Whole
-    silent: Seconds
+    running_count: Whole
+    done_count: Whole
+    seconds_since_message: Seconds
     cpu: Seconds = 0.0
     memory: Whole = 0
-    doing: Array[Doing] = ()
+    running_tasks: Array[RunningTask] = ()

@@ -15,12 +15,12 @@ from pipeline.words.parts import Ranges
 class RangeSet:
     """Merged half-open ranges, ascending."""
 
-    __slots__ = ("_highs", "_lows", "tasks")
+    __slots__ = ("_highs", "_lows", "task_count")
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._lows: list[int] = []
         self._highs: list[int] = []
-        self.tasks = 0
+        self.task_count = 0
         self.update(ranges)
 
     def add(self, low: int, high: int) -> None:
@@ -30,11 +30,11 @@ class RangeSet:
         first = bisect_left(self._highs, low)
         last = bisect_right(self._lows, high)
         if first < last:
-            self.tasks -= sum(self._highs[k] - self._lows[k] for k in range(first, last))
+            self.task_count -= sum(self._highs[k] - self._lows[k] for k in range(first, last))
             low, high = min(low, self._lows[first]), max(high, self._highs[last - 1])
         self._lows[first:last] = [low]
         self._highs[first:last] = [high]
-        self.tasks += high - low
+        self.task_count += high - low
 
     def remove(self, low: int, high: int) -> None:
         """Take `low` to `high` out; what is not in is no fault."""
@@ -46,8 +46,8 @@ class RangeSet:
             return
         left, right = (self._lows[first], low), (high, self._highs[last - 1])
         rest = [piece for piece in (left, right) if piece[0] < piece[1]]
-        self.tasks -= sum(self._highs[k] - self._lows[k] for k in range(first, last))
-        self.tasks += sum(piece[1] - piece[0] for piece in rest)
+        self.task_count -= sum(self._highs[k] - self._lows[k] for k in range(first, last))
+        self.task_count += sum(piece[1] - piece[0] for piece in rest)
         self._lows[first:last] = [piece[0] for piece in rest]
         self._highs[first:last] = [piece[1] for piece in rest]
 
@@ -61,16 +61,16 @@ class RangeSet:
         for low, high in ranges:
             self.remove(low, high)
 
-    def inside(self, low: int, high: int) -> list[tuple[int, int]]:
+    def intersection(self, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of `low` to `high` that are in."""
         first = bisect_right(self._highs, low)
         last = bisect_left(self._lows, high)
         return [(max(low, self._lows[k]), min(high, self._highs[k])) for k in range(first, last)]
 
-    def outside(self, low: int, high: int) -> list[tuple[int, int]]:
+    def gaps(self, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of `low` to `high` that are not in."""
         gaps, at = [], low
-        for start, end in self.inside(low, high):
+        for start, end in self.intersection(low, high):
             if at < start:
                 gaps.append((at, start))
             at = end
@@ -83,7 +83,7 @@ class RangeSet:
         first = bisect_right(self._highs, low)
         return low >= high or (first < len(self._lows) and self._lows[first] <= low and high <= self._highs[first])
 
-    def low_water(self) -> int:
+    def low_watermark(self) -> int:
         """All below this number is in."""
         return self._highs[0] if self._lows and self._lows[0] == 0 else 0
 
@@ -92,7 +92,7 @@ class RangeSet:
         """All from this number on is not in."""
         return self._highs[-1] if self._highs else 0
 
-    def above_low_water(self) -> Ranges:
+    def above_low_watermark(self) -> Ranges:
         """The ranges that do not start at 0."""
         skip = 1 if self._lows and self._lows[0] == 0 else 0
         return tuple(zip(self._lows[skip:], self._highs[skip:], strict=True))
@@ -112,6 +112,6 @@ class RangeSet:
         return self.covers(task, task + 1)
 
 
-def settled_of(low: int, ranges: Ranges) -> RangeSet:
+def settled_ranges(low_watermark: int, ranges: Ranges) -> RangeSet:
     """What an Ack says is settled."""
-    return RangeSet(((0, low), *ranges))
+    return RangeSet(((0, low_watermark), *ranges))

@@ -9,33 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.words.parts import Recipe
+    from pipeline.words.parts import RecordFormat
 
-FEW = 64
+STEP_BELOW_RECORDS = 64
 """Below this many records, stepping from one terminator to the next beats counting."""
 
 
-def terminator(recipe: Recipe) -> bytes:
+def terminator(record_format: RecordFormat) -> bytes:
     """The byte that ends a record."""
-    return b"\0" if recipe.zero else b"\n"
+    return b"\0" if record_format.zero else b"\n"
 
 
-def count(body: bytes, recipe: Recipe) -> int:
+def count(body: bytes, record_format: RecordFormat) -> int:
     """How many whole records `body` holds."""
-    if recipe.block:
+    if record_format.block:
         return 1
-    mark = terminator(recipe)
+    mark = terminator(record_format)
     # to find is many times faster than to count, and tells all of a single long record
     return 1 if body and body.find(mark) == len(body) - 1 else body.count(mark)
 
 
-def end_of(body: bytes, number: int, recipe: Recipe, start: int = 0) -> int:
+def end_offset(body: bytes, number: int, record_format: RecordFormat, start: int = 0) -> int:
     """The offset just behind the `number`-th record from `start`. Raises ValueError if there are not that many."""
-    if recipe.block:
+    if record_format.block:
         return len(body) if number else start
-    mark = terminator(recipe)
+    mark = terminator(record_format)
     at, left, width = start, number, 32
-    while left > FEW and at < len(body):
+    while left > STEP_BELOW_RECORDS and at < len(body):
         stride = left * width
         covered = body.count(mark, at, at + stride)
         if covered > left:
@@ -51,30 +51,30 @@ def end_of(body: bytes, number: int, recipe: Recipe, start: int = 0) -> int:
     return at
 
 
-def split(body: bytes, number: int, recipe: Recipe) -> tuple[bytes, bytes]:
+def split(body: bytes, number: int, record_format: RecordFormat) -> tuple[bytes, bytes]:
     """`body` cut behind its `number`-th record."""
-    at = end_of(body, number, recipe)
+    at = end_offset(body, number, record_format)
     return body[:at], body[at:]
 
 
-def each(body: bytes, recipe: Recipe) -> list[bytes]:
+def list_records(body: bytes, record_format: RecordFormat) -> list[bytes]:
     """The records of `body`, without their terminators (a block: as it is)."""
-    if recipe.block:
+    if record_format.block:
         return [body]
-    parts = body.split(terminator(recipe))
+    parts = body.split(terminator(record_format))
     parts.pop()
     return parts
 
 
-def end_near(body: bytes, number: int, recipe: Recipe, start: int, size: int) -> int:
+def end_near(body: bytes, number: int, recipe: RecordFormat, start: int, size: int) -> int:
     """The same as `end_of`, faster where these records have about `size` bytes."""
     if recipe.block:
         return len(body)
     mark = terminator(recipe)
     at = body.find(mark, start + max(size, 1) - 1) + 1 or len(body)
     found = body.count(mark, start, at)
-    if abs(found - number) > FEW:
-        return end_of(body, number, recipe, start)
+    if abs(found - number) > STEP_BELOW_RECORDS:
+        return end_offset(body, number, recipe, start)
     while found > number:
         at = body.rfind(mark, start, at - 1) + 1
         found -= 1

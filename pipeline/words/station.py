@@ -13,22 +13,22 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from pipeline.words.errands import Errand
-from pipeline.words.messages import Wire
+from pipeline.words.errands import InternalMessage
+from pipeline.words.messages import WireMessage
 from pipeline.words.notices import Notice
 
 NEVER = math.inf
 VENTILATOR = "ventilator"
 """The name under which it says goodbye; workers have names of their own."""
 
-Message = Wire | Errand | Notice
+Message = WireMessage | InternalMessage | Notice
 """Everything that is ever said."""
 
 
 class Port(Enum):
     """Where a station can send. Each port has one edge."""
 
-    DESK = auto()
+    REGISTRY = auto()
     """A worker's way to the ventilator's desk."""
     LANES = auto()
     """The ventilator's lanes: Open and Shut; the worker's one lane: Connect."""
@@ -41,23 +41,23 @@ class Port(Enum):
     OUTPUT = auto()
     SPILL = auto()
     JOURNAL = auto()
-    TOLD = auto()
+    USER = auto()
     """The person who looks on."""
 
 
-class Caller(Struct, frozen=True, gc=False):
+class PeerAddress(Struct, frozen=True, gc=False):
     """The ventilator's way back to one caller at its desk."""
 
     peer: bytes
 
 
-class Lane(Struct, frozen=True, gc=False):
+class LaneAddress(Struct, frozen=True, gc=False):
     """The ventilator's way to one worker, for chunks."""
 
     number: int
 
 
-Address = Port | Caller | Lane
+Address = Port | PeerAddress | LaneAddress
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -67,21 +67,21 @@ class Send(Struct, frozen=True, gc=False):
     message: Message
 
 
-Hearing = dict[type, Callable[[Any, float], "list[Send]"]]
+Handlers = dict[type, Callable[[Any, float], "list[Send]"]]
 """What a station does with each kind of word; the others it does not know."""
 
 
-class Station(Protocol):
+class StateMachine(Protocol):
     """What the loop drives. `deadline` is a time as `now` is; `outcome` is an exit code once `done`."""
 
     done: bool
 
     @property
-    def outcome(self) -> int:
+    def exit_code(self) -> int:
         """The exit code, once done."""
 
     @property
-    def reason(self) -> str:
+    def stop_reason(self) -> str:
         """Why it ends early; empty if it does not."""
 
     @property
@@ -95,7 +95,7 @@ class Station(Protocol):
         """My deadline has come, and all that had arrived before was received."""
 
 
-class Edge(Protocol):
+class Adapter(Protocol):
     """The shell behind a port: a socket, the source, the executor, the output. Never blocks."""
 
     deadline: float
@@ -104,7 +104,7 @@ class Edge(Protocol):
     def send(self, to: Address, message: Message) -> None:
         """Take a message for this edge's port."""
 
-    def files(self) -> list[object]:
+    def pollables(self) -> list[object]:
         """What to poll for reading: file descriptors, or ZeroMQ sockets."""
 
     def receive(self) -> list[Message]:

@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from pipeline.words.settings import Settings
 
 
-def found(settings: Settings, command: str, *, works: bool) -> str:
+def find_conflict(settings: Settings, command: str, *, runs_tasks: bool) -> str:
     """The first that is wrong; empty if nothing is. `works`: this command runs tasks."""
     if command == "journal" and not settings.journal:
         return "FILE is missing: give a journal, like results.txt.journal"
-    checks = [_wrong_tasks, _wrong_columns, _wrong_results, *([_wrong_command, _wrong_work] if works else [])]
+    checks = [_check_tasks, _check_columns, _check_results, *([_check_command, _check_work] if runs_tasks else [])]
     return next((wrong for check in checks if (wrong := check(settings))), "")
 
 
-def _wrong_command(settings: Settings) -> str:
+def _check_command(settings: Settings) -> str:
     """What is wrong with the words of the command; empty if nothing."""
     if any(0 <= word.find("{=") < word.rfind("=}") for word in settings.command):
         return "{= PERL =} is GNU parallel's alone: change the task in the shell line, or in a script"
     return ""
 
 
-def _wrong_work(settings: Settings) -> str:
+def _check_work(settings: Settings) -> str:
     """What is wrong with the command and its like; empty if nothing."""
     if settings.command and settings.call:
         return "COMMAND and --call exclude each other: give one"
@@ -44,22 +44,22 @@ def _wrong_work(settings: Settings) -> str:
     return ""
 
 
-def _wrong_tasks(settings: Settings) -> str:
+def _check_tasks(settings: Settings) -> str:
     """What is wrong with the tasks and the times; empty if nothing."""
-    if settings.files and settings.given:
+    if settings.files and settings.argument_sources:
         return "tasks come from files or from :::, not from both: write `:::: FILE ::: WORDS` for each with each"
-    if settings.block and settings.given:
+    if settings.block and settings.argument_sources:
         return "--block cuts files or stdin into tasks; there is nothing to cut behind :::"
-    if settings.from_failed and (settings.given or settings.block or settings.zero):
+    if settings.from_failed and (settings.argument_sources or settings.block or settings.zero):
         return "--from-failed reads what --failed wrote, from files or stdin: leave out :::, --block and -0"
     if settings.spool and settings.no_spool:
         return "--spool and --no-spool exclude each other: give one"
-    if settings.liveness <= settings.interval:
-        return f"--liveness must be longer than --interval ({settings.interval:g} s)"
+    if settings.heartbeat_timeout <= settings.heartbeat_interval:
+        return f"--liveness must be longer than --interval ({settings.heartbeat_interval:g} s)"
     return ""
 
 
-def _wrong_results(settings: Settings) -> str:
+def _check_results(settings: Settings) -> str:
     """What is wrong with where results and journal go; empty if nothing."""
     if settings.line_buffer and (settings.output or settings.journal or settings.results_folder):
         other = "-o" if settings.output else "--journal" if settings.journal else "--results"
@@ -71,14 +71,14 @@ def _wrong_results(settings: Settings) -> str:
         for flag in filter(None, (resuming, "--durability disk" if settings.durability == "disk" else "")):
             return f"{flag} needs a journal: give -o FILE, or --journal FILE"
     written: dict[str, str] = {}
-    for flag, path in _written(settings):
+    for flag, path in _written_files(settings):
         if path and path in written:
             return f"{written[path]} and {flag} both write {path}: give each a file of its own"
         written[path] = flag
     return ""
 
 
-def _wrong_columns(settings: Settings) -> str:
+def _check_columns(settings: Settings) -> str:
     """What is wrong with how lines become tasks; empty if nothing."""
     shaped = {
         "--csv": settings.csv,
@@ -96,7 +96,7 @@ def _wrong_columns(settings: Settings) -> str:
             return f"--from-failed knows what its tasks were like: leave out {flag}"
         if settings.jsonl and flag not in {"--jsonl", "--shuf"}:
             return f"--jsonl takes each line as one value: leave out {flag}"
-    if settings.jsonl and settings.given:
+    if settings.jsonl and settings.argument_sources:
         return "--jsonl takes each line as one value: give lines, from stdin or by -a, not :::"
     if settings.csv and settings.zero:
         return "--csv is about lines: leave out -0"
@@ -105,7 +105,7 @@ def _wrong_columns(settings: Settings) -> str:
     return ""
 
 
-def _written(settings: Settings) -> tuple[tuple[str, str], ...]:
+def _written_files(settings: Settings) -> tuple[tuple[str, str], ...]:
     """The options that name a file to write, and the files."""
     return (
         ("-o", settings.output),

@@ -9,54 +9,58 @@ from __future__ import annotations
 
 from math import ceil
 
-LONG = 0.020
+LONG_TASK_SECONDS = 0.020
 """Seconds a task; longer ones are never asked ahead."""
 
-MOST_AHEAD = 256
+MAX_PREFETCH_CHUNKS = 256
 """Chunks asked ahead at most, however short."""
 
-SLOWEST_ROUND_TRIP = 0.020
+MAX_ROUND_TRIP_SECONDS = 0.020
 """Seconds. A slow input looks like a slow lane, and must not make a worker hoard."""
 
 
-class Credit:
+class CreditEstimator:
     """What one worker may be sent, from what it has measured."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.pace = 0.0
+        self.seconds_per_task = 0.0
         """Seconds a task, a moving mean; 0 until one has finished."""
-        self._chunk = 1.0
-        self._round_trip = 0.002
-        self._asked: tuple[int, float] | None = None
+        self._tasks_per_chunk = 1.0
+        self._round_trip_seconds = 0.002
+        self._pending_request: tuple[int, float] | None = None
 
-    def finished(self, tasks: int, seconds: float) -> None:
+    def on_tasks_finished(self, tasks: int, seconds: float) -> None:
         """`tasks` ended after `seconds` of run time in all."""
         latest = max(seconds, 1e-7) / tasks
-        self.pace = latest if not self.pace else self.pace + (latest - self.pace) * min(0.5, tasks * 0.1)
+        self.seconds_per_task = (
+            latest
+            if not self.seconds_per_task
+            else self.seconds_per_task + (latest - self.seconds_per_task) * min(0.5, tasks * 0.1)
+        )
 
-    def came(self, sequence: int, tasks: int, now: float) -> None:
+    def on_chunk(self, sequence: int, tasks: int, now: float) -> None:
         """A chunk arrived."""
-        self._chunk += (tasks - self._chunk) / 4
-        if self._asked and sequence >= self._asked[0]:
-            measured = min(now - self._asked[1], SLOWEST_ROUND_TRIP)
-            self._round_trip += (measured - self._round_trip) / 4
-            self._asked = None
+        self._tasks_per_chunk += (tasks - self._tasks_per_chunk) / 4
+        if self._pending_request and sequence >= self._pending_request[0]:
+            measured = min(now - self._pending_request[1], MAX_ROUND_TRIP_SECONDS)
+            self._round_trip_seconds += (measured - self._round_trip_seconds) / 4
+            self._pending_request = None
 
-    def told(self, allowed: int, now: float) -> None:
+    def on_heartbeat_sent(self, credit_limit: int, now: float) -> None:
         """A pulse left that allows sequences up to `allowed`."""
-        if self._asked is None:
-            self._asked = (allowed, now)
+        if self._pending_request is None:
+            self._pending_request = (credit_limit, now)
 
-    def room(self, unfinished: int) -> int:
+    def chunks_to_request(self, unfinished: int) -> int:
         """How many more chunks to ask for, with so many tasks unfinished."""
         idle = max(0, self.slots - unfinished)
-        if not self.pace or self.pace > LONG:
+        if not self.seconds_per_task or self.seconds_per_task > LONG_TASK_SECONDS:
             return idle
-        chunks = ceil(unfinished / max(1.0, self._chunk))
-        return max(idle, self.slots + self.ahead() - chunks)
+        chunks = ceil(unfinished / max(1.0, self._tasks_per_chunk))
+        return max(idle, self.slots + self.prefetch_chunks() - chunks)
 
-    def ahead(self) -> int:
+    def prefetch_chunks(self) -> int:
         """Chunks that cover one round trip."""
-        one = max(self.pace * self._chunk / self.slots, 20e-6)
-        return min(MOST_AHEAD, 1 + ceil(self._round_trip / one))
+        one = max(self.seconds_per_task * self._tasks_per_chunk / self.slots, 20e-6)
+        return min(MAX_PREFETCH_CHUNKS, 1 + ceil(self._round_trip_seconds / one))

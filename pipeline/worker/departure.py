@@ -8,41 +8,43 @@ from __future__ import annotations
 from typing import Literal
 
 from pipeline.words import errors
-from pipeline.words.messages import Kill, Stop
-from pipeline.worker.held import Held
-from pipeline.worker.ties import Ties
+from pipeline.words.messages import Kill, StopRequest
+from pipeline.worker.held import HeldTasks
+from pipeline.worker.ties import Connections
 
 
-class Departure:
+class Shutdown:
     """A worker's: it was asked to leave, or the run ends soon; it goes when it holds nothing any more."""
 
     def __init__(self) -> None:
-        self.reason, self.outcome = "", errors.OK
-        self.begun = self.alone = self.over = False
+        self.stop_reason, self.exit_code = "", errors.OK
+        self.has_begun = self.is_this_worker_only = self.is_run_over = False
         """`alone`: only this worker leaves; the run goes on without it. `over`: it was told that the run is over."""
 
-    def run_ends(self, kill: Kill) -> bool:
+    def on_run_ending(self, kill: Kill) -> bool:
         """The run ends soon; False if that is no news."""
-        news = not self.begun or self.alone
-        self.begun, self.alone, self.reason, self.outcome = True, False, kill.reason, errors.OK
+        news = not self.has_begun or self.is_this_worker_only
+        self.has_begun, self.is_this_worker_only, self.stop_reason, self.exit_code = True, False, kill.reason, errors.OK
         return news
 
-    def asked(self, stop: Stop) -> Literal["soon", "now"]:
+    def on_stop_request(self, stop: StopRequest) -> Literal["soon", "now"]:
         """Somebody sent a signal: what runs is finished and answered first; asked again, it is killed."""
-        again = self.begun and self.alone
-        self.reason, self.outcome = stop.reason, errors.interrupted(stop.reason)
-        self.begun = self.alone = True
+        again = self.has_begun and self.is_this_worker_only
+        self.stop_reason, self.exit_code = stop.reason, errors.stop_exit_code(stop.reason)
+        self.has_begun = self.is_this_worker_only = True
         return "now" if again else stop.mode
 
 
-def reason_to_end(departure: Departure, held: Held, ties: Ties, now: float, liveness: float) -> tuple[int, str] | None:
+def reason_to_end(
+    shutdown: Shutdown, held_tasks: HeldTasks, connections: Connections, now: float, heartbeat_timeout: float
+) -> tuple[int, str] | None:
     """Why a worker goes now, if it does: exit code and reason."""
-    if lost := ties.lost(now):
+    if lost := connections.timeout_reason(now):
         return errors.INCOMPLETE, lost
-    if not departure.begun:
+    if not shutdown.has_begun:
         return None
-    if held.is_empty:
-        return departure.outcome, departure.reason
-    if not held.unfinished.tasks and ties.sink.silent(now, liveness):
+    if held_tasks.is_empty:
+        return shutdown.exit_code, shutdown.stop_reason
+    if not held_tasks.unfinished.task_count and connections.sink_monitor.is_silent_for(now, heartbeat_timeout):
         return errors.INCOMPLETE, "results were left that no sink answered for"
     return None

@@ -6,53 +6,62 @@ carried nothing for too long is replaced: repair is a new socket.
 
 from __future__ import annotations
 
-from pipeline.words.errands import Connect
-from pipeline.words.messages import Welcome
+from pipeline.words.errands import Reconnect
+from pipeline.words.messages import Registration
 from pipeline.words.station import NEVER, Port, Send
-from pipeline.words.watch import Watch
-from pipeline.worker.unanswered import Unanswered
+from pipeline.words.watch import PeerMonitor
+from pipeline.worker.unanswered import UnackedResults
 
 
-class Ties:
+class Connections:
     """Desk, results and control, as their silence shows them. The lane is the ventilator's to replace."""
 
-    def __init__(self, now: float, patience: float) -> None:
-        self.desk = Watch("ventilator", now, patience)
-        self.sink = Watch("sink", now, patience)
-        self._results_repaired = now
+    def __init__(self, now: float, peer_timeout: float) -> None:
+        self.ventilator_monitor = PeerMonitor("ventilator", now, peer_timeout)
+        self.sink_monitor = PeerMonitor("sink", now, peer_timeout)
+        self._results_reconnect_time = now
 
-    def deadline(self, *, joined: bool) -> float:
+    def deadline(self, *, has_run: bool) -> float:
         """When somebody's silence becomes worth a word."""
-        return min(self.desk.deadline, self.sink.deadline if joined else NEVER)
+        return min(self.ventilator_monitor.deadline, self.sink_monitor.deadline if has_run else NEVER)
 
-    def tick(self, now: float, *, joined: bool) -> list[Send]:
+    def tick(self, now: float, *, has_run: bool) -> list[Send]:
         """Tell the person who is missing."""
-        return [*self.desk.tick(now), *(self.sink.tick(now) if joined else [])]
+        return [*self.ventilator_monitor.tick(now), *(self.sink_monitor.tick(now) if has_run else [])]
 
-    def lost(self, now: float) -> str:
+    def timeout_reason(self, now: float) -> str:
         """Who has not answered for longer than patience lasts; empty if nobody."""
-        if self.desk.lost(now):
+        if self.ventilator_monitor.is_lost(now):
             return "the ventilator did not answer any more"
-        return "the sink did not answer any more" if self.sink.lost(now) else ""
+        return "the sink did not answer any more" if self.sink_monitor.is_lost(now) else ""
 
-    def join(self, welcome: Welcome, now: float) -> list[Send]:
+    def connect_sink(self, registration: Registration, now: float) -> list[Send]:
         """Where the sink is; its silence counts from now."""
-        self.desk.beat = self.sink.beat = welcome.interval
-        self.sink.expect(now)
-        return [Send(Port.RESULTS, Connect(welcome.sink_at)), Send(Port.CONTROL, Connect(welcome.control_at))]
+        self.ventilator_monitor.interval = self.sink_monitor.interval = registration.heartbeat_interval
+        self.sink_monitor.restart(now)
+        return [
+            Send(Port.RESULTS, Reconnect(registration.results_endpoint)),
+            Send(Port.CONTROL, Reconnect(registration.control_endpoint)),
+        ]
 
-    def repairs(self, now: float, interval: float, liveness: float, unanswered: Unanswered | None) -> list[Send]:
+    def due_reconnects(
+        self, now: float, heartbeat_interval: float, heartbeat_timeout: float, unacked_results: UnackedResults | None
+    ) -> list[Send]:
         """The connections to make anew now; `unanswered` is None before a run was joined."""
         sends = []
-        if self.desk.repair_due(now, 3 * interval):
-            sends.append(Send(Port.DESK, Connect()))
-        if unanswered is None:
+        if self.ventilator_monitor.is_reconnect_due(now, 3 * heartbeat_interval):
+            sends.append(Send(Port.REGISTRY, Reconnect()))
+        if unacked_results is None:
             return sends
-        if self.sink.repair_due(now, 5 * interval):
-            sends.append(Send(Port.CONTROL, Connect()))
-        oldest = unanswered.oldest()
-        waits = oldest is not None and now - oldest > liveness and now - self._results_repaired > liveness
-        if waits and not self.sink.silent(now, 5 * interval):
-            self._results_repaired = now
-            sends.append(Send(Port.RESULTS, Connect()))
+        if self.sink_monitor.is_reconnect_due(now, 5 * heartbeat_interval):
+            sends.append(Send(Port.CONTROL, Reconnect()))
+        oldest = unacked_results.oldest_sent_time()
+        waits = (
+            oldest is not None
+            and now - oldest > heartbeat_timeout
+            and now - self._results_reconnect_time > heartbeat_timeout
+        )
+        if waits and not self.sink_monitor.is_silent_for(now, 5 * heartbeat_interval):
+            self._results_reconnect_time = now
+            sends.append(Send(Port.RESULTS, Reconnect()))
         return sends

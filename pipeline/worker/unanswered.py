@@ -10,18 +10,18 @@ from __future__ import annotations
 from msgspec import Struct
 
 from pipeline.words.messages import Result
-from pipeline.words.parts import Again, Retry
+from pipeline.words.parts import ResendRequest, RetryRange
 from pipeline.words.ranges import RangeSet
 from pipeline.words.station import Port, Send
 
-OVERHEAD = 2048
+RESULT_OVERHEAD_BYTES = 2048
 """Bytes that a result counts beside its contents: so many small ones cost memory, too, and room in every pulse."""
 
 
-class _Kept(Struct, gc=False):
+class _UnackedResult(Struct, gc=False):
     result: Result
-    pulse: int
-    since: float
+    heartbeat_number: int
+    sent_time: float
 
     @property
     def end(self) -> int:
@@ -29,59 +29,63 @@ class _Kept(Struct, gc=False):
 
     @property
     def size(self) -> int:
-        return OVERHEAD + len(self.result.output) + len(self.result.errors) + len(self.result.records)
+        return (
+            RESULT_OVERHEAD_BYTES + len(self.result.output) + len(self.result.stderr) + len(self.result.failed_records)
+        )
 
 
-class Unanswered:
+class UnackedResults:
     """Results by their first task and its tries."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int], _Kept] = {}
+        self._results: dict[tuple[int, int], _UnackedResult] = {}
         self.tasks = RangeSet()
         """All tasks of all results kept."""
         self.size = 0
 
-    def keep(self, result: Result, pulse: int, now: float) -> None:
+    def add(self, result: Result, heartbeat_number: int, now: float) -> None:
         """It has just been sent, after pulse number `pulse`."""
-        kept = self._kept[result.first, result.tries] = _Kept(result, pulse, now)
+        kept = self._results[result.first, result.attempt] = _UnackedResult(result, heartbeat_number, now)
         self.tasks.add(result.first, kept.end)
         self.size += kept.size
 
-    def settle(self, settled: RangeSet, retries: tuple[Retry, ...] = ()) -> None:
+    def settle(self, settled: RangeSet, retries: tuple[RetryRange, ...] = ()) -> None:
         """Forget what is answered in whole."""
         answers: dict[int, RangeSet] = {}
-        for tries in {tries for _, tries in self._kept} if retries else ():
-            again = ((retry.low, retry.high) for retry in retries if retry.tries > tries)
+        for tries in {tries for _, tries in self._results} if retries else ():
+            again = ((retry.low, retry.high) for retry in retries if retry.attempt > tries)
             answers[tries] = RangeSet((*settled, *again))
         answered = [
-            key for key, kept in self._kept.items() if answers.get(key[1], settled).covers(kept.result.first, kept.end)
+            key
+            for key, kept in self._results.items()
+            if answers.get(key[1], settled).covers(kept.result.first, kept.end)
         ]
         for key in answered:
-            kept = self._kept.pop(key)
+            kept = self._results.pop(key)
             self.tasks.remove(kept.result.first, kept.end)
             self.size -= kept.size
-        if answered and any(tries for _, tries in (*answered, *self._kept)):  # a task may be in two tries at once
-            self.tasks.update((kept.result.first, kept.end) for kept in self._kept.values())
+        if answered and any(tries for _, tries in (*answered, *self._results)):  # a task may be in two tries at once
+            self.tasks.update((kept.result.first, kept.end) for kept in self._results.values())
 
-    def asked(self, again: Again, pulse: int, now: float) -> list[Send]:
+    def resend(self, request: ResendRequest, heartbeat_number: int, now: float) -> list[Send]:
         """What to send again, for an asking that is newer than the last sending."""
-        lost = RangeSet(again.ranges)
+        lost = RangeSet(request.ranges)
         sends = []
-        for kept in self._kept.values():
-            if kept.pulse < again.pulse and lost.inside(kept.result.first, kept.end):
-                kept.pulse, kept.since = pulse, now
+        for kept in self._results.values():
+            if kept.heartbeat_number < request.heartbeat_number and lost.intersection(kept.result.first, kept.end):
+                kept.heartbeat_number, kept.sent_time = heartbeat_number, now
                 sends.append(Send(Port.RESULTS, kept.result))
         return sends
 
-    def oldest(self) -> float | None:
+    def oldest_sent_time(self) -> float | None:
         """When the longest unanswered one was sent."""
-        return min((kept.since for kept in self._kept.values()), default=None)
+        return min((kept.sent_time for kept in self._results.values()), default=None)
 
     def clear(self) -> None:
         """Forget all."""
-        self._kept.clear()
+        self._results.clear()
         self.tasks = RangeSet()
         self.size = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._results)

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.words.errands import Connect, Done, Returned
-from pipeline.words.messages import Ack, Bye, Chunk, Part, Pulse, Result, Welcome
-from pipeline.words.parts import Again, Shape
+from pipeline.words.errands import Reconnect, TasksFinished, TasksReleased
+from pipeline.words.messages import Ack, Chunk, Goodbye, Heartbeat, PartialOutput, Registration, Result
+from pipeline.words.parts import ResendRequest, Shape
 from pipeline.words.station import Port, Send
 from pipeline.words.structs import replace
-from pipeline.worker.credit import Credit
-from pipeline.worker.held import Held
+from pipeline.worker.credit import CreditEstimator
+from pipeline.worker.held import HeldTasks
 
-UNSAID = 2 << 20
+REPORT_AFTER_BYTES = 2 << 20
 """Bytes of chunks that have come, past which that is said: a quarter of what a lane may have under way."""
-BUDGET = 64 << 20
+MAX_UNACKED_BYTES = 64 << 20
 """Bytes of unanswered results past which nothing new is asked for."""
 
 
-class Identity(Struct, frozen=True):
+class WorkerIdentity(Struct, frozen=True):
     """Who a worker is: its name, new at each start; what it runs, as a digest and as text; its slots."""
 
     name: str
@@ -31,107 +31,130 @@ class Identity(Struct, frozen=True):
     slots: int
 
 
-class Voice:
+class HeartbeatSender:
     """What a worker says of itself: its pulses, numbered, with what it holds and what more it may be sent."""
 
-    def __init__(self, identity: Identity, held: Held, now: float) -> None:
+    def __init__(self, identity: WorkerIdentity, held_tasks: HeldTasks, now: float) -> None:
         self.identity = identity
-        self.run, self.lane, self.seen, self.ack, self.number, self.finished = "", 0, 0, 0, 0, 0
-        self.interval, self.liveness = 1.0, 10.0
-        self.soon, self.next, self._unsaid = True, now, 0
+        self.run, self.lane, self.last_sequence, self.last_ack_number, self.heartbeat_number, self.done_count = (
+            "",
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
+        self.heartbeat_interval, self.heartbeat_timeout = 1.0, 10.0
+        self.is_urgent, self.next_heartbeat_time, self._unreported_bytes = True, now, 0
         self._shape: Shape = "line"
-        self._held, self._credit, self._told, self._joined = held, Credit(identity.slots), 0, False
+        self._held_tasks, self._credit_estimator, self._sent_credit_limit, self._is_new_run = (
+            held_tasks,
+            CreditEstimator(identity.slots),
+            0,
+            False,
+        )
 
-    def welcomed(self, welcome: Welcome) -> list[Send]:
+    def on_registration(self, registration: Registration) -> list[Send]:
         """To a run, and to a lane."""
-        self.interval, self.liveness = welcome.interval, welcome.liveness
-        if welcome.run != self.run:
-            self.run, self.ack, self.lane, self._joined = welcome.run, 0, 0, True
-            self._shape = welcome.recipe.shape
-        if welcome.lane <= self.lane:
+        self.heartbeat_interval, self.heartbeat_timeout = (
+            registration.heartbeat_interval,
+            registration.heartbeat_timeout,
+        )
+        if registration.run != self.run:
+            self.run, self.last_ack_number, self.lane, self._is_new_run = registration.run, 0, 0, True
+            self._shape = registration.record_format.shape
+        if registration.lane <= self.lane:
             return []
-        self.lane, self.seen, self._told, self.soon = welcome.lane, 0, 0, True
-        return [Send(Port.LANES, Connect(welcome.lane_at))]
+        self.lane, self.last_sequence, self._sent_credit_limit, self.is_urgent = registration.lane, 0, 0, True
+        return [Send(Port.LANES, Reconnect(registration.lane_endpoint))]
 
-    def saw(self, chunk: Chunk, now: float) -> bool:
+    def on_chunk(self, chunk: Chunk, now: float) -> bool:
         """A chunk came; False if it is none of this run and lane."""
         if chunk.run != self.run or chunk.lane != self.lane:
             return False
-        self.seen = max(self.seen, chunk.sequence)
-        self._unsaid += len(chunk.body)
-        self.soon = self.soon or self._unsaid >= UNSAID
-        self._credit.came(chunk.sequence, chunk.count, now)
+        self.last_sequence = max(self.last_sequence, chunk.sequence)
+        self._unreported_bytes += len(chunk.body)
+        self.is_urgent = self.is_urgent or self._unreported_bytes >= REPORT_AFTER_BYTES
+        self._credit_estimator.on_chunk(chunk.sequence, chunk.count, now)
         return True
 
-    def meant(self, ack: Ack) -> list[Again]:
+    def on_ack(self, ack: Ack) -> list[ResendRequest]:
         """Take in the number of an Ack; what it asks of this worker."""
-        self.ack = ack.number
-        return [again for again in ack.again if again.worker == self.identity.name]
+        self.last_ack_number = ack.number
+        return [again for again in ack.resend if again.worker == self.identity.name]
 
-    def result(self, done: Done) -> Result:
+    def make_result(self, tasks_finished: TasksFinished) -> Result:
         """What the sink is told of tasks that have ended."""
-        self._credit.finished(done.result.count, done.seconds)
-        self.finished += done.result.count
-        self.soon = True
-        return replace(done.result, run=self.run, worker=self.identity.name, shape=self._shape)
+        self._credit_estimator.on_tasks_finished(tasks_finished.result.count, tasks_finished.seconds)
+        self.done_count += tasks_finished.result.count
+        self.is_urgent = True
+        return replace(tasks_finished.result, run=self.run, worker=self.identity.name, shape=self._shape)
 
-    def part(self, part: Part) -> list[Send]:
+    def on_output_lines(self, part: PartialOutput) -> list[Send]:
         """What the sink is told of a task that still runs; what is lost of it comes with the result."""
-        return [Send(Port.RESULTS, part)] if self._held.unfinished.covers(part.task, part.task + 1) else []
+        return [Send(Port.RESULTS, part)] if self._held_tasks.unfinished.covers(part.task, part.task + 1) else []
 
-    def gave_back(self, returned: Returned) -> list[Send]:
+    def on_tasks_released(self, tasks_released: TasksReleased) -> list[Send]:
         """The executor has not started these, and the next pulse says so."""
-        self._held.give_back(returned.ranges)
-        self.soon = True
+        self._held_tasks.release(tasks_released.ranges)
+        self.is_urgent = True
         return []
 
-    def goodbye(self, *, over: bool) -> list[Send]:
+    def goodbye(self, *, is_run_over: bool) -> list[Send]:
         """The last word, to desk and sink."""
-        bye = Bye(self.identity.name, over)
-        return [Send(Port.DESK, bye), *([Send(Port.RESULTS, bye)] if self.run else [])]
+        bye = Goodbye(self.identity.name, is_run_over)
+        return [Send(Port.REGISTRY, bye), *([Send(Port.RESULTS, bye)] if self.run else [])]
 
-    def tick(self, now: float, *, asks: bool) -> list[Send]:
+    def tick(self, now: float, *, can_request: bool) -> list[Send]:
         """A pulse at each interval, to desk and sink; and one to the desk when there is something to ask for."""
-        self.soon = False
-        allowed = self._allowed() if asks else self.seen
-        beat = now >= self.next or self._joined
-        more, self._joined = allowed - self._told, False
-        hungry = more > 0 and (self._held.idle or more >= max(1, self._credit.ahead() // 4))
+        self.is_urgent = False
+        allowed = self._credit_limit() if can_request else self.last_sequence
+        beat = now >= self.next_heartbeat_time or self._is_new_run
+        more, self._is_new_run = allowed - self._sent_credit_limit, False
+        hungry = more > 0 and (
+            self._held_tasks.idle_slots or more >= max(1, self._credit_estimator.prefetch_chunks() // 4)
+        )
         # the ventilator counts as under way what it has not heard of as seen, and stops at so many bytes
-        arrived = self._unsaid >= UNSAID or (self._unsaid and not self._held.unfinished.tasks)
+        arrived = self._unreported_bytes >= REPORT_AFTER_BYTES or (
+            self._unreported_bytes and not self._held_tasks.unfinished.task_count
+        )
         if not beat and not hungry and not arrived:
             return []
-        self._unsaid = 0
+        self._unreported_bytes = 0
         if more > 0:
-            self._credit.told(allowed, now)
-        self._told = allowed
-        pulse = self._pulse()
+            self._credit_estimator.on_heartbeat_sent(allowed, now)
+        self._sent_credit_limit = allowed
+        pulse = self._make_heartbeat()
         if not beat:
-            return [Send(Port.DESK, pulse)]
-        self.next = now + self.interval
-        return [Send(Port.DESK, pulse), *([Send(Port.RESULTS, pulse)] if self.run else [])]
+            return [Send(Port.REGISTRY, pulse)]
+        self.next_heartbeat_time = now + self.heartbeat_interval
+        return [Send(Port.REGISTRY, pulse), *([Send(Port.RESULTS, pulse)] if self.run else [])]
 
-    def _allowed(self) -> int:
-        if self._held.unanswered.size > BUDGET:
-            return self.seen
-        return self.seen + (self._held.idle if self._held.stuck else self._credit.room(self._held.unfinished.tasks))
+    def _credit_limit(self) -> int:
+        if self._held_tasks.unacked_results.size > MAX_UNACKED_BYTES:
+            return self.last_sequence
+        return self.last_sequence + (
+            self._held_tasks.idle_slots
+            if self._held_tasks.is_stalled
+            else self._credit_estimator.chunks_to_request(self._held_tasks.unfinished.task_count)
+        )
 
-    def _pulse(self) -> Pulse:
-        self.number += 1
-        return Pulse(
+    def _make_heartbeat(self) -> Heartbeat:
+        self.heartbeat_number += 1
+        return Heartbeat(
             worker=self.identity.name,
-            number=self.number,
+            number=self.heartbeat_number,
             run=self.run,
             digest=self.identity.digest,
             command=self.identity.command,
             slots=self.identity.slots,
             lane=self.lane,
-            seen=self.seen,
-            allowed=self._told,
-            holding=self._held.unfinished.ranges(),
-            finished=self._held.unanswered.tasks.ranges(),
-            ack=self.ack,
-            pace=self._credit.pace,
-            done=self.finished,
-            tried=self._held.tried(),
+            last_sequence=self.last_sequence,
+            credit_limit=self._sent_credit_limit,
+            unfinished=self._held_tasks.unfinished.ranges(),
+            unacked=self._held_tasks.unacked_results.tasks.ranges(),
+            last_ack_number=self.last_ack_number,
+            seconds_per_task=self._credit_estimator.seconds_per_task,
+            done_count=self.done_count,
+            attempts=self._held_tasks.attempt_ranges(),
         )

@@ -8,138 +8,166 @@ what a task's outcome means, and never sends more than it was asked.
 from __future__ import annotations
 
 from pipeline.words import errors
-from pipeline.words.errands import Broken, Cancel, Done, Foreign, Release, Returned
-from pipeline.words.messages import Ack, Chunk, Glance, Kill, Part, Stop, Welcome
-from pipeline.words.notices import Asked
-from pipeline.words.parts import Recipe
-from pipeline.words.ranges import settled_of
-from pipeline.words.results import cut_result
-from pipeline.words.station import Hearing, Message, Port, Send
+from pipeline.words.errands import (
+    CancelTasks,
+    ExecutorFailed,
+    ReleaseQueued,
+    TasksFinished,
+    TasksReleased,
+    VersionMismatch,
+)
+from pipeline.words.messages import Ack, Chunk, Kill, PartialOutput, Registration, StopRequest, WorkerActivity
+from pipeline.words.notices import StatusRequested
+from pipeline.words.parts import RecordFormat
+from pipeline.words.ranges import settled_ranges
+from pipeline.words.results import slice_result
+from pipeline.words.station import Handlers, Message, Port, Send
 from pipeline.words.structs import replace
-from pipeline.worker.departure import Departure, reason_to_end
-from pipeline.worker.glances import Glances
-from pipeline.worker.held import Held
-from pipeline.worker.ties import Ties
-from pipeline.worker.voice import Identity, Voice
+from pipeline.worker.departure import Shutdown, reason_to_end
+from pipeline.worker.glances import ActivityReporter
+from pipeline.worker.held import HeldTasks
+from pipeline.worker.ties import Connections
+from pipeline.worker.voice import HeartbeatSender, WorkerIdentity
 
-ALL = ((0, 1 << 62),)
+ALL_TASKS = ((0, 1 << 62),)
 
 
 class Worker:
     """One life of one worker: what it is told, and when it ends."""
 
-    def __init__(self, identity: Identity, now: float, patience: float = 600.0) -> None:
-        self.done, self.outcome, self.reason = False, errors.OK, ""
-        self.held = Held(identity.slots, now)
-        self.ties = Ties(now, patience)
-        self.voice = Voice(identity, self.held, now)
-        self.recipe = Recipe()
-        self.departure = Departure()
-        self.glances = Glances(identity.name)
-        self._hears: Hearing = {
-            Done: self._finish,
-            Chunk: self._take,
-            Ack: self._answered,
-            Welcome: self._welcomed,
-            Kill: self._killed,
-            Returned: lambda word, _: self.voice.gave_back(word),
-            Stop: lambda word, _: self._depart(self.departure.asked(word)),
-            Part: lambda word, _: self.voice.part(word),
-            Glance: lambda word, _: self.glances.seen(word, joined=bool(self.voice.run)),
-            Asked: lambda *_: self.glances.asked(),
-            Broken: lambda word, _: self._end(word.exit_code, word.reason),
-            Foreign: lambda word, _: self._end(errors.INCOMPLETE, errors.foreign(word.version)),
+    def __init__(self, identity: WorkerIdentity, now: float, peer_timeout: float = 600.0) -> None:
+        self.done, self.exit_code, self.stop_reason = False, errors.OK, ""
+        self.held_tasks = HeldTasks(identity.slots, now)
+        self.connections = Connections(now, peer_timeout)
+        self.heartbeat_sender = HeartbeatSender(identity, self.held_tasks, now)
+        self.record_format = RecordFormat()
+        self.shutdown = Shutdown()
+        self.activity_reporter = ActivityReporter(identity.name)
+        self._handlers: Handlers = {
+            TasksFinished: self._on_tasks_finished,
+            Chunk: self._on_chunk,
+            Ack: self._on_ack,
+            Registration: self._on_registration,
+            Kill: self._on_kill,
+            TasksReleased: lambda word, _: self.heartbeat_sender.on_tasks_released(word),
+            StopRequest: lambda word, _: self._drain(self.shutdown.on_stop_request(word)),
+            PartialOutput: lambda word, _: self.heartbeat_sender.on_output_lines(word),
+            WorkerActivity: lambda word, _: self.activity_reporter.on_activity(
+                word, has_run=bool(self.heartbeat_sender.run)
+            ),
+            StatusRequested: lambda *_: self.activity_reporter.on_status_request(),
+            ExecutorFailed: lambda word, _: self._stop(word.exit_code, word.reason),
+            VersionMismatch: lambda word, _: self._stop(errors.INCOMPLETE, errors.version_mismatch_text(word.version)),
         }
 
     @property
     def deadline(self) -> float:
         """The next pulse; or at once, when there is something to say."""
-        if self.voice.soon:
+        if self.heartbeat_sender.is_urgent:
             return 0.0
-        return min(self.voice.next, self.held.deadline, self.ties.deadline(joined=bool(self.voice.run)))
+        return min(
+            self.heartbeat_sender.next_heartbeat_time,
+            self.held_tasks.deadline,
+            self.connections.deadline(has_run=bool(self.heartbeat_sender.run)),
+        )
 
     def receive(self, message: Message, now: float) -> list[Send]:
         """Take in one word."""
-        hear = self._hears.get(type(message))
+        hear = self._handlers.get(type(message))
         return hear(message, now) if hear else []
 
     def tick(self, now: float) -> list[Send]:
         """Say what is due: the pulse, repairs, the unstarted given back, an end."""
-        sends = self.ties.tick(now, joined=bool(self.voice.run))
-        if end := reason_to_end(self.departure, self.held, self.ties, now, self.voice.liveness):
-            return sends + self._end(*end)
-        sends += self.held.tick(now)
-        if now >= self.voice.next:
-            unanswered = self.held.unanswered if self.voice.run else None
-            sends += self.ties.repairs(now, self.voice.interval, self.voice.liveness, unanswered) + self.glances.look(
-                joined=bool(self.voice.run)
-            )
-        return sends + self.voice.tick(now, asks=not self.departure.begun)
+        sends = self.connections.tick(now, has_run=bool(self.heartbeat_sender.run))
+        if end := reason_to_end(
+            self.shutdown, self.held_tasks, self.connections, now, self.heartbeat_sender.heartbeat_timeout
+        ):
+            return sends + self._stop(*end)
+        sends += self.held_tasks.tick(now)
+        if now >= self.heartbeat_sender.next_heartbeat_time:
+            unanswered = self.held_tasks.unacked_results if self.heartbeat_sender.run else None
+            sends += self.connections.due_reconnects(
+                now, self.heartbeat_sender.heartbeat_interval, self.heartbeat_sender.heartbeat_timeout, unanswered
+            ) + self.activity_reporter.query_activity(has_run=bool(self.heartbeat_sender.run))
+        return sends + self.heartbeat_sender.tick(now, can_request=not self.shutdown.has_begun)
 
-    def _welcomed(self, welcome: Welcome, now: float) -> list[Send]:
-        sends = self.ties.desk.heard(now)
-        if welcome.state == "refused":
-            return sends + self._end(errors.USAGE, f"refused: {welcome.reason}")
-        if welcome.state == "over":
-            self.departure.over = True
-            return sends if self.departure.begun else sends + self._end(errors.OK, welcome.reason)
-        if welcome.run != self.voice.run:
-            sends += self._join(welcome, now)
-        return sends + self.voice.welcomed(welcome)
+    def _on_registration(self, registration: Registration, now: float) -> list[Send]:
+        sends = self.connections.ventilator_monitor.record_message(now)
+        if registration.state == "refused":
+            return sends + self._stop(errors.USAGE, f"refused: {registration.reason}")
+        if registration.state == "over":
+            self.shutdown.is_run_over = True
+            return sends if self.shutdown.has_begun else sends + self._stop(errors.OK, registration.reason)
+        if registration.run != self.heartbeat_sender.run:
+            sends += self._join_run(registration, now)
+        return sends + self.heartbeat_sender.on_registration(registration)
 
-    def _join(self, welcome: Welcome, now: float) -> list[Send]:
+    def _join_run(self, registration: Registration, now: float) -> list[Send]:
         """Another run than before: what was held of the old one is dropped."""
-        dropped = [Send(Port.EXECUTOR, Cancel(ALL))] if self.held.unfinished.tasks else []
-        self.recipe = welcome.recipe
-        self.held.clear()
-        return [*dropped, Send(Port.EXECUTOR, welcome.recipe), *self.ties.join(welcome, now)]
+        dropped = [Send(Port.EXECUTOR, CancelTasks(ALL_TASKS))] if self.held_tasks.unfinished.task_count else []
+        self.record_format = registration.record_format
+        self.held_tasks.clear()
+        return [
+            *dropped,
+            Send(Port.EXECUTOR, registration.record_format),
+            *self.connections.connect_sink(registration, now),
+        ]
 
-    def _take(self, chunk: Chunk, now: float) -> list[Send]:
-        if not self.voice.saw(chunk, now) or self.departure.begun:
+    def _on_chunk(self, chunk: Chunk, now: float) -> list[Send]:
+        if not self.heartbeat_sender.on_chunk(chunk, now) or self.shutdown.has_begun:
             return []
-        stale = self.held.stale(chunk)
-        cancelled = [Send(Port.EXECUTOR, Cancel(stale))] if stale else []
-        return [*cancelled, *(Send(Port.EXECUTOR, part) for part in self.held.new(chunk, self.recipe, now))]
+        stale = self.held_tasks.drop_outdated(chunk)
+        cancelled = [Send(Port.EXECUTOR, CancelTasks(stale))] if stale else []
+        return [
+            *cancelled,
+            *(Send(Port.EXECUTOR, part) for part in self.held_tasks.accept(chunk, self.record_format, now)),
+        ]
 
-    def _finish(self, done: Done, now: float) -> list[Send]:
-        if not self.held.finish(done, now):
+    def _on_tasks_finished(self, tasks_finished: TasksFinished, now: float) -> list[Send]:
+        if not self.held_tasks.finish(tasks_finished, now):
             return []
-        result = self.voice.result(done)
+        result = self.heartbeat_sender.make_result(tasks_finished)
         sends = []
-        for run in self.held.tries.runs(result.first, result.first + result.count):
-            (part,) = cut_result(result, [(run.low, run.high)])
-            part = replace(part, tries=run.tries) if run.tries else part
-            self.held.unanswered.keep(part, self.voice.number, now)
+        for run in self.held_tasks.attempts.split_by_attempt(result.first, result.first + result.count):
+            (part,) = slice_result(result, [(run.low, run.high)])
+            part = replace(part, attempt=run.attempt) if run.attempt else part
+            self.held_tasks.unacked_results.add(part, self.heartbeat_sender.heartbeat_number, now)
             sends.append(Send(Port.RESULTS, part))
         return sends
 
-    def _answered(self, ack: Ack, now: float) -> list[Send]:
-        if ack.run != self.voice.run:
+    def _on_ack(self, ack: Ack, now: float) -> list[Send]:
+        if ack.run != self.heartbeat_sender.run:
             return []
-        sends = self.ties.sink.heard(now)
-        elsewhere = self.held.settle(settled_of(ack.low, ack.ranges), ack.retries)
+        sends = self.connections.sink_monitor.record_message(now)
+        elsewhere = self.held_tasks.settle(settled_ranges(ack.low_watermark, ack.ranges), ack.retries)
         if elsewhere:
-            sends.append(Send(Port.EXECUTOR, Cancel(elsewhere)))
-        for again in self.voice.meant(ack):
-            sends += self.held.unanswered.asked(again, self.voice.number, now)
-        self.voice.soon = self.voice.soon or bool(elsewhere) or self.departure.begun
+            sends.append(Send(Port.EXECUTOR, CancelTasks(elsewhere)))
+        for again in self.heartbeat_sender.on_ack(ack):
+            sends += self.held_tasks.unacked_results.resend(again, self.heartbeat_sender.heartbeat_number, now)
+        self.heartbeat_sender.is_urgent = self.heartbeat_sender.is_urgent or bool(elsewhere) or self.shutdown.has_begun
         return sends
 
-    def _killed(self, kill: Kill, now: float) -> list[Send]:
-        if kill.run != self.voice.run and (self.voice.run or not self.ties.desk.silent(now, self.voice.liveness)):
+    def _on_kill(self, kill: Kill, now: float) -> list[Send]:
+        if kill.run != self.heartbeat_sender.run and (
+            self.heartbeat_sender.run
+            or not self.connections.ventilator_monitor.is_silent_for(now, self.heartbeat_sender.heartbeat_timeout)
+        ):
             return []  # another run's; or not welcomed yet, and the desk may still answer
-        self.departure.over = True
+        self.shutdown.is_run_over = True
         if kill.mode != "soon":
-            return self._end(errors.OK, kill.reason)
-        return self._depart("soon") if self.departure.run_ends(kill) else []
+            return self._stop(errors.OK, kill.reason)
+        return self._drain("soon") if self.shutdown.on_run_ending(kill) else []
 
-    def _depart(self, mode: str) -> list[Send]:
+    def _drain(self, mode: str) -> list[Send]:
         """Nothing new starts; what runs is finished and answered first, or killed."""
-        self.voice.soon = True
+        self.heartbeat_sender.is_urgent = True
         if mode == "now":
-            return self._end(self.departure.outcome, self.departure.reason)
-        return [Send(Port.EXECUTOR, Release())]
+            return self._stop(self.shutdown.exit_code, self.shutdown.stop_reason)
+        return [Send(Port.EXECUTOR, ReleaseQueued())]
 
-    def _end(self, outcome: int, reason: str) -> list[Send]:
-        self.done, self.outcome, self.reason = True, outcome, reason
-        return [Send(Port.EXECUTOR, Cancel(ALL)), *self.voice.goodbye(over=self.departure.over)]
+    def _stop(self, exit_code: int, reason: str) -> list[Send]:
+        self.done, self.exit_code, self.stop_reason = True, exit_code, reason
+        return [
+            Send(Port.EXECUTOR, CancelTasks(ALL_TASKS)),
+            *self.heartbeat_sender.goodbye(is_run_over=self.shutdown.is_run_over),
+        ]
