@@ -19,7 +19,7 @@ def main() -> NoReturn:
     """Run what the command line asks for, and end with the exit code of cli.md's table."""
     started = time.monotonic()
     gc.disable()  # what is imported stays: to look for garbage in it takes 8 ms
-    from pipeline.cli.ends import open_missing_streams, run_guarded
+    from pipeline.cli.exit_codes import open_missing_streams, run_guarded
 
     open_missing_streams()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a question, of which nobody dies; who can answer listens later
@@ -33,7 +33,7 @@ def _run(argv: list[str], started_at: float) -> int:
     from importlib import import_module
 
     from pipeline.cli.app import parse
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
     choice = parse(argv)
     if not choice.command:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor.calls import CallExecutor
+from pipeline.executor.call_executor import CallExecutor
 from pipeline.executor.limits import TaskLimits
-from pipeline.words.errands import ExecutorFailed, TasksFinished
-from pipeline.words.messages import Chunk, Result
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.station import Message, Port
+from pipeline.model.events import ExecutorFailed, TasksFinished
+from pipeline.model.messages import Chunk, RecordFormat, Result, TaskFailure
+from pipeline.model.state_machine import Message, Port
 
 TIMEOUT_SECONDS = 20.0
 

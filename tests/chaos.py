@@ -15,7 +15,7 @@ from oracle import DEAD_LETTERS_FILE, OUTPUT_FILE, TASKS_FILE, find_excessive, f
 from orphans import wait_until
 from stage import FOLDER, Cluster, PipeProcess
 
-from pipeline.failpoints import VARIABLE
+from pipeline.runtime.failpoints import VARIABLE
 
 HEARTBEAT_TIMEOUT_SECONDS = 1.0
 HEARTBEAT_OPTIONS = ("--interval", "0.1", "--liveness", HEARTBEAT_TIMEOUT_SECONDS)

@@ -8,14 +8,13 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.executor.commands import CommandExecutor
+from pipeline.executor.command_executor import CommandExecutor
+from pipeline.executor.command_template import OutputTag
 from pipeline.executor.limits import TaskLimits
-from pipeline.executor.template import OutputTag
-from pipeline.words import accounts
-from pipeline.words.errands import QueryActivity, TasksFinished
-from pipeline.words.messages import Chunk, PartialOutput, Result, WorkerActivity
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.station import Message, Port
+from pipeline.model import results
+from pipeline.model.events import QueryActivity, TasksFinished
+from pipeline.model.messages import Chunk, PartialOutput, RecordFormat, Result, TaskFailure, WorkerActivity
+from pipeline.model.state_machine import Message, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ class CommandDriver:
         self.outputs: dict[int, bytes] = {}
         self.failures: dict[int, TaskFailure] = {}
         self.records: dict[int, bytes] = {}
-        self.metrics: dict[int, accounts.TaskMetrics] = {}
+        self.metrics: dict[int, results.TaskMetrics] = {}
         self.lines: list[tuple[int, int, bytes]] = []
         self.stderr = b""
         self.tries = 0
@@ -85,7 +84,7 @@ class CommandDriver:
             at += note.record_size
         assert at == len(message.failed_records)
         self.stderr += message.stderr
-        told = list(accounts.decode_metrics(message.metrics))
+        told = list(results.decode_metrics(message.metrics))
         assert len(told) in (0, message.count)
         assert not told or sum(account.stderr_size for account in told) == len(message.stderr)
         self.metrics |= dict(enumerate(told, message.first))

@@ -12,12 +12,8 @@ from clock import MIN_DELAY_SECONDS, Clock
 from log import EventLog, Violation
 from process import SimulatedProcess
 
-from pipeline.journal.past import JournalState
-from pipeline.journal.recheck import sift
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.sink import Sink
-from pipeline.words import accounts
-from pipeline.words.errands import (
+from pipeline.model import results
+from pipeline.model.events import (
     Committed,
     DiscardBelow,
     EndOfInput,
@@ -26,15 +22,18 @@ from pipeline.words.errands import (
     JournalEntry,
     RecordsRead,
     SpillResult,
+    Waiting,
     WriteLines,
     WriteResult,
 )
-from pipeline.words.facts import ChecksumsRecorded, JournalEvent, SinkSuspended
-from pipeline.words.messages import Result
-from pipeline.words.notices import Waiting
-from pipeline.words.ranges import RangeSet
-from pipeline.words.results import slice_result
-from pipeline.words.station import VENTILATOR, Message
+from pipeline.model.journal_events import ChecksumsRecorded, JournalEvent, SinkSuspended
+from pipeline.model.messages import Result
+from pipeline.model.ranges import RangeSet
+from pipeline.model.results import slice_result
+from pipeline.model.state_machine import VENTILATOR, Message
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.sink import Sink
+from pipeline.storage.journal_reader import JournalState, sift
 
 MAX_READ_BYTES = 3 * 20
 """Bytes that one answer of the input has at most."""
@@ -146,7 +145,7 @@ class SimulatedDisk:
         """Each task's account is its own, and each of its tries has a row."""
         tasks = range(result.first, result.first + result.count)
         wanted = self._clock.plan.report_mode in {"accounts", "log"} and result.worker != VENTILATOR
-        if wanted and [int(each.record) for each in accounts.decode_metrics(result.metrics)] != list(tasks):
+        if wanted and [int(each.record) for each in results.decode_metrics(result.metrics)] != list(tasks):
             raise Violation(f"{result} has other accounts")
         self.rows += [(task, result.attempt) for task in tasks]
 

@@ -15,7 +15,7 @@ from plan import HEARTBEAT_TIMEOUT
 from process import SimulatedProcess
 from ways import Router
 
-from pipeline.words.messages import StopRequest
+from pipeline.model.messages import StopRequest
 
 
 class FaultInjector:

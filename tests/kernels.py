@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.output.kernel import CURRENT_POSITION, Syscalls
+from pipeline.storage.disk_io import CURRENT_POSITION, Syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

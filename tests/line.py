@@ -18,8 +18,8 @@ from plan import HEARTBEAT_TIMEOUT, PEER_TIMEOUT, SimulationPlan, draw_plan
 from promises import check_outcome, check_window
 from ways import Router
 
-from pipeline.words import checksums
-from pipeline.words.errors import USAGE
+from pipeline.model import checksums
+from pipeline.model.errors import USAGE
 
 __all__ = ["Simulation", "Violation", "simulate"]
 

@@ -12,9 +12,9 @@ from functools import partial
 from clock import Clock
 from log import EventLog
 
-from pipeline.wire.codec import decode, encode
-from pipeline.words.messages import Chunk
-from pipeline.words.station import Message
+from pipeline.model.messages import Chunk
+from pipeline.model.state_machine import Message
+from pipeline.transport.codec import decode, encode
 
 BYTES_PER_SECOND = 100e6
 """Bytes a second that a lane carries."""

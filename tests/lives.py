@@ -13,15 +13,15 @@ from process import SimulatedProcess
 from slots import SimulatedExecutor
 from ways import Router
 
-from pipeline.sink.attempts import RetryPolicy
+from pipeline.model.events import VentilatorDead
+from pipeline.model.journal_events import JournalEvent
+from pipeline.model.messages import RecordFormat
+from pipeline.sink.broadcast import ReportOptions
 from pipeline.sink.ledger import Ledger
+from pipeline.sink.retries import RetryPolicy
 from pipeline.sink.sink import Sink, SinkConfig
-from pipeline.sink.speech import ReportOptions
 from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
-from pipeline.words.facts import JournalEvent
-from pipeline.words.notices import VentilatorDead
-from pipeline.words.parts import RecordFormat
-from pipeline.worker.voice import WorkerIdentity
+from pipeline.worker.heartbeat import WorkerIdentity
 from pipeline.worker.worker import Worker
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from pipeline.words.notices import Waiting
-from pipeline.words.station import Message, Send
+from pipeline.model.events import Waiting
+from pipeline.model.state_machine import Message, Send
 
 
 class Violation(AssertionError):

@@ -11,37 +11,28 @@ from typing import Any
 
 from line import Simulation
 
-from pipeline.sink.attempts import RetryQueue
-from pipeline.sink.audience import PeerTable
-from pipeline.sink.closing import ShutdownController
-from pipeline.sink.intake import RunInfo
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import LiveOutput
+from pipeline.model.events import FetchSpilled, Reconnect, WriteLines, WriteResult
+from pipeline.model.messages import AttemptRange, Kill, PartialOutput, RecordFormat, Result, VentilatorState
+from pipeline.model.ranges import AttemptCounts, RangeSet
+from pipeline.model.results import slice_result
+from pipeline.model.state_machine import NEVER, PeerMonitor, Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.ledger import Ledger, RunInfo
+from pipeline.sink.peers import PeerTable
+from pipeline.sink.result_writer import LiveOutput, ResultWriter
+from pipeline.sink.retries import RetryQueue
+from pipeline.sink.shutdown import ShutdownController
 from pipeline.sink.sink import Sink
-from pipeline.sink.writing import ResultWriter
-from pipeline.ventilator import lanes
-from pipeline.ventilator.accord import RunAgreement
-from pipeline.ventilator.desk import WorkerRegistry
-from pipeline.ventilator.feeding import Dispatcher
-from pipeline.ventilator.judged import LocalFailures
-from pipeline.ventilator.lanes import LaneTable, WorkerLane
-from pipeline.ventilator.marking import ChecksumSender
-from pipeline.ventilator.stock import RecordRange, slice_records
-from pipeline.ventilator.suspects import CrashSuspects
-from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.errands import FetchSpilled, Reconnect, WriteLines, WriteResult
-from pipeline.words.messages import Kill, PartialOutput, Result, VentilatorState
-from pipeline.words.parts import AttemptRange, RecordFormat
-from pipeline.words.ranges import RangeSet
-from pipeline.words.results import slice_result
-from pipeline.words.station import NEVER, Port, Send
-from pipeline.words.structs import replace
-from pipeline.words.tries import AttemptCounts
-from pipeline.words.watch import PeerMonitor
-from pipeline.worker import held, worker
-from pipeline.worker.held import HeldTasks
-from pipeline.worker.ties import Connections
-from pipeline.worker.unanswered import UnackedResults
+from pipeline.ventilator import lane as lane_module
+from pipeline.ventilator.dispatcher import ChecksumSender, Dispatcher
+from pipeline.ventilator.lane import LaneTable, WorkerLane
+from pipeline.ventilator.poison import CrashSuspects, LocalFailures
+from pipeline.ventilator.task_store import RecordRange, slice_records
+from pipeline.ventilator.ventilator import RunAgreement, Ventilator
+from pipeline.ventilator.worker_registry import WorkerRegistry
+from pipeline.worker import held_tasks, worker
+from pipeline.worker.held_tasks import HeldTasks, UnackedResults
+from pipeline.worker.worker import Connections
 
 Method = Callable[..., Any]
 
@@ -135,7 +126,7 @@ def _reconcile_by_sequence(_: Method) -> Method:
         gone: list[RecordRange] = []
 
         def held(span: RecordRange) -> list[tuple[int, int]]:
-            if span.sequence > heartbeat.seen:
+            if span.sequence > heartbeat.last_sequence:
                 return [(span.first, span.end)]
             gone.extend(slice_records(span, self.claims.gaps(span.first, span.end), record_format))
             return self.claims.intersection(span.first, span.end)
@@ -282,7 +273,7 @@ def _single_attempt(_: Method) -> Method:
 def _count_every_loss(method: Method) -> Method:
     def worker_lost(self: CrashSuspects, worker: str, held: RangeSet, *, is_alone: bool) -> None:
         del is_alone
-        method(self, worker, held, alone=True)
+        method(self, worker, held, is_alone=True)
         for low, high in held:
             for task in range(low, high):
                 self._workers_lost_alone.setdefault(task, set()).add(worker)
@@ -375,7 +366,7 @@ MUTANTS = [
     ),
     Mutant(
         "a claim of an earlier try is none",
-        lanes,
+        lane_module,
         "valid_claims",
         lambda _: lambda pulse, _: RangeSet((*pulse.holding, *pulse.finished)),
         write_latency,
@@ -640,7 +631,7 @@ MUTANTS = [
     ),
     Mutant(
         "what is stuck is given back",
-        held,
+        held_tasks,
         "STALL_SECONDS",
         lambda _: NEVER,
         write_latency,

@@ -140,8 +140,8 @@ def _record_acks_until_killed(control: str, path: str) -> None:
     """Until killed."""
     import zmq
 
-    from pipeline.wire.codec import TOPIC, decode
-    from pipeline.words.messages import Ack
+    from pipeline.model.messages import Ack
+    from pipeline.transport.codec import TOPIC, decode
 
     socket = zmq.Context().socket(zmq.SUB)
     socket.set(zmq.RECONNECT_IVL, 5)

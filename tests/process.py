@@ -14,9 +14,9 @@ from functools import partial
 from clock import MIN_DELAY_SECONDS, Clock
 from log import EventLog, Violation
 
+from pipeline.model.state_machine import Message, Send
 from pipeline.sink.sink import Sink
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words.station import Message, Send
 from pipeline.worker.worker import Worker
 
 

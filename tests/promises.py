@@ -14,11 +14,11 @@ from log import Violation
 from plan import SimulationPlan
 from process import SimulatedProcess
 
+from pipeline.model import errors
+from pipeline.model.messages import Ack, Chunk, Heartbeat
+from pipeline.model.ranges import settled_ranges
+from pipeline.model.state_machine import StateMachine
 from pipeline.ventilator.ventilator import Ventilator
-from pipeline.words import errors
-from pipeline.words.messages import Ack, Chunk, Heartbeat
-from pipeline.words.ranges import settled_ranges
-from pipeline.words.station import StateMachine
 
 
 class CreditCheck:

@@ -16,13 +16,12 @@ from plan import LINES_PER_TASK
 from process import SimulatedProcess
 
 from pipeline.executor.outcomes import OutcomeBuffer, TaskOutcome
-from pipeline.words.accounts import TaskMetrics, encode_metrics
-from pipeline.words.errands import CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
-from pipeline.words.messages import Chunk, PartialOutput, WorkerActivity
-from pipeline.words.parts import RecordFormat, RunningTask, TaskFailure
-from pipeline.words.ranges import RangeSet
-from pipeline.words.records import list_records
-from pipeline.words.station import Message
+from pipeline.model.events import CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
+from pipeline.model.messages import Chunk, PartialOutput, RecordFormat, RunningTask, TaskFailure, WorkerActivity
+from pipeline.model.ranges import RangeSet
+from pipeline.model.records import list_records
+from pipeline.model.results import TaskMetrics, encode_metrics
+from pipeline.model.state_machine import Message
 
 
 class SimulatedExecutor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.accord import SINK_LOST_STATE, RunAgreement
-from pipeline.words import errors
-from pipeline.words.errands import Reconnect
-from pipeline.words.messages import MAX_ACK_ITEMS, Ack, StopRequest, VentilatorState
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.model import errors
+from pipeline.model.events import Reconnect
+from pipeline.model.messages import MAX_ACK_ITEMS, Ack, StopRequest, VentilatorState
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.ventilator.ventilator import SINK_LOST_STATE, RunAgreement
 
 NONE = Ack("", -1, "", "one", 1, 0, (), -1, spill_full=False, resend=())
 OURS = replace(NONE, run="r", last_state_number=1, fingerprint="print", number=2)

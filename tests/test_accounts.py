@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.words.accounts import TaskMetrics, check_metrics, decode_metrics, encode_metrics, slice_metrics
+from pipeline.model.results import TaskMetrics, check_metrics, decode_metrics, encode_metrics, slice_metrics
 
 ONE = TaskMetrics(1e9, 0.5, 2.0, 1.5, 1 << 40, 1, 3, b"wc \xff", b"\xff\n")
 TWO = TaskMetrics(0.0, 0.0, 0.0, 0.0, 0, 2, 0, b"", b"")

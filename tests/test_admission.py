@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.admission import CommandCheck
-from pipeline.words.messages import Heartbeat
-from pipeline.words.notices import PeerRejected
-from pipeline.words.station import Port, Send
+from pipeline.model.events import PeerRejected
+from pipeline.model.messages import Heartbeat
+from pipeline.model.state_machine import Port, Send
+from pipeline.ventilator.worker_registry import CommandCheck
 
 
 def pulse(digest: str, command: str) -> Heartbeat:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.app import COMMANDS, parse
+from pipeline.cli.options import ALIASES, HELP_SECTIONS, help_sections
 from pipeline.cli.run import process_specs, slots_per_worker
-from pipeline.cli.screen import UserConsole
-from pipeline.cli.signature import ALIASES, HELP_SECTIONS, help_sections
-from pipeline.wire import places
-from pipeline.wire.places import EndpointLock
-from pipeline.words.errors import UsageError
-from pipeline.words.inputs import ArgumentSource
-from pipeline.words.settings import OPTIONS, Settings
-from pipeline.words.structs import replace
+from pipeline.cli.terminal import UserConsole
+from pipeline.config.settings import OPTIONS, Settings
+from pipeline.model.errors import UsageError
+from pipeline.model.records import ArgumentSource
+from pipeline.model.structs import replace
+from pipeline.transport import endpoints
+from pipeline.transport.endpoints import EndpointLock
 
 GIVEN = (ArgumentSource(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs
@@ -121,10 +121,10 @@ def test_a_run_has_a_name_of_its_own_unless_one_is_given() -> None:
 def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert parse(["top"]).settings.name == "default"
-    one = EndpointLock(str(places.runtime_folder() / "one"), "sink")
+    one = EndpointLock(str(endpoints.runtime_folder() / "one"), "sink")
     assert parse(["top"]).settings.name == "one"
     assert parse(["kill", "--name", "two"]).settings.name == "two"
-    other = EndpointLock(str(places.runtime_folder() / "other"), "sink")
+    other = EndpointLock(str(endpoints.runtime_folder() / "other"), "sink")
     with pytest.raises(UsageError, match="several pipelines are live: one, other; pick one with --name"):
         parse(["kill"])
     assert parse(["kill", "--at", "tcp://h"]).settings.name == "default"
@@ -178,5 +178,5 @@ print(*sys.modules)
     loaded = set(shown.stdout.split())
     assert f"pipeline.cli.{command}" in loaded
     assert not loaded & {"rich", "pydantic", "pygments", "zmq", "msgpack", "psutil", "asyncio", "pipeline.cli.top"}
-    assert not loaded & {"pipeline.cli.habits", "pipeline.cli.instead", "pipeline.house.quarters"}
+    assert not loaded & {"pipeline.cli.suggestions", "pipeline.cli.suggestions", "pipeline.doctor.environment_checks"}
     assert not loaded & {"pipeline.cli.completion", "pipeline.lab"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.executor.arena import MAX_IDLE_BYTES, RESERVED_OUTPUT_BYTES, SharedBatch
+from pipeline.executor.child_channel import MAX_IDLE_BYTES, RESERVED_OUTPUT_BYTES, SharedBatch
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.executor.assignment import TaskAssignment
-from pipeline.executor.backlog import ChunkInfo
-from pipeline.executor.template import RenderedCommand
-from pipeline.words.accounts import TaskMetrics, decode_metrics
-from pipeline.words.parts import RecordFormat
+from pipeline.executor.command_template import RenderedCommand
+from pipeline.executor.task_process import TaskAssignment
+from pipeline.executor.task_queue import ChunkInfo
+from pipeline.model.messages import RecordFormat
+from pipeline.model.results import TaskMetrics, decode_metrics
 
 COMMAND = RenderedCommand(b"/bin/sh", [b"sh", b"-c", b"echo a"], b"echo a")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sink.attempts import MAX_BACKOFF_SECONDS, RetryPolicy, RetryQueue
-from pipeline.words.messages import Result
-from pipeline.words.parts import AttemptRange, FailureKind, RetryRange, TaskFailure
-from pipeline.words.station import VENTILATOR
-from pipeline.words.tries import AttemptCounts
+from pipeline.model.messages import AttemptRange, FailureKind, Result, RetryRange, TaskFailure
+from pipeline.model.ranges import AttemptCounts
+from pipeline.model.state_machine import VENTILATOR
+from pipeline.sink.retries import MAX_BACKOFF_SECONDS, RetryPolicy, RetryQueue
 
 
 def result(*kinds: tuple[int, FailureKind], tries: int = 0, worker: str = "ann") -> Result:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.sink.audience import PeerTable
+from pipeline.model.journal_events import RunStarted
+from pipeline.model.messages import AttemptRange, Heartbeat, ResendRequest, Result, WorkerStatus
+from pipeline.model.state_machine import VENTILATOR as NAME
+from pipeline.model.structs import replace
 from pipeline.sink.ledger import Ledger
-from pipeline.words.facts import RunStarted
-from pipeline.words.messages import Heartbeat, Result
-from pipeline.words.parts import AttemptRange, ResendRequest, WorkerStatus
-from pipeline.words.station import VENTILATOR as NAME
-from pipeline.words.structs import replace
+from pipeline.sink.peers import PeerTable
 
 PULSE = Heartbeat(
     worker="ann", number=1, run="r", digest="d", command="wc", slots=2, lane=1, last_sequence=0, credit_limit=4, unfinished=(),

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from pipeline.executor.backlog import TaskQueue, TaskSlice
-from pipeline.words.parts import RecordFormat
-from pipeline.words.records import count, list_records
+from pipeline.executor.task_queue import TaskQueue, TaskSlice
+from pipeline.model.messages import RecordFormat
+from pipeline.model.records import count, list_records
 
 
 def backlog(*chunks: tuple[int, bytes], recipe: RecordFormat | None = None) -> TaskQueue:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import beside
-from pipeline.input.spoolfolder import SpoolDirectory
-from pipeline.words.errors import PipelineError
-from pipeline.words.inputs import ArgumentSource
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.input.spool_files import SpoolDirectory
+from pipeline.model.errors import PipelineError
+from pipeline.model.records import ArgumentSource
+from pipeline.runtime import run_files
 
 
 @pytest.fixture
@@ -48,42 +48,42 @@ def plain(tmp_path: Path) -> Iterator[int]:
     ],
 )
 def test_each_has_its_place_beside_the_output(settings: Settings, journal: str, spill: str, spool: str) -> None:
-    places = (beside.journal_path(settings), beside.spill_path(settings), beside.spool_path(settings))
+    places = (run_files.journal_path(settings), run_files.spill_path(settings), run_files.spool_path(settings))
     assert places == (journal, spill, spool)
 
 
 def test_an_output_that_is_there_keeps_its_places(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.touch()
-    assert beside.journal_path(Settings(output=str(out))) == f"{out}.journal"
+    assert run_files.journal_path(Settings(output=str(out))) == f"{out}.journal"
     os.mkfifo(tmp_path / "fifo")
-    assert beside.journal_path(Settings(output=str(tmp_path / "fifo"))) == ""
+    assert run_files.journal_path(Settings(output=str(tmp_path / "fifo"))) == ""
 
 
 def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_path: Path) -> None:
     settings = Settings(output=str(tmp_path / "out"))
-    assert beside.needs_spool(settings, pipe)
-    assert not beside.needs_spool(settings, plain)
-    assert not beside.needs_spool(Settings(output="o", no_spool=True), pipe)
-    assert not beside.needs_spool(Settings(output="o", argument_sources=(ArgumentSource(":::", ("a",)),)), pipe)
-    assert not beside.needs_spool(Settings(output="o", files=("f",)), pipe)
-    assert beside.needs_spool(Settings(output="o", files=("f", "-")), pipe)
-    assert not beside.needs_spool(Settings(), pipe)
+    assert run_files.needs_spool(settings, pipe)
+    assert not run_files.needs_spool(settings, plain)
+    assert not run_files.needs_spool(Settings(output="o", no_spool=True), pipe)
+    assert not run_files.needs_spool(Settings(output="o", argument_sources=(ArgumentSource(":::", ("a",)),)), pipe)
+    assert not run_files.needs_spool(Settings(output="o", files=("f",)), pipe)
+    assert run_files.needs_spool(Settings(output="o", files=("f", "-")), pipe)
+    assert not run_files.needs_spool(Settings(), pipe)
     (tmp_path / "out.spool").mkdir()
-    assert beside.needs_spool(settings, plain)  # it holds what another stdin said, and may be complete
+    assert run_files.needs_spool(settings, plain)  # it holds what another stdin said, and may be complete
 
 
 def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     named, fifo = str(tmp_path / "in"), str(tmp_path / "fifo")
-    assert beside.can_reread_input(Settings(argument_sources=(ArgumentSource(":::", ()),)), pipe)
-    assert beside.can_reread_input(Settings(files=(named,)), pipe)
-    assert beside.can_reread_input(Settings(), plain)
-    assert beside.can_reread_input(Settings(output="o"), pipe)
-    assert not beside.can_reread_input(Settings(), pipe)
-    assert not beside.can_reread_input(Settings(output="o", no_spool=True), pipe)
-    assert not beside.can_reread_input(Settings(output="o", files=(named, fifo)), plain)
-    assert not beside.can_reread_input(Settings(files=(named, "-")), pipe)
+    assert run_files.can_reread_input(Settings(argument_sources=(ArgumentSource(":::", ()),)), pipe)
+    assert run_files.can_reread_input(Settings(files=(named,)), pipe)
+    assert run_files.can_reread_input(Settings(), plain)
+    assert run_files.can_reread_input(Settings(output="o"), pipe)
+    assert not run_files.can_reread_input(Settings(), pipe)
+    assert not run_files.can_reread_input(Settings(output="o", no_spool=True), pipe)
+    assert not run_files.can_reread_input(Settings(output="o", files=(named, fifo)), plain)
+    assert not run_files.can_reread_input(Settings(files=(named, "-")), pipe)
 
 
 def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
@@ -95,25 +95,25 @@ def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
     SpoolDirectory(settings.spool).close()
     (tmp_path / "spool" / "1.000000").touch()
     (tmp_path / "spool" / "precious").touch()
-    beside.remove_run_files(settings)
+    run_files.remove_run_files(settings)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "precious", "spool"]
-    beside.remove_run_files(settings)
-    beside.remove_run_files(Settings())
+    run_files.remove_run_files(settings)
+    run_files.remove_run_files(Settings())
 
 
 def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "LOCK_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(run_files, "LOCK_WAIT_SECONDS", 0.0)
     path = tmp_path / "out.journal"
     path.touch()
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(PipelineError, match=r"a run is at work on .*out\.journal: end it first"):
-            beside.remove_run_files(Settings(output=str(tmp_path / "out")))
+            run_files.remove_run_files(Settings(output=str(tmp_path / "out")))
     assert path.exists()
-    beside.ensure_unlocked(str(path))
+    run_files.ensure_unlocked(str(path))
 
 
 def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     (tmp_path / "out.journal.spill" / "inner").mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"cannot remove .*out\.journal\.spill/inner: Is a directory"):
-        beside.remove_run_files(Settings(output=str(tmp_path / "out")))
+        run_files.remove_run_files(Settings(output=str(tmp_path / "out")))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor.callee import error_line, load_callable, traceback_text, validate_name
-from pipeline.words.errors import UsageError
+from pipeline.executor.callable_loader import error_line, load_callable, traceback_text, validate_name
+from pipeline.model.errors import UsageError
 
 
 @pytest.mark.parametrize("spec", ["", "f", ":f", "m:", "m:1", "m:a..b", "m:a b"])

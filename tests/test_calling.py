@@ -9,25 +9,24 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline.wire import calling, sockets
-from pipeline.wire.codec import decode, encode
-from pipeline.wire.listening import ControlPublisher
-from pipeline.wire.sockets import ZmqContext
-from pipeline.words.errands import Reconnect
-from pipeline.words.messages import (
+from pipeline.model.events import PeerRejected, Reconnect
+from pipeline.model.messages import (
     Ack,
     Chunk,
     Goodbye,
     Heartbeat,
     Kill,
+    RecordFormat,
     Registration,
     RunStatus,
     VentilatorState,
     WireMessage,
 )
-from pipeline.words.notices import PeerRejected
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import Adapter, Message, Port
+from pipeline.model.state_machine import Adapter, Message, Port
+from pipeline.transport import channels, sockets
+from pipeline.transport.channels import ControlPublisher
+from pipeline.transport.codec import decode, encode
+from pipeline.transport.sockets import ZmqContext
 
 WITHIN = 10_000
 PULSE = Heartbeat(
@@ -94,7 +93,7 @@ def heard(edge: Adapter, meanwhile: Callable[[], object] = lambda: None) -> list
 
 def test_the_desk_is_told_and_answers(peers: Peers) -> None:
     router = peers.bind(zmq.ROUTER, "desk")
-    desk = peers.edge(calling.connect_registry(peers.own, f"{peers.stem}/desk"))
+    desk = peers.edge(channels.connect_registry(peers.own, f"{peers.stem}/desk"))
     desk.send(Port.REGISTRY, PULSE)
     peer, *told = frames(router, desk)
     assert decode(told) == PULSE
@@ -104,7 +103,7 @@ def test_the_desk_is_told_and_answers(peers: Peers) -> None:
 
 
 def test_while_nobody_is_there_all_words_wait_but_of_pulses_the_newest(peers: Peers) -> None:
-    results = peers.edge(calling.connect_results(peers.own, f"{peers.stem}/results"))
+    results = peers.edge(channels.connect_results(peers.own, f"{peers.stem}/results"))
     run, bye = VentilatorState("r", 1, "print", "feeding", -1, ""), Goodbye("ann")
     pulses = [Heartbeat("ann", number, "r", "d", "wc", 2, 1, 0, 4, (), (), 0, 0.0, 0) for number in (1, 2, 3)]
     for word in (pulses[0], run, pulses[1], bye, pulses[2]):
@@ -116,7 +115,7 @@ def test_while_nobody_is_there_all_words_wait_but_of_pulses_the_newest(peers: Pe
 
 
 def test_before_it_knows_where_to_it_keeps_all(peers: Peers) -> None:
-    results = peers.edge(calling.connect_results(peers.own))
+    results = peers.edge(channels.connect_results(peers.own))
     results.send(Port.RESULTS, Goodbye("ann"))
     assert (results.pollables(), results.receive()) == ([], [])
     pull = peers.bind(zmq.PULL, "results")
@@ -125,7 +124,7 @@ def test_before_it_knows_where_to_it_keeps_all(peers: Peers) -> None:
 
 
 def test_connect_makes_a_new_socket_to_where_it_was(peers: Peers) -> None:
-    results = peers.edge(calling.connect_results(peers.own, f"{peers.stem}/results"))
+    results = peers.edge(channels.connect_results(peers.own, f"{peers.stem}/results"))
     before = results.pollables()
     results.send(Port.RESULTS, Reconnect())
     assert results.pollables() != before
@@ -135,7 +134,7 @@ def test_connect_makes_a_new_socket_to_where_it_was(peers: Peers) -> None:
 
 
 def test_a_lane_is_connected_to_where_the_welcome_says_and_once(peers: Peers) -> None:
-    lane = peers.edge(calling.connect_lane(peers.own))
+    lane = peers.edge(channels.connect_lane(peers.own))
     assert (lane.pollables(), lane.receive()) == ([], [])
     lane.send(Port.LANES, Reconnect())  # nowhere yet
     assert lane.pollables() == []
@@ -160,8 +159,8 @@ def test_control_hears_ack_and_kill_and_an_onlooker_status_too(peers: Peers) -> 
     out = peers.edge(ControlPublisher(peers.own, f"{peers.stem}/control"))
     status, kill = RunStatus("r", "done", 0, 0, 0, -1, (), ()), Kill("r", "done", "", 0)
     out.send(Port.CONTROL, ACK)
-    worker = peers.edge(calling.connect_control(peers.own, f"{peers.stem}/control"))
-    looks_on = peers.edge(calling.connect_control(peers.own, f"{peers.stem}/control", with_status=True))
+    worker = peers.edge(channels.connect_control(peers.own, f"{peers.stem}/control"))
+    looks_on = peers.edge(channels.connect_control(peers.own, f"{peers.stem}/control", with_status=True))
 
     def speak() -> None:
         out.receive()

@@ -11,13 +11,12 @@ import pytest
 from callables import TIMEOUT_SECONDS, StartDriver, is_gone
 from orphans import wait_until
 
+from pipeline.config.option_types import Timeout
 from pipeline.executor.batch import MAX_REPORTED_FAILURES
 from pipeline.executor.limits import TaskLimits
-from pipeline.words.errands import CancelTasks, ReleaseQueued, TasksReleased
-from pipeline.words.kinds import Timeout
-from pipeline.words.messages import Chunk
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.station import Port
+from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
+from pipeline.model.messages import Chunk, RecordFormat, TaskFailure
+from pipeline.model.state_machine import Port
 
 start, module = callables.start, callables.module
 

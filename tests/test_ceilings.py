@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.house import ceilings
+from pipeline.doctor import system_checks
 
 MIB = 1 << 20
 
@@ -42,7 +42,7 @@ class Cgroup:
     ],
 )
 def test_open_files_must_do_for_the_slots_and_for_the_lanes(jobs: int, workers: int, hard: int, state: str) -> None:
-    found = ceilings.check_open_files(jobs, workers, hard)
+    found = system_checks.check_open_files(jobs, workers, hard)
     assert found.state == state
     assert ("LimitNOFILE=" in found.fix) is (state == "bad")
 
@@ -57,7 +57,7 @@ def test_open_files_must_do_for_the_slots_and_for_the_lanes(jobs: int, workers: 
     ],
 )
 def test_processes_must_do_for_the_tasks(jobs: int, limit: int, running: int, state: str, says: str) -> None:
-    found = ceilings.check_processes(jobs, limit, running)
+    found = system_checks.check_processes(jobs, limit, running)
     assert (found.state, says in found.detail, bool(found.fix)) == (state, True, state != "ok")
 
 
@@ -66,37 +66,37 @@ def test_the_processes_of_this_user_are_counted(tmp_path: Path) -> None:
         for number in range(threads):
             (tmp_path / pid / "task" / str(number)).mkdir(parents=True)
     (tmp_path / "meminfo").touch()
-    assert ceilings._count_user_threads(str(tmp_path)) == 4
-    assert ceilings._count_user_threads() > 0
+    assert system_checks._count_user_threads(str(tmp_path)) == 4
+    assert system_checks._count_user_threads() > 0
 
 
 @pytest.mark.parametrize("controller", ["", "pids"])
 def test_the_tightest_cgroup_says_how_many_processes(tmp_path: Path, controller: str) -> None:
     there = Cgroup(tmp_path, controller)
-    assert ceilings.check_cgroup_processes(4, there.membership, there.mount).state == "ok"
+    assert system_checks.check_cgroup_processes(4, there.membership, there.mount).state == "ok"
     there.holds(pids_of_max="max\n", pids_of_current="7\n", a__pids_of_max="30\n", a__pids_of_current="20\n")
-    found = ceilings.check_cgroup_processes(4, there.membership, there.mount)
+    found = system_checks.check_cgroup_processes(4, there.membership, there.mount)
     assert (found.state, "pids.max of " in found.detail, "/a is 30, and 20 are there" in found.detail) == (
         "bad",
         True,
         True,
     )
     assert "TasksMax=" in found.fix
-    assert ceilings.check_cgroup_processes(1, there.membership, there.mount).state == "warn"
+    assert system_checks.check_cgroup_processes(1, there.membership, there.mount).state == "warn"
     there.holds(a__pids_of_max="3000\n")
-    assert ceilings.check_cgroup_processes(4, there.membership, there.mount).state == "ok"
+    assert system_checks.check_cgroup_processes(4, there.membership, there.mount).state == "ok"
 
 
 def test_a_part_of_a_cpu_bites(tmp_path: Path) -> None:
     there = Cgroup(tmp_path).holds(cpu_of_max="50000 100000\n")
-    found = ceilings.check_cpus(there.membership, there.mount)
+    found = system_checks.check_cpus(there.membership, there.mount)
     assert (found.state, "0.5 of a CPU" in found.detail, "--liveness" in found.fix) == ("warn", True, True)
     there.holds(cpu_of_max="150000 100000\n")
-    found = ceilings.check_cpus(there.membership, there.mount, 64)
+    found = system_checks.check_cpus(there.membership, there.mount, 64)
     assert found.state == "ok"
     assert " of 64 are usable (" in found.detail
     there.holds(cpu_of_max="max 100000\n")
-    assert "cgroup" not in ceilings.check_cpus(there.membership, there.mount, 64).detail
+    assert "cgroup" not in system_checks.check_cpus(there.membership, there.mount, 64).detail
 
 
 @pytest.mark.parametrize("controller", ["", "memory"])
@@ -105,28 +105,28 @@ def test_memory_is_what_the_tightest_cgroup_leaves(tmp_path: Path, controller: s
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable:   {8 << 20} kB\n")
     where = (there.membership, there.mount, str(meminfo))
-    assert (ceilings.check_memory(4, *where).state, ceilings.check_memory(4, *where).detail) == (
+    assert (system_checks.check_memory(4, *where).state, system_checks.check_memory(4, *where).detail) == (
         "ok",
         "8.0 GiB of this machine is free",
     )
-    assert ceilings.check_memory(1000, *where).state == "warn"
+    assert system_checks.check_memory(1000, *where).state == "warn"
     if controller:
         there.holds(a__memory_of_limit_in_bytes=str(600 * MIB), a__memory_of_usage_in_bytes=str(500 * MIB))
         there.holds(memory_of_limit_in_bytes="9223372036854771712", memory_of_usage_in_bytes="1")
     else:
         there.holds(a__memory_of_max=str(600 * MIB), a__memory_of_current=str(500 * MIB), memory_of_max="max\n")
-    found = ceilings.check_memory(4, *where)
+    found = system_checks.check_memory(4, *where)
     assert (found.state, found.detail.startswith("100 MiB is left of the 600 MiB that ")) == ("warn", True)
     there.holds(a__memory_of_stat=f"anon 5\ninactive_file {400 * MIB}\n")  # a cache gives way
-    assert ceilings.check_memory(4, *where).state == "ok"
+    assert system_checks.check_memory(4, *where).state == "ok"
 
 
 def test_where_nothing_is_known_of_memory_nothing_bites(tmp_path: Path) -> None:
     assert (
-        ceilings.check_memory(10**9, str(tmp_path / "m"), str(tmp_path), str(tmp_path / "i")).detail
+        system_checks.check_memory(10**9, str(tmp_path / "m"), str(tmp_path), str(tmp_path / "i")).detail
         == "no limit is known"
     )
-    assert ceilings._read_number(str(tmp_path / "none")) == math.inf
+    assert system_checks._read_number(str(tmp_path / "none")) == math.inf
 
 
 def test_a_kernel_that_lacks_a_call_can_run_nothing() -> None:
@@ -134,9 +134,9 @@ def test_a_kernel_that_lacks_a_call_can_run_nothing() -> None:
         raise PermissionError
 
     before = os.listdir("/proc/self/fd")
-    assert ceilings.check_kernel().state == "ok"
+    assert system_checks.check_kernel().state == "ok"
     assert os.listdir("/proc/self/fd") == before
-    found = ceilings.check_kernel({"memfd_create": refused, "pidfd_open": lambda: os.open("/", os.O_RDONLY)})
+    found = system_checks.check_kernel({"memfd_create": refused, "pidfd_open": lambda: os.open("/", os.O_RDONLY)})
     assert (found.state, found.detail.startswith("memfd_create can't be called here"), bool(found.fix)) == (
         "bad",
         True,

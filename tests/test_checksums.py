@@ -7,7 +7,7 @@ from struct import error, pack
 
 import pytest
 
-from pipeline.words.checksums import EXACT, GROUP, each, floor, following, index, length
+from pipeline.model.checksums import EXACT, GROUP, each, floor, following, index, length
 
 ENDS = [*range(1, EXACT + 1), *range(EXACT + GROUP, EXACT + 20 * GROUP, GROUP)]
 """All boundaries up to some number, as the text says it."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import make_driver
 
-from pipeline.executor import child
+from pipeline.config.option_types import Timeout
+from pipeline.executor import task_process
 from pipeline.executor.limits import TaskLimits
-from pipeline.words.kinds import Timeout
-from pipeline.words.parts import RecordFormat
+from pipeline.model.messages import RecordFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def test_each_line_of_stdout_and_stderr_begins_with_the_tag(tag: str, mark: byte
 
 
 def test_who_gets_too_large_by_its_tags_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MAX_OUTPUT_BYTES", 10)
+    monkeypatch.setattr(task_process, "MAX_OUTPUT_BYTES", 10)
     with make_driver("echo {}; echo {}", tag="") as it:
         assert it.run_records(b"a", b"bc") == [b"a\ta\na\ta\n", b""]
     assert {task: note.kind for task, note in it.failures.items()} == {1: "size"}

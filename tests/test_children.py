@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import TIMEOUT_SECONDS, make_driver
 
-from pipeline.words.errands import CancelTasks
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import NEVER, Port
+from pipeline.model.events import CancelTasks
+from pipeline.model.messages import RecordFormat
+from pipeline.model.state_machine import NEVER, Port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import CommandDriver
 
-from pipeline.executor import chosen
-from pipeline.executor.commands import CommandExecutor
-from pipeline.executor.rehearsal import DryRunExecutor
-from pipeline.words.errands import TasksFinished
-from pipeline.words.errors import UsageError
-from pipeline.words.messages import Chunk, Result
-from pipeline.words.settings import Settings
-from pipeline.words.station import Port
+from pipeline.config.settings import Settings
+from pipeline.executor import factory
+from pipeline.executor.command_executor import CommandExecutor, DryRunExecutor
+from pipeline.model.errors import UsageError
+from pipeline.model.events import TasksFinished
+from pipeline.model.messages import Chunk, Result
+from pipeline.model.state_machine import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +38,7 @@ def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_commands_are_found_and_run_in_the_folder_with_the_variables_and_tagged(tmp_path: Path) -> None:
     settings = Settings(command=("./tool",), cwd="work", env=("GIVEN=it",), tagstring="{#}")
-    executor = chosen.create_executor(settings, 2)
+    executor = factory.create_executor(settings, 2)
     assert isinstance(executor, CommandExecutor)
     it = CommandDriver(executor)
     try:
@@ -49,7 +48,7 @@ def test_commands_are_found_and_run_in_the_folder_with_the_variables_and_tagged(
 
 
 def test_the_task_is_told_on_stdin() -> None:
-    executor = chosen.create_executor(Settings(command=("cat",), stdin=True), 1)
+    executor = factory.create_executor(Settings(command=("cat",), stdin=True), 1)
     assert isinstance(executor, CommandExecutor)
     it = CommandDriver(executor)
     try:
@@ -67,7 +66,7 @@ def test_the_task_is_told_on_stdin() -> None:
     ],
 )
 def test_a_dry_run_runs_nothing(settings: Settings, shown: bytes) -> None:
-    executor = chosen.create_executor(settings, 1)
+    executor = factory.create_executor(settings, 1)
     assert isinstance(executor, DryRunExecutor)
     executor.send(Port.EXECUTOR, Chunk("run", 1, 1, 0, 1, b"a\n"))
     assert executor.receive() == [
@@ -78,6 +77,6 @@ def test_a_dry_run_runs_nothing(settings: Settings, shown: bytes) -> None:
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_what_is_wrong_with_folder_and_variables_is_told(dry_run: bool) -> None:  # noqa: FBT001 - a case
     with pytest.raises(UsageError, match="--cwd nowhere: no such folder"):
-        chosen.create_executor(Settings(command=("true",), cwd="nowhere", dry_run=dry_run), 1)
+        factory.create_executor(Settings(command=("true",), cwd="nowhere", dry_run=dry_run), 1)
     with pytest.raises(UsageError, match="--env NOT_SET"):
-        chosen.create_executor(Settings(command=("true",), env=("NOT_SET",), dry_run=dry_run), 1)
+        factory.create_executor(Settings(command=("true",), env=("NOT_SET",), dry_run=dry_run), 1)

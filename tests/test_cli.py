@@ -18,12 +18,12 @@ from orphans import wait_until
 
 from pipeline import __version__
 from pipeline.cli.app import COMMANDS
-from pipeline.house.roster import NO_RESTART_REASONS
-from pipeline.journal.journal import Journal
-from pipeline.words.errands import JournalEntry
-from pipeline.words.facts import RunStarted, TasksSettled
-from pipeline.words.settings import OPTIONS
-from pipeline.words.station import Port
+from pipeline.config.settings import OPTIONS
+from pipeline.model.events import JournalEntry
+from pipeline.model.journal_events import RunStarted, TasksSettled
+from pipeline.model.state_machine import Port
+from pipeline.runtime.supervisor import NO_RESTART_REASONS
+from pipeline.storage.journal import Journal
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 

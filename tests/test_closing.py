@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sink.attempts import RetryPolicy, RetryQueue
-from pipeline.sink.closing import ShutdownController
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import LiveOutput
-from pipeline.sink.writing import ResultWriter, WriterConfig
-from pipeline.words import errors
-from pipeline.words.checksums import EXACT, GROUP
-from pipeline.words.errands import Committed, FetchSpilled, JournalEntry
-from pipeline.words.facts import (
+from pipeline.config.option_types import HaltCondition, parse_halt
+from pipeline.model import errors
+from pipeline.model.checksums import EXACT, GROUP
+from pipeline.model.events import Committed, FetchSpilled, JournalEntry, Waiting
+from pipeline.model.journal_events import (
     ChecksumsRecorded,
     InputEnded,
     JournalEvent,
@@ -21,11 +17,13 @@ from pipeline.words.facts import (
     SinkSuspended,
     TasksSettled,
 )
-from pipeline.words.halt import HaltCondition, parse_halt
-from pipeline.words.messages import Kill, Result, VentilatorState
-from pipeline.words.notices import Waiting
-from pipeline.words.station import NEVER, Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.messages import Kill, Result, VentilatorState
+from pipeline.model.state_machine import NEVER, Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.result_writer import LiveOutput, ResultWriter, WriterConfig
+from pipeline.sink.retries import RetryPolicy, RetryQueue
+from pipeline.sink.shutdown import ShutdownController
 
 BEGAN = RunStarted("r", "print")
 RUN = VentilatorState("r", 1, "print", "ended", 0, "")

@@ -11,38 +11,36 @@ from typing import get_args
 import msgpack
 import pytest
 
-from pipeline.wire import codec
-from pipeline.wire.codec import MAX_HEADER_BYTES, MESSAGE_CODECS, TOPIC, decode, encode
-from pipeline.words.accounts import TaskMetrics, encode_metrics
-from pipeline.words.errors import DecodeError, VersionMismatchError
-from pipeline.words.messages import (
+from pipeline.model.errors import DecodeError, VersionMismatchError
+from pipeline.model.messages import (
+    MAX_LENGTH,
     Ack,
+    AttemptRange,
     Chunk,
+    FailureKind,
     Goodbye,
     Heartbeat,
     InputChecksums,
     Kill,
     PartialOutput,
+    RecordFormat,
     Registration,
+    ResendRequest,
     Result,
+    RetryRange,
+    RunningTask,
     RunStatus,
     StopRequest,
+    TaskFailure,
     VentilatorState,
     WireMessage,
     WorkerActivity,
-)
-from pipeline.words.parts import (
-    MAX_LENGTH,
-    AttemptRange,
-    FailureKind,
-    RecordFormat,
-    ResendRequest,
-    RetryRange,
-    RunningTask,
-    TaskFailure,
     WorkerStatus,
 )
-from pipeline.words.structs import replace
+from pipeline.model.results import TaskMetrics, encode_metrics
+from pipeline.model.structs import replace
+from pipeline.transport import codec
+from pipeline.transport.codec import MAX_HEADER_BYTES, MESSAGE_CODECS, TOPIC, decode, encode
 
 PULSE = Heartbeat(
     worker="host.1.ab", number=7, run="r", digest="d", command="wc {} ü", slots=2, lane=3, last_sequence=4, credit_limit=9,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.words.columns import decode_fields, encode_fields
+from pipeline.model.records import decode_fields, encode_fields
 
 ODD = [b"", b"a b", b"\n\0\t", b"\xff\xfe", "ü".encode(), b'"', b"\\"]
 

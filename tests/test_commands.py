@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import TIMEOUT_SECONDS, is_alive, make_driver, read_pid
 
-from pipeline.executor import child
-from pipeline.executor.commands import CommandExecutor
+from pipeline.executor import task_process
+from pipeline.executor.command_executor import CommandExecutor
 from pipeline.executor.limits import TaskLimits
-from pipeline.words.errands import CancelTasks, ReleaseQueued, TasksReleased
-from pipeline.words.errors import UsageError
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.station import NEVER, Port
+from pipeline.model.errors import UsageError
+from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
+from pipeline.model.messages import RecordFormat, TaskFailure
+from pipeline.model.state_machine import NEVER, Port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,11 +181,11 @@ def test_both_ends_of_a_long_stderr_are_kept() -> None:
     size = 5 << 20
     with make_driver("{ echo start; head -c 5242880 /dev/zero; echo end; } >&2; echo {}") as it:
         assert it.run_records(b"x") == [b"x\n"]
-    mark = b"\n[... %d bytes of stderr left out ...]\n" % (size + len(b"start\nend\n") - child.MAX_STDERR_BYTES)
+    mark = b"\n[... %d bytes of stderr left out ...]\n" % (size + len(b"start\nend\n") - task_process.MAX_STDERR_BYTES)
     assert it.stderr.startswith(b"start\n\0")
     assert it.stderr.endswith(b"\0end\n")
     assert mark in it.stderr
-    assert len(it.stderr) == child.MAX_STDERR_BYTES + len(mark)
+    assert len(it.stderr) == task_process.MAX_STDERR_BYTES + len(mark)
 
 
 def test_who_writes_too_much_is_killed_with_all_its_session_and_its_output_dropped(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from orphans import wait_until
 
 from pipeline.cli.app import COMMANDS, build_command
 from pipeline.cli.completion import SHELLS, join_words
-from pipeline.cli.signature import ALIASES
-from pipeline.wire.places import EndpointLock
-from pipeline.words.settings import OPTIONS
+from pipeline.cli.options import ALIASES
+from pipeline.config.settings import OPTIONS
+from pipeline.transport.endpoints import EndpointLock
 
 HOUSE = Path(__file__).parent.parent
 BEGIN = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.worker.credit import LONG_TASK_SECONDS, MAX_PREFETCH_CHUNKS, CreditEstimator
+from pipeline.worker.heartbeat import LONG_TASK_SECONDS, MAX_PREFETCH_CHUNKS, CreditEstimator
 
 
 def short(slots: int, pace: float = 0.001) -> CreditEstimator:

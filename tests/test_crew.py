@@ -13,9 +13,9 @@ import pytest
 from callables import TIMEOUT_SECONDS, StartDriver, is_gone
 from orphans import wait_until
 
-from pipeline.executor.calls import CallExecutor
-from pipeline.words.errors import UsageError
-from pipeline.words.notices import CallableLoading
+from pipeline.executor.call_executor import CallExecutor
+from pipeline.model.errors import UsageError
+from pipeline.model.events import CallableLoading
 
 start, module = callables.start, callables.module
 

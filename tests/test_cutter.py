@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.input.cutter import RecordSplitter
+from pipeline.input.files import RecordSplitter
 
 
 @pytest.mark.parametrize("block", [None, 1, 50, 5000])

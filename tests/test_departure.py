@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.words import errors
-from pipeline.words.messages import Chunk, Kill, Result, StopRequest
-from pipeline.words.parts import RecordFormat
-from pipeline.worker.departure import Shutdown, reason_to_end
-from pipeline.worker.held import HeldTasks
-from pipeline.worker.ties import Connections
+from pipeline.model import errors
+from pipeline.model.messages import Chunk, Kill, RecordFormat, Result, StopRequest
+from pipeline.worker.held_tasks import HeldTasks
+from pipeline.worker.worker import Connections, Shutdown, reason_to_end
 
 
 def held(*, running: bool = False, unanswered: bool = False) -> HeldTasks:

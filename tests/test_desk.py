@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.ventilator.desk import WorkerRegistry
-from pipeline.ventilator.lanes import WorkerLane
-from pipeline.ventilator.stock import RecordRange, TaskStore
-from pipeline.words.errands import CloseLane, LaneOpened, OpenLane
-from pipeline.words.messages import Goodbye, Heartbeat, Kill, Registration
-from pipeline.words.notices import PeerRejected, Waiting, WorkerLost
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import PeerAddress, Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.events import CloseLane, LaneOpened, OpenLane, PeerRejected, Waiting, WorkerLost
+from pipeline.model.messages import Goodbye, Heartbeat, Kill, RecordFormat, Registration
+from pipeline.model.state_machine import PeerAddress, Port, Send
+from pipeline.model.structs import replace
+from pipeline.ventilator.lane import WorkerLane
+from pipeline.ventilator.task_store import RecordRange, TaskStore
+from pipeline.ventilator.worker_registry import WorkerRegistry
 
 WORD = Registration("r", "run", "", RecordFormat(), 0, "", "ipc://sink", "ipc://control", 1.0, 10.0)
 ANN = Heartbeat(

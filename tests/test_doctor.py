@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import doctor
-from pipeline.house.finding import CheckResult, CheckState
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.doctor.system_checks import CheckResult, CheckState
 
 HOUSE = Path(__file__).parent.parent
 

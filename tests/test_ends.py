@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import ends
-from pipeline.words.errors import PipelineError, UsageError
+from pipeline.cli import exit_codes
+from pipeline.model.errors import PipelineError, UsageError
 
 WITHIN = 60  # seconds; a process that takes longer hangs
 
@@ -30,14 +30,14 @@ def test_each_end_has_its_exit_code(
     def run() -> int:
         raise raised
 
-    assert ends.make_guarded(run)() == code
+    assert exit_codes.make_guarded(run)() == code
     said = capsys.readouterr().err
     assert named in said
     assert ("Traceback" in said) is (code == 70)
 
 
 def test_a_closed_stdout_is_141_and_silent() -> None:
-    script = "import sys\nfrom pipeline.cli.ends import run_guarded\nsys.exit(run_guarded(lambda: print('x' * 100_000) or 0))"
+    script = "import sys\nfrom pipeline.cli.exit_codes import run_guarded\nsys.exit(run_guarded(lambda: print('x' * 100_000) or 0))"
     read, write = os.pipe()
     os.close(read)
     shown = subprocess.run(
@@ -51,7 +51,7 @@ def test_a_closed_stdout_is_141_and_silent() -> None:
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str) -> None:
     script = (
-        "import os, sys\nfrom pipeline.cli.ends import open_missing_streams\nopen_missing_streams()\n"
+        "import os, sys\nfrom pipeline.cli.exit_codes import open_missing_streams\nopen_missing_streams()\n"
         "sys.exit(os.open('README.md', os.O_RDONLY) < 3 or sys.stdout is None or sys.stderr is None)"
     )
     words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
@@ -60,7 +60,7 @@ def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str
 
 def test_without_a_stderr_the_exit_code_has_to_do() -> None:
     script = (
-        "import os\nfrom pipeline.cli.ends import run_guarded\nfrom pipeline.words.errors import UsageError\n"
+        "import os\nfrom pipeline.cli.exit_codes import run_guarded\nfrom pipeline.model.errors import UsageError\n"
         "def run(): raise UsageError('x')\nos._exit(run_guarded(run))"
     )
     with open("/dev/full", "w", encoding="utf-8") as full:

@@ -13,7 +13,7 @@ import pytest
 from orphans import wait_until
 from stage import Cluster
 
-from pipeline.journal import past
+from pipeline.storage import journal_reader
 
 COUNT, FREE = 40, 24
 TEXT = "".join(f"{number}\n" for number in range(COUNT))
@@ -24,7 +24,7 @@ FORMS = ["out.csv", "out.jsonl", "out.sqlite", "out.txt"]
 
 
 def settled(journal: Path) -> int:
-    found = past.read_summary(str(journal)) if journal.exists() else None
+    found = journal_reader.read_summary(str(journal)) if journal.exists() else None
     return found.settled if found else 0
 
 

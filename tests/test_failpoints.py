@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from test_loop import Actor, FakeSignals, PipeAdapter
 
-from pipeline.failpoints import VARIABLE, FailpointPlan, parse_plan, with_failpoints
-from pipeline.loop import EventLoop
-from pipeline.words.errands import ReadRequest
-from pipeline.words.errors import INTERNAL_ERROR, UsageError
-from pipeline.words.messages import Goodbye, Heartbeat
-from pipeline.words.notices import Waiting
-from pipeline.words.station import Adapter, Message, Port, Send
+from pipeline.model.errors import INTERNAL_ERROR, UsageError
+from pipeline.model.events import ReadRequest, Waiting
+from pipeline.model.messages import Goodbye, Heartbeat
+from pipeline.model.state_machine import Adapter, Message, Port, Send
+from pipeline.runtime.event_loop import EventLoop
+from pipeline.runtime.failpoints import VARIABLE, FailpointPlan, parse_plan, with_failpoints
 
 
 class Worker(Actor):

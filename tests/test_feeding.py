@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.ventilator.feeding import AVOID_WORKER_SECONDS, MAX_RANGES, PREFETCH_BYTES, READ_BLOCK_BYTES, Dispatcher
-from pipeline.ventilator.lanes import LaneTable, WorkerLane
-from pipeline.ventilator.stock import RecordRange
-from pipeline.words.errands import ReadRequest, RecordsRead
-from pipeline.words.messages import Chunk, Heartbeat, Result
-from pipeline.words.parts import FailureKind, RecordFormat, RetryRange, TaskFailure
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import VENTILATOR, Port, Send
-from pipeline.words.station import LaneAddress as LanePort
-from pipeline.words.structs import replace
+from pipeline.model.events import ReadRequest, RecordsRead
+from pipeline.model.messages import Chunk, FailureKind, Heartbeat, RecordFormat, Result, RetryRange, TaskFailure
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import VENTILATOR, Port, Send
+from pipeline.model.state_machine import LaneAddress as LanePort
+from pipeline.model.structs import replace
+from pipeline.ventilator.dispatcher import (
+    AVOID_WORKER_SECONDS,
+    MAX_RANGES,
+    PREFETCH_BYTES,
+    READ_BLOCK_BYTES,
+    Dispatcher,
+)
+from pipeline.ventilator.lane import LaneTable, WorkerLane
+from pipeline.ventilator.task_store import RecordRange
 
 WANT = [Send(Port.SOURCE, ReadRequest(READ_BLOCK_BYTES))]
 PULSE = Heartbeat(

@@ -8,7 +8,7 @@ import msgpack
 import msgspec
 import pytest
 
-from pipeline.words.parts import (
+from pipeline.model.messages import (
     MAX_LENGTH,
     Array,
     AttemptRange,

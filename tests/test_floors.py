@@ -95,7 +95,7 @@ def imported(module: str) -> set[str]:
 
 
 def ours(name: str) -> str:
-    """The module that an imported name means: `pipeline.words.ranges.merge` is words.ranges. Empty if foreign."""
+    """The module that an imported name means: `pipeline.model.ranges.merge` is words.ranges. Empty if foreign."""
     root, _, inside = name.partition(".")
     if root != "pipeline":
         return ""

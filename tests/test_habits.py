@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli.app import COMMANDS, parse
-from pipeline.cli.instead import PARALLEL_REPLACEMENTS
-from pipeline.cli.signature import ALIASES
-from pipeline.words.errors import UsageError
-from pipeline.words.settings import OPTIONS
+from pipeline.cli.options import ALIASES
+from pipeline.cli.suggestions import PARALLEL_REPLACEMENTS
+from pipeline.config.settings import OPTIONS
+from pipeline.model.errors import UsageError
 
 FLAGS = {flag for each in OPTIONS for flags in each.flags for flag in flags.split("/")}
 
@@ -90,7 +90,7 @@ def test_options_that_the_table_speaks_of_are_there() -> None:
 
 
 def test_a_command_that_is_there_is_no_other_name_of_one() -> None:
-    from pipeline.cli.habits import COMMAND_SYNONYMS
+    from pipeline.cli.suggestions import COMMAND_SYNONYMS
 
     assert set(COMMAND_SYNONYMS) <= set(COMMANDS)
     assert not set(COMMANDS) & {other for others in COMMAND_SYNONYMS.values() for other in others.split()}

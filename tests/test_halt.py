@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.words.halt import HaltCondition, parse_halt
+from pipeline.config.option_types import HaltCondition, parse_halt
 
 
 @pytest.mark.parametrize(

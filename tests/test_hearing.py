@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from pipeline.executor.hearing import receive_all
+from pipeline.executor.child_channel import receive_all
 
 
 def test_the_last_words_of_the_dead_are_heard() -> None:

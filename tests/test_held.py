@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.words.errands import ReleaseQueued, TasksFinished
-from pipeline.words.messages import Chunk, Result
-from pipeline.words.parts import AttemptRange, RecordFormat, RetryRange
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import NEVER, Port, Send
-from pipeline.worker.held import STALL_SECONDS, HeldTasks
+from pipeline.model.events import ReleaseQueued, TasksFinished
+from pipeline.model.messages import AttemptRange, Chunk, RecordFormat, Result, RetryRange
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import NEVER, Port, Send
+from pipeline.worker.held_tasks import STALL_SECONDS, HeldTasks
 
 
 def chunk(first: int, count: int, tries: int = 0) -> Chunk:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.output.hoard import MERGE_LIMIT_BYTES, MemoryBuffer
-from pipeline.words.messages import Result
-from pipeline.words.structs import replace
+from pipeline.model.messages import Result
+from pipeline.model.structs import replace
+from pipeline.storage.spill_buffer import MERGE_LIMIT_BYTES, MemoryBuffer
 
 
 def result(first: int, size: int) -> Result:

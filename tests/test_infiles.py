@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.infiles import InputFiles, display_name, file_identity
-from pipeline.words.errors import UsageError
+from pipeline.input.files import InputFiles, display_name, file_identity
+from pipeline.model.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.inlet import StdinSource
-from pipeline.input.tape import SegmentedFile
-from pipeline.words.errors import UsageError
+from pipeline.input.spool_files import SegmentedFile
+from pipeline.input.stdin_spool import StdinSource
+from pipeline.model.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

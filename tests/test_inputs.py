@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.words.inputs import is_same_input, make_fingerprint
+from pipeline.model.records import is_same_input, make_fingerprint
 
 
 def test_both_parts_must_be_the_same_unless_the_records_are_verified() -> None:

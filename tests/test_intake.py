@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.sink.intake import RunInfo
-from pipeline.sink.ledger import Ledger
-from pipeline.words.checksums import EXACT, GROUP
-from pipeline.words.errands import JournalEntry
-from pipeline.words.facts import ChecksumsRecorded, InputEnded, JournalEvent, RunStarted
-from pipeline.words.messages import InputChecksums, VentilatorState
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.checksums import EXACT, GROUP
+from pipeline.model.events import JournalEntry
+from pipeline.model.journal_events import ChecksumsRecorded, InputEnded, JournalEvent, RunStarted
+from pipeline.model.messages import InputChecksums, VentilatorState
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.ledger import Ledger, RunInfo
 
 RUN = VentilatorState("r", 1, "print", "feeding", -1, "")
 

@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import FaultySyscalls
 
-from pipeline.journal.entries import NAMES
-from pipeline.journal.journal import Journal, NullJournal
-from pipeline.journal.past import RunSummary, read_summary, to_json_lines
-from pipeline.output import kernel as kernels
-from pipeline.words.errands import Committed, InputChanged, JournalEntry
-from pipeline.words.errors import PipelineError, UsageError
-from pipeline.words.facts import (
+from pipeline.model.errors import PipelineError, UsageError
+from pipeline.model.events import Committed, InputChanged, JournalEntry, Waiting
+from pipeline.model.journal_events import (
     ChecksumsRecorded,
     CommandFixed,
     InputEnded,
@@ -31,9 +27,11 @@ from pipeline.words.facts import (
     TasksReopened,
     TasksSettled,
 )
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import AttemptRange
-from pipeline.words.station import NEVER, Message, Port
+from pipeline.model.messages import AttemptRange
+from pipeline.model.state_machine import NEVER, Message, Port
+from pipeline.storage import disk_io as kernels
+from pipeline.storage.journal import Journal, NullJournal
+from pipeline.storage.journal_reader import NAMES, RunSummary, read_summary, to_json_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,7 +221,7 @@ def test_what_cannot_be_a_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_journal_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.journal.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.storage.journal.LOCK_TIMEOUT_SECONDS", 0.1)
     path = str(tmp_path / "journal")
     first = Journal(path, fsync=False)
     with pytest.raises(PipelineError, match=f"{path} is in use by process {os.getpid()}"):
@@ -255,7 +253,7 @@ def test_on_disk_is_first_the_output_then_the_entry_and_then_it_is_said(tmp_path
 
 
 def test_what_comes_within_a_group_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.journal.journal.SYNC_INTERVAL_SECONDS", PATIENCE / 30)
+    monkeypatch.setattr("pipeline.storage.journal.SYNC_INTERVAL_SECONDS", PATIENCE / 30)
     kernel = FaultySyscalls()
     journal = Journal(str(tmp_path / "journal"), fsync=True, syscalls=kernel)
     assert keep(journal, 0, *ENTRIES[0]) == [Committed("journal", 0)]
@@ -317,7 +315,7 @@ def test_whichever_call_fails_what_was_said_is_there(
 ) -> None:
     """The SQLite way: fail the first call, the second, and so on until none is left to fail."""
     monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.001)
-    monkeypatch.setattr("pipeline.journal.journal.SYNC_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.storage.journal.SYNC_INTERVAL_SECONDS", 0.0)
     for kth in count(1):
         path = tmp_path / f"{kth}"
         kernel = FaultySyscalls(kth, error)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.ventilator.judged import LocalFailures, find_too_large
-from pipeline.ventilator.stock import RecordRange
-from pipeline.words.messages import Result
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import VENTILATOR, Port, Send
+from pipeline.model.messages import RecordFormat, Result, TaskFailure
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import VENTILATOR, Port, Send
+from pipeline.ventilator.poison import LocalFailures, find_too_large
+from pipeline.ventilator.task_store import RecordRange
 
 
 def said(task: int, record: bytes, tries: int = 0) -> Send:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.words.kinds import (
+from pipeline.config.option_types import (
     GIB,
     KIB,
     MIB,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.lanes import (
+from pipeline.model.messages import AttemptRange, Heartbeat, RecordFormat
+from pipeline.model.ranges import AttemptCounts, RangeSet
+from pipeline.model.state_machine import NEVER
+from pipeline.model.structs import replace
+from pipeline.ventilator.lane import (
     CHUNK_WORK_SECONDS,
     MAX_ASSIGNED_CHUNKS,
     MAX_CHUNK_GROWTH,
     MAX_IN_FLIGHT_BYTES,
+    STALL_SECONDS,
     UNREACHABLE_SECONDS,
     LaneTable,
     WorkerLane,
     chunk_task_count,
     valid_claims,
 )
-from pipeline.ventilator.stock import RecordRange, TaskStore
-from pipeline.ventilator.transit import STALL_SECONDS
-from pipeline.words.messages import Heartbeat
-from pipeline.words.parts import AttemptRange, RecordFormat
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import NEVER
-from pipeline.words.structs import replace
-from pipeline.words.tries import AttemptCounts
+from pipeline.ventilator.task_store import RecordRange, TaskStore
 
 LINES = RecordFormat()
 PULSE = Heartbeat(

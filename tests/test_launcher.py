@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from orphans import assert_none_alive, is_alive, read_line, run_script, wait_for_pids, wait_until
 
-from pipeline.house.roster import NO_RESTART_REASONS
+from pipeline.runtime.supervisor import NO_RESTART_REASONS
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 CREW = """
 import select, signal
-from pipeline.house.launcher import ProcessSpec, launch
-from pipeline.house.processes import monitor_fd, kill_descendants
-from pipeline.house.signals import SignalPipe
+from pipeline.runtime.launcher import ProcessSpec, launch
+from pipeline.system.processes import monitor_fd, kill_descendants
+from pipeline.system.signals import SignalPipe
 
 folder = sys.argv[1]
 
@@ -47,7 +47,7 @@ def crew(sink_ends=1, verbose=False, again=None):
     posts += [ProcessSpec(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
     sys.exit(launch(posts, say, verbose=verbose))
 """
-PATIENT = "from pipeline.house import roster\nroster.TERMINATE_GRACE_SECONDS = 60.0\n"
+PATIENT = "from pipeline.runtime import supervisor\nsupervisor.TERMINATE_GRACE_SECONDS = 60.0\n"
 """So that who ends within 30 seconds has not waited for the next, harsher word, however slow the machine is."""
 NAMES = ("sink", "ventilator", "worker-1", "worker-2")
 
@@ -122,7 +122,7 @@ def late_sink():
         note(folder, "is_told", signals.read() == [VENTILATOR_DEAD])
     return 143
 
-from pipeline.house.decisions import VENTILATOR_DEAD
+from pipeline.runtime.supervisor import VENTILATOR_DEAD
 posts = [ProcessSpec("sink", SINK, late_sink), ProcessSpec("ventilator", station("ventilator"))]
 posts += [ProcessSpec(name, station(name)) for name in ("worker-1", "worker-2")]
 sys.exit(launch(posts, say))
@@ -223,7 +223,7 @@ crew()
 
 
 def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
-    code = "launch([ProcessSpec('sink', lambda: 0)], say)\nassert 'pipeline.house.roster' in sys.modules\n"
+    code = "launch([ProcessSpec('sink', lambda: 0)], say)\nassert 'pipeline.runtime.supervisor' in sys.modules\n"
     code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
     launcher = run_script(CREW + code, tmp_path)
     assert launcher.communicate(timeout=30) == ("[]\n", "")

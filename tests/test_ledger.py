@@ -6,10 +6,9 @@ import struct
 
 import pytest
 
-from pipeline.sink.ledger import Ledger
-from pipeline.words.checksums import EXACT
-from pipeline.words.errands import JournalEntry
-from pipeline.words.facts import (
+from pipeline.model.checksums import EXACT
+from pipeline.model.events import JournalEntry
+from pipeline.model.journal_events import (
     ChecksumsRecorded,
     CommandFixed,
     InputEnded,
@@ -20,9 +19,9 @@ from pipeline.words.facts import (
     TasksReopened,
     TasksSettled,
 )
-from pipeline.words.messages import Result
-from pipeline.words.parts import AttemptRange, Ranges
-from pipeline.words.station import Port, Send
+from pipeline.model.messages import AttemptRange, Ranges, Result
+from pipeline.model.state_machine import Port, Send
+from pipeline.sink.ledger import Ledger
 
 
 def result(first: int, *outputs: bytes, tries: int = 0) -> Result:

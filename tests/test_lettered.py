@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.input.form import TaskFormat
-from pipeline.input.forming import TaskFormatter
-from pipeline.input.lettered import DeadLetterReader
+from pipeline.input.dead_letters import DeadLetterReader
 from pipeline.input.source import InputSource
-from pipeline.input.spool import StdinSpool
-from pipeline.words.errands import DiscardBelow, EndOfInput, ReadRequest, RecordsRead
-from pipeline.words.station import Port
+from pipeline.input.stdin_spool import StdinSpool
+from pipeline.input.task_format import TaskFormat, TaskFormatter
+from pipeline.model.events import DiscardBelow, EndOfInput, ReadRequest, RecordsRead
+from pipeline.model.state_machine import Port
 
 LINE = b'{"number": 1, "task": "a b"}\n'
 COLUMNS = b'{"number": 2, "task": "[\\"a\\",\\"b\\"]", "shape": "columns"}\n'

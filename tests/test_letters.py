@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from pipeline.output.letters import dead_letter, dead_letters, parse_dead_letter
-from pipeline.words.messages import Result
-from pipeline.words.parts import TaskFailure
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.output.formats import dead_letter, dead_letters, parse_dead_letter
 
 NOTE = TaskFailure(6, "signal", 9, "SIGKILL: x", "the end\n\udcff", 4)
 RESULT = Result("run", "host.1.a", 4, 5, b"", b"", b"", (NOTE,), 2, b"task")

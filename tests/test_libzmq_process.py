@@ -13,8 +13,8 @@ import zmq
 from peers import QUIET_MS, TIMEOUT_MS, endpoint_of, make_sockets, read_line, start_peer
 from psutil import Process
 
-from pipeline.wire.places import MAX_PATH_BYTES
-from pipeline.wire.sockets import OPTIONS
+from pipeline.transport.endpoints import MAX_PATH_BYTES
+from pipeline.transport.sockets import OPTIONS
 
 pytestmark = pytest.mark.untraced
 

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from pipeline.config.option_types import Timeout
 from pipeline.executor.limits import (
     MAX_CHECK_SECONDS,
     MAX_OUTPUT_BYTES,
@@ -17,9 +18,8 @@ from pipeline.executor.limits import (
     timeout_text,
     too_large_text,
 )
-from pipeline.words.kinds import Timeout
-from pipeline.words.parts import TaskFailure
-from pipeline.words.station import NEVER
+from pipeline.model.messages import TaskFailure
+from pipeline.model.state_machine import NEVER
 
 
 def test_without_options_nothing_is_too_long_and_much_is_too_large() -> None:

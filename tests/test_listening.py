@@ -13,22 +13,29 @@ from typing import cast
 import pytest
 import zmq
 
-from pipeline.wire import sockets
-from pipeline.wire.codec import TOPIC, decode, encode
-from pipeline.wire.listening import (
+from pipeline.model.errors import PipelineError
+from pipeline.model.events import (
+    CloseLane,
+    LaneOpened,
+    OpenLane,
+    PeerRejected,
+    PeerUnreachable,
+    ReceivedFrom,
+    VersionMismatch,
+)
+from pipeline.model.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration, RunStatus, WireMessage
+from pipeline.model.messages import RecordFormat as Look
+from pipeline.model.state_machine import Adapter, LaneAddress, Message, PeerAddress, Port
+from pipeline.transport import sockets
+from pipeline.transport.channels import (
     MAX_MESSAGES_PER_POLL,
     ControlPublisher,
     LaneChannels,
     RegistryChannel,
     ResultsChannel,
 )
-from pipeline.wire.sockets import ZmqContext
-from pipeline.words.errands import CloseLane, LaneOpened, OpenLane, PeerUnreachable, ReceivedFrom, VersionMismatch
-from pipeline.words.errors import PipelineError
-from pipeline.words.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration, RunStatus, WireMessage
-from pipeline.words.notices import PeerRejected
-from pipeline.words.parts import RecordFormat as Look
-from pipeline.words.station import Adapter, LaneAddress, Message, PeerAddress, Port
+from pipeline.transport.codec import TOPIC, decode, encode
+from pipeline.transport.sockets import ZmqContext
 
 WITHIN = 10_000
 PULSE = Heartbeat(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from pipeline.model.events import WriteLines
+from pipeline.model.journal_events import RunStarted, TasksSettled
+from pipeline.model.messages import PartialOutput, Result
+from pipeline.model.state_machine import Port, Send
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import MAX_BUFFERED_BYTES, LiveOutput
-from pipeline.words.errands import WriteLines
-from pipeline.words.facts import RunStarted, TasksSettled
-from pipeline.words.messages import PartialOutput, Result
-from pipeline.words.station import Port, Send
+from pipeline.sink.result_writer import MAX_BUFFERED_BYTES, LiveOutput
 
 BEGAN = RunStarted("r", "print")
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.house.decisions import VENTILATOR_DEAD
-from pipeline.loop import EventLoop
-from pipeline.words.errands import ReadRequest, VersionMismatch
-from pipeline.words.errors import INCOMPLETE, InternalError, PipelineError
-from pipeline.words.messages import Goodbye, StopRequest
-from pipeline.words.notices import PeerRejected, StatusRequested, VentilatorDead, Waiting
-from pipeline.words.station import NEVER, Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send
+from pipeline.model.errors import INCOMPLETE, InternalError, PipelineError
+from pipeline.model.events import PeerRejected, ReadRequest, StatusRequested, VentilatorDead, VersionMismatch, Waiting
+from pipeline.model.messages import Goodbye, StopRequest
+from pipeline.model.state_machine import NEVER, Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send
+from pipeline.runtime.event_loop import EventLoop
+from pipeline.runtime.supervisor import VENTILATOR_DEAD
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.house.machine import raise_descriptor_limit, usable_cpus
+from pipeline.system.resources import raise_descriptor_limit, usable_cpus
 
 CPUS = len(os.sched_getaffinity(0))
 
@@ -33,7 +33,7 @@ def test_without_a_cgroup_affinity_decides(tmp_path: Path) -> None:
 
 def test_a_process_bound_to_one_cpu_may_use_one() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from pipeline.house.machine import usable_cpus; print(usable_cpus())"
+    code += "from pipeline.system.resources import usable_cpus; print(usable_cpus())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
 
 
@@ -67,7 +67,7 @@ def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
 
 FAULTS = """
 import ctypes, resource, sys
-from pipeline.house import machine
+from pipeline.system import resources as machine
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where the kernel gives huge pages, a fault is 2 MB
 if "keep" in sys.argv:
     machine.disable_heap_trim()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import zlib
 
-from pipeline.ventilator.marking import MAX_RESENT_CHECKSUMS, ChecksumSender
-from pipeline.words.checksums import EXACT, GROUP
-from pipeline.words.errands import RecordsRead
-from pipeline.words.messages import Ack, InputChecksums
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.checksums import EXACT, GROUP
+from pipeline.model.events import RecordsRead
+from pipeline.model.messages import Ack, InputChecksums, RecordFormat
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.ventilator.dispatcher import MAX_RESENT_CHECKSUMS, ChecksumSender
 
 ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, spill_full=False, resend=(), ventilator_epoch="v", checksum_watermark=0)
 

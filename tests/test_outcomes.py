@@ -6,9 +6,8 @@ import struct
 
 from pipeline.executor.limits import MAX_OUTPUT_BYTES
 from pipeline.executor.outcomes import MAX_MERGED_BYTES, OutcomeBuffer, TaskOutcome
-from pipeline.words.errands import TasksFinished
-from pipeline.words.messages import Result
-from pipeline.words.parts import TaskFailure
+from pipeline.model.events import TasksFinished
+from pipeline.model.messages import Result, TaskFailure
 
 
 def outcomes(*tasks: int, size: int = 1) -> OutcomeBuffer:

@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import FaultySyscalls
 
-from pipeline.output import kernel as kernels
-from pipeline.output.letters import FailureReporter, dead_letter
+from pipeline.model.errors import STDOUT_CLOSED_REASON, PipelineError, UsageError
+from pipeline.model.events import Committed, Waiting, WriteResult
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.model.state_machine import NEVER, Message, Port
+from pipeline.output.file_writer import ATOMIC_WRITE_BYTES, MAX_IOVECS, NonblockingWriter
+from pipeline.output.formats import FailureReporter, dead_letter
 from pipeline.output.output import OutputFiles, ResultOutput
-from pipeline.output.spout import ATOMIC_WRITE_BYTES, MAX_IOVECS, NonblockingWriter
-from pipeline.words.errands import Committed, WriteResult
-from pipeline.words.errors import STDOUT_CLOSED_REASON, PipelineError, UsageError
-from pipeline.words.messages import Result
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import TaskFailure
-from pipeline.words.station import NEVER, Message, Port
+from pipeline.storage import disk_io as kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

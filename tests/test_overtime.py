@@ -7,10 +7,10 @@ from pathlib import Path
 
 from commanded import is_alive, make_driver, read_pid
 
+from pipeline.config.option_types import Timeout
 from pipeline.executor.limits import TaskLimits
-from pipeline.words.errands import CancelTasks
-from pipeline.words.kinds import Timeout
-from pipeline.words.station import NEVER, Port
+from pipeline.model.events import CancelTasks
+from pipeline.model.state_machine import NEVER, Port
 
 SHORT = Timeout(seconds=0.3)
 

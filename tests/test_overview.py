@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cli import overview
-from pipeline.words.messages import BLOCK_REASONS, RunStatus, Why, WorkerActivity
-from pipeline.words.parts import RunningTask, WorkerStatus
-from pipeline.words.structs import replace
+from pipeline.cli import status_view
+from pipeline.model.messages import BLOCK_REASONS, RunningTask, RunStatus, Why, WorkerActivity, WorkerStatus
+from pipeline.model.structs import replace
 
 STATUS = RunStatus("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
 
@@ -29,7 +28,7 @@ STATUS = RunStatus("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
     ],
 )
 def test_progress(status: RunStatus, expected: str) -> None:
-    assert overview.progress(status) == expected
+    assert status_view.progress(status) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,13 +41,13 @@ def test_progress(status: RunStatus, expected: str) -> None:
     ],
 )
 def test_a_bar_is_as_wide_as_the_terminal_allows(width: int, expected: str) -> None:
-    assert overview.progress_bar(STATUS, width) == expected
+    assert status_view.progress_bar(STATUS, width) == expected
     assert len(expected) <= width
 
 
 def test_where_the_end_is_unknown_there_is_no_bar() -> None:
-    assert overview.progress_bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
-    assert overview.progress_bar(replace(STATUS, total=0, settled_count=0, failed_count=0), 80) == "0 of 0 done"
+    assert status_view.progress_bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
+    assert status_view.progress_bar(replace(STATUS, total=0, settled_count=0, failed_count=0), 80) == "0 of 0 done"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_where_the_end_is_unknown_there_is_no_bar() -> None:
     ],
 )
 def test_summary(settled: int, total: int, elapsed: float, expected: str) -> None:
-    assert overview.summary(replace(STATUS, settled_count=settled, total=total, failed_count=0), elapsed) == expected
+    assert status_view.summary(replace(STATUS, settled_count=settled, total=total, failed_count=0), elapsed) == expected
 
 
 def test_overview_of_a_run() -> None:
@@ -72,7 +71,7 @@ def test_overview_of_a_run() -> None:
         WorkerStatus("h2", "gzip {}", 16, 16, 1_234_567, 3.0, 12.0, 1_500_000_000, doing[1:]),
     )
     status = replace(STATUS, next_in_order=16, workers=members, waiting_for=("host-1-ab", "h2"), blocked_on="turn")
-    assert overview.status_text(status).splitlines() == [
+    assert status_view.status_text(status).splitlines() == [
         "run ab12, reading tasks: 1,234 of 10,000 done, 3 failed",
         "nothing runs: order waits for task 17",
         "waiting for the goodbye of host-1-ab, h2",
@@ -99,24 +98,26 @@ def test_overview_of_a_run() -> None:
 )
 def test_each_reason_why_nothing_runs_is_a_sentence(why: Why, said: str) -> None:
     status = replace(STATUS, blocked_on=why, next_in_order=7, workers=(WorkerStatus("w", "c", 2, 2, 0, 0.0),))
-    assert overview.blocked_text(status, " --name x") == said
-    assert said in overview.status_text(status, " --name x").splitlines()
+    assert status_view.blocked_text(status, " --name x") == said
+    assert said in status_view.status_text(status, " --name x").splitlines()
 
 
 def test_one_slot_is_not_all_slots() -> None:
     assert (
-        overview.blocked_text(replace(STATUS, blocked_on="slots", workers=(WorkerStatus("w", "c", 1, 1, 0, 0.0),)), "")
+        status_view.blocked_text(
+            replace(STATUS, blocked_on="slots", workers=(WorkerStatus("w", "c", 1, 1, 0, 0.0),)), ""
+        )
         == "the only slot is busy"
     )
 
 
 def test_every_reason_has_its_sentence() -> None:
-    assert all(overview.blocked_text(replace(STATUS, blocked_on=why), None) != why for why in BLOCK_REASONS)
+    assert all(status_view.blocked_text(replace(STATUS, blocked_on=why), None) != why for why in BLOCK_REASONS)
 
 
 def test_a_glance_is_one_worker_and_what_it_runs() -> None:
     seen = WorkerActivity("h.1.a", 1.25, 2_000_000, (RunningTask(0, 1, 2.0, "sleep 9"),))
-    assert overview.worker_text(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
+    assert status_view.worker_text(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
 
 
 def test_a_crew_has_room_for_what_takes_longest() -> None:
@@ -125,28 +126,28 @@ def test_a_crew_has_room_for_what_takes_longest() -> None:
         WorkerStatus("a", "c", 9, 5, 0, 0.0, running_tasks=doing[:5]),
         WorkerStatus("b", "c", 9, 4, 0, 0.0, running_tasks=doing[5:]),
     )
-    lines = overview.worker_table(members, 6)
+    lines = status_view.worker_table(members, 6)
     assert [line.split()[0] for line in lines] == ["WORKER", "a", "b", "task", "task", "and"]
     assert lines[3:] == ["  task 9, 8.0 s: sleep 8", "  task 8, 7.0 s: sleep 7", "and 7 tasks more"]
-    assert [line.split()[0] for line in overview.worker_table(members, 2)] == ["WORKER", "and"]
-    assert overview.worker_table(members, 2)[1] == "and 2 workers more"
-    assert all(len(overview.worker_table(members, room)) <= room for room in range(2, 20))
-    assert len(overview.worker_table(members)) == 12
+    assert [line.split()[0] for line in status_view.worker_table(members, 2)] == ["WORKER", "and"]
+    assert status_view.worker_table(members, 2)[1] == "and 2 workers more"
+    assert all(len(status_view.worker_table(members, room)) <= room for room in range(2, 20))
+    assert len(status_view.worker_table(members)) == 12
 
 
 def test_news_is_what_has_happened_between_two_looks() -> None:
     ann, bob = WorkerStatus("ann", "wc", 2, 0, 0, 0.0), WorkerStatus("bob", "wc", 1, 0, 0, 0.0)
     before = replace(STATUS, workers=(ann,))
     after = replace(STATUS, workers=(bob,), failed_count=5, retry_count=1, blocked_on="input")
-    assert overview.changes(None, before, None) == [
+    assert status_view.changes(None, before, None) == [
         "worker ann has come with 2 slots for: wc",
         "3 tasks failed, 3 in all",
     ]
-    assert overview.changes(before, after, None) == [
+    assert status_view.changes(before, after, None) == [
         "worker bob has come with 1 slot for: wc",
         "worker ann has gone",
         "2 tasks failed, 5 in all",
         "1 task failed and will be tried again",
         "the input has said nothing more",
     ]
-    assert overview.changes(after, after, None) == []
+    assert status_view.changes(after, after, None) == []

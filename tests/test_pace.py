@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.executor.pace import MAX_BATCH_TASKS, BatchSizer
+from pipeline.executor.call_executor import MAX_BATCH_TASKS, BatchSizer
 
 
 def test_it_starts_with_one_and_grows_fourfold() -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.output.folders import FolderDestination
+from pipeline.model.errors import UsageError
+from pipeline.model.events import Committed, WriteLines, WriteResult
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.model.results import TaskMetrics, encode_metrics
+from pipeline.model.state_machine import Port
 from pipeline.output.output import OutputFiles, ResultOutput
-from pipeline.words.accounts import TaskMetrics, encode_metrics
-from pipeline.words.errands import Committed, WriteLines, WriteResult
-from pipeline.words.errors import UsageError
-from pipeline.words.messages import Result
-from pipeline.words.parts import TaskFailure
-from pipeline.words.station import Port
+from pipeline.output.result_folders import FolderDestination
 
 
 def result(task: int, record: bytes, stdout: bytes, *notes: TaskFailure, shape: str = "line") -> Result:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.wire import places
-from pipeline.wire.places import (
+from pipeline.config.settings import Settings
+from pipeline.model.errors import PipelineError, UsageError
+from pipeline.transport import endpoints
+from pipeline.transport.endpoints import (
     EndpointLock,
     Endpoints,
     claim_folder,
@@ -24,13 +26,11 @@ from pipeline.wire.places import (
     resolve_endpoints,
     runtime_folder,
 )
-from pipeline.words.errors import PipelineError, UsageError
-from pipeline.words.settings import Settings
 
 WITHIN = 30.0
 HOLD = """
 import sys
-from pipeline.wire.places import EndpointLock
+from pipeline.transport.endpoints import EndpointLock
 EndpointLock(*sys.argv[1:])
 print('held', flush=True)
 sys.stdin.read()
@@ -130,7 +130,7 @@ def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
     with pytest.raises(UsageError, match=r"ipc allows 107.*shorter --name, or set XDG_RUNTIME_DIR"):
         resolve_endpoints(Settings())
-    longest = "ipc:///" + "x" * (places.MAX_PATH_BYTES - 1)
+    longest = "ipc:///" + "x" * (endpoints.MAX_PATH_BYTES - 1)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
     assert resolve_endpoints(Settings(registry_at=longest)).registry == longest
     with pytest.raises(UsageError):
@@ -185,7 +185,7 @@ def test_a_folder_in_use_is_left_alone(folder: str) -> None:
 
 
 def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
     with held_elsewhere(folder, "sink") as owner:
         with pytest.raises(PipelineError, match=f"a sink is already at work at 'here': pid {owner.pid}, "):
             EndpointLock(folder, "sink")
@@ -200,7 +200,7 @@ def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypa
 
 
 def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", WITHIN)
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", WITHIN)
     with held_elsewhere(folder, "sink") as owner:
         owner.send_signal(signal.SIGSTOP)
         leaving = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -9 {owner.pid}"])
@@ -209,7 +209,7 @@ def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch:
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
     first = EndpointLock(folder, "sink")
     Path(folder, "sink.lock").unlink()
     second = EndpointLock(folder, "sink")

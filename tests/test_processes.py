@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from orphans import assert_none_alive, is_alive, read_line, run_script, wait_for_pids, wait_until
 
-from pipeline.house.processes import fork, monitor_fd, reap_orphans
+from pipeline.system.processes import fork, monitor_fd, reap_orphans
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 AGENT = """
 import select
-from pipeline.words.errors import PipelineError
-from pipeline.house.processes import become_subreaper, fork, run_under_monitor, monitor_fd, kill_descendants
-from pipeline.house.signals import SignalPipe
+from pipeline.model.errors import PipelineError
+from pipeline.system.processes import become_subreaper, fork, run_under_monitor, monitor_fd, kill_descendants
+from pipeline.system.signals import SignalPipe
 
 def agent(folder, name="agent", stops=1):
     'What a worker is to its keeper: it has a family, and ends when asked often enough, or alone.'
@@ -93,7 +93,7 @@ def test_an_exception_leaves_its_traceback() -> None:
 
 
 def test_text_of_the_parent_is_written_once() -> None:
-    code = "import sys; from pipeline.house.processes import fork\n"
+    code = "import sys; from pipeline.system.processes import fork\n"
     code += "sys.stdout.write('parent '); child = fork(lambda: sys.stdout.write('child ') and 0); child.reap()"
     parent = run_script(code)
     assert parent.communicate(timeout=30)[0] == "parent child "
@@ -160,7 +160,7 @@ assert kill_descendants() == []
 
 def test_strays_that_have_ended_are_reaped_and_own_children_are_not(tmp_path: Path) -> None:
     code = """
-from pipeline.house.processes import list_children, reap_orphans
+from pipeline.system.processes import list_children, reap_orphans
 def agent():
     own = subprocess.Popen(["sleep", "1000"])
     for seconds in ("0.01", "0.02", "1000"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.wire.codec import MESSAGE_CODECS
+from pipeline.transport.codec import MESSAGE_CODECS
 
 pytestmark = pytest.mark.untraced
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.judged import LocalFailures
-from pipeline.ventilator.lanes import LaneTable, WorkerLane
-from pipeline.ventilator.quarantine import SuspectIsolation
-from pipeline.ventilator.stock import RecordRange, TaskStore
-from pipeline.words.messages import Heartbeat
-from pipeline.words.parts import RecordFormat
-from pipeline.words.ranges import RangeSet
+from pipeline.model.messages import Heartbeat, RecordFormat
+from pipeline.model.ranges import RangeSet
+from pipeline.ventilator.dispatcher import SuspectIsolation
+from pipeline.ventilator.lane import LaneTable, WorkerLane
+from pipeline.ventilator.poison import LocalFailures
+from pipeline.ventilator.task_store import RecordRange, TaskStore
 
 LIMIT = 2
 

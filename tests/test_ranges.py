@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipeline.words.ranges import RangeSet, settled_ranges
+from pipeline.model.ranges import RangeSet, settled_ranges
 
 LIMIT = 40
 

@@ -6,15 +6,14 @@ import random
 
 import pytest
 
-from pipeline.journal.recheck import Recorded, sift
-from pipeline.ventilator.marking import ChecksumSender
-from pipeline.words import checksums
-from pipeline.words.errands import InputChanged, RecordsRead
-from pipeline.words.facts import ChecksumsRecorded
-from pipeline.words.messages import Ack, InputChecksums
-from pipeline.words.parts import RecordFormat
-from pipeline.words.ranges import RangeSet
-from pipeline.words.structs import replace
+from pipeline.model import checksums
+from pipeline.model.events import InputChanged, RecordsRead
+from pipeline.model.journal_events import ChecksumsRecorded
+from pipeline.model.messages import Ack, InputChecksums, RecordFormat
+from pipeline.model.ranges import RangeSet
+from pipeline.model.structs import replace
+from pipeline.storage.journal_reader import Recorded, sift
+from pipeline.ventilator.dispatcher import ChecksumSender
 
 ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, spill_full=False, resend=(), checksum_watermark=0)
 TEXTS = [b"task %d\n" % number for number in range(60)]

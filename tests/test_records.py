@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pipeline.words.parts import RecordFormat
-from pipeline.words.records import STEP_BELOW_RECORDS, count, end_near, end_offset, list_records, split, terminator
+from pipeline.model.messages import RecordFormat
+from pipeline.model.records import STEP_BELOW_RECORDS, count, end_near, end_offset, list_records, split, terminator
 
 LINES = RecordFormat()
 NULS = RecordFormat(zero=True)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.executor.rehearsal import DryRunExecutor
-from pipeline.executor.template import OutputTag
-from pipeline.words.errands import CancelTasks, QueryActivity, ReleaseQueued, TasksFinished, TasksReleased
-from pipeline.words.errors import UsageError
-from pipeline.words.messages import Chunk, Result, WorkerActivity
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import NEVER, Port
+from pipeline.executor.command_executor import DryRunExecutor
+from pipeline.executor.command_template import OutputTag
+from pipeline.model.errors import UsageError
+from pipeline.model.events import CancelTasks, QueryActivity, ReleaseQueued, TasksFinished, TasksReleased
+from pipeline.model.messages import Chunk, RecordFormat, Result, WorkerActivity
+from pipeline.model.state_machine import NEVER, Port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cli import render
-from pipeline.words.errands import VersionMismatch
-from pipeline.words.notices import CallableLoading, ContextCreated, PeerRejected, StationStopped, Waiting, WorkerLost
-from pipeline.words.settings import Settings
+from pipeline.cli import messages
+from pipeline.config.settings import Settings
+from pipeline.model.events import (
+    CallableLoading,
+    ContextCreated,
+    PeerRejected,
+    StationStopped,
+    VersionMismatch,
+    Waiting,
+    WorkerLost,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +28,7 @@ from pipeline.words.settings import Settings
     ],
 )
 def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: str) -> None:
-    assert render.format_endpoint_options(settings) == expected
+    assert messages.format_endpoint_options(settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,9 +70,9 @@ def test_a_place_is_the_options_that_lead_there(settings: Settings, expected: st
         (Waiting("spill", "task 1,042", active=False), "there is room again; task 1,042 is next"),
     ],
 )
-def test_each_word_for_the_person_is_one_sentence(told: render.UserMessage, expected: str) -> None:
-    assert render.message_text(told, " --name x") == expected
+def test_each_word_for_the_person_is_one_sentence(told: messages.UserMessage, expected: str) -> None:
+    assert messages.message_text(told, " --name x") == expected
 
 
 def test_who_has_a_launcher_is_not_asked_to_start_anything() -> None:
-    assert render.message_text(Waiting("worker"), None) == "no worker has checked in"
+    assert messages.message_text(Waiting("worker"), None) == "no worker has checked in"

@@ -6,11 +6,9 @@ import struct
 
 import pytest
 
-from pipeline.words.accounts import TaskMetrics, encode_metrics
-from pipeline.words.messages import Result
-from pipeline.words.parts import TaskFailure
-from pipeline.words.results import merge_results, slice_result
-from pipeline.words.structs import replace
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.model.results import TaskMetrics, encode_metrics, merge_results, slice_result
+from pipeline.model.structs import replace
 
 
 def result(first: int, *outputs: bytes, errors: bytes = b"", notes: tuple[TaskFailure, ...] = ()) -> Result:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from orphans import wait_until
 
-from pipeline.journal import past
+from pipeline.storage import journal_reader
 
 if TYPE_CHECKING:
     from stage import Cluster, PipeProcess
@@ -39,7 +39,7 @@ def read(stage: Cluster, name: str) -> list[str]:
 
 def settled(stage: Cluster, journal: str = "out.journal") -> int:
     """How many tasks the journal knows to be settled."""
-    found = past.read_summary(str(stage.path(journal)))
+    found = journal_reader.read_summary(str(stage.path(journal)))
     return found.settled if found else 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from orphans import wait_until
 
-from pipeline.journal import past
+from pipeline.storage import journal_reader
 
 if TYPE_CHECKING:
     from stage import Cluster, PipeProcess
@@ -125,7 +125,9 @@ def test_halt_soon_lets_what_runs_finish(stage: Cluster) -> None:
     words = ("-j", "3", "-o", "out", "--halt", "soon,fail=2")
     player = run(stage, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
     journal = stage.path("out.journal")
-    wait_until(lambda: journal.exists() and any('"killed"' in fact for fact in past.to_json_lines(str(journal))))
+    wait_until(
+        lambda: journal.exists() and any('"killed"' in fact for fact in journal_reader.to_json_lines(str(journal)))
+    )
     stage.path("gate").touch()
     assert player.wait() == 1
     out = stage.path("out").read_text().split()

@@ -7,17 +7,19 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
-from pipeline.house.decisions import (
+from pipeline.model.state_machine import NEVER
+from pipeline.runtime.supervisor import (
+    NO_RESTART_REASONS,
     VENTILATOR_DEAD,
     ForwardSignal,
     ProcessFailed,
     SendSignal,
     ShowMessage,
     StartProcess,
+    Supervisor,
     SupervisorAction,
+    describe_exit,
 )
-from pipeline.house.roster import NO_RESTART_REASONS, Supervisor, describe_exit
-from pipeline.words.station import NEVER
 
 ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
 SAFE = dict.fromkeys(ALL, True)

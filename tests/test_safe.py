@@ -6,14 +6,13 @@ from pathlib import Path
 
 from orphans import wait_until
 
-from pipeline.safe import RunFiles
+from pipeline.config.settings import Settings
+from pipeline.model.events import Committed, JournalEntry, WriteResult
+from pipeline.model.journal_events import JournalEvent, RunStarted, TasksReopened, TasksSettled
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.model.state_machine import Message, Port
+from pipeline.runtime.run_files import RunFiles
 from pipeline.sink.ledger import Ledger
-from pipeline.words.errands import Committed, JournalEntry, WriteResult
-from pipeline.words.facts import JournalEvent, RunStarted, TasksReopened, TasksSettled
-from pipeline.words.messages import Result
-from pipeline.words.parts import TaskFailure
-from pipeline.words.settings import Settings
-from pipeline.words.station import Message, Port
 
 
 def answers(safe: RunFiles, port: Port, word: Message) -> Message:

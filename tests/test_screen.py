@@ -8,13 +8,11 @@ import time
 
 import pytest
 
-from pipeline.cli.lastline import BLACK, ERASE, RED
-from pipeline.cli.screen import UserConsole
-from pipeline.words.messages import RunStatus, StopRequest, WorkerActivity
-from pipeline.words.notices import StatusReport, Waiting, WorkerLost
-from pipeline.words.parts import RunningTask
-from pipeline.words.settings import Settings
-from pipeline.words.structs import replace
+from pipeline.cli.terminal import BLACK, ERASE, RED, UserConsole
+from pipeline.config.settings import Settings
+from pipeline.model.events import StatusReport, Waiting, WorkerLost
+from pipeline.model.messages import RunningTask, RunStatus, StopRequest, WorkerActivity
+from pipeline.model.structs import replace
 
 BAR = "[###############...............]  50% 50 of 100 done"
 STATUS = RunStatus("ab12", "feeding", 50, 0, 100, -1, (), ())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orphans import is_alive, wait_until
 
-from pipeline.executor import sessions
+from pipeline.executor import task_process
 
 
 def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
@@ -27,24 +27,24 @@ def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
 def test_all_groups_of_a_session_are_killed_and_no_other_session(tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     leader, members = family(tmp_path)
-    assert set(members) <= set(sessions.list_alive_pids([leader.pid]))
-    sessions.kill_sessions([leader.pid])
-    wait_until(lambda: not sessions.list_alive_pids([leader.pid]))
+    assert set(members) <= set(task_process.list_alive_pids([leader.pid]))
+    task_process.kill_sessions([leader.pid])
+    wait_until(lambda: not task_process.list_alive_pids([leader.pid]))
     assert not any(map(is_alive, members))
-    assert sessions.list_alive_pids([bystander.pid]) == [bystander.pid]
-    sessions.kill_sessions({bystander.pid})
+    assert task_process.list_alive_pids([bystander.pid]) == [bystander.pid]
+    task_process.kill_sessions({bystander.pid})
     assert leader.wait(10) == bystander.wait(10) == -9
 
 
 def test_nobody_is_named_nobody_is_killed() -> None:
-    sessions.kill_sessions([])
-    assert sessions.list_alive_pids([]) == []
+    task_process.kill_sessions([])
+    assert task_process.list_alive_pids([]) == []
 
 
 def test_the_ended_do_not_count() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert os.getsid(child.pid) == child.pid
-    assert sessions.list_alive_pids([child.pid]) == []
-    sessions.kill_sessions([child.pid])
+    assert task_process.list_alive_pids([child.pid]) == []
+    task_process.kill_sessions([child.pid])
     assert child.wait(10) == 0

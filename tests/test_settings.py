@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.words.errors import UsageError
-from pipeline.words.halt import HaltCondition
-from pipeline.words.inputs import ArgumentSource
-from pipeline.words.kinds import MIB, Timeout
-from pipeline.words.settings import OPTIONS, Settings, parse_settings
+from pipeline.config.option_types import MIB, HaltCondition, Timeout
+from pipeline.config.settings import OPTIONS, Settings, parse_settings
+from pipeline.model.errors import UsageError
+from pipeline.model.records import ArgumentSource
 
 
 def test_what_was_typed_becomes_typed_values() -> None:

@@ -6,14 +6,17 @@ from itertools import chain
 
 import pytest
 
-from pipeline.input.combinations import ArgumentProduct
-from pipeline.input.form import TaskFormat
-from pipeline.input.forming import TaskFormatter
-from pipeline.input.shaping import ARGUMENT_OVERHEAD_BYTES, MAX_PACKED_BYTES, FieldParser
-from pipeline.words.columns import decode_fields
-from pipeline.words.errors import PipelineError, UsageError
-from pipeline.words.inputs import ArgumentSource
-from pipeline.words.parts import RecordFormat
+from pipeline.input.task_format import (
+    ARGUMENT_OVERHEAD_BYTES,
+    MAX_PACKED_BYTES,
+    ArgumentProduct,
+    FieldParser,
+    TaskFormat,
+    TaskFormatter,
+)
+from pipeline.model.errors import PipelineError, UsageError
+from pipeline.model.messages import RecordFormat
+from pipeline.model.records import ArgumentSource, decode_fields
 
 
 def shaped(form: TaskFormat, *pieces: list[bytes], file: int = 1) -> list[list[bytes]]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.house.decisions import VENTILATOR_DEAD
-from pipeline.house.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
+from pipeline.runtime.supervisor import VENTILATOR_DEAD
+from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 

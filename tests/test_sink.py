@@ -6,11 +6,9 @@ from typing import Literal
 
 import pytest
 
-from pipeline.sink.attempts import RetryPolicy
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.sink import Sink, SinkConfig
-from pipeline.words import errors
-from pipeline.words.errands import (
+from pipeline.config.option_types import parse_halt
+from pipeline.model import errors
+from pipeline.model.events import (
     Committed,
     DiscardBelow,
     FetchedResult,
@@ -18,9 +16,11 @@ from pipeline.words.errands import (
     InputChanged,
     JournalEntry,
     SpillResult,
+    VentilatorDead,
+    Waiting,
     WriteResult,
 )
-from pipeline.words.facts import (
+from pipeline.model.journal_events import (
     ChecksumsRecorded,
     CommandFixed,
     InputEnded,
@@ -30,23 +30,27 @@ from pipeline.words.facts import (
     SinkSuspended,
     TasksSettled,
 )
-from pipeline.words.halt import parse_halt
-from pipeline.words.messages import (
+from pipeline.model.messages import (
     Ack,
+    AttemptRange,
     Goodbye,
     Heartbeat,
     InputChecksums,
     Kill,
+    ResendRequest,
     Result,
+    RetryRange,
     RunStatus,
     StopRequest,
+    TaskFailure,
     VentilatorState,
 )
-from pipeline.words.notices import VentilatorDead, Waiting
-from pipeline.words.parts import AttemptRange, ResendRequest, RetryRange, TaskFailure
-from pipeline.words.station import VENTILATOR as NAME
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.state_machine import VENTILATOR as NAME
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.retries import RetryPolicy
+from pipeline.sink.sink import Sink, SinkConfig
 
 NONE = Ack("", -1, "", "one", 101, 0, (), -1, spill_full=False, resend=())
 RUN = VentilatorState("r", 1, "print", "feeding", -1, "")

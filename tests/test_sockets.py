@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pipeline.wire import sockets
-from pipeline.wire.sockets import OPTIONS, RECONNECT_MILLISECONDS, ZmqContext
-from pipeline.words.errors import PipelineError, UsageError
+from pipeline.model.errors import PipelineError, UsageError
+from pipeline.transport import sockets
+from pipeline.transport.sockets import OPTIONS, RECONNECT_MILLISECONDS, ZmqContext
 
 WITHIN = 10_000
 

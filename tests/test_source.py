@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from pipeline.input.infiles import BLOCK_BYTES
-from pipeline.input.lettered import DeadLetterReader
+from pipeline.input.dead_letters import DeadLetterReader
+from pipeline.input.files import BLOCK_BYTES
 from pipeline.input.source import InputSource
-from pipeline.input.spool import StdinSpool
-from pipeline.output.letters import dead_letter
-from pipeline.words.errands import DiscardBelow, EndOfInput, ReadRequest, RecordsRead
-from pipeline.words.errors import USAGE, UsageError
-from pipeline.words.inputs import is_same_input
-from pipeline.words.messages import Result
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import RecordFormat, TaskFailure
-from pipeline.words.station import NEVER, Message, Port
+from pipeline.input.stdin_spool import StdinSpool
+from pipeline.model.errors import USAGE, UsageError
+from pipeline.model.events import DiscardBelow, EndOfInput, ReadRequest, RecordsRead, Waiting
+from pipeline.model.messages import RecordFormat, Result, TaskFailure
+from pipeline.model.records import is_same_input
+from pipeline.model.state_machine import NEVER, Message, Port
+from pipeline.output.formats import dead_letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

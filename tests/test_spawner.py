@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.executor.assignment import TaskAssignment
-from pipeline.executor.backlog import ChunkInfo
-from pipeline.executor.spawner import TaskSpawner, create_memfd, find_program, os_error_outcome
-from pipeline.executor.template import RenderedCommand
-from pipeline.words.accounts import decode_metrics
-from pipeline.words.errors import UsageError
-from pipeline.words.parts import RecordFormat, TaskFailure
+from pipeline.executor.command_template import RenderedCommand
+from pipeline.executor.spawn import TaskSpawner, create_memfd, find_program, os_error_outcome
+from pipeline.executor.task_process import TaskAssignment
+from pipeline.executor.task_queue import ChunkInfo
+from pipeline.model.errors import UsageError
+from pipeline.model.messages import RecordFormat, TaskFailure
+from pipeline.model.results import decode_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path

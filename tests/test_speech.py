@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from pipeline.sink.attempts import RetryPolicy, RetryQueue
-from pipeline.sink.audience import PeerTable
-from pipeline.sink.intake import RunInfo
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.speech import MIN_ACK_INTERVAL_SECONDS, AckSender, ReportOptions
-from pipeline.words.facts import CommandFixed, InputEnded, JournalEvent, RunStarted, TasksSettled
-from pipeline.words.messages import MAX_ACK_ITEMS, Ack, Heartbeat, InputChecksums
-from pipeline.words.parts import AttemptRange, ResendRequest, RetryRange
-from pipeline.words.station import NEVER, Port
-from pipeline.words.structs import replace
+from pipeline.model.journal_events import CommandFixed, InputEnded, JournalEvent, RunStarted, TasksSettled
+from pipeline.model.messages import (
+    MAX_ACK_ITEMS,
+    Ack,
+    AttemptRange,
+    Heartbeat,
+    InputChecksums,
+    ResendRequest,
+    RetryRange,
+)
+from pipeline.model.state_machine import NEVER, Port
+from pipeline.model.structs import replace
+from pipeline.sink.broadcast import MIN_ACK_INTERVAL_SECONDS, AckSender, ReportOptions
+from pipeline.sink.ledger import Ledger, RunInfo
+from pipeline.sink.peers import PeerTable
+from pipeline.sink.retries import RetryPolicy, RetryQueue
 
 PULSE = Heartbeat(
     worker="ann", number=3, run="r", digest="d", command="wc", slots=2, lane=1, last_sequence=0, credit_limit=4, unfinished=(),

@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 from kernels import FaultySyscalls
 
-from pipeline.output import hoard, shelf
-from pipeline.output import kernel as kernels
-from pipeline.output.hoard import MEMORY_LIMIT_BYTES, MERGE_LIMIT_BYTES, RESULT_OVERHEAD_BYTES
-from pipeline.output.spill import SpillBuffer
-from pipeline.words.errands import Committed, DiscardBelow, FetchedResult, FetchSpilled, SpillResult
-from pipeline.words.errors import InternalError, UsageError
-from pipeline.words.messages import Result
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import TaskFailure
-from pipeline.words.ranges import RangeSet
-from pipeline.words.results import slice_result
-from pipeline.words.station import NEVER, Message, Port
-from pipeline.words.structs import replace
+from pipeline.model.errors import InternalError, UsageError
+from pipeline.model.events import Committed, DiscardBelow, FetchedResult, FetchSpilled, SpillResult, Waiting
+from pipeline.model.messages import Result, TaskFailure
+from pipeline.model.ranges import RangeSet
+from pipeline.model.results import slice_result
+from pipeline.model.state_machine import NEVER, Message, Port
+from pipeline.model.structs import replace
+from pipeline.storage import disk_io as kernels
+from pipeline.storage import spill_buffer, spill_files
+from pipeline.storage.spill_buffer import MEMORY_LIMIT_BYTES, MERGE_LIMIT_BYTES, RESULT_OVERHEAD_BYTES, SpillBuffer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,9 +114,9 @@ def test_a_big_result_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
 def test_any_order_comes_back_in_order(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many results, shuffled within a window, drained now and then up to the first gap."""
     rng = random.Random(seed)
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", rng.choice([0, 20_000, 200_000]))
-    monkeypatch.setattr(shelf, "SEGMENT_BYTES", rng.choice([1, 50_000]))
-    monkeypatch.setattr(hoard, "MERGE_LIMIT_BYTES", rng.choice([1, 3000, MERGE_LIMIT_BYTES]))
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", rng.choice([0, 20_000, 200_000]))
+    monkeypatch.setattr(spill_files, "SEGMENT_BYTES", rng.choice([1, 50_000]))
+    monkeypatch.setattr(spill_buffer, "MERGE_LIMIT_BYTES", rng.choice([1, 3000, MERGE_LIMIT_BYTES]))
     outputs = [rng.randbytes(rng.choice([0, 1, 30, 500])) for _ in range(3000)]
     pieces, at = [], 0
     while at < len(outputs):
@@ -175,8 +172,8 @@ def test_many_tiny_results_need_no_memory_each(tmp_path: Path) -> None:
 
 
 def test_space_is_free_again_while_something_is_always_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "SEGMENT_BYTES", 1 << 20)
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(spill_files, "SEGMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 0)
     spill = SpillBuffer(str(tmp_path))
     for first in range(40):
         keep(spill, first, result(first, [b"y" * (256 << 10)]))
@@ -218,10 +215,10 @@ def test_notes_of_different_tries_are_not_merged(tmp_path: Path) -> None:
 
 PATIENCE = 30.0
 LIMITS = [
-    (hoard, "MEMORY_LIMIT_BYTES", [0, 300, 3000, 100_000]),
-    (hoard, "MERGE_LIMIT_BYTES", [1, 3000, MERGE_LIMIT_BYTES]),
-    (shelf, "SEGMENT_BYTES", [1, 2000, 1 << 20]),
-    (shelf, "LOG_BYTES", [1, 2000, 1 << 20]),
+    (spill_buffer, "MEMORY_LIMIT_BYTES", [0, 300, 3000, 100_000]),
+    (spill_buffer, "MERGE_LIMIT_BYTES", [1, 3000, MERGE_LIMIT_BYTES]),
+    (spill_files, "SEGMENT_BYTES", [1, 2000, 1 << 20]),
+    (spill_files, "LOG_BYTES", [1, 2000, 1 << 20]),
 ]
 
 
@@ -302,7 +299,7 @@ def runs(tasks: dict[int, bytes]) -> tuple[tuple[int, int], ...]:
 
 def test_what_was_handed_out_stays_until_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when all else in its log has gone to a segment."""
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 3000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 3000)
     spill = SpillBuffer(durable_folder=str(tmp_path))
     first = result(1, [b"one"])
     keep(spill, 0, first)
@@ -318,7 +315,7 @@ def test_what_was_handed_out_stays_until_it_is_forgotten(tmp_path: Path, monkeyp
 
 
 def test_logs_go_when_all_in_them_is_in_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 50_000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 50_000)
     spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(2000):
         keep(spill, number, result(number * 2 + 1, [b"x" * 500]))
@@ -361,7 +358,7 @@ def receive_all(spill: SpillBuffer, number: int) -> list[Message]:
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool) -> None:
     monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 20_000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 20_000)
     kernel = FaultySyscalls()
     spill = SpillBuffer(str(tmp_path), durable_folder=str(tmp_path / "spill") if durable else "", syscalls=kernel)
     given = [result(number * 2 + 1, [b"%d" % number * 900]) for number in range(60)]
@@ -387,7 +384,7 @@ def test_whichever_call_fails_what_was_said_is_kept(
     tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernels, "RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 4000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 4000)
     given = [result(number * 2 + 1, [b"%d" % number * 300]) for number in range(12)]
     for kth in count(1):
         folder = str(tmp_path / f"{kth}")
@@ -414,7 +411,7 @@ def test_whichever_call_fails_what_was_said_is_kept(
 
 
 def test_restoring_needs_no_memory_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 200_000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 200_000)
     spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(5000):
         keep(spill, number, result(1 + number // 2 + number % 2 * 3000, [b"x"]))
@@ -431,7 +428,7 @@ def test_restoring_needs_no_memory_for_each(tmp_path: Path, monkeypatch: pytest.
 def test_with_syncs_no_log_goes_before_its_segments_are_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hoard, "MEMORY_LIMIT_BYTES", 3000)
+    monkeypatch.setattr(spill_buffer, "MEMORY_LIMIT_BYTES", 3000)
     kernel = FaultySyscalls()
     spill = SpillBuffer(durable_folder=str(tmp_path), syscalls=kernel)
     gone = 0
@@ -446,7 +443,7 @@ def test_with_syncs_no_log_goes_before_its_segments_are_on_disk(
 
 
 def test_where_little_is_ahead_the_disk_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "LOG_BYTES", 2000)
+    monkeypatch.setattr(spill_files, "LOG_BYTES", 2000)
     spill = SpillBuffer(durable_folder=str(tmp_path))
     for number in range(300):
         keep(spill, number, result(number * 2, [b"x" * 300]))

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input import spool as spool_module
-from pipeline.input.spool import StdinSpool
-from pipeline.input.spoolfolder import STATE_FILES, SpoolDirectory, SpoolState
-from pipeline.input.tape import SegmentedFile
-from pipeline.words.errors import PipelineError, UsageError
+from pipeline.input import stdin_spool as spool_module
+from pipeline.input.spool_files import STATE_FILES, SegmentedFile, SpoolDirectory, SpoolState
+from pipeline.input.stdin_spool import StdinSpool
+from pipeline.model.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -357,7 +356,7 @@ def test_a_spool_that_has_lost_what_is_still_to_be_read_is_given_again(tmp_path:
 
 
 def test_one_owner_at_a_time(tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.input.spoolfolder.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.input.spool_files.LOCK_TIMEOUT_SECONDS", 0.05)
     spool = begin(tmp_path, pipe[0])
     with pytest.raises(PipelineError, match="another ventilator"):
         begin(tmp_path, pipe[0])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.spoolfolder import STATE_FILES, SpoolDirectory, SpoolState
-from pipeline.words.errors import PipelineError, UsageError
+from pipeline.input.spool_files import STATE_FILES, SpoolDirectory, SpoolState
+from pipeline.model.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ def test_the_folder_goes_when_it_is_empty(path: Path) -> None:
 
 
 def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.input.spoolfolder.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.input.spool_files.LOCK_TIMEOUT_SECONDS", 0.05)
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

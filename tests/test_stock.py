@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.ventilator.stock import RecordRange, TaskStore, slice_records
-from pipeline.words.errands import RecordsRead
-from pipeline.words.parts import AttemptRange, RecordFormat
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import NEVER
-from pipeline.words.structs import replace
+from pipeline.model.events import RecordsRead
+from pipeline.model.messages import AttemptRange, RecordFormat
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import NEVER
+from pipeline.model.structs import replace
+from pipeline.ventilator.task_store import RecordRange, TaskStore, slice_records
 
 LINES = RecordFormat()
 BIG = 1 << 20

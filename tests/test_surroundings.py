@@ -8,11 +8,10 @@ import callables
 from callables import CallDriver, StartDriver
 from orphans import wait_until
 
-from pipeline.words import accounts
-from pipeline.words.errands import QueryActivity
-from pipeline.words.messages import Chunk, WorkerActivity
-from pipeline.words.parts import RecordFormat, Shape
-from pipeline.words.station import Port
+from pipeline.model import results
+from pipeline.model.events import QueryActivity
+from pipeline.model.messages import Chunk, RecordFormat, Shape, WorkerActivity
+from pipeline.model.state_machine import Port
 
 start, module = callables.start, callables.module
 
@@ -101,9 +100,9 @@ def test_each_has_an_account_also_the_one_that_took_its_process_along(
     give(driver, "works", "dies", "raises")
     driver.run(3)
     for done in driver.finished_messages():
-        accounts.check_metrics(done.metrics, done.count, len(done.stderr))
+        results.check_metrics(done.metrics, done.count, len(done.stderr))
     told = {
-        done.first: account for done in driver.finished_messages() for account in accounts.decode_metrics(done.metrics)
+        done.first: account for done in driver.finished_messages() for account in results.decode_metrics(done.metrics)
     }
     assert sorted(told) == [0, 1, 2]
     assert {account.record for account in told.values()} == {b"works", b"dies", b"raises"}

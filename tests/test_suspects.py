@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.suspects import CrashSuspects
-from pipeline.words.ranges import RangeSet
+from pipeline.model.ranges import RangeSet
+from pipeline.ventilator.poison import CrashSuspects
 
 
 def scene() -> CrashSuspects:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.input.tape import SegmentedFile
+from pipeline.input.spool_files import SegmentedFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import subprocess
 
 import pytest
 
-from pipeline.executor.quoting import needs_shell, shell_quote
-from pipeline.executor.template import MAX_COMPILED_TEMPLATES, CommandTemplate, OutputTag
-from pipeline.words.columns import encode_fields
-from pipeline.words.errors import UsageError
-from pipeline.words.parts import Shape
+from pipeline.executor.command_template import MAX_COMPILED_TEMPLATES, CommandTemplate, OutputTag
+from pipeline.executor.replacement_strings import needs_shell, shell_quote
+from pipeline.model.errors import UsageError
+from pipeline.model.messages import Shape
+from pipeline.model.records import encode_fields
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import zmq
 from orphans import wait_until
 
-from pipeline.wire.codec import TOPIC, decode
-from pipeline.wire.listening import ControlPublisher
-from pipeline.wire.sockets import ZmqContext
-from pipeline.words.messages import Kill
-from pipeline.words.station import Port
+from pipeline.model.messages import Kill
+from pipeline.model.state_machine import Port
+from pipeline.transport.channels import ControlPublisher
+from pipeline.transport.codec import TOPIC, decode
+from pipeline.transport.sockets import ZmqContext
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.words.errands import Reconnect
-from pipeline.words.messages import Registration, Result
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import Port, Send
-from pipeline.worker.ties import Connections
-from pipeline.worker.unanswered import UnackedResults
+from pipeline.model.events import Reconnect, Waiting
+from pipeline.model.messages import RecordFormat, Registration, Result
+from pipeline.model.state_machine import Port, Send
+from pipeline.worker.held_tasks import UnackedResults
+from pipeline.worker.worker import Connections
 
 DESK, CONTROL, RESULTS = (Send(port, Reconnect()) for port in (Port.REGISTRY, Port.CONTROL, Port.RESULTS))
 WELCOME = Registration("r", "run", "", RecordFormat(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)

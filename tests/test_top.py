@@ -15,13 +15,13 @@ from orphans import wait_until
 from stage import TASK_FUNCTIONS, Cluster
 from terminal import Terminal
 
-from pipeline import onlookers
 from pipeline.cli import top
-from pipeline.cli.screen import UserConsole
-from pipeline.words.errors import PipelineError
-from pipeline.words.messages import RunStatus
-from pipeline.words.settings import Settings
-from pipeline.words.structs import replace
+from pipeline.cli.terminal import UserConsole
+from pipeline.config.settings import Settings
+from pipeline.model.errors import PipelineError
+from pipeline.model.messages import RunStatus
+from pipeline.model.structs import replace
+from pipeline.runtime import control_client
 
 SLOW = "echo {}; exec sleep 1000"
 
@@ -140,7 +140,7 @@ KILLED = replace(STATUS, state="soon")
 def test_a_sink_that_does_not_come_back_is_told(
     monkeypatch: pytest.MonkeyPatch, views: tuple[RunStatus | float, ...], *, lost: bool, as_json: bool
 ) -> None:
-    monkeypatch.setattr(onlookers, "watch_status", lambda *_: iter(views))
+    monkeypatch.setattr(control_client, "watch_status", lambda *_: iter(views))
     settings = Settings(as_json=as_json)
     screen = UserConsole(settings, 0.0)
     if lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ventilator.transit import MIN_BYTES_PER_SECOND, STALL_SECONDS, InFlight
+from pipeline.ventilator.lane import MIN_BYTES_PER_SECOND, STALL_SECONDS, InFlight
 
 
 def test_what_is_sent_is_on_the_way_until_it_is_seen() -> None:

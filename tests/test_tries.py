@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from pipeline.words.parts import AttemptRange
-from pipeline.words.tries import AttemptCounts
+from pipeline.model.messages import AttemptRange
+from pipeline.model.ranges import AttemptCounts
 
 SOME = (AttemptRange(3, 5, 1), AttemptRange(5, 6, 2), AttemptRange(9, 10, 1))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.words.messages import Result
-from pipeline.words.parts import ResendRequest, RetryRange, TaskFailure
-from pipeline.words.ranges import RangeSet
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
-from pipeline.worker.unanswered import RESULT_OVERHEAD_BYTES, UnackedResults
+from pipeline.model.messages import ResendRequest, Result, RetryRange, TaskFailure
+from pipeline.model.ranges import RangeSet
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.worker.held_tasks import RESULT_OVERHEAD_BYTES, UnackedResults
 
 
 def result(first: int, count: int = 1, output: bytes = b"", errors: bytes = b"", tries: int = 0) -> Result:

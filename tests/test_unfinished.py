@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import unfinished
-from pipeline.journal import entries, past
-from pipeline.journal.past import RunSummary
-from pipeline.words.errors import UsageError
-from pipeline.words.inputs import ArgumentSource
-from pipeline.words.settings import Settings
-from pipeline.words.structs import replace
+from pipeline.cli import resume
+from pipeline.config.settings import Settings
+from pipeline.model.errors import UsageError
+from pipeline.model.records import ArgumentSource
+from pipeline.model.structs import replace
+from pipeline.storage import journal_reader
+from pipeline.storage.journal_reader import RunSummary
 
 YEAR = time.localtime().tm_year
 BEGUN = time.mktime((YEAR, 11, 2, 14, 2, 0, 0, 0, -1))
@@ -36,9 +36,9 @@ class Before:
 
     def found(self, summary: RunSummary | None) -> None:
         """The journal is there, and says that."""
-        self._patch.setattr(past, "read_summary", lambda _: summary)
+        self._patch.setattr(journal_reader, "read_summary", lambda _: summary)
         if summary:
-            self.journal.write_bytes(entries.JOURNAL_MAGIC + b"of the run before")
+            self.journal.write_bytes(journal_reader.JOURNAL_MAGIC + b"of the run before")
 
     def settings(self, **more: bool) -> Settings:
         return Settings(output=str(self.out), argument_sources=(ArgumentSource(":::", ("a",)),), **more)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Before:
 def test_an_unfinished_run_is_told_with_the_two_ways_on(before: Before, summary: RunSummary, done: str) -> None:
     before.found(summary)
     with pytest.raises(UsageError) as told:
-        unfinished.check_resume(before.settings(), before.said.append)
+        resume.check_resume(before.settings(), before.said.append)
     way = "go on with --resume, or begin anew with --restart"
     assert str(told.value) == f"an unfinished run of 2 Nov 14:02, {done}, is in {before.journal}; {way}"
     assert before.journal.exists()
@@ -64,73 +64,73 @@ def test_an_unfinished_run_is_told_with_the_two_ways_on(before: Before, summary:
 
 def test_a_run_of_another_year_says_so() -> None:
     old = RunSummary("ab12", time.mktime((YEAR - 1, 11, 12, 4, 2, 0, 0, 0, -1)), 1, 0, 3, is_suspended=False)
-    assert unfinished.describe_run(old) == f"unfinished run of 12 Nov {YEAR - 1} 04:02, 33 % done"
+    assert resume.describe_run(old) == f"unfinished run of 12 Nov {YEAR - 1} 04:02, 33 % done"
 
 
 def test_what_stdin_said_is_not_thrown_away_though_no_task_was_done(before: Before) -> None:
     before.found(NOTHING_DONE)
     os.mkdir(f"{before.out}.spool")
     with pytest.raises(UsageError, match=r"0 tasks done, is in .*; go on with --resume"):
-        unfinished.check_resume(before.settings(), before.said.append)
+        resume.check_resume(before.settings(), before.said.append)
     assert before.journal.exists()
 
 
 def test_what_waits_for_its_turn_has_still_to_be_written(before: Before) -> None:
     before.found(replace(OVER, spilled=1))
     with pytest.raises(UsageError, match=r"100 % done, is in .*; go on with --resume"):
-        unfinished.check_resume(before.settings(), before.said.append)
-    assert unfinished.check_resume(before.settings(resume=True), before.said.append)
+        resume.check_resume(before.settings(), before.said.append)
+    assert resume.check_resume(before.settings(resume=True), before.said.append)
 
 
 def test_who_resumes_what_is_over_has_nothing_to_do_but_what_failed(before: Before) -> None:
     before.found(OVER)
-    assert not unfinished.check_resume(before.settings(resume=True), before.said.append)
+    assert not resume.check_resume(before.settings(resume=True), before.said.append)
     assert before.said == [f"all 10,000 tasks of the run in {before.journal} were done before"]
-    assert unfinished.check_resume(before.settings(resume_failed=True), before.said.append)
+    assert resume.check_resume(before.settings(resume_failed=True), before.said.append)
     before.found(replace(OVER, failed=0))
-    assert not unfinished.check_resume(before.settings(resume_failed=True), before.said.append)
+    assert not resume.check_resume(before.settings(resume_failed=True), before.said.append)
     assert before.journal.exists()
 
 
 @pytest.mark.parametrize("flag", ["resume", "resume_failed"])
 def test_who_resumes_goes_on_and_is_told_with_what(before: Before, flag: str) -> None:
     before.found(HALF)
-    unfinished.check_resume(before.settings(**{flag: True}), before.said.append)
+    resume.check_resume(before.settings(**{flag: True}), before.said.append)
     assert before.said == ["going on with the unfinished run of 2 Nov 14:02, 83 % done"]
     assert before.journal.exists()
 
 
 def test_who_resumes_what_is_not_there_begins(before: Before) -> None:
-    unfinished.check_resume(before.settings(resume=True), before.said.append)
+    resume.check_resume(before.settings(resume=True), before.said.append)
     assert before.said == [f"there is nothing to resume in {before.journal}: a run begins"]
 
 
 def test_who_resumes_what_is_over_and_gone_keeps_the_output(before: Before) -> None:
     before.out.write_text("results")
     with pytest.raises(UsageError, match="so its run is over; begin anew with --restart"):
-        unfinished.check_resume(before.settings(resume=True), before.said.append)
-    unfinished.check_resume(before.settings(restart=True), before.said.append)
+        resume.check_resume(before.settings(resume=True), before.said.append)
+    resume.check_resume(before.settings(restart=True), before.said.append)
     assert before.said == []
 
 
 @pytest.mark.parametrize("summary", [HALF, STREAM, OVER, NOTHING_DONE])
 def test_who_restarts_begins_anew(before: Before, summary: RunSummary) -> None:
     before.found(summary)
-    unfinished.check_resume(before.settings(restart=True), before.said.append)
+    resume.check_resume(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
 @pytest.mark.parametrize("summary", [OVER, NOTHING_DONE, NO_RUN])
 def test_a_run_that_is_over_or_got_nowhere_is_not_in_the_way(before: Before, summary: RunSummary) -> None:
     before.found(summary)
-    unfinished.check_resume(before.settings(), before.said.append)
+    resume.check_resume(before.settings(), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
-Begin = Callable[[Settings, unfinished.PrintMessage], object]
+Begin = Callable[[Settings, resume.PrintMessage], object]
 
 
-@pytest.mark.parametrize("begin", [unfinished.check_resume, unfinished.announce_resume])
+@pytest.mark.parametrize("begin", [resume.check_resume, resume.announce_resume])
 def test_what_is_no_journal_is_never_removed(before: Before, begin: Begin) -> None:
     before.journal.write_text("precious, whatever it is")
     with pytest.raises(UsageError, match=r"out\.journal is no journal: it is left alone"):
@@ -138,9 +138,14 @@ def test_what_is_no_journal_is_never_removed(before: Before, begin: Begin) -> No
     assert before.journal.read_text() == "precious, whatever it is"
 
 
-@pytest.mark.parametrize("begin", [unfinished.check_resume, unfinished.announce_resume])
+@pytest.mark.parametrize("begin", [resume.check_resume, resume.announce_resume])
 @pytest.mark.parametrize(
-    "content", [entries.JOURNAL_MAGIC[:5], entries.JOURNAL_MAGIC[:-1] + b"\xff", entries.JOURNAL_MAGIC + b"x" * 99]
+    "content",
+    [
+        journal_reader.JOURNAL_MAGIC[:5],
+        journal_reader.JOURNAL_MAGIC[:-1] + b"\xff",
+        journal_reader.JOURNAL_MAGIC + b"x" * 99,
+    ],
 )
 def test_a_journal_that_cannot_be_read_can_still_be_forgotten(before: Before, begin: Begin, content: bytes) -> None:
     before.journal.write_bytes(content)
@@ -149,15 +154,15 @@ def test_a_journal_that_cannot_be_read_can_still_be_forgotten(before: Before, be
 
 
 def test_without_a_journal_nobody_asks_for_one(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(past, "read_summary")
-    unfinished.check_resume(Settings(), before.said.append)
-    unfinished.announce_resume(Settings(), before.said.append)
+    monkeypatch.delattr(journal_reader, "read_summary")
+    resume.check_resume(Settings(), before.said.append)
+    resume.announce_resume(Settings(), before.said.append)
     assert before.said == []
 
 
 def test_where_no_journal_can_be_resuming_names_the_way_out(before: Before) -> None:
     with pytest.raises(UsageError, match="/dev/null can have no journal beside it: give --journal FILE"):
-        unfinished.check_resume(Settings(output="/dev/null", resume=True), before.said.append)
+        resume.check_resume(Settings(output="/dev/null", resume=True), before.said.append)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_what_can_be_read_only_once_is_said_at_the_start(
         stdin = os.dup(0)
         os.dup2(fifo.fileno(), 0)
         try:
-            unfinished.check_resume(Settings(output="out", **more), before.said.append)  # type: ignore[arg-type]
+            resume.check_resume(Settings(output="out", **more), before.said.append)  # type: ignore[arg-type]
         finally:
             os.dup2(stdin, 0)
             os.close(stdin)
@@ -189,7 +194,7 @@ def test_what_can_be_read_only_once_is_said_at_the_start(
 @pytest.mark.parametrize(("summary", "done"), [(HALF, "83 % done"), (STREAM, "8,300 tasks done")])
 def test_a_sink_just_goes_on_and_says_so(before: Before, summary: RunSummary, done: str) -> None:
     before.found(summary)
-    unfinished.announce_resume(before.settings(), before.said.append)
+    resume.announce_resume(before.settings(), before.said.append)
     assert before.said == [f"going on with the unfinished run of 2 Nov 14:02, {done}"]
     assert before.journal.exists()
 
@@ -197,13 +202,13 @@ def test_a_sink_just_goes_on_and_says_so(before: Before, summary: RunSummary, do
 @pytest.mark.parametrize("summary", [None, OVER, NO_RUN])
 def test_a_sink_that_finds_nothing_unfinished_says_nothing(before: Before, summary: RunSummary | None) -> None:
     before.found(summary)
-    unfinished.announce_resume(before.settings(), before.said.append)
+    resume.announce_resume(before.settings(), before.said.append)
     assert before.said == []
 
 
 def test_a_sink_that_restarts_begins_anew(before: Before) -> None:
     before.found(HALF)
-    unfinished.announce_resume(before.settings(restart=True), before.said.append)
+    resume.announce_resume(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
@@ -212,5 +217,5 @@ def test_behind_a_run_that_was_ended_the_way_on_is_told(
     before: Before, summary: RunSummary | None, *, told: bool
 ) -> None:
     before.found(summary)
-    unfinished.suggest_resume(before.settings(), before.said.append)
+    resume.suggest_resume(before.settings(), before.said.append)
     assert before.said == (["the same command with --resume goes on with what is not done"] if told else [])

@@ -6,10 +6,9 @@ import random
 
 import pytest
 
-from pipeline.executor.assignment import TaskAssignment
-from pipeline.executor.template import RenderedCommand
-from pipeline.executor.unsaid import LineBuffer
-from pipeline.words.messages import PartialOutput
+from pipeline.executor.command_template import RenderedCommand
+from pipeline.executor.task_process import LineBuffer, TaskAssignment
+from pipeline.model.messages import PartialOutput
 
 
 def of(tag: bytes = b"") -> LineBuffer:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 from orphans import wait_until
 
-from pipeline.house.usage import ProcessTreeUsage
+from pipeline.system.resources import ProcessTreeUsage
 
 HUNDREDTHS = 0.1
 """Seconds: the kernel counts CPU time in hundredths, of a process and of its children, and each is rounded."""

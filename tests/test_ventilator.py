@@ -7,40 +7,43 @@ from zlib import crc32
 
 import pytest
 
-from pipeline.ventilator.accord import SINK_LOST_STATE
-from pipeline.ventilator.feeding import READ_BLOCK_BYTES
-from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
-from pipeline.words import errors
-from pipeline.words.errands import (
+from pipeline.model import errors
+from pipeline.model.events import (
     CloseLane,
     DiscardBelow,
     EndOfInput,
     LaneOpened,
     OpenLane,
+    PeerRejected,
     PeerUnreachable,
     ReadRequest,
     ReceivedFrom,
     Reconnect,
     RecordsRead,
     VersionMismatch,
+    Waiting,
+    WorkerLost,
 )
-from pipeline.words.messages import (
+from pipeline.model.messages import (
     Ack,
+    AttemptRange,
     Chunk,
     Goodbye,
     Heartbeat,
     InputChecksums,
     Kill,
+    RecordFormat,
     Registration,
     Result,
+    RetryRange,
     StopRequest,
     VentilatorState,
 )
-from pipeline.words.notices import PeerRejected, Waiting, WorkerLost
-from pipeline.words.parts import AttemptRange, RecordFormat, RetryRange
-from pipeline.words.station import VENTILATOR as NAME
-from pipeline.words.station import LaneAddress, PeerAddress, Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.state_machine import VENTILATOR as NAME
+from pipeline.model.state_machine import LaneAddress, PeerAddress, Port, Send
+from pipeline.model.structs import replace
+from pipeline.ventilator.dispatcher import READ_BLOCK_BYTES
+from pipeline.ventilator.ventilator import SINK_LOST_STATE, Ventilator, VentilatorConfig
 
 NONE = Ack("", -1, "", "one", 100, 0, (), -1, spill_full=False, resend=())
 ACK = replace(NONE, run="r", last_state_number=1, fingerprint="print", number=101)

@@ -6,11 +6,11 @@ from typing import Literal
 
 import pytest
 
-from pipeline.sink.verdict import RunOutcome
-from pipeline.words import errors
-from pipeline.words.messages import Kill
-from pipeline.words.station import NEVER
-from pipeline.words.structs import replace
+from pipeline.model import errors
+from pipeline.model.messages import Kill
+from pipeline.model.state_machine import NEVER
+from pipeline.model.structs import replace
+from pipeline.sink.shutdown import RunOutcome
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.sink.attempts import RetryPolicy, RetryQueue
-from pipeline.sink.audience import PeerTable
+from pipeline.model.journal_events import InputEnded, JournalEvent, RunStarted, TasksSettled
+from pipeline.model.messages import Heartbeat, Kill, Result, RunningTask, RunStatus, WorkerActivity, WorkerStatus
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.broadcast import StatusBuilder
 from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import LiveOutput
-from pipeline.sink.view import StatusBuilder
-from pipeline.sink.writing import ResultWriter, WriterConfig
-from pipeline.words.facts import InputEnded, JournalEvent, RunStarted, TasksSettled
-from pipeline.words.messages import Heartbeat, Kill, Result, RunStatus, WorkerActivity
-from pipeline.words.parts import RunningTask, WorkerStatus
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.sink.peers import PeerTable
+from pipeline.sink.result_writer import LiveOutput, ResultWriter, WriterConfig
+from pipeline.sink.retries import RetryPolicy, RetryQueue
 
 PULSE = Heartbeat("ann", 1, "r", "d", "wc", 2, 1, 0, 2, (), (), 0, 0.0, 5)
 FACTS: tuple[JournalEvent, ...] = (

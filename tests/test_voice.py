@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from pipeline.words.errands import Reconnect, TasksFinished
-from pipeline.words.messages import Ack, Chunk, Heartbeat, Registration, Result
-from pipeline.words.parts import AttemptRange, RecordFormat, ResendRequest, TaskFailure
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
-from pipeline.worker.held import HeldTasks
-from pipeline.worker.voice import MAX_UNACKED_BYTES, REPORT_AFTER_BYTES, HeartbeatSender, WorkerIdentity
+from pipeline.model.events import Reconnect, TasksFinished
+from pipeline.model.messages import (
+    Ack,
+    AttemptRange,
+    Chunk,
+    Heartbeat,
+    RecordFormat,
+    Registration,
+    ResendRequest,
+    Result,
+    TaskFailure,
+)
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.worker.heartbeat import MAX_UNACKED_BYTES, REPORT_AFTER_BYTES, HeartbeatSender, WorkerIdentity
+from pipeline.worker.held_tasks import HeldTasks
 
 WELCOME = Registration("r", "run", "", RecordFormat(), 3, "ipc://l", "ipc://s", "ipc://c", 2.0, 20.0)
 FIRST = Heartbeat(

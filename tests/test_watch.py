@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.words.notices import Waiting
-from pipeline.words.station import NEVER, Port, Send
-from pipeline.words.watch import NOTIFY_AFTER_SECONDS, PeerMonitor
+from pipeline.model.events import Waiting
+from pipeline.model.state_machine import NEVER, NOTIFY_AFTER_SECONDS, PeerMonitor, Port, Send
 
 MISSING, PRESENT = [Send(Port.USER, Waiting("sink"))], [Send(Port.USER, Waiting("sink", active=False))]
 

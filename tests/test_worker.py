@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.words import errors
-from pipeline.words.errands import (
+from pipeline.model import errors
+from pipeline.model.events import (
     CancelTasks,
     ExecutorFailed,
     QueryActivity,
     Reconnect,
     ReleaseQueued,
+    StatusReport,
+    StatusRequested,
     TasksFinished,
     TasksReleased,
     VersionMismatch,
+    Waiting,
 )
-from pipeline.words.messages import (
+from pipeline.model.messages import (
     Ack,
+    AttemptRange,
     Chunk,
     Goodbye,
     Heartbeat,
     Kill,
     PartialOutput,
+    RecordFormat,
     Registration,
+    ResendRequest,
     Result,
+    RetryRange,
+    RunningTask,
     StopRequest,
+    TaskFailure,
     WorkerActivity,
 )
-from pipeline.words.notices import StatusReport, StatusRequested, Waiting
-from pipeline.words.parts import AttemptRange, RecordFormat, ResendRequest, RetryRange, RunningTask, TaskFailure
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
-from pipeline.worker.voice import WorkerIdentity
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.worker.heartbeat import WorkerIdentity
 from pipeline.worker.worker import ALL_TASKS, Worker
 
 PULSE = Heartbeat(

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.sink.attempts import RetryPolicy, RetryQueue
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import LiveOutput
-from pipeline.sink.writing import ResultWriter, WriterConfig
-from pipeline.words.errands import (
+from pipeline.model.events import (
     Committed,
     DiscardBelow,
     FetchedResult,
     FetchSpilled,
     JournalEntry,
     SpillResult,
+    Waiting,
     WriteLines,
     WriteResult,
 )
-from pipeline.words.facts import InputEnded, RunStarted, TasksReopened, TasksSettled
-from pipeline.words.messages import PartialOutput, Result
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import AttemptRange, Ranges, TaskFailure
-from pipeline.words.station import Port, Send
-from pipeline.words.structs import replace
+from pipeline.model.journal_events import InputEnded, RunStarted, TasksReopened, TasksSettled
+from pipeline.model.messages import AttemptRange, PartialOutput, Ranges, Result, TaskFailure
+from pipeline.model.state_machine import Port, Send
+from pipeline.model.structs import replace
+from pipeline.sink.ledger import Ledger
+from pipeline.sink.result_writer import LiveOutput, ResultWriter, WriterConfig
+from pipeline.sink.retries import RetryPolicy, RetryQueue
 
 BEGAN = RunStarted("r", "print")
 

@@ -17,9 +17,9 @@ from process import SimulatedProcess
 from promises import CreditCheck, Invariants
 from slots import SimulatedExecutor
 
-from pipeline.words.errands import CloseLane, LaneOpened, OpenLane, PeerUnreachable, ReceivedFrom, Reconnect
-from pipeline.words.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration
-from pipeline.words.station import LaneAddress, Message, PeerAddress, Port, Send
+from pipeline.model.events import CloseLane, LaneOpened, OpenLane, PeerUnreachable, ReceivedFrom, Reconnect
+from pipeline.model.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration
+from pipeline.model.state_machine import LaneAddress, Message, PeerAddress, Port, Send
 
 PortHandler = Callable[[SimulatedProcess, Any], None]
 

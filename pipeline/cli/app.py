@@ -1,4 +1,10 @@
-"""From the words of a command line to one command and its Settings.
+"""Parses the command line.
+
+Tasks on the command line: what stands behind `:::`, `::::`, `:::+` and `::::+`.
+
+The first `:::` or `::::` ends COMMAND; all words behind it are tasks, or marks of further sources.
+
+From the words of a command line to one command and its Settings.
 
 Signatures and help are built from the fields of Settings, so an option is written down once. Typer declares
 and click parses; only the chosen command's module is imported. Nothing runs in here: the choice is handed
@@ -17,10 +23,26 @@ from msgspec import Struct, field
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
-from pipeline.cli.given import split_argument_sources
-from pipeline.cli.signature import ALIASES, TypedOptions, help_sections, make_signature
-from pipeline.words.errors import OK, USAGE, UsageError
-from pipeline.words.settings import TASK_COMMANDS, WORK_COMMANDS, Settings, parse_settings
+from pipeline.cli.options import ALIASES, TypedOptions, help_sections, make_signature
+from pipeline.config.settings import TASK_COMMANDS, WORK_COMMANDS, Settings, parse_settings
+from pipeline.model.errors import OK, USAGE, UsageError
+from pipeline.model.records import ArgumentSource
+
+SOURCE_MARKS = (":::", "::::", ":::+", "::::+")
+FIRST_MARKS = (":::", "::::")
+
+
+def split_argument_sources(words: Sequence[str]) -> tuple[list[str], tuple[ArgumentSource, ...]]:
+    """The words before the first source, and the sources."""
+    start = next((at for at, word in enumerate(words) if word in FIRST_MARKS), len(words))
+    sources: list[tuple[str, list[str]]] = []
+    for word in words[start:]:
+        if word in SOURCE_MARKS:
+            sources.append((word, []))
+        else:
+            sources[-1][1].append(word)
+    return list(words[:start]), tuple(ArgumentSource(mark, tuple(values)) for mark, values in sources)
+
 
 COMMAND_GROUPS = {
     "All on this machine": "run",
@@ -161,7 +183,7 @@ def _default_name(name: str, options: TypedOptions) -> TypedOptions:
         return {"name": f"run-{os.getpid()}"}
     if name not in MONITORING_COMMANDS or not options.keys().isdisjoint(ENDPOINT_FIELDS):
         return {}
-    from pipeline.wire.places import list_live_runs
+    from pipeline.transport.endpoints import list_live_runs
 
     live = sorted(list_live_runs())
     if len(live) > 1:
@@ -206,9 +228,9 @@ def _handle_missing_command(argv: Sequence[str]) -> int:
         typer.echo(f"pipe {__version__}")
         return OK
     if argv[0] not in _LAYOUT["help_option_names"]:
-        from pipeline.cli import habits
+        from pipeline.cli import suggestions
 
-        raise habits.unknown_command_error(argv, COMMANDS)
+        raise suggestions.unknown_command_error(argv, COMMANDS)
     return int(_invoke_parser(build_group(), argv[:1], "pipe"))
 
 
@@ -217,6 +239,6 @@ def _invoke_parser(parser: Any, words: Sequence[str], name: str) -> Any:
     try:
         return parser.main(list(words), prog_name=name, standalone_mode=False)
     except _ClickUsageError as wrong:
-        from pipeline.cli import habits
+        from pipeline.cli import suggestions
 
-        raise UsageError(habits.with_suggestion(wrong, name)) from None
+        raise UsageError(suggestions.with_suggestion(wrong, name)) from None

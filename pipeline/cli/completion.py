@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from typer.completion import get_completion_inspect_parameters, shell_complete
 
+from pipeline.config.option_types import COMMAND, NAME, PROGRAM, OptionType
+from pipeline.config.settings import Settings
 from pipeline.lab import PROGRAMS
-from pipeline.words.errors import UsageError
-from pipeline.words.kinds import COMMAND, NAME, PROGRAM, OptionType
-from pipeline.words.settings import Settings
+from pipeline.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 SHELLS = ("bash", "zsh", "fish")
 HELP = """Print what bash, zsh or fish need to complete `pipe`.
@@ -68,7 +68,7 @@ def join_words(words: list[str]) -> list[str]:
 def values(kind: OptionType, incomplete: str) -> list[str]:
     """Return the values of this kind that may begin with `incomplete`."""
     if kind is NAME:
-        from pipeline.wire.places import list_live_runs
+        from pipeline.transport.endpoints import list_live_runs
 
         return list_live_runs()
     if kind is PROGRAM:

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.words.errors import INCOMPLETE, OK, TASKS_FAILED
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.model.errors import INCOMPLETE, OK, TASKS_FAILED
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
-    from pipeline.house.finding import CheckResult
+    from pipeline.cli.terminal import UserConsole
+    from pipeline.doctor.system_checks import CheckResult
 
 WARNING_EXIT_CODE = TASKS_FAILED
 HELP = """Look at this machine, and say what would bite.
@@ -43,27 +43,28 @@ def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- al
 
 def run_checks(settings: Settings) -> Iterator[CheckResult]:
     """All that is found, in the order in which a person asks."""
-    from pipeline.house import ceilings, machine, makings, quarters
+    from pipeline.doctor import environment_checks, system_checks
+    from pipeline.system import resources
 
-    each = settings.jobs or -(-machine.usable_cpus() // settings.workers)
+    each = settings.jobs or -(-resources.usable_cpus() // settings.workers)
     jobs = each * settings.workers
-    yield makings.check_python()
-    yield makings.check_libraries()
-    yield makings.check_libzmq()
-    yield ceilings.check_kernel()
-    yield ceilings.check_cpus()
-    yield ceilings.check_memory(jobs)
-    yield ceilings.check_open_files(each, settings.workers)
-    yield ceilings.check_processes(jobs)
-    yield ceilings.check_cgroup_processes(jobs)
-    yield quarters.check_runtime_folder()
-    yield quarters.check_sockets()
-    yield quarters.check_temporary_folder()
-    yield quarters.check_current_folder()
-    yield makings.check_clock()
-    yield makings.check_terminal(os.environ, is_terminal=sys.stderr.isatty())
-    yield quarters.check_leftovers()
-    yield quarters.check_live_runs()
+    yield environment_checks.check_python()
+    yield environment_checks.check_libraries()
+    yield environment_checks.check_libzmq()
+    yield system_checks.check_kernel()
+    yield system_checks.check_cpus()
+    yield system_checks.check_memory(jobs)
+    yield system_checks.check_open_files(each, settings.workers)
+    yield system_checks.check_processes(jobs)
+    yield system_checks.check_cgroup_processes(jobs)
+    yield environment_checks.check_runtime_folder()
+    yield environment_checks.check_sockets()
+    yield environment_checks.check_temporary_folder()
+    yield environment_checks.check_current_folder()
+    yield environment_checks.check_clock()
+    yield environment_checks.check_terminal(os.environ, is_terminal=sys.stderr.isatty())
+    yield environment_checks.check_leftovers()
+    yield environment_checks.check_live_runs()
 
 
 def exit_code(results: Sequence[CheckResult]) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.words.errors import OK
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.model.errors import OK
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """Show what a journal holds, one JSON object a line.
 
@@ -28,8 +28,8 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print it. Raises UsageError for what is no journal."""
-    from pipeline.journal import past
+    from pipeline.storage import journal_reader
 
-    for line in past.to_json_lines(settings.journal):
+    for line in journal_reader.to_json_lines(settings.journal):
         sys.stdout.write(f"{line}\n")
     return OK

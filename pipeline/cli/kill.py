@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli import render
-from pipeline.words.messages import RunStatus
-from pipeline.words.settings import Settings
-from pipeline.words.station import Message
+from pipeline.cli import messages
+from pipeline.config.settings import Settings
+from pipeline.model.messages import RunStatus
+from pipeline.model.state_machine import Message
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """End a run early.
 
@@ -25,12 +25,12 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:
     """Stop the run that meets here; 0 when all have gone."""
-    from pipeline import onlookers
+    from pipeline.runtime import control_client
 
     def notify(message: Message) -> None:
         if isinstance(message, RunStatus):
-            console.print_message(render.waiting_for_text(message))
+            console.print_message(messages.waiting_for_text(message))
         else:
             console.notify(message)
 
-    return onlookers.request_stop(settings, "now" if settings.now else "soon", notify)
+    return control_client.request_stop(settings, "now" if settings.now else "soon", notify)

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from pipeline.cli.interrupts import InterruptHandler, TerminationInterrupt
+from pipeline.config.settings import Settings
 from pipeline.lab import PROGRAMS
-from pipeline.words.errors import OK, TERMINATED, PipelineError, UsageError
-from pipeline.words.settings import Settings
+from pipeline.model.errors import OK, TERMINATED, PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """Run the ZeroMQ guide's programs, small and measured.
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.cli import sink, ventilate
-from pipeline.cli.ends import make_guarded
-from pipeline.words.errors import TASKS_FAILED
-from pipeline.words.settings import Settings
-from pipeline.words.station import Message
-from pipeline.words.structs import replace
+from pipeline.cli.exit_codes import make_guarded
+from pipeline.config.settings import Settings
+from pipeline.model.errors import TASKS_FAILED
+from pipeline.model.state_machine import Message
+from pipeline.model.structs import replace
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
-    from pipeline.house.launcher import ProcessSpec
+    from pipeline.cli.terminal import UserConsole
+    from pipeline.runtime.launcher import ProcessSpec
 
 HELP = """Run COMMAND for each task, on this machine.
 
@@ -40,41 +40,43 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:
     """Launch the stations; the run's exit code."""
-    from pipeline import assembly, safe
-    from pipeline.cli import unfinished
-    from pipeline.house.launcher import launch
-    from pipeline.wire import places
+    from pipeline.cli import resume
+    from pipeline.runtime import run_files, stations
+    from pipeline.runtime.launcher import launch
+    from pipeline.transport import endpoints
 
-    settings = safe.disable_outputs(settings)
+    settings = run_files.disable_outputs(settings)
     _check_settings(settings)
-    if not unfinished.check_resume(settings, console.print_message):
-        return assembly.finalize_run(settings)
+    if not resume.check_resume(settings, console.print_message):
+        return stations.finalize_run(settings)
     ventilate.prompt_for_tasks(settings, console)
     console.has_launcher = True
     try:
         code = launch(process_specs(settings, console), console.print_message, verbose=settings.verbose > 0)
     finally:
-        places.remove_run_leftovers(places.resolve_endpoints(settings).folder)
+        endpoints.remove_run_leftovers(endpoints.resolve_endpoints(settings).folder)
     if code > TASKS_FAILED:
-        unfinished.suggest_resume(settings, console.print_message)
+        resume.suggest_resume(settings, console.print_message)
     return code
 
 
 def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]:
     """Who takes part: the sink first, so that nobody has to wait for it."""
-    from pipeline import assembly, beside
-    from pipeline.house.launcher import ProcessSpec
+    from pipeline.runtime import run_files, stations
+    from pipeline.runtime.launcher import ProcessSpec
 
     again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
     feed = replace(settings, slots=sum(slots_per_worker(settings)))
-    read = make_guarded(lambda: assembly.run_ventilator(feed, console.notify))
+    read = make_guarded(lambda: stations.run_ventilator(feed, console.notify))
     crew = [
         ProcessSpec(
             "sink",
             make_guarded(lambda: sink.run_sink_with_display(settings, console)),
-            make_guarded(lambda: sink.run_sink_with_display(again, console)) if beside.journal_path(settings) else None,
+            make_guarded(lambda: sink.run_sink_with_display(again, console))
+            if run_files.journal_path(settings)
+            else None,
         ),
-        ProcessSpec("ventilator", read, _rewinding_stdin(read) if beside.can_reread_input(settings) else None),
+        ProcessSpec("ventilator", read, _rewinding_stdin(read) if run_files.can_reread_input(settings) else None),
     ]
     for number, jobs in enumerate(slots_per_worker(settings), start=1):
         work = make_guarded(_make_worker(replace(settings, jobs=jobs), console))
@@ -84,9 +86,9 @@ def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]
 
 def _rewinding_stdin(run: Callable[[], int]) -> Callable[[], int]:
     """The same where the one before has read from stdin, whose offset it has moved for all of us."""
-    from pipeline import beside
+    from pipeline.runtime import run_files
 
-    if not beside.is_regular(0):
+    if not run_files.is_regular(0):
         return run
     start = os.lseek(0, 0, os.SEEK_CUR)
 
@@ -99,37 +101,37 @@ def _rewinding_stdin(run: Callable[[], int]) -> Callable[[], int]:
 
 def _check_settings(settings: Settings) -> None:
     """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
-    from pipeline import safe
-    from pipeline.executor import ground
-    from pipeline.input import infiles
-    from pipeline.wire import places
+    from pipeline.executor import factory
+    from pipeline.input import files
+    from pipeline.runtime import run_files
+    from pipeline.transport import endpoints
 
-    folder = places.resolve_endpoints(settings).folder
+    folder = endpoints.resolve_endpoints(settings).folder
     for name in settings.files:
-        infiles.file_identity(name, 0)
-    safe.check_paths(settings)
-    ground.validate_cwd_and_env(settings)
+        files.file_identity(name, 0)
+    run_files.check_paths(settings)
+    factory.validate_cwd_and_env(settings)
     if folder:
-        places.claim_folder(folder)
+        endpoints.claim_folder(folder)
 
 
 def _make_worker(settings: Settings, console: UserConsole) -> Callable[[], int]:
-    from pipeline import assembly
-    from pipeline.words.notices import Waiting
+    from pipeline.model.events import Waiting
+    from pipeline.runtime import stations
 
     def notify(message: Message) -> None:
         """Who is missing is for sink and ventilator to say, once, and not for each worker."""
         if not isinstance(message, Waiting):
             console.notify(message)
 
-    return lambda: assembly.run_worker(settings, notify)
+    return lambda: stations.run_worker(settings, notify)
 
 
 def slots_per_worker(settings: Settings) -> list[int]:
     """Slots of each worker: --jobs each; else the usable CPUs in equal parts, at least one each."""
     if settings.jobs is not None:
         return [settings.jobs] * settings.workers
-    from pipeline.house.machine import usable_cpus
+    from pipeline.system.resources import usable_cpus
 
     each, rest = divmod(usable_cpus(), settings.workers)
     return [max(1, each + (number < rest)) for number in range(settings.workers)]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """Write the results, and say KILL when all are here.
 
@@ -29,17 +29,17 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:
     """Be the sink; the run's exit code."""
-    from pipeline.cli import unfinished
+    from pipeline.cli import resume
 
-    unfinished.announce_resume(settings, console.print_message)
+    resume.announce_resume(settings, console.print_message)
     return run_sink_with_display(settings, console)
 
 
 def run_sink_with_display(settings: Settings, console: UserConsole) -> int:
     """The same, whatever is found of a run before this one; the run's exit code."""
-    from pipeline import assembly
+    from pipeline.runtime import stations
 
     try:
-        return assembly.run_sink(settings, console.notify, console.stderr_writer, console.display)
+        return stations.run_sink(settings, console.notify, console.stderr_writer, console.display)
     finally:
         console.finish()

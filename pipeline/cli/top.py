@@ -1,28 +1,38 @@
-"""`pipe top`: what a run does now.
+"""`pipe top`.
+
+`pipe top`: what a run does now.
 
 Promises: on a terminal one view in place of the other, as large as it is now, elsewhere each below the one before; a
 sink that is started again is seen again; `q` and ^C end it with 0, since nothing has gone wrong. Never changes a run.
+
+The keys a person presses while looking on, and the terminal's new size, as things to poll.
+
+Promises: the terminal is as it was afterwards, and without one, or in the background, nothing is read and nothing is
+changed. ^C is a key, too: as an exception it could come inside a library, and get lost there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.cli import overview, render
-from pipeline.cli.figures import format_duration
-from pipeline.words.errors import OK, PipelineError
-from pipeline.words.messages import RunStatus
-from pipeline.words.settings import Settings
+from pipeline.cli import messages, status_view
+from pipeline.cli.messages import format_duration
+from pipeline.config.settings import Settings
+from pipeline.model.errors import OK, PipelineError
+from pipeline.model.messages import RunStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
+
 
 KILLED_STATES = {"done", "soon", "now"}
 SILENCE_SECONDS = 2.0
@@ -44,17 +54,17 @@ def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- al
     Raises:
         PipelineError: there is no sink, or it has been silent for too long in the middle of a run.
     """
-    from pipeline import onlookers
+    from pipeline.runtime import control_client
 
-    where = render.format_endpoint_options(settings)
+    where = messages.format_endpoint_options(settings)
     try:
         if settings.as_json:
             return _print_each(
-                onlookers.watch_status(settings), lambda status: json.dumps(to_json(status)), once=settings.once
+                control_client.watch_status(settings), lambda status: json.dumps(to_json(status)), once=settings.once
             )
         if settings.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-            views = onlookers.watch_status(settings)
-            return _print_each(views, lambda status: overview.status_text(status, where), once=settings.once)
+            views = control_client.watch_status(settings)
+            return _print_each(views, lambda status: status_view.status_text(status, where), once=settings.once)
         return _run_live_view(settings, where)
     except KeyboardInterrupt:
         return OK
@@ -77,7 +87,9 @@ def to_json(status: RunStatus) -> dict[str, Any]:
         "total": status.total if status.total >= 0 else None,
         "turn": status.next_in_order + 1 if status.next_in_order >= 0 else None,
         "rate": round(status.tasks_per_second, 3),
-        "eta": round(overview.seconds_left(status), 1) if status.tasks_per_second > 0 and status.total >= 0 else None,
+        "eta": round(status_view.seconds_left(status), 1)
+        if status.tasks_per_second > 0 and status.total >= 0
+        else None,
         "elapsed": round(status.elapsed_seconds, 1),
         "awaited": list(status.waiting_for),
         "workers": [
@@ -125,41 +137,114 @@ def _run_live_view(settings: Settings, endpoint_options: str) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from pipeline import onlookers
-    from pipeline.cli.keys import Keyboard
+    from pipeline.runtime import control_client
 
     console, last, silent = Console(), EMPTY_STATUS, 0.0
     with Keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
-        for view in onlookers.watch_status(settings, keys.file_descriptors()):
+        for view in control_client.watch_status(settings, keys.file_descriptors()):
             silent = view if isinstance(view, float) else 0.0
             last = view if isinstance(view, RunStatus) else last
             live.update(_render(last, endpoint_options, silent, console), refresh=True)
             if is_over(last) or "q" in keys.read_keys():
                 break
     if last is not EMPTY_STATUS:
-        sys.stdout.write(f"{overview.status_text(last, endpoint_options)}\n")
+        sys.stdout.write(f"{status_view.status_text(last, endpoint_options)}\n")
         sys.stdout.flush()
-    return _lost_sink_exit_code(last) if silent > onlookers.LOST_AFTER_SECONDS else OK
+    return _lost_sink_exit_code(last) if silent > control_client.LOST_AFTER_SECONDS else OK
 
 
 def _render(status: RunStatus, endpoint_options: str, seconds_since_message: float, console: Console) -> Text:
     """All of it, as large as the terminal at most."""
     from rich.text import Text
 
-    told = [Text(overview.headline(status), "bold")] if status.run or status.state else []
+    told = [Text(status_view.headline(status), "bold")] if status.run or status.state else []
     if status.run:
-        told.append(Text(overview.progress_bar(status, console.width - 1)))
+        told.append(Text(status_view.progress_bar(status, console.width - 1)))
         told[-1].highlight_regex(r"[\d,]+ failed", "red")
         told.append(Text(f"{format_duration(status.elapsed_seconds)} elapsed"))
     if seconds_since_message > SILENCE_SECONDS:
         told.append(Text(f"the sink is silent since {seconds_since_message:.0f} s", "red"))
-    elif because := overview.blocked_text(status, endpoint_options):
+    elif because := status_view.blocked_text(status, endpoint_options):
         told.append(Text(because, "yellow"))
     if status.waiting_for:
-        told.append(Text(render.waiting_for_text(status)))
+        told.append(Text(messages.waiting_for_text(status)))
     if status.workers:
-        rows = overview.worker_table(status.workers, max(2, console.height - len(told) - 1))
+        rows = status_view.worker_table(status.workers, max(2, console.height - len(told) - 1))
         told += [Text(), Text(rows[0], "bold"), *map(Text, rows[1:])]
     for line in told:
         line.truncate(console.width, overflow="ellipsis")
     return Text("\n").join(told)
+
+
+class Keyboard:
+    """The keyboard of this terminal, for as long as this is entered."""
+
+    def __init__(self) -> None:
+        self._terminal = -1
+        self._previous_mode: list[Any] = []
+        self._is_interrupted = False
+
+    def __enter__(self) -> Self:
+        """Keys come at once, unseen; a new size wakes whoever polls."""
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._previous_wakeup_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self._previous_handlers = {
+            signal.SIGWINCH: signal.signal(signal.SIGWINCH, _do_nothing),
+            signal.SIGINT: signal.signal(signal.SIGINT, self._on_interrupt),
+        }
+        with suppress(OSError, ValueError):  # not there, or not ours: who is in the background would be stopped
+            terminal = sys.stdin.fileno()
+            if os.isatty(terminal) and os.tcgetpgrp(terminal) == os.getpgrp():
+                self._claim_terminal(terminal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Everything as it was before."""
+        if self._terminal >= 0:
+            import termios
+
+            with suppress(termios.error):  # it has gone
+                termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._previous_mode)
+        for number, before in self._previous_handlers.items():
+            signal.signal(number, before)
+        signal.set_wakeup_fd(self._previous_wakeup_fd)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+    def file_descriptors(self) -> list[int]:
+        """What is readable when there is something."""
+        return [self._read_fd, self._terminal] if self._terminal >= 0 else [self._read_fd]
+
+    def read_keys(self) -> str:
+        """The keys since the last call, without waiting; `q` for ^C, and if the terminal has gone."""
+        with suppress(BlockingIOError):
+            while os.read(self._read_fd, 4096):
+                pass
+        if self._is_interrupted:
+            return "q"
+        if self._terminal < 0:
+            return ""
+        import select
+
+        poll = select.poll()
+        poll.register(self._terminal, select.POLLIN)
+        if not poll.poll(0):
+            return ""
+        with suppress(OSError):
+            return os.read(self._terminal, 4096).decode(errors="replace") or "q"
+        return "q"
+
+    def _on_interrupt(self, *_: object) -> None:
+        self._is_interrupted = True
+
+    def _claim_terminal(self, terminal: int) -> None:
+        import termios
+        import tty
+
+        self._previous_mode = termios.tcgetattr(terminal)
+        tty.setcbreak(terminal, termios.TCSANOW)
+        self._terminal = terminal
+
+
+def _do_nothing(*_: object) -> None:
+    """Handle a signal: it is in the pipe that is polled."""

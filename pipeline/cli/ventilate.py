@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.words.settings import Settings
+from pipeline.config.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """Read tasks from files or stdin, and spread them.
 
@@ -27,18 +27,18 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:
     """Be the ventilator; the run's exit code."""
-    from pipeline import assembly
-    from pipeline.cli import unfinished
+    from pipeline.cli import resume
+    from pipeline.runtime import stations
 
     prompt_for_tasks(settings, console)
     if settings.no_spool:
-        unfinished.warn_not_resumable(settings, console.print_message)
-    return assembly.run_ventilator(settings, console.notify)
+        resume.warn_not_resumable(settings, console.print_message)
+    return stations.run_ventilator(settings, console.notify)
 
 
 def prompt_for_tasks(settings: Settings, console: UserConsole) -> None:
     """Say that tasks are to be typed, where they come from a terminal: else it would wait in silence."""
-    from pipeline import beside
+    from pipeline.runtime import run_files
 
-    if os.isatty(0) and beside.reads_stdin(settings) and not settings.quiet:
+    if os.isatty(0) and run_files.reads_stdin(settings) and not settings.quiet:
         console.print_message("tasks are read from this terminal, one a line; ^D ends them")

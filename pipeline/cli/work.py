@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.ends import make_guarded
-from pipeline.words.settings import Settings
-from pipeline.words.structs import replace
+from pipeline.cli.exit_codes import make_guarded
+from pipeline.config.settings import Settings
+from pipeline.model.structs import replace
 
 if TYPE_CHECKING:
-    from pipeline.cli.screen import UserConsole
+    from pipeline.cli.terminal import UserConsole
 
 HELP = """Run COMMAND for each task that comes, until KILL.
 
@@ -30,9 +30,9 @@ Examples:
 
 def main(settings: Settings, console: UserConsole) -> int:
     """Be a worker until KILL; 0 then."""
-    from pipeline import assembly
-    from pipeline.house.machine import usable_cpus
-    from pipeline.house.processes import run_under_monitor
+    from pipeline.runtime import stations
+    from pipeline.system.processes import run_under_monitor
+    from pipeline.system.resources import usable_cpus
 
     work = replace(settings, jobs=settings.jobs or usable_cpus())
-    return run_under_monitor(make_guarded(lambda: assembly.run_worker(work, console.notify)))
+    return run_under_monitor(make_guarded(lambda: stations.run_worker(work, console.notify)))

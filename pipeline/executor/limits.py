@@ -10,9 +10,9 @@ import signal
 from collections import deque
 from itertools import repeat
 
-from pipeline.words.kinds import Timeout
-from pipeline.words.parts import TaskFailure
-from pipeline.words.station import NEVER
+from pipeline.config.option_types import Timeout
+from pipeline.model.messages import TaskFailure
+from pipeline.model.state_machine import NEVER
 
 MAX_OUTPUT_BYTES = (1 << 32) - (4 << 20)
 """Bytes a task may write, so that the ends in a Result can say it, also behind its neighbours."""

@@ -12,10 +12,9 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
-from pipeline.words.errands import TasksFinished
-from pipeline.words.messages import Result
-from pipeline.words.parts import Ranges, TaskFailure
-from pipeline.words.ranges import RangeSet
+from pipeline.model.events import TasksFinished
+from pipeline.model.messages import Ranges, Result, TaskFailure
+from pipeline.model.ranges import RangeSet
 
 MAX_MERGED_BYTES = 1 << 20
 """Bytes after which a Done takes no more."""

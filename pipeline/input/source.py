@@ -1,4 +1,10 @@
-"""The source: tasks out of arguments, files or stdin, as runs of whole records with their numbers.
+"""Input adapter: answers read requests with whole records.
+
+What has been read and not been given out: whole records, as they come.
+
+It reads by blocks and only when it is asked, gives out what is there without waiting for more, and knows no numbers.
+
+The source: tasks out of arguments, files or stdin, as runs of whole records with their numbers.
 
 It promises to answer one Want with one Records or End, to read lazily and by blocks, to give out what is there
 without waiting for more, and to hold no more than one block and one record. It never splits a record, and never
@@ -12,22 +18,84 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from pipeline.input.cutter import RecordSplitter
-from pipeline.input.infiles import STDIN, InputFiles
-from pipeline.input.reading import RecordReader
-from pipeline.words import inputs, records
-from pipeline.words.errands import DiscardBelow, EndOfInput, ReadRequest, RecordsRead
-from pipeline.words.errors import UsageError
-from pipeline.words.notices import Waiting
-from pipeline.words.parts import RecordFormat
-from pipeline.words.station import NEVER, Address, Message
+from msgspec import Struct
+
+from pipeline.input.files import STDIN, InputFiles, RecordSplitter
+from pipeline.model import records
+from pipeline.model.errors import UsageError
+from pipeline.model.events import DiscardBelow, EndOfInput, ReadRequest, RecordsRead, Waiting
+from pipeline.model.messages import RecordFormat
+from pipeline.model.state_machine import NEVER, Address, Message
 
 if TYPE_CHECKING:
+    from pipeline.input.dead_letters import DeadLetterReader
+    from pipeline.input.files import InputFiles
+    from pipeline.input.task_format import TaskFormatter
+    from pipeline.model.messages import RecordFormat
+
+    AnyFormatter = TaskFormatter | DeadLetterReader
     from collections.abc import Sequence
 
-    from pipeline.input.forming import TaskFormatter
-    from pipeline.input.lettered import DeadLetterReader
-    from pipeline.input.spool import StdinSpool
+    from pipeline.input.stdin_spool import StdinSpool
+
+
+class RecordBatch(Struct, frozen=True, gc=False):
+    """So many records, and the bytes of the input that they were. None of them: there are no more."""
+
+    count: int
+    body: bytes = b""
+    size: int = 0
+
+
+class RecordReader:
+    """Of these files; `apart`: what two of them hold never comes together. `reason` is why it broke off, if it did."""
+
+    def __init__(
+        self,
+        input_files: InputFiles,
+        splitter: RecordSplitter,
+        record_format: RecordFormat,
+        formatter: TaskFormatter | DeadLetterReader | None = None,
+        *,
+        keep_separate: bool,
+    ) -> None:
+        self.reason = ""
+        self._input_files, self._splitter, self._record_format, self._formatter = (
+            input_files,
+            splitter,
+            record_format,
+            formatter,
+        )
+        self._keep_separate = keep_separate
+
+    def read_records(self, size: int) -> RecordBatch | None:
+        """About `size` bytes of records; None if they have not come yet."""
+        while True:
+            body = self._splitter.take(size)
+            if not body:
+                self.reason = self.reason or self._input_files.feed(self._splitter, keep_separate=self._keep_separate)
+                body = self._splitter.take(size)
+            if not body and self._input_files:
+                return None
+            taken = self._format_records(self._formatter, body) if self._formatter else self._count_records(body)
+            if taken:
+                return taken
+
+    def _count_records(self, body: bytes) -> RecordBatch:
+        return RecordBatch(records.count(body, self._record_format), body, len(body)) if body else RecordBatch(0)
+
+    def _format_records(self, formatter: AnyFormatter, body: bytes) -> RecordBatch | None:
+        """What is complete with these lines; None if nothing is, and more can come."""
+        formed = formatter.format(body, self._input_files.opened_count, self._input_files.name)
+        if formed.error:
+            self.reason = formed.error
+            self._input_files.close()
+            self._splitter = RecordSplitter(formatter.terminator, None)
+        mark = records.terminator(self._record_format)
+        if not formed.records:
+            return RecordBatch(0) if formed.is_last or formed.error else None
+        return RecordBatch(len(formed.records), b"".join([record + mark for record in formed.records]), len(body))
+
 
 DISK_FULL_RETRY_SECONDS = 1.0
 """Seconds after which a spool without room is tried again."""
@@ -103,7 +171,7 @@ class InputSource:
             blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
             for what in ((self._identity, self._input_files.identities), self._input_files.states)
         )
-        return inputs.make_fingerprint(name, state)
+        return records.make_fingerprint(name, state)
 
     def send(self, _to: Address, message: Message) -> None:
         """Take a Want or a Forget."""

@@ -11,12 +11,12 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from pipeline.output.rows import ResultRow, iter_rows
-from pipeline.output.sheet import check_writable
-from pipeline.words.errors import UsageError
+from pipeline.model.errors import UsageError
+from pipeline.output.file_writer import check_writable
+from pipeline.output.formats import ResultRow, iter_rows
 
 if TYPE_CHECKING:
-    from pipeline.words.errands import WriteResult
+    from pipeline.model.events import WriteResult
 
 CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS tasks (

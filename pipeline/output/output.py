@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from pipeline.output.kernel import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
-from pipeline.output.letters import FailureReporter
-from pipeline.output.page import (
+from pipeline.model.errors import STDOUT_CLOSED_REASON, PipelineError
+from pipeline.model.events import Committed, WriteLines, WriteResult
+from pipeline.model.state_machine import NEVER, Address, Message
+from pipeline.output.destinations import (
     DESTINATION_COUNT,
     STRUCTURED_SUFFIXES,
     Destination,
@@ -24,11 +25,9 @@ from pipeline.output.page import (
     joblog_destination,
     main_destination,
 )
-from pipeline.output.sheet import STDERR
-from pipeline.output.spout import NonblockingWriter, open_writer
-from pipeline.words.errands import Committed, WriteLines, WriteResult
-from pipeline.words.errors import STDOUT_CLOSED_REASON, PipelineError
-from pipeline.words.station import NEVER, Address, Message
+from pipeline.output.file_writer import STDERR, NonblockingWriter, open_writer
+from pipeline.output.formats import FailureReporter
+from pipeline.storage.disk_io import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
 
 
 class PendingResult(Struct, frozen=True, gc=False):
@@ -66,7 +65,7 @@ class OutputFiles(Struct, frozen=True):
         if self.joblog:
             pages[2] = joblog_destination(self.joblog, sizes[2], syscalls)
         if self.folder:
-            from pipeline.output.folders import FolderDestination
+            from pipeline.output.result_folders import FolderDestination
 
             pages[3] = FolderDestination(self.folder)
         return pages

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from pipeline.sink.attempts import RetryPolicy, RetryQueue
-from pipeline.sink.audience import PeerTable
-from pipeline.sink.closing import ShutdownController
-from pipeline.sink.intake import RunInfo
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.live import LiveOutput
-from pipeline.sink.speech import AckSender, ReportOptions
-from pipeline.sink.view import StatusBuilder
-from pipeline.sink.writing import ResultWriter, WriterConfig
-from pipeline.words.errands import Committed, FetchedResult, InputChanged
-from pipeline.words.halt import HaltCondition
-from pipeline.words.messages import (
+from pipeline.config.option_types import HaltCondition
+from pipeline.model.events import (
+    Committed,
+    FetchedResult,
+    InputChanged,
+    StatusReport,
+    StatusRequested,
+    VentilatorDead,
+    Waiting,
+)
+from pipeline.model.messages import (
     Goodbye,
     Heartbeat,
     InputChecksums,
@@ -30,8 +29,13 @@ from pipeline.words.messages import (
     VentilatorState,
     WorkerActivity,
 )
-from pipeline.words.notices import StatusReport, StatusRequested, VentilatorDead, Waiting
-from pipeline.words.station import Handlers, Message, Port, Send
+from pipeline.model.state_machine import Handlers, Message, Port, Send
+from pipeline.sink.broadcast import AckSender, ReportOptions, StatusBuilder
+from pipeline.sink.ledger import Ledger, RunInfo
+from pipeline.sink.peers import PeerTable
+from pipeline.sink.result_writer import LiveOutput, ResultWriter, WriterConfig
+from pipeline.sink.retries import RetryPolicy, RetryQueue
+from pipeline.sink.shutdown import ShutdownController
 
 
 class SinkConfig(Struct, frozen=True):

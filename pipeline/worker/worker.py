@@ -1,4 +1,19 @@
-"""The worker: lane to executor to sink, and a pulse that says all it holds.
+"""State machine of the worker; connections, shutdown, activity reports.
+
+A worker's four connections: who is silent, what the person is told, and what is made anew.
+
+libzmq retries a lost connection, but never after a protocol error, and a half-open one looks alive to it. So what has
+carried nothing for too long is replaced: repair is a new socket.
+
+A worker's way out: who asked it to leave, and when it goes.
+
+The end of a run replaces a wish that only this worker leave. Nothing here sends.
+
+What a worker runs now, for those who look on: the executor is asked at each beat, and the sink is told.
+
+A person may ask, too. Nothing depends on it; a glance that is lost is followed by another.
+
+The worker: lane to executor to sink, and a pulse that says all it holds.
 
 It keeps a result until the sink's Ack answers for it, runs nothing twice that it still holds, gives back what it can't
 start soon, and ends at KILL, when asked to leave, or when nobody has answered for its patience. It never decides
@@ -7,27 +22,152 @@ what a task's outcome means, and never sends more than it was asked.
 
 from __future__ import annotations
 
-from pipeline.words import errors
-from pipeline.words.errands import (
+from typing import Literal
+
+from pipeline.model import errors
+from pipeline.model.events import (
     CancelTasks,
     ExecutorFailed,
+    QueryActivity,
+    Reconnect,
     ReleaseQueued,
+    StatusReport,
+    StatusRequested,
     TasksFinished,
     TasksReleased,
     VersionMismatch,
 )
-from pipeline.words.messages import Ack, Chunk, Kill, PartialOutput, Registration, StopRequest, WorkerActivity
-from pipeline.words.notices import StatusRequested
-from pipeline.words.parts import RecordFormat
-from pipeline.words.ranges import settled_ranges
-from pipeline.words.results import slice_result
-from pipeline.words.station import Handlers, Message, Port, Send
-from pipeline.words.structs import replace
-from pipeline.worker.departure import Shutdown, reason_to_end
-from pipeline.worker.glances import ActivityReporter
-from pipeline.worker.held import HeldTasks
-from pipeline.worker.ties import Connections
-from pipeline.worker.voice import HeartbeatSender, WorkerIdentity
+from pipeline.model.messages import (
+    Ack,
+    Chunk,
+    Kill,
+    PartialOutput,
+    RecordFormat,
+    Registration,
+    StopRequest,
+    WorkerActivity,
+)
+from pipeline.model.ranges import settled_ranges
+from pipeline.model.results import slice_result
+from pipeline.model.state_machine import NEVER, Handlers, Message, PeerMonitor, Port, Send
+from pipeline.model.structs import replace
+from pipeline.worker.heartbeat import HeartbeatSender, WorkerIdentity
+from pipeline.worker.held_tasks import HeldTasks, UnackedResults
+
+
+class Connections:
+    """Desk, results and control, as their silence shows them. The lane is the ventilator's to replace."""
+
+    def __init__(self, now: float, peer_timeout: float) -> None:
+        self.ventilator_monitor = PeerMonitor("ventilator", now, peer_timeout)
+        self.sink_monitor = PeerMonitor("sink", now, peer_timeout)
+        self._results_reconnect_time = now
+
+    def deadline(self, *, has_run: bool) -> float:
+        """When somebody's silence becomes worth a word."""
+        return min(self.ventilator_monitor.deadline, self.sink_monitor.deadline if has_run else NEVER)
+
+    def tick(self, now: float, *, has_run: bool) -> list[Send]:
+        """Tell the person who is missing."""
+        return [*self.ventilator_monitor.tick(now), *(self.sink_monitor.tick(now) if has_run else [])]
+
+    def timeout_reason(self, now: float) -> str:
+        """Who has not answered for longer than patience lasts; empty if nobody."""
+        if self.ventilator_monitor.is_lost(now):
+            return "the ventilator did not answer any more"
+        return "the sink did not answer any more" if self.sink_monitor.is_lost(now) else ""
+
+    def connect_sink(self, registration: Registration, now: float) -> list[Send]:
+        """Where the sink is; its silence counts from now."""
+        self.ventilator_monitor.interval = self.sink_monitor.interval = registration.heartbeat_interval
+        self.sink_monitor.restart(now)
+        return [
+            Send(Port.RESULTS, Reconnect(registration.results_endpoint)),
+            Send(Port.CONTROL, Reconnect(registration.control_endpoint)),
+        ]
+
+    def due_reconnects(
+        self, now: float, heartbeat_interval: float, heartbeat_timeout: float, unacked_results: UnackedResults | None
+    ) -> list[Send]:
+        """The connections to make anew now; `unanswered` is None before a run was joined."""
+        sends = []
+        if self.ventilator_monitor.is_reconnect_due(now, 3 * heartbeat_interval):
+            sends.append(Send(Port.REGISTRY, Reconnect()))
+        if unacked_results is None:
+            return sends
+        if self.sink_monitor.is_reconnect_due(now, 5 * heartbeat_interval):
+            sends.append(Send(Port.CONTROL, Reconnect()))
+        oldest = unacked_results.oldest_sent_time()
+        waits = (
+            oldest is not None
+            and now - oldest > heartbeat_timeout
+            and now - self._results_reconnect_time > heartbeat_timeout
+        )
+        if waits and not self.sink_monitor.is_silent_for(now, 5 * heartbeat_interval):
+            self._results_reconnect_time = now
+            sends.append(Send(Port.RESULTS, Reconnect()))
+        return sends
+
+
+class Shutdown:
+    """A worker's: it was asked to leave, or the run ends soon; it goes when it holds nothing any more."""
+
+    def __init__(self) -> None:
+        self.stop_reason, self.exit_code = "", errors.OK
+        self.has_begun = self.is_this_worker_only = self.is_run_over = False
+        """`alone`: only this worker leaves; the run goes on without it. `over`: it was told that the run is over."""
+
+    def on_run_ending(self, kill: Kill) -> bool:
+        """The run ends soon; False if that is no news."""
+        news = not self.has_begun or self.is_this_worker_only
+        self.has_begun, self.is_this_worker_only, self.stop_reason, self.exit_code = True, False, kill.reason, errors.OK
+        return news
+
+    def on_stop_request(self, stop: StopRequest) -> Literal["soon", "now"]:
+        """Somebody sent a signal: what runs is finished and answered first; asked again, it is killed."""
+        again = self.has_begun and self.is_this_worker_only
+        self.stop_reason, self.exit_code = stop.reason, errors.stop_exit_code(stop.reason)
+        self.has_begun = self.is_this_worker_only = True
+        return "now" if again else stop.mode
+
+
+def reason_to_end(
+    shutdown: Shutdown, held_tasks: HeldTasks, connections: Connections, now: float, heartbeat_timeout: float
+) -> tuple[int, str] | None:
+    """Why a worker goes now, if it does: exit code and reason."""
+    if lost := connections.timeout_reason(now):
+        return errors.INCOMPLETE, lost
+    if not shutdown.has_begun:
+        return None
+    if held_tasks.is_empty:
+        return shutdown.exit_code, shutdown.stop_reason
+    if not held_tasks.unfinished.task_count and connections.sink_monitor.is_silent_for(now, heartbeat_timeout):
+        return errors.INCOMPLETE, "results were left that no sink answered for"
+    return None
+
+
+class ActivityReporter:
+    """Of the worker of this name."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker, self._is_status_requested = worker, False
+
+    def query_activity(self, *, has_run: bool = True) -> list[Send]:
+        """Ask the executor; `joined`: there is a run."""
+        return [Send(Port.EXECUTOR, QueryActivity())] if has_run else []
+
+    def on_status_request(self) -> list[Send]:
+        """A person wants to know."""
+        self._is_status_requested = True
+        return self.query_activity()
+
+    def on_activity(self, glance: WorkerActivity, *, has_run: bool) -> list[Send]:
+        """The executor has answered; `joined`: there is a run, and a sink to be told."""
+        glance = replace(glance, worker=self._worker)
+        asked, self._is_status_requested = self._is_status_requested, False
+        told = [Send(Port.USER, StatusReport(glance))] if asked else []
+        return [*told, *([Send(Port.RESULTS, glance)] if has_run else [])]
+
 
 ALL_TASKS = ((0, 1 << 62),)
 
