@@ -11,7 +11,7 @@ from documents import Command, answers, is_shown, masked, page_of
 
 HOUSE = Path(__file__).parent.parent
 PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
-UNRUN = {"architecture.md", "lab.md", "limits.md", "protocol.md"}
+UNRUN = {"architecture.md", "decisions.md", "glossary.md", "lab.md", "limits.md", "performance.md", "protocol.md"}
 """Pages that show no commands."""
 
 
