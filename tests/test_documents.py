@@ -14,19 +14,19 @@ PAGES = sorted([HOUSE / "README.md", *(HOUSE / "docs").glob("*.md")])
 TIMEOUT = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 sys.path.insert(0, {str(HOUSE)!r})
-from pipeline.journal import past
+from pipeline.storage import journal_reader
 assert sys.argv[1:3] == ["-s", "KILL"], sys.argv
 os.setpgid(0, 0)
 program = subprocess.Popen(sys.argv[4:])
 while program.poll() is None:
-    found = past.read_summary("out.txt.journal")
+    found = journal_reader.read_summary("out.txt.journal")
     if found and found.settled:
         os.killpg(0, signal.SIGKILL)
     time.sleep(0.005)
 sys.exit(program.returncode)
 """
 """`timeout -s KILL SECONDS COMMAND`, struck as soon as something is done: on each machine that takes other SECONDS."""
-UNRUN = {"architecture.md", "lab.md", "limits.md", "protocol.md"}
+UNRUN = {"architecture.md", "decisions.md", "glossary.md", "lab.md", "limits.md", "performance.md", "protocol.md"}
 """Pages that show no commands."""
 
 
