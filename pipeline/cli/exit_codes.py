@@ -20,11 +20,12 @@ def run_guarded(run: Callable[[], int]) -> int:
     try:
         code = run()
         sys.stdout.flush()
-    except PipelineError as told:
+    except PipelineError as error:
+        hint = f"pipe: hint: {error.hint}\n" if error.hint else ""
         with suppress(OSError):  # without a stderr, the exit code has to do
-            sys.stderr.write(f"pipe: {told}\n")
+            sys.stderr.write(f"pipe: error: {error}\n{hint}")
             sys.stderr.flush()
-        return told.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -21,9 +21,13 @@ STDOUT_CLOSED_REASON = "stdout closed"
 
 
 class PipelineError(Exception):
-    """Expected: told in one sentence, and the process ends with `exit_code`."""
+    """An expected failure. It is shown as `error: TEXT` and `hint: HINT`; the process ends with `exit_code`."""
 
     exit_code = INCOMPLETE
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class UsageError(PipelineError):
