@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-from pipeline.config.option_types import HaltCondition
+from pipeline.model.option_values import HaltCondition
 
 HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, PEER_TIMEOUT = 1.0, 8.0, 300.0
 """Seconds, of every station on a simulated line."""

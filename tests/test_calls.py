@@ -11,11 +11,11 @@ import pytest
 from callables import TIMEOUT_SECONDS, StartDriver, is_gone
 from orphans import wait_until
 
-from pipeline.config.option_types import Timeout
 from pipeline.executor.batch import MAX_REPORTED_FAILURES
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure
+from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import Port
 
 start, module = callables.start, callables.module

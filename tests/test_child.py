@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from commanded import make_driver
 
-from pipeline.config.option_types import Timeout
 from pipeline.executor import task_process
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.messages import RecordFormat
+from pipeline.model.option_values import Timeout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.option_types import HaltCondition, parse_halt
+from pipeline.config.option_types import parse_halt
 from pipeline.model import errors
 from pipeline.model.checksums import EXACT, GROUP
 from pipeline.model.events import Committed, FetchSpilled, JournalEntry, Waiting
@@ -18,6 +18,7 @@ from pipeline.model.journal_events import (
     TasksSettled,
 )
 from pipeline.model.messages import Kill, Result, VentilatorState
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.model.structs import replace
 from pipeline.sink.ledger import Ledger

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.option_types import HaltCondition, parse_halt
+from pipeline.config.option_types import parse_halt
+from pipeline.model.option_values import HaltCondition
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from pipeline.config.option_types import (
     GIB,
     KIB,
     MIB,
-    UNLIMITED,
-    Timeout,
     check_durability,
     parse_integer,
     parse_port_range,
@@ -15,6 +13,7 @@ from pipeline.config.option_types import (
     parse_size,
     parse_timeout,
 )
+from pipeline.model.option_values import UNLIMITED, Timeout
 
 
 @pytest.mark.parametrize(

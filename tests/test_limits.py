@@ -6,7 +6,6 @@ import signal
 
 import pytest
 
-from pipeline.config.option_types import Timeout
 from pipeline.executor.limits import (
     MAX_CHECK_SECONDS,
     MAX_OUTPUT_BYTES,
@@ -19,6 +18,7 @@ from pipeline.executor.limits import (
     too_large_text,
 )
 from pipeline.model.messages import TaskFailure
+from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER
 
 

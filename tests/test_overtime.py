@@ -7,9 +7,9 @@ from pathlib import Path
 
 from commanded import is_alive, make_driver, read_pid
 
-from pipeline.config.option_types import Timeout
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.events import CancelTasks
+from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER, Port
 
 SHORT = Timeout(seconds=0.3)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.option_types import MIB, HaltCondition, Timeout
+from pipeline.config.option_types import MIB
 from pipeline.config.settings import OPTIONS, Settings, parse_settings
 from pipeline.model.errors import UsageError
+from pipeline.model.option_values import HaltCondition, Timeout
 from pipeline.model.records import ArgumentSource
 
 

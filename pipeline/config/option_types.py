@@ -15,32 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal
 
 from msgspec import Struct
 
+from pipeline.model.option_values import HaltCondition, Timeout
+
 _MAX_TASKS = 1 << 62
 """As many tasks as there can be."""
-
-
-class HaltCondition(Struct, frozen=True):
-    """After `count` tasks, or `percent` of all, that ended as `why` says, the run ends as `mode` says."""
-
-    mode: Literal["soon", "now"]
-    event: Literal["fail", "success", "done"]
-    count: int = 0
-    percent: float = 0.0
-
-    def is_met(self, done_count: int, failed_count: int, total: int) -> bool:
-        """Whether it is time; `total` is -1 while unknown."""
-        number = {"fail": failed_count, "success": done_count - failed_count, "done": done_count}[self.event]
-        if self.count:
-            return number >= self.count
-        return total > 0 and number > 0 and 100 * number >= self.percent * total
-
-    def __str__(self) -> str:
-        """As it was typed."""
-        return f"{self.mode},{self.event}={self.count or f'{self.percent:g}%'}"
 
 
 def parse_halt(text: str) -> HaltCondition | None:
@@ -113,20 +94,6 @@ def check_durability(text: str) -> str:
     if text not in {"process", "disk"}:
         raise ValueError(f"{text!r} is neither process nor disk")
     return text
-
-
-class Timeout(Struct, frozen=True):
-    """How long a task may run: so many seconds, or so many times the median of those that ended well."""
-
-    seconds: float = 0.0
-    median_factor: float = 0.0
-
-    def __bool__(self) -> bool:
-        """Whether there is a limit at all."""
-        return self.seconds > 0 or self.median_factor > 0
-
-
-UNLIMITED = Timeout()
 
 
 def parse_timeout(text: str) -> Timeout:

@@ -44,13 +44,11 @@ from pipeline.config.option_types import (
     TEXT,
     TIME,
     TIMEOUT,
-    UNLIMITED,
     VARIABLE,
-    HaltCondition,
     OptionType,
-    Timeout,
 )
 from pipeline.model.errors import UsageError
+from pipeline.model.option_values import UNLIMITED, HaltCondition, Timeout
 from pipeline.model.records import ArgumentSource
 from pipeline.model.structs import replace
 

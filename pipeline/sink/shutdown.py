@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config.option_types import HaltCondition
 from pipeline.model import checksums, errors
 from pipeline.model.events import Waiting
 from pipeline.model.journal_events import RunStopped, SinkSuspended
 from pipeline.model.messages import Kill, VentilatorState
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.result_writer import ResultWriter

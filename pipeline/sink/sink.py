@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from pipeline.config.option_types import HaltCondition
 from pipeline.model.events import (
     Committed,
     FetchedResult,
@@ -29,6 +28,7 @@ from pipeline.model.messages import (
     VentilatorState,
     WorkerActivity,
 )
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import Handlers, Message, Port, Send
 from pipeline.sink.broadcast import AckSender, ReportOptions, StatusBuilder
 from pipeline.sink.ledger import Ledger, RunInfo
