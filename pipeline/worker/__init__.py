@@ -1,4 +1,4 @@
-"""The worker: from its lane to its executor to the sink, and pulses that say all it holds.
+"""The worker: holds tasks from its lane, has them run by its executor, sends results to the sink.
 
-Pure: told what was said and what time it is, it answers with what to say.
+Pure state machines without I/O: each handler takes a message and the time, and returns messages.
 """

@@ -1,23 +1,13 @@
-"""State machine of the worker; connections, shutdown, activity reports.
+"""State machine of the worker: lane to executor, executor to sink.
 
-A worker's four connections: who is silent, what the person is told, and what is made anew.
+Theory of operation: the worker reports to the ventilator by heartbeats, which answers with a Registration that names a
+run and a lane. Chunks arrive on the lane and go to the executor; results go to the sink, whose Acks settle them.
 
-libzmq retries a lost connection, but never after a protocol error, and a half-open one looks alive to it. So what has
-carried nothing for too long is replaced: repair is a new socket.
-
-A worker's way out: who asked it to leave, and when it goes.
-
-The end of a run replaces a wish that only this worker leave. Nothing here sends.
-
-What a worker runs now, for those who look on: the executor is asked at each beat, and the sink is told.
-
-A person may ask, too. Nothing depends on it; a glance that is lost is followed by another.
-
-The worker: lane to executor to sink, and a pulse that says all it holds.
-
-It keeps a result until the sink's Ack answers for it, runs nothing twice that it still holds, gives back what it can't
-start soon, and ends at KILL, when asked to leave, or when nobody has answered for its patience. It never decides
-what a task's outcome means, and never sends more than it was asked.
+Invariants:
+  - A result is kept until an Ack of the sink settles it.
+  - A task does not run again while it is held; tasks that cannot start soon are released.
+  - The worker never judges the outcome of a task, and never requests more than it has credit for.
+  - It ends after a Kill, after a stop request, or when a peer has been silent for `peer_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -54,126 +44,11 @@ from pipeline.model.structs import replace
 from pipeline.worker.heartbeat import HeartbeatSender, WorkerIdentity
 from pipeline.worker.held_tasks import HeldTasks, UnackedResults
 
-
-class Connections:
-    """Desk, results and control, as their silence shows them. The lane is the ventilator's to replace."""
-
-    def __init__(self, now: float, peer_timeout: float) -> None:
-        self.ventilator_monitor = PeerMonitor("ventilator", now, peer_timeout)
-        self.sink_monitor = PeerMonitor("sink", now, peer_timeout)
-        self._results_reconnect_time = now
-
-    def deadline(self, *, has_run: bool) -> float:
-        """When somebody's silence becomes worth a word."""
-        return min(self.ventilator_monitor.deadline, self.sink_monitor.deadline if has_run else NEVER)
-
-    def tick(self, now: float, *, has_run: bool) -> list[Send]:
-        """Tell the person who is missing."""
-        return [*self.ventilator_monitor.tick(now), *(self.sink_monitor.tick(now) if has_run else [])]
-
-    def timeout_reason(self, now: float) -> str:
-        """Who has not answered for longer than patience lasts; empty if nobody."""
-        if self.ventilator_monitor.is_lost(now):
-            return "the ventilator did not answer any more"
-        return "the sink did not answer any more" if self.sink_monitor.is_lost(now) else ""
-
-    def connect_sink(self, registration: Registration, now: float) -> list[Send]:
-        """Where the sink is; its silence counts from now."""
-        self.ventilator_monitor.interval = self.sink_monitor.interval = registration.heartbeat_interval
-        self.sink_monitor.restart(now)
-        return [
-            Send(Port.RESULTS, Reconnect(registration.results_endpoint)),
-            Send(Port.CONTROL, Reconnect(registration.control_endpoint)),
-        ]
-
-    def due_reconnects(
-        self, now: float, heartbeat_interval: float, heartbeat_timeout: float, unacked_results: UnackedResults | None
-    ) -> list[Send]:
-        """The connections to make anew now; `unanswered` is None before a run was joined."""
-        sends = []
-        if self.ventilator_monitor.is_reconnect_due(now, 3 * heartbeat_interval):
-            sends.append(Send(Port.REGISTRY, Reconnect()))
-        if unacked_results is None:
-            return sends
-        if self.sink_monitor.is_reconnect_due(now, 5 * heartbeat_interval):
-            sends.append(Send(Port.CONTROL, Reconnect()))
-        oldest = unacked_results.oldest_sent_time()
-        waits = (
-            oldest is not None
-            and now - oldest > heartbeat_timeout
-            and now - self._results_reconnect_time > heartbeat_timeout
-        )
-        if waits and not self.sink_monitor.is_silent_for(now, 5 * heartbeat_interval):
-            self._results_reconnect_time = now
-            sends.append(Send(Port.RESULTS, Reconnect()))
-        return sends
-
-
-class Shutdown:
-    """A worker's: it was asked to leave, or the run ends soon; it goes when it holds nothing any more."""
-
-    def __init__(self) -> None:
-        self.stop_reason, self.exit_code = "", errors.OK
-        self.has_begun = self.is_this_worker_only = self.is_run_over = False
-        """`alone`: only this worker leaves; the run goes on without it. `over`: it was told that the run is over."""
-
-    def on_run_ending(self, kill: Kill) -> bool:
-        """The run ends soon; False if that is no news."""
-        news = not self.has_begun or self.is_this_worker_only
-        self.has_begun, self.is_this_worker_only, self.stop_reason, self.exit_code = True, False, kill.reason, errors.OK
-        return news
-
-    def on_stop_request(self, stop: StopRequest) -> Literal["soon", "now"]:
-        """Somebody sent a signal: what runs is finished and answered first; asked again, it is killed."""
-        again = self.has_begun and self.is_this_worker_only
-        self.stop_reason, self.exit_code = stop.reason, errors.stop_exit_code(stop.reason)
-        self.has_begun = self.is_this_worker_only = True
-        return "now" if again else stop.mode
-
-
-def reason_to_end(
-    shutdown: Shutdown, held_tasks: HeldTasks, connections: Connections, now: float, heartbeat_timeout: float
-) -> tuple[int, str] | None:
-    """Why a worker goes now, if it does: exit code and reason."""
-    if lost := connections.timeout_reason(now):
-        return errors.INCOMPLETE, lost
-    if not shutdown.has_begun:
-        return None
-    if held_tasks.is_empty:
-        return shutdown.exit_code, shutdown.stop_reason
-    if not held_tasks.unfinished.task_count and connections.sink_monitor.is_silent_for(now, heartbeat_timeout):
-        return errors.INCOMPLETE, "results were left that no sink answered for"
-    return None
-
-
-class ActivityReporter:
-    """Of the worker of this name."""
-
-    def __init__(self, worker: str) -> None:
-        self._worker, self._is_status_requested = worker, False
-
-    def query_activity(self, *, has_run: bool = True) -> list[Send]:
-        """Ask the executor; `joined`: there is a run."""
-        return [Send(Port.EXECUTOR, QueryActivity())] if has_run else []
-
-    def on_status_request(self) -> list[Send]:
-        """A person wants to know."""
-        self._is_status_requested = True
-        return self.query_activity()
-
-    def on_activity(self, glance: WorkerActivity, *, has_run: bool) -> list[Send]:
-        """The executor has answered; `joined`: there is a run, and a sink to be told."""
-        glance = replace(glance, worker=self._worker)
-        asked, self._is_status_requested = self._is_status_requested, False
-        told = [Send(Port.USER, StatusReport(glance))] if asked else []
-        return [*told, *([Send(Port.RESULTS, glance)] if has_run else [])]
-
-
 ALL_TASKS = ((0, 1 << 62),)
 
 
 class Worker:
-    """One life of one worker: what it is told, and when it ends."""
+    """State machine of one worker process."""
 
     def __init__(self, identity: WorkerIdentity, now: float, peer_timeout: float = 600.0) -> None:
         self.done, self.exit_code, self.stop_reason = False, errors.OK, ""
@@ -182,59 +57,52 @@ class Worker:
         self.heartbeat_sender = HeartbeatSender(identity, self.held_tasks, now)
         self.record_format = RecordFormat()
         self.shutdown = Shutdown()
-        self.activity_reporter = ActivityReporter(identity.name)
+        self._is_status_requested = False
         self._handlers: Handlers = {
-            TasksFinished: self._on_tasks_finished,
-            Chunk: self._on_chunk,
-            Ack: self._on_ack,
             Registration: self._on_registration,
+            Chunk: self._on_chunk,
+            TasksFinished: self._on_tasks_finished,
+            TasksReleased: self._on_tasks_released,
+            PartialOutput: self._on_partial_output,
+            Ack: self._on_ack,
             Kill: self._on_kill,
-            TasksReleased: lambda word, _: self.heartbeat_sender.on_tasks_released(word),
-            StopRequest: lambda word, _: self._drain(self.shutdown.on_stop_request(word)),
-            PartialOutput: lambda word, _: self.heartbeat_sender.on_output_lines(word),
-            WorkerActivity: lambda word, _: self.activity_reporter.on_activity(
-                word, has_run=bool(self.heartbeat_sender.run)
-            ),
-            StatusRequested: lambda *_: self.activity_reporter.on_status_request(),
-            ExecutorFailed: lambda word, _: self._stop(word.exit_code, word.reason),
-            VersionMismatch: lambda word, _: self._stop(errors.INCOMPLETE, errors.version_mismatch_text(word.version)),
+            StopRequest: lambda stop, _: self._drain(self.shutdown.on_stop_request(stop)),
+            WorkerActivity: self._on_activity,
+            StatusRequested: self._on_status_request,
+            ExecutorFailed: lambda failed, _: self._stop(failed.exit_code, failed.reason),
+            VersionMismatch: lambda peer, _: self._stop(errors.INCOMPLETE, errors.version_mismatch_text(peer.version)),
         }
 
     @property
     def deadline(self) -> float:
-        """The next pulse; or at once, when there is something to say."""
+        """Time of the next heartbeat, release or notice; 0 if something is to be reported at once."""
         if self.heartbeat_sender.is_urgent:
             return 0.0
-        return min(
-            self.heartbeat_sender.next_heartbeat_time,
-            self.held_tasks.deadline,
-            self.connections.deadline(has_run=bool(self.heartbeat_sender.run)),
-        )
+        return min(self.heartbeat_sender.next_heartbeat_time, self.held_tasks.deadline, self.connections.deadline)
 
     def receive(self, message: Message, now: float) -> list[Send]:
-        """Take in one word."""
-        hear = self._handlers.get(type(message))
-        return hear(message, now) if hear else []
+        """Handle one message."""
+        handle = self._handlers.get(type(message))
+        return handle(message, now) if handle else []
 
     def tick(self, now: float) -> list[Send]:
-        """Say what is due: the pulse, repairs, the unstarted given back, an end."""
-        sends = self.connections.tick(now, has_run=bool(self.heartbeat_sender.run))
-        if end := reason_to_end(
-            self.shutdown, self.held_tasks, self.connections, now, self.heartbeat_sender.heartbeat_timeout
-        ):
+        """End if there is a reason; else send what is due: notices, releases, reconnects, heartbeats."""
+        sends = self.connections.tick(now)
+        sender = self.heartbeat_sender
+        if end := reason_to_end(self.shutdown, self.held_tasks, self.connections, now, sender.heartbeat_timeout):
             return sends + self._stop(*end)
         sends += self.held_tasks.tick(now)
-        if now >= self.heartbeat_sender.next_heartbeat_time:
-            unanswered = self.held_tasks.unacked_results if self.heartbeat_sender.run else None
+        if now >= sender.next_heartbeat_time:
             sends += self.connections.due_reconnects(
-                now, self.heartbeat_sender.heartbeat_interval, self.heartbeat_sender.heartbeat_timeout, unanswered
-            ) + self.activity_reporter.query_activity(has_run=bool(self.heartbeat_sender.run))
-        return sends + self.heartbeat_sender.tick(now, can_request=not self.shutdown.has_begun)
+                now, sender.heartbeat_interval, sender.heartbeat_timeout, self.held_tasks.unacked_results
+            )
+            sends += self._query_activity()
+        return sends + sender.tick(now, can_request=not self.shutdown.has_begun)
 
     def _on_registration(self, registration: Registration, now: float) -> list[Send]:
         sends = self.connections.ventilator_monitor.record_message(now)
         if registration.state == "refused":
-            return sends + self._stop(errors.USAGE, f"refused: {registration.reason}")
+            return sends + self._stop(errors.USAGE, f"rejected: {registration.reason}")
         if registration.state == "over":
             self.shutdown.is_run_over = True
             return sends if self.shutdown.has_begun else sends + self._stop(errors.OK, registration.reason)
@@ -243,7 +111,7 @@ class Worker:
         return sends + self.heartbeat_sender.on_registration(registration)
 
     def _join_run(self, registration: Registration, now: float) -> list[Send]:
-        """Another run than before: what was held of the old one is dropped."""
+        """Drop the tasks and results of another run, and connect to the sink of this one."""
         dropped = [Send(Port.EXECUTOR, CancelTasks(ALL_TASKS))] if self.held_tasks.unfinished.task_count else []
         self.record_format = registration.record_format
         self.held_tasks.clear()
@@ -256,11 +124,11 @@ class Worker:
     def _on_chunk(self, chunk: Chunk, now: float) -> list[Send]:
         if not self.heartbeat_sender.on_chunk(chunk, now) or self.shutdown.has_begun:
             return []
-        stale = self.held_tasks.drop_outdated(chunk)
-        cancelled = [Send(Port.EXECUTOR, CancelTasks(stale))] if stale else []
+        outdated = self.held_tasks.drop_outdated(chunk)
+        parts = self.held_tasks.accept(chunk, self.record_format, now)
         return [
-            *cancelled,
-            *(Send(Port.EXECUTOR, part) for part in self.held_tasks.accept(chunk, self.record_format, now)),
+            *([Send(Port.EXECUTOR, CancelTasks(outdated))] if outdated else []),
+            *(Send(Port.EXECUTOR, part) for part in parts),
         ]
 
     def _on_tasks_finished(self, tasks_finished: TasksFinished, now: float) -> list[Send]:
@@ -275,6 +143,15 @@ class Worker:
             sends.append(Send(Port.RESULTS, part))
         return sends
 
+    def _on_tasks_released(self, tasks_released: TasksReleased, _: float) -> list[Send]:
+        self.held_tasks.release(tasks_released.ranges)
+        self.heartbeat_sender.is_urgent = True
+        return []
+
+    def _on_partial_output(self, part: PartialOutput, _: float) -> list[Send]:
+        """Forward output of a running task. It is not repeated: the result contains it again."""
+        return [Send(Port.RESULTS, part)] if self.held_tasks.unfinished.covers(part.task, part.task + 1) else []
+
     def _on_ack(self, ack: Ack, now: float) -> list[Send]:
         if ack.run != self.heartbeat_sender.run:
             return []
@@ -282,24 +159,42 @@ class Worker:
         elsewhere = self.held_tasks.settle(settled_ranges(ack.low_watermark, ack.ranges), ack.retries)
         if elsewhere:
             sends.append(Send(Port.EXECUTOR, CancelTasks(elsewhere)))
-        for again in self.heartbeat_sender.on_ack(ack):
-            sends += self.held_tasks.unacked_results.resend(again, self.heartbeat_sender.heartbeat_number, now)
+        for request in self.heartbeat_sender.on_ack(ack):
+            sends += self.held_tasks.unacked_results.resend(request, self.heartbeat_sender.heartbeat_number, now)
         self.heartbeat_sender.is_urgent = self.heartbeat_sender.is_urgent or bool(elsewhere) or self.shutdown.has_begun
         return sends
 
     def _on_kill(self, kill: Kill, now: float) -> list[Send]:
-        if kill.run != self.heartbeat_sender.run and (
-            self.heartbeat_sender.run
-            or not self.connections.ventilator_monitor.is_silent_for(now, self.heartbeat_sender.heartbeat_timeout)
-        ):
-            return []  # another run's; or not welcomed yet, and the desk may still answer
+        if kill.run != self.heartbeat_sender.run:
+            # A worker without a run obeys the Kill of any run, unless the ventilator may still register it.
+            is_waiting = not self.connections.ventilator_monitor.is_silent_for(
+                now, self.heartbeat_sender.heartbeat_timeout
+            )
+            if self.connections.has_run or is_waiting:
+                return []
         self.shutdown.is_run_over = True
         if kill.mode != "soon":
             return self._stop(errors.OK, kill.reason)
         return self._drain("soon") if self.shutdown.on_run_ending(kill) else []
 
+    def _query_activity(self) -> list[Send]:
+        return [Send(Port.EXECUTOR, QueryActivity())] if self.connections.has_run else []
+
+    def _on_status_request(self, _: StatusRequested, __: float) -> list[Send]:
+        self._is_status_requested = True
+        return [Send(Port.EXECUTOR, QueryActivity())]
+
+    def _on_activity(self, activity: WorkerActivity, _: float) -> list[Send]:
+        """Forward the activity to the sink, and to the user if a status was requested."""
+        activity = replace(activity, worker=self.heartbeat_sender.identity.name)
+        is_requested, self._is_status_requested = self._is_status_requested, False
+        return [
+            *([Send(Port.USER, StatusReport(activity))] if is_requested else []),
+            *([Send(Port.RESULTS, activity)] if self.connections.has_run else []),
+        ]
+
     def _drain(self, mode: str) -> list[Send]:
-        """Nothing new starts; what runs is finished and answered first, or killed."""
+        """Start no more tasks; let running tasks finish and wait for their Acks, or kill them."""
         self.heartbeat_sender.is_urgent = True
         if mode == "now":
             return self._stop(self.shutdown.exit_code, self.shutdown.stop_reason)
@@ -311,3 +206,106 @@ class Worker:
             Send(Port.EXECUTOR, CancelTasks(ALL_TASKS)),
             *self.heartbeat_sender.goodbye(is_run_over=self.shutdown.is_run_over),
         ]
+
+
+class Shutdown:
+    """Request to end a worker, which it follows once it holds nothing.
+
+    The end of a run replaces a request that only this worker stop.
+    """
+
+    def __init__(self) -> None:
+        self.stop_reason, self.exit_code = "", errors.OK
+        self.has_begun = False
+        self.is_this_worker_only = False
+        """Whether the run continues without this worker."""
+        self.is_run_over = False
+        """Whether a peer has reported that the run is over."""
+
+    def on_run_ending(self, kill: Kill) -> bool:
+        """Begin to shut down because the run ends soon; return False if that was known."""
+        is_new = not self.has_begun or self.is_this_worker_only
+        self.has_begun, self.is_this_worker_only = True, False
+        self.stop_reason, self.exit_code = kill.reason, errors.OK
+        return is_new
+
+    def on_stop_request(self, stop: StopRequest) -> Literal["soon", "now"]:
+        """Begin to shut down because of a signal. A second one kills the running tasks."""
+        is_repeated = self.has_begun and self.is_this_worker_only
+        self.has_begun = self.is_this_worker_only = True
+        self.stop_reason, self.exit_code = stop.reason, errors.stop_exit_code(stop.reason)
+        return "now" if is_repeated else stop.mode
+
+
+def reason_to_end(
+    shutdown: Shutdown, held_tasks: HeldTasks, connections: Connections, now: float, heartbeat_timeout: float
+) -> tuple[int, str] | None:
+    """Return exit code and reason if the worker must end now."""
+    if reason := connections.timeout_reason(now):
+        return errors.INCOMPLETE, reason
+    if not shutdown.has_begun:
+        return None
+    if held_tasks.is_empty:
+        return shutdown.exit_code, shutdown.stop_reason
+    if not held_tasks.unfinished.task_count and connections.sink_monitor.is_silent_for(now, heartbeat_timeout):
+        return errors.INCOMPLETE, "results were not acknowledged: the sink stopped responding"
+    return None
+
+
+class Connections:
+    """Connections to ventilator and sink; the ventilator replaces the lane itself.
+
+    libzmq retries a lost connection, but not after a protocol error, and a half-open one looks alive to it. So a
+    connection that has carried nothing for too long is replaced by a new socket.
+    """
+
+    def __init__(self, now: float, peer_timeout: float) -> None:
+        self.ventilator_monitor = PeerMonitor("ventilator", now, peer_timeout)
+        self.sink_monitor = PeerMonitor("sink", now, peer_timeout)
+        self.has_run = False
+        """Whether a run was joined; there is no sink before."""
+        self._results_reconnect_time = now
+
+    @property
+    def deadline(self) -> float:
+        """Time at which the user is notified of a silent peer."""
+        return min(self.ventilator_monitor.deadline, self.sink_monitor.deadline if self.has_run else NEVER)
+
+    def tick(self, now: float) -> list[Send]:
+        """Notify the user of silent peers."""
+        return [*self.ventilator_monitor.tick(now), *(self.sink_monitor.tick(now) if self.has_run else [])]
+
+    def timeout_reason(self, now: float) -> str:
+        """Return which peer has been silent for longer than the peer timeout; empty if none has."""
+        if self.ventilator_monitor.is_lost(now):
+            return "the ventilator stopped responding"
+        return "the sink stopped responding" if self.sink_monitor.is_lost(now) else ""
+
+    def connect_sink(self, registration: Registration, now: float) -> list[Send]:
+        """Connect to the sink of a run, and measure its silence from now on."""
+        self.has_run = True
+        self.ventilator_monitor.interval = self.sink_monitor.interval = registration.heartbeat_interval
+        self.sink_monitor.restart(now)
+        return [
+            Send(Port.RESULTS, Reconnect(registration.results_endpoint)),
+            Send(Port.CONTROL, Reconnect(registration.control_endpoint)),
+        ]
+
+    def due_reconnects(
+        self, now: float, heartbeat_interval: float, heartbeat_timeout: float, unacked_results: UnackedResults
+    ) -> list[Send]:
+        """Return Reconnect for each connection that has carried nothing for too long."""
+        sends = []
+        if self.ventilator_monitor.is_reconnect_due(now, 3 * heartbeat_interval):
+            sends.append(Send(Port.REGISTRY, Reconnect()))
+        if not self.has_run:
+            return sends
+        if self.sink_monitor.is_reconnect_due(now, 5 * heartbeat_interval):
+            sends.append(Send(Port.CONTROL, Reconnect()))
+        oldest = unacked_results.oldest_sent_time()
+        is_stuck = oldest is not None and now - max(oldest, self._results_reconnect_time) > heartbeat_timeout
+        # Without Acks, it is the control connection that fails, and says nothing about results.
+        if is_stuck and not self.sink_monitor.is_silent_for(now, 5 * heartbeat_interval):
+            self._results_reconnect_time = now
+            sends.append(Send(Port.RESULTS, Reconnect()))
+        return sends
