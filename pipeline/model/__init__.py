@@ -1,0 +1,1 @@
+"""Messages, values and interfaces that all other packages share. Imports no other package of the project."""

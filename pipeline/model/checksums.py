@@ -1,8 +1,9 @@
-"""Checksums of the input: by them a record is known again when the input is read another time.
+"""Boundaries of input checksums, by which a later reading of the same input is compared with this one.
 
-The boundaries of checksums are fixed by record number: each of the first EXACT records has its own, then every GROUP
-records share one. So two readings of one input can be compared, wherever each of them was cut. A checksum covers the
-records from the last boundary on; one that is taken between two boundaries covers what was read of its group so far.
+- Boundaries are fixed by record number: each of the first EXACT records has its own, then every GROUP records share
+  one. So two readings are comparable wherever each of them was cut into pieces.
+- A checksum covers the records since the last boundary. Taken between two boundaries, it covers the part of the
+  group that was read so far.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ from collections.abc import Iterator
 from struct import iter_unpack
 
 EXACT = 1024
-"""So many records at the beginning have one each; a multiple of GROUP."""
+"""How many records at the beginning have a checksum each; a multiple of GROUP."""
 GROUP = 256
 
 
 def floor(number: int) -> int:
-    """The last boundary that is not above record `number`."""
+    """Return the last boundary that is not above record `number`."""
     return number if number <= EXACT else number - number % GROUP
 
 
 def following(number: int) -> int:
-    """The first boundary above record `number`."""
+    """Return the first boundary above record `number`."""
     return number + 1 if number < EXACT else number - number % GROUP + GROUP
 
 
 def index(number: int) -> int:
-    """How many groups end at or below record `number`."""
+    """Return how many groups end at or below record `number`."""
     return min(number, EXACT) + max(0, number - EXACT) // GROUP
 
 
 def length(first: int, count: int) -> int:
-    """How many checksums `count` records from `first` on have: one for each boundary, and one for their end."""
+    """Return how many checksums `count` records from `first` on have: one for each boundary, and one for the end."""
     end = first + count
     return index(end) - index(first) + (end > max(first, floor(end)))
 
 
 def each(first: int, count: int, marks: bytes) -> Iterator[tuple[int, int]]:
-    """Each checksum with the number of the record before which it ends. Raises struct.error if one is cut off."""
+    """Yield each checksum with the number of the record before which it ends.
+
+    Raises:
+        struct.error: a checksum is cut off.
+    """
     end = first + count
     for (crc,) in iter_unpack("<I", marks):
         first = min(following(first), end)

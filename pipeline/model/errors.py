@@ -1,8 +1,9 @@
-"""What can go wrong, by whose fault, and the exit code that says so.
+"""Exceptions and exit codes.
 
-A failed task is a value, never an exception. What the person or the world did raises a PipelineError with a
-sentence: what happened, where, what to do next. What a peer sent wrong is a DecodeError, counted and dropped.
-What only a bug of ours can do raises a StationError, with its story.
+- A failed task is a value, never an exception.
+- A mistake of the user or a failure of the environment raises PipelineError or UsageError.
+- An invalid frame from a peer raises DecodeError; the adapter that read the frame drops and counts it.
+- A bug in pipe itself raises InternalError, with the last messages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TERMINATED = 143
 STDOUT_CLOSED = 141
 
 STDOUT_CLOSED_REASON = "stdout closed"
-"""What an output says that nobody reads any more."""
+"""The failure of an output whose reader has closed the pipe."""
 
 
 class PipelineError(Exception):
@@ -31,13 +32,13 @@ class PipelineError(Exception):
 
 
 class UsageError(PipelineError):
-    """Asked for something that can't be: a wrong option, a file that is not there."""
+    """A request that cannot be carried out: a wrong option, a missing file."""
 
     exit_code = USAGE
 
 
 class DecodeError(Exception):
-    """A frame from a peer that is not one of our words. Never leaves the edge that read it."""
+    """A frame that is not a valid message."""
 
 
 class VersionMismatchError(DecodeError):
@@ -49,24 +50,24 @@ class VersionMismatchError(DecodeError):
 
 
 class InternalError(Exception):
-    """A bug of ours. The loop adds the last messages to it."""
+    """A bug in pipe itself. The event loop adds the last messages."""
 
     exit_code = INTERNAL_ERROR
 
 
 def stop_exit_code(reason: str) -> int:
-    """The exit code of an end that somebody asked for."""
-    asked = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, STDOUT_CLOSED_REASON: STDOUT_CLOSED}
-    return asked.get(reason, INCOMPLETE)
+    """Return the exit code of a run that was stopped for this reason."""
+    codes = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, STDOUT_CLOSED_REASON: STDOUT_CLOSED}
+    return codes.get(reason, INCOMPLETE)
 
 
 def version_mismatch_text(version: str) -> str:
-    """What to say of a peer of another version of the protocol."""
-    return f"a peer speaks protocol {version}, this is pipe2; install the same version of pipe on both sides"
+    """Describe a peer that speaks another version of the protocol."""
+    return f"protocol mismatch: peer uses {version}, this process pipe2; install the same version on both sides"
 
 
 def run_exit_code(mode: str, reason: str, failed_count: int) -> int:
-    """The exit code of a run that ended in this mode; a reason means that it is not complete."""
+    """Return the exit code of a run that ended in this mode. A reason means that the run is not complete."""
     if mode == "done" and not reason:
         return TASKS_FAILED if failed_count else OK
     return stop_exit_code(reason)

@@ -1,7 +1,8 @@
-"""The facts of a run: what the journal keeps, and what the ledger is made of.
+"""Events of a run, as the journal stores them.
 
-The ledger is the fold of its facts, in the order in which they became true, so a sink that comes back knows what the
-one before it knew, as far as that was durable. Facts are frozen and closed; none is unsaid, others follow it.
+- The ledger is the fold of these events in their order, so a restarted sink knows what the one before it had made
+  durable.
+- Events are never taken back; later events follow them.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from pipeline.model.messages import AttemptRange, Ranges
 
 
 class JournalRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Base of all facts: in a journal an array of its fields."""
+    """Base of all events: in a journal an array of its fields."""
 
 
 class RunStarted(JournalRecord, frozen=True):
-    """The run has a name, and its input an identity."""
+    """The run has an id, and its input a fingerprint."""
 
     run: str
     fingerprint: str
 
 
 class CommandFixed(JournalRecord, frozen=True):
-    """The first worker came; all others must run the same command."""
+    """The first worker has connected; all others must run the same command."""
 
     digest: str
     command: str
 
 
 class ChecksumsRecorded(JournalRecord, frozen=True):
-    """These records were read; `marks` as in the message Read."""
+    """These records were read; `checksums` as in the message InputChecksums."""
 
     first: int
     count: int
@@ -40,9 +41,9 @@ class ChecksumsRecorded(JournalRecord, frozen=True):
 
 
 class TasksSettled(JournalRecord, frozen=True):
-    """These tasks have their final record, of which `failures` did not end well.
+    """The final results of these tasks are stored.
 
-    It is in the output, whose files were `sizes` bytes long then; or, `spilled`, kept ahead of its turn.
+    They are in the output, whose files were `sizes` bytes long then, or (`is_spilled`) in the spill.
     """
 
     ranges: Ranges
@@ -52,20 +53,20 @@ class TasksSettled(JournalRecord, frozen=True):
 
 
 class TasksReopened(JournalRecord, frozen=True):
-    """These were settled and failed, and are to be done once more."""
+    """These tasks had settled as failed, and will be run again."""
 
     ranges: Ranges
 
 
 class InputEnded(JournalRecord, frozen=True):
-    """All is read: there are `total` tasks. A reason means that reading broke off."""
+    """The input is read: there are `total` tasks. A reason means that reading broke off."""
 
     total: int
     reason: str
 
 
 class RunStopped(JournalRecord, frozen=True):
-    """The run ends early; as the word Kill."""
+    """The run ends early; fields as in the message Kill."""
 
     mode: Literal["soon", "now"]
     reason: str
@@ -73,7 +74,7 @@ class RunStopped(JournalRecord, frozen=True):
 
 
 class SinkSuspended(JournalRecord, frozen=True):
-    """The sink has gone in good order, the run unfinished: the next one goes on with it, and does not end it."""
+    """The sink has ended in good order with the run unfinished; the next sink resumes the run."""
 
 
 JournalEvent = (

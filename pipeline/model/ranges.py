@@ -1,14 +1,8 @@
-"""RangeSet of task numbers; AttemptCounts.
+"""Sets of task numbers (RangeSet) and their attempt numbers (AttemptCounts).
 
-A set of task numbers, kept as merged half-open ranges.
-
-Its cost goes with the number of ranges touched, never with the number of tasks, so a ledger of ten million
-settled tasks is one range. It holds nothing but numbers and knows nothing of what they mean.
-
-How often tasks have failed: only those that are not settled, and only those that have failed at all.
-
-All others have failed 0 times, so a run where nothing fails costs nothing. Tries are never taken back, only forgotten
-when the task is settled. Sink, ventilator and worker each keep their own, from what they were told.
+- Costs grow with the number of ranges touched, never with the number of tasks: ten million settled tasks are one range.
+- Only unsettled tasks that have failed have an attempt number above 0, so a run without failures costs nothing.
+- An attempt number never falls. It is forgotten when its task is settled.
 """
 
 from __future__ import annotations
@@ -31,7 +25,7 @@ class RangeSet:
         self.update(ranges)
 
     def add(self, low: int, high: int) -> None:
-        """Put `low` to `high` in, merging with what touches it."""
+        """Add `low` to `high`, merging with adjacent ranges."""
         if low >= high:
             return
         first = bisect_left(self._highs, low)
@@ -44,7 +38,7 @@ class RangeSet:
         self.task_count += high - low
 
     def remove(self, low: int, high: int) -> None:
-        """Take `low` to `high` out; what is not in is no fault."""
+        """Remove `low` to `high`, as far as they are members."""
         if low >= high:
             return
         first = bisect_right(self._highs, low)
@@ -59,23 +53,21 @@ class RangeSet:
         self._highs[first:last] = [piece[1] for piece in rest]
 
     def update(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Put all of these in."""
         for low, high in ranges:
             self.add(low, high)
 
     def difference_update(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Take all of these out."""
         for low, high in ranges:
             self.remove(low, high)
 
     def intersection(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The parts of `low` to `high` that are in."""
+        """Return the parts of `low` to `high` that are members."""
         first = bisect_right(self._highs, low)
         last = bisect_left(self._lows, high)
         return [(max(low, self._lows[k]), min(high, self._highs[k])) for k in range(first, last)]
 
     def gaps(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The parts of `low` to `high` that are not in."""
+        """Return the parts of `low` to `high` that are not members."""
         gaps, at = [], low
         for start, end in self.intersection(low, high):
             if at < start:
@@ -86,33 +78,32 @@ class RangeSet:
         return gaps
 
     def covers(self, low: int, high: int) -> bool:
-        """Whether all of `low` to `high` is in."""
+        """Return whether all of `low` to `high` are members."""
         first = bisect_right(self._highs, low)
         return low >= high or (first < len(self._lows) and self._lows[first] <= low and high <= self._highs[first])
 
     def low_watermark(self) -> int:
-        """All below this number is in."""
+        """Return the number below which all tasks are members."""
         return self._highs[0] if self._lows and self._lows[0] == 0 else 0
 
     @property
     def end(self) -> int:
-        """All from this number on is not in."""
+        """The number from which on no task is a member."""
         return self._highs[-1] if self._highs else 0
 
     def above_low_watermark(self) -> Ranges:
-        """The ranges that do not start at 0."""
+        """Return the ranges that do not start at 0."""
         skip = 1 if self._lows and self._lows[0] == 0 else 0
         return tuple(zip(self._lows[skip:], self._highs[skip:], strict=True))
 
     def ranges(self) -> Ranges:
-        """All, ascending."""
         return tuple(zip(self._lows, self._highs, strict=True))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self.ranges())
 
     def __len__(self) -> int:
-        """How many ranges, not how many tasks."""
+        """Return the number of ranges, not of tasks."""
         return len(self._lows)
 
     def __contains__(self, task: int) -> bool:
@@ -120,41 +111,41 @@ class RangeSet:
 
 
 def settled_ranges(low_watermark: int, ranges: Ranges) -> RangeSet:
-    """What an Ack says is settled."""
+    """Return the tasks that an Ack reports as settled."""
     return RangeSet(((0, low_watermark), *ranges))
 
 
 class AttemptCounts:
-    """Task numbers to tries, of those that have any."""
+    """Number of failures of each task that has failed."""
 
-    __slots__ = ("_sorted_tasks", "_attempts")
+    __slots__ = ("_attempts", "_sorted_tasks")
 
     def __init__(self, attempts: Iterable[AttemptRange] = ()) -> None:
         self._attempts: dict[int, int] = {}
         self._sorted_tasks: list[int] = []
-        for each in attempts:
-            self.set(each.low, each.high, each.attempt)
+        for item in attempts:
+            self.set(item.low, item.high, item.attempt)
 
     def __len__(self) -> int:
         return len(self._attempts)
 
     def get(self, task: int) -> int:
-        """How often this one has failed."""
+        """Return how often the task has failed."""
         return self._attempts.get(task, 0)
 
     def set(self, low: int, high: int, attempt: int) -> None:
-        """These have failed so often, or more often if that was known already."""
+        """Raise the attempt number of these tasks to `attempt`; never lower it."""
         for task in range(low, high) if attempt else ():
             if task not in self._attempts:
                 insort(self._sorted_tasks, task)
             self._attempts[task] = max(attempt, self._attempts.get(task, 0))
 
     def tasks(self) -> Sequence[int]:
-        """Those that have failed, ascending."""
+        """Return the tasks that have failed, ascending."""
         return self._sorted_tasks
 
     def split_by_attempt(self, low: int, high: int) -> list[AttemptRange]:
-        """From `low` to `high`, cut where the number of tries changes."""
+        """Return `low` to `high` as ranges of one attempt number each."""
         runs, at = [], low
         for task in self._failed_between(low, high):
             if at < task:
@@ -169,17 +160,17 @@ class AttemptCounts:
         return runs
 
     def find_below(self, low: int, high: int, attempt: int) -> list[tuple[int, int]]:
-        """Those from `low` to `high` that have failed less often."""
+        """Return the ranges of `low` to `high` that have failed less often than `attempt`."""
         return [(run.low, run.high) for run in self.split_by_attempt(low, high) if run.attempt < attempt]
 
     def select_failed(self, ranges: Iterable[tuple[int, int]]) -> tuple[AttemptRange, ...]:
-        """Of these tasks, those that have failed."""
+        """Return those of these tasks that have failed."""
         if not self._attempts:
             return ()
         return tuple(run for low, high in ranges for run in self.split_by_attempt(low, high) if run.attempt)
 
     def forget(self, settled: Iterable[tuple[int, int]]) -> None:
-        """These are settled."""
+        """Remove settled tasks."""
         for low, high in settled if self._sorted_tasks else ():
             start, end = bisect_left(self._sorted_tasks, low), bisect_left(self._sorted_tasks, high)
             for task in self._sorted_tasks[start:end]:
@@ -187,15 +178,13 @@ class AttemptCounts:
             del self._sorted_tasks[start:end]
 
     def clear(self) -> None:
-        """Nothing has failed."""
         self._attempts.clear()
         self._sorted_tasks.clear()
 
     @property
     def end(self) -> int:
-        """All from this number on have not failed."""
+        """The number from which on no task has failed."""
         return self._sorted_tasks[-1] + 1 if self._sorted_tasks else 0
 
     def _failed_between(self, low: int, high: int) -> list[int]:
-        """Those from `low` to `high` that have failed, ascending."""
         return self._sorted_tasks[bisect_left(self._sorted_tasks, low) : bisect_left(self._sorted_tasks, high)]

@@ -1,19 +1,10 @@
-"""Counting, slicing and fingerprinting records in bytes; JSON records with several fields.
+"""Records as bytes: counting, splitting and fingerprinting them; JSON records with several fields.
 
-Records in bytes: counting, cutting and slicing them without ever making a list of them.
-
-A body is a run of records, each with its one-byte terminator. With `block`, a body is one record, whole.
-Nothing here copies more than the slice it returns; only the terminator cuts, so \r, \x0b and U+2028 are content.
-
-Tasks of several arguments: a record that is a JSON array of texts or, with names, a JSON object of them.
-
-A record never holds a newline or a NUL byte, whatever its arguments hold; bytes that are no UTF-8 come through. Names
-may occur twice. Only for records of the shapes `columns` and `packed`.
-
-Fingerprints: which input a run is about, as one word says it and another is compared with it.
-
-A fingerprint is two digests with a colon between: what the input is called, and in what state it is (sizes, times).
-Where each record is verified as it is read again, the name alone must be the same. Never looks at an input.
+- A body is a sequence of records, each with its one-byte terminator. With `block`, a body is one whole record.
+- Only the terminator splits: CR, VT and U+2028 are content. Counting never builds a list of records.
+- A record of several arguments is a JSON array of strings or, with names, a JSON object. It never contains a newline
+  or a NUL byte. Bytes that are not UTF-8 survive; names may occur twice.
+- A fingerprint is two digests, joined by a colon: of the input's name, and of its state (sizes, times).
 """
 
 from __future__ import annotations
@@ -28,25 +19,29 @@ if TYPE_CHECKING:
 
 
 STEP_BELOW_RECORDS = 64
-"""Below this many records, stepping from one terminator to the next beats counting."""
+"""Below this number of records, stepping from terminator to terminator is faster than counting."""
 
 
 def terminator(record_format: RecordFormat) -> bytes:
-    """The byte that ends a record."""
+    """Return the byte that ends a record."""
     return b"\0" if record_format.zero else b"\n"
 
 
 def count(body: bytes, record_format: RecordFormat) -> int:
-    """How many whole records `body` holds."""
+    """Return the number of whole records in `body`."""
     if record_format.block:
         return 1
     mark = terminator(record_format)
-    # to find is many times faster than to count, and tells all of a single long record
+    # find() is many times faster than count(), and suffices for a single long record
     return 1 if body and body.find(mark) == len(body) - 1 else body.count(mark)
 
 
 def end_offset(body: bytes, number: int, record_format: RecordFormat, start: int = 0) -> int:
-    """The offset just behind the `number`-th record from `start`. Raises ValueError if there are not that many."""
+    """Return the offset after the `number`-th record from `start`.
+
+    Raises:
+        ValueError: there are fewer records.
+    """
     if record_format.block:
         return len(body) if number else start
     mark = terminator(record_format)
@@ -68,13 +63,13 @@ def end_offset(body: bytes, number: int, record_format: RecordFormat, start: int
 
 
 def split(body: bytes, number: int, record_format: RecordFormat) -> tuple[bytes, bytes]:
-    """`body` cut behind its `number`-th record."""
+    """Split `body` after its `number`-th record."""
     at = end_offset(body, number, record_format)
     return body[:at], body[at:]
 
 
 def list_records(body: bytes, record_format: RecordFormat) -> list[bytes]:
-    """The records of `body`, without their terminators (a block: as it is)."""
+    """Return the records of `body` without their terminators."""
     if record_format.block:
         return [body]
     parts = body.split(terminator(record_format))
@@ -82,27 +77,27 @@ def list_records(body: bytes, record_format: RecordFormat) -> list[bytes]:
     return parts
 
 
-def end_near(body: bytes, number: int, recipe: RecordFormat, start: int, size: int) -> int:
-    """The same as `end_of`, faster where these records have about `size` bytes."""
-    if recipe.block:
+def end_near(body: bytes, number: int, record_format: RecordFormat, start: int, size: int) -> int:
+    """Return the same as `end_offset`, faster if the records have about `size` bytes in all."""
+    if record_format.block:
         return len(body)
-    mark = terminator(recipe)
+    mark = terminator(record_format)
     at = body.find(mark, start + max(size, 1) - 1) + 1 or len(body)
-    found = body.count(mark, start, at)
-    if abs(found - number) > STEP_BELOW_RECORDS:
-        return end_offset(body, number, recipe, start)
-    while found > number:
+    counted = body.count(mark, start, at)
+    if abs(counted - number) > STEP_BELOW_RECORDS:
+        return end_offset(body, number, record_format, start)
+    while counted > number:
         at = body.rfind(mark, start, at - 1) + 1
-        found -= 1
-    while found < number:
+        counted -= 1
+    while counted < number:
         at = body.index(mark, at) + 1
-        found += 1
+        counted += 1
     return at
 
 
 def encode_fields(values: Sequence[bytes], names: Sequence[bytes] = ()) -> bytes:
-    """The record, without a terminator; `names` are as many as the values, or none."""
-    import json  # most runs have lines
+    """Return a record without terminator. Give as many names as values, or none."""
+    import json  # only here: most runs have plain lines
 
     texts = [json.dumps(_decode_text(value)) for value in values]
     if not names:
@@ -112,16 +107,20 @@ def encode_fields(values: Sequence[bytes], names: Sequence[bytes] = ()) -> bytes
 
 
 def decode_fields(record: bytes) -> tuple[list[bytes], list[bytes]]:
-    """The values of a record, and their names: as many, or none. Raises ValueError for what is no such record."""
+    """Return the values of a record and their names, which may be none.
+
+    Raises:
+        ValueError: the record is not a JSON array or object of strings.
+    """
     import json
 
-    found: Any = json.loads(record, object_pairs_hook=tuple)
+    values: Any = json.loads(record, object_pairs_hook=tuple)
     names: list[Any] = []
-    if isinstance(found, tuple):
-        names, found = [name for name, _ in found], [value for _, value in found]
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise ValueError("it is no array of texts, and no object of them")
-    return [_encode_text(text) for text in found], [_encode_text(name) for name in names]
+    if isinstance(values, tuple):
+        names, values = [name for name, _ in values], [value for _, value in values]
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+        raise ValueError("not an array or object of strings")
+    return [_encode_text(text) for text in values], [_encode_text(name) for name in names]
 
 
 def _decode_text(value: bytes) -> str:
@@ -133,10 +132,10 @@ def _encode_text(text: str) -> bytes:
 
 
 class ArgumentSource(Struct, frozen=True):
-    """Tasks on the command line: the words behind one mark, which is `:::`, `::::`, `:::+` or `::::+`.
+    """Tasks on the command line: the arguments after one `:::`, `::::`, `:::+` or `::::+`.
 
-    Behind `::::` they are files of tasks. A `+` joins this source to the one before, item to item; without it, each
-    is combined with each.
+    After `::::`, arguments are files of tasks. A `+` links this source with the one before, item by item; without it,
+    all combinations are run.
     """
 
     separator: str
@@ -144,10 +143,13 @@ class ArgumentSource(Struct, frozen=True):
 
 
 def make_fingerprint(name: str, state: str) -> str:
-    """Of two digests, neither of which holds a colon."""
+    """Join two digests, neither of which contains a colon."""
     return f"{name}:{state}"
 
 
 def is_same_input(left: str, right: str, *, is_verified: bool) -> bool:
-    """Whether both can be the same input; `verified`: somebody compares the records themselves."""
+    """Return whether both may be the same input.
+
+    `is_verified`: the records themselves are compared when they are read again, so an equal name suffices.
+    """
     return left.partition(":")[0] == right.partition(":")[0] if is_verified else left == right

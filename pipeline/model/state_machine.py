@@ -1,14 +1,7 @@
-"""StateMachine and Adapter protocols, Port, Send; PeerMonitor (heartbeat timeouts).
+"""Interfaces of stations: StateMachine, Adapter, Port, Send; and PeerMonitor, which watches one peer.
 
-A station, its ports, and what it says: the one shape of ventilator, worker and sink.
-
-A station is a plain object. It is given a message and the time and answers with messages addressed
-to ports. It never opens a socket, reads a file, asks a clock or draws a random number.
-
-Watching for a peer: who is silent, since when, what the person is told, when the connection is replaced.
-
-Silence of SOON is told once, and its end too. Before the first contact a station waits as long as it takes; after it,
-`patience` seconds of silence are the end.
+A state machine receives a message and the time, and returns messages addressed to ports. It never opens a socket,
+reads a file, reads a clock or draws a random number. An adapter connects one port to a socket, a file or an executor.
 """
 
 from __future__ import annotations
@@ -25,40 +18,39 @@ from pipeline.model.messages import WireMessage
 
 NEVER = math.inf
 VENTILATOR = "ventilator"
-"""The name under which it says goodbye; workers have names of their own."""
+"""The ventilator's name in its Goodbye; each worker has a name of its own."""
 
 Message = WireMessage | InternalMessage | Notice
-"""Everything that is ever said."""
 
 
 class Port(Enum):
-    """Where a station can send. Each port has one edge."""
+    """A destination that a state machine can send to. Each port has one adapter."""
 
     REGISTRY = auto()
-    """A worker's way to the ventilator's desk."""
+    """From a worker to the ventilator's registry."""
     LANES = auto()
-    """The ventilator's lanes: Open and Shut; the worker's one lane: Connect."""
+    """The ventilator's lanes (OpenLane, CloseLane); a worker's one lane (Reconnect)."""
     RESULTS = auto()
-    """The way to the sink, for workers and ventilator."""
+    """From workers and ventilator to the sink."""
     CONTROL = auto()
-    """The sink's broadcast; for the others Connect only."""
+    """The sink's broadcast; at the other stations Reconnect only."""
     SOURCE = auto()
     EXECUTOR = auto()
     OUTPUT = auto()
     SPILL = auto()
     JOURNAL = auto()
     USER = auto()
-    """The person who looks on."""
+    """Notices for the user."""
 
 
 class PeerAddress(Struct, frozen=True, gc=False):
-    """The ventilator's way back to one caller at its desk."""
+    """One connected peer of the ventilator's registry."""
 
     peer: bytes
 
 
 class LaneAddress(Struct, frozen=True, gc=False):
-    """The ventilator's way to one worker, for chunks."""
+    """The lane of one worker, for chunks."""
 
     number: int
 
@@ -67,115 +59,114 @@ Address = Port | PeerAddress | LaneAddress
 
 
 class Send(Struct, frozen=True, gc=False):
-    """A message and where it goes."""
+    """A message and its destination."""
 
     to: Address
     message: Message
 
 
 Handlers = dict[type, Callable[[Any, float], "list[Send]"]]
-"""What a station does with each kind of word; the others it does not know."""
+"""The handler of each message type; other messages are ignored."""
 
 
 class StateMachine(Protocol):
-    """What the loop drives. `deadline` is a time as `now` is; `outcome` is an exit code once `done`."""
+    """The logic of a station, driven by the event loop. `deadline` is compared with `now`."""
 
     done: bool
 
     @property
     def exit_code(self) -> int:
-        """The exit code, once done."""
+        """The exit code, once `done`."""
 
     @property
     def stop_reason(self) -> str:
-        """Why it ends early; empty if it does not."""
+        """Why the station ends early; else empty."""
 
     @property
     def deadline(self) -> float:
-        """Wake me then, even if nothing was said."""
+        """When `tick` is to be called if no message arrives."""
 
     def receive(self, message: Message, now: float) -> list[Send]:
-        """Something was said to me."""
+        """Handle a message."""
 
     def tick(self, now: float) -> list[Send]:
-        """My deadline has come, and all that had arrived before was received."""
+        """Handle the deadline. All messages that arrived before it have been received."""
 
 
 class Adapter(Protocol):
-    """The shell behind a port: a socket, the source, the executor, the output. Never blocks."""
+    """The connection of a port with a socket, the source, the executor, the output or the journal. Never blocks."""
 
     deadline: float
-    """A time.monotonic() at which `receive` wants to be called even if no file is ready; NEVER if none."""
+    """The time.monotonic() at which `receive` is to be called even if nothing is readable."""
 
     def send(self, to: Address, message: Message) -> None:
-        """Take a message for this edge's port."""
+        """Accept a message for this adapter's port."""
 
     def pollables(self) -> list[object]:
-        """What to poll for reading: file descriptors, or ZeroMQ sockets."""
+        """Return what to poll: file descriptors or ZeroMQ sockets, alone or with an event mask."""
 
     def receive(self) -> list[Message]:
-        """All messages that are ready now. Called at every turn of the loop, so cheap when there are none."""
+        """Return all messages that are ready. Called at every turn of the loop, so it must be cheap."""
 
     def close(self) -> None:
-        """Let go of everything. May be called twice."""
+        """Release everything. May be called twice."""
 
 
 NOTIFY_AFTER_SECONDS = 2.0
-"""Seconds of waiting after which a person is told."""
+"""Seconds of silence after which the user is notified."""
 
 
 class PeerMonitor:
-    """One peer, as one station hears it."""
+    """Silence of one peer: notices for the user, reconnects, and the final timeout.
+
+    The user is notified once of a silence, and once of its end. Before the first message from the peer, a station waits
+    without limit; after it, `peer_timeout` seconds of silence mean that the peer is lost.
+    """
 
     def __init__(self, role: Peer, now: float, peer_timeout: float, interval: float = 1.0) -> None:
         self._role: Peer = role
         self._last_message_at, self._peer_timeout = now, peer_timeout
-        self.interval = interval
-        """Seconds in which a peer that is there says something anyway."""
+        self.interval = interval  # a live peer sends something at least this often
         self.has_been_seen = self._has_notified = False
         self._reconnected_at = now
 
     @property
     def deadline(self) -> float:
-        """When silence becomes worth a word."""
-        return (
-            NEVER
-            if self._has_notified
-            else self._last_message_at
-            + (NOTIFY_AFTER_SECONDS + self.interval if self.has_been_seen else NOTIFY_AFTER_SECONDS)
-        )
+        """When a silence is reported."""
+        if self._has_notified:
+            return NEVER
+        return self._last_message_at + (NOTIFY_AFTER_SECONDS + self.interval * self.has_been_seen)
 
     def restart(self, now: float) -> None:
-        """Silence counts from now."""
+        """Count silence from now."""
         self._last_message_at, self._has_notified = now, False
 
     def record_message(self, now: float) -> list[Send]:
-        """The peer said something."""
-        told, self._has_notified = self._has_notified, False
+        """Note a message of the peer. Report the end of a reported silence."""
+        had_notified, self._has_notified = self._has_notified, False
         self._last_message_at, self.has_been_seen = now, True
-        return [Send(Port.USER, Waiting(self._role, active=False))] if told else []
+        return [Send(Port.USER, Waiting(self._role, active=False))] if had_notified else []
 
     def tick(self, now: float) -> list[Send]:
-        """Tell the person, once."""
+        """Report a silence, once."""
         if now < self.deadline:
             return []
         self._has_notified = True
         return [Send(Port.USER, Waiting(self._role))]
 
     def stop(self) -> None:
-        """Report the silence of this peer no more: it is known to be dead."""
+        """Report no silence any more: the peer is known to be dead."""
         self._has_notified = True
 
     def is_silent_for(self, now: float, seconds: float) -> bool:
-        """Whether nothing was heard for so long."""
         return now - self._last_message_at > seconds
 
     def is_lost(self, now: float) -> bool:
-        """Whether it was there once and its patience is over."""
+        """Return whether the peer has been seen and its timeout is over."""
         return self.has_been_seen and self.is_silent_for(now, max(self._peer_timeout, 3 * self.interval))
 
     def is_reconnect_due(self, now: float, seconds: float) -> bool:
-        """Whether to replace the connection now: silent so long, and not replaced within that time either."""
+        """Return whether to reconnect: no message for `seconds`, and no reconnect within them either."""
         if not self.is_silent_for(now, seconds) or now - self._reconnected_at <= seconds:
             return False
         self._reconnected_at = now

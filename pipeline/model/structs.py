@@ -1,6 +1,7 @@
-"""`replace` for Structs, checked: mypy knows what `dataclasses.replace` may change, and nothing of msgspec's.
+"""`replace` for Structs, with the checks of mypy.
 
-A module of its own, since all others may import it.
+mypy knows which fields `dataclasses.replace` accepts, but not those of msgspec's function. A module of its own, since
+all other modules may import it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Processes of a run: launcher and supervisor, the event loop, and the assembly of each station."""
