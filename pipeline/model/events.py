@@ -1,14 +1,8 @@
 """Messages that stay in one process: commands to adapters, events from them, notices for the user.
 
-The words between a station and its own edges: source, executor, output, sockets.
-
-Commanding an edge and talking to a peer are the same act: a message to a port. These never travel, so the codec does
-not know them. They are frozen and closed like the words of the line.
-
-The words for the person who looks on: who is missing, lost, refused, and why nothing runs.
-
-A station says them once when it begins and once when it is over; render.py turns them into sentences, and the door
-prints them.
+- Commands and events pass between a state machine and its adapters (source, executor, output, sockets). They never
+  travel, so the codec does not know them.
+- A notice states once that a condition begins, and once that it ends. `pipeline.cli.messages` turns it into text.
 """
 
 from __future__ import annotations
@@ -22,20 +16,20 @@ from pipeline.model.messages import Goodbye, Heartbeat, Ranges, RecordFormat, Re
 
 
 class ReceivedFrom(Struct, frozen=True, gc=False):
-    """A word that came in at the desk, and the caller's number for the way back."""
+    """A message that arrived at the registry, and its sender."""
 
     peer: bytes
     message: Heartbeat | Goodbye
 
 
 class PeerUnreachable(Struct, frozen=True, gc=False):
-    """The desk has no connection to this caller."""
+    """The registry has no connection to this peer."""
 
     peer: bytes
 
 
 class VersionMismatch(Struct, frozen=True, gc=False):
-    """A frame of another protocol version arrived; from the desk's caller `peer`, or from elsewhere (empty)."""
+    """A frame of another protocol version arrived, from this peer of the registry or from elsewhere (empty)."""
 
     peer: bytes
     version: str
@@ -48,26 +42,26 @@ class OpenLane(Struct, frozen=True, gc=False):
 
 
 class LaneOpened(Struct, frozen=True, gc=False):
-    """From the lanes: it is bound at the endpoint `at`."""
+    """From the lanes: the lane is bound to this endpoint."""
 
     lane: int
     endpoint: str
 
 
 class CloseLane(Struct, frozen=True, gc=False):
-    """To the lanes: close this one, drop what it still has."""
+    """To the lanes: close this lane and drop what it has not sent."""
 
     lane: int
 
 
 class Reconnect(Struct, frozen=True, gc=False):
-    """To a connecting edge: drop the old connection, if any, and connect a new socket to `at` (empty: where it was)."""
+    """To a connecting adapter: replace the socket and connect to `endpoint` (empty: the same as before)."""
 
     endpoint: str = ""
 
 
 class ReadRequest(Struct, frozen=True, gc=False):
-    """To the source: about this many bytes of records, please. One at a time; answered by Records or End."""
+    """To the source: read about this many bytes of records. One request at a time; RecordsRead or EndOfInput answers."""
 
     size: int
 
@@ -81,16 +75,16 @@ class RecordsRead(Struct, frozen=True, gc=False):
 
 
 class EndOfInput(Struct, frozen=True, gc=False):
-    """From the source: there are no more records; there were `total`. A reason means that reading broke off."""
+    """From the source: the input has ended after `total` records. A reason means that reading broke off."""
 
     total: int
     reason: str = ""
 
 
 class TasksFinished(Struct, frozen=True, gc=False):
-    """From the executor: a result without its run, worker, tries and shape, which the worker knows.
+    """From the executor: a result, in which the worker fills in run, worker, attempt and shape.
 
-    `seconds` is the run time of these tasks, added up.
+    `seconds` is the sum of the run times of these tasks.
     """
 
     result: Result
@@ -98,11 +92,11 @@ class TasksFinished(Struct, frozen=True, gc=False):
 
 
 class QueryActivity(Struct, frozen=True, gc=False):
-    """To the executor: what runs now? Answered by a Glance that names no worker."""
+    """To the executor: report running tasks. A WorkerActivity without worker name answers."""
 
 
 class ReleaseQueued(Struct, frozen=True, gc=False):
-    """To the executor: give back all that has not started. Answered by Returned."""
+    """To the executor: give back all tasks that have not started. TasksReleased answers."""
 
 
 class TasksReleased(Struct, frozen=True, gc=False):
@@ -112,23 +106,23 @@ class TasksReleased(Struct, frozen=True, gc=False):
 
 
 class CancelTasks(Struct, frozen=True, gc=False):
-    """To the executor: forget the unstarted of these tasks and kill the running; say nothing more of them."""
+    """To the executor: drop these tasks if queued, kill them if running, and report nothing about them."""
 
     ranges: Ranges
 
 
 class ExecutorFailed(Struct, frozen=True, gc=False):
-    """From the executor: no task can run here, and why. The worker leaves with this exit code."""
+    """From the executor: no task can run here. The worker exits with this code."""
 
     reason: str
     exit_code: int
 
 
 class WriteResult(Struct, frozen=True, gc=False):
-    """To the output: a result, all of it new and in its turn, as number `number` of this sink's life.
+    """To the output: a new result, next in its order. `number` counts from this sink's start.
 
-    `tried`: its tasks have failed and are run again, so that only a log of attempts has room for it.
-    `shown`: of these tasks, so many first bytes were written before, by Show.
+    `is_retried`: the tasks failed and will run again, so only a log of attempts records the result. `streamed_sizes`:
+    how many first bytes of these tasks WriteLines has written before.
     """
 
     number: int
@@ -138,26 +132,26 @@ class WriteResult(Struct, frozen=True, gc=False):
 
 
 class WriteLines(Struct, frozen=True, gc=False):
-    """To the output: lines of a task that still runs, to be written at once. Not answered."""
+    """To the output: lines of a running task, to be written at once. Not answered."""
 
     body: bytes
 
 
 class SpillResult(Struct, frozen=True, gc=False):
-    """To the spill: a result ahead of its turn."""
+    """To the spill: a result that arrived out of order."""
 
     number: int
     result: Result
 
 
 class FetchSpilled(Struct, frozen=True, gc=False):
-    """To the spill: the turn of the result that starts at task `first` has come. Answered by Kept."""
+    """To the spill: the result that starts at task `first` is next. FetchedResult answers."""
 
     first: int
 
 
 class FetchedResult(Struct, frozen=True, gc=False):
-    """From the spill: a result whose turn has come. A durable spill keeps it until it is told to Forget."""
+    """From the spill: the requested result. A durable spill keeps it until DiscardBelow."""
 
     result: Result
 
@@ -169,10 +163,10 @@ class DiscardBelow(Struct, frozen=True, gc=False):
 
 
 class Committed(Struct, frozen=True, gc=False):
-    """From output, spill or journal: it has taken all up to this number of what it was given.
+    """From output, spill or journal: everything up to `number` is stored.
 
-    The output's files are now `sizes` bytes long; what the journal has is as durable as was asked. `failure` is not
-    empty when the store can take no more: what happened, where.
+    `sizes` are the lengths of the output's files now. An entry of the journal is as durable as --durability asks. A
+    `failure` means that the store cannot continue: what happened, and where.
     """
 
     store: Literal["output", "spill", "journal"]
@@ -182,14 +176,14 @@ class Committed(Struct, frozen=True, gc=False):
 
 
 class JournalEntry(Struct, frozen=True, gc=False):
-    """To the journal: facts that become true together, as number `number` of this sink's life."""
+    """To the journal: events that become true together. `number` counts from this sink's start."""
 
     number: int
     events: tuple[JournalEvent, ...]
 
 
 class InputChanged(Struct, frozen=True, gc=False):
-    """From the journal: the input was read again, and of its records `low` to `high` some are not as they were."""
+    """From the journal: of the records `low` to `high`, some differ from the previous reading of the input."""
 
     low: int
     high: int
@@ -229,10 +223,10 @@ Peer = Literal["ventilator", "worker", "sink"]
 
 
 class Waiting(Struct, frozen=True, gc=False):
-    """Something waits, or, not `active`, does so no longer.
+    """A wait that has begun or, not `active`, has ended.
 
-    A station waits for a peer that has not come or was lost; new tasks wait while the spill is full, until the task
-    `detail` has ended; an adapter waits for room on its disk, `detail` says where and why.
+    A station waits for a missing peer. New tasks wait while the spill is full, until task `detail` has finished. An
+    adapter waits for disk space; `detail` says where and why.
     """
 
     kind: Peer | Literal["spill", "disk"]
@@ -241,27 +235,27 @@ class Waiting(Struct, frozen=True, gc=False):
 
 
 class WorkerLost(Struct, frozen=True, gc=False):
-    """For the person: this worker fell silent; `tasks` of its tasks go out again."""
+    """A worker sends no heartbeats; `task_count` of its tasks are requeued."""
 
     worker: str
     task_count: int
 
 
 class PeerRejected(Struct, frozen=True, gc=False):
-    """For the person: somebody was turned away, and why."""
+    """A peer was rejected."""
 
     name: str
     reason: str
 
 
 class CallableLoading(Struct, frozen=True, gc=False):
-    """For the person: no task can run yet, since this callable is still being imported or prepared."""
+    """No task can run yet: this callable is still being imported or initialized."""
 
     call: str
 
 
 class ContextCreated(Struct, frozen=True, gc=False):
-    """For the person: this process has made a ZeroMQ context of its own."""
+    """This process has created its ZeroMQ context."""
 
     role: str
     pid: int
@@ -269,7 +263,7 @@ class ContextCreated(Struct, frozen=True, gc=False):
 
 
 class StatusRequested(Struct, frozen=True, gc=False):
-    """A person asks what runs now (SIGUSR1): the loop says it to its station."""
+    """The user has requested a status report with SIGUSR1."""
 
 
 class VentilatorDead(Struct, frozen=True, gc=False):
@@ -277,13 +271,13 @@ class VentilatorDead(Struct, frozen=True, gc=False):
 
 
 class StatusReport(Struct, frozen=True, gc=False):
-    """For the person who asked: the whole line, as the sink sees it, or one worker."""
+    """A requested status report: the whole run from the sink, or one worker."""
 
     content: RunStatus | WorkerActivity
 
 
 class StationStopped(Struct, frozen=True, gc=False):
-    """For the person: this station ends early, and why."""
+    """This station ends early."""
 
     role: str
     reason: str

@@ -1,22 +1,15 @@
-"""Messages between stations (the wire protocol) and the small records inside them.
+"""Messages between stations (the wire protocol), and the records inside them.
 
-What words are made of: ranges of tasks, and the small records inside of words.
+A message states what *is*, never what changed, so losing one costs only time. Grammar of one run (V ventilator,
+W worker, S sink; docs/protocol.md has the rules)::
 
-They are frozen like the words, travel inside of them only, and know nothing of who says them.
-Task numbers start at 0; ranges are half-open, sorted and merged; times are seconds; sizes are bytes.
+    registry = W:heartbeat V:registration / W:goodbye
+    lane     = V:chunk                               ; one connection per worker, never more than its credit
+    results  = W:result / W:partial / W:activity / W:heartbeat / W:goodbye
+             / V:checksums / V:result / V:ventilator / V:goodbye / any:stop
+    control  = S:ack / S:status / S:kill             ; broadcast; a new subscriber receives the latest ack or kill
 
-The words: everything that is ever said between stations.
-
-A word says what *is*, never what changed, so that losing one costs time and nothing else. Words are
-frozen and closed; nothing here does anything. Grammar of one run (V ventilator, W worker, S sink)::
-
-    line    = *ack [run] *(pulse / chunk / result / ack / run) *kill *bye
-    desk    = W:pulse V:welcome / W:bye             ; pulse says all a worker holds, welcome where things are
-    lane    = V:chunk                               ; its own connection, never more than the pulse allows
-    results = W:result / W:part / W:glance / W:pulse / W:bye / V:read / V:result / V:run / V:bye / any:stop
-    control = S:ack / S:status / S:kill             ; broadcast; a latecomer is told the last word
-
-Task numbers start at 0; ranges are half-open, sorted and merged; times are seconds; sizes are bytes.
+Task numbers start at 0. Ranges are half-open, ascending and merged. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -26,37 +19,40 @@ from typing import Annotated, Literal, TypeVar, get_args
 from msgspec import Meta, Struct
 
 MAX_LENGTH = 1 << 16
-"""Items of an array, or characters of a text, on the wire at most."""
+"""Maximum number of items of an array, or of characters of a string."""
 Item = TypeVar("Item")
 Array = Annotated[tuple[Item, ...], Meta(max_length=MAX_LENGTH)]
 Text = Annotated[str, Meta(max_length=MAX_LENGTH)]
 Whole = Annotated[int, Meta(ge=0, lt=1 << 62)]
 WholeOrUnknown = Annotated[int, Meta(ge=-1, lt=1 << 62)]
-"""-1 while unknown."""
+"""-1: unknown."""
 Seconds = Annotated[float, Meta(ge=0.0, lt=1e12)]
 Ranges = tuple[tuple[int, int], ...]
 WireRanges = Array[tuple[Whole, Whole]]
-"""Ranges that travel. That they are ascending and merged, no type can say: the codec checks it."""
+"""Ranges in messages. Types cannot express that they are ascending and merged; the codec checks it."""
 
 
 class WireRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Base of all that travels: in msgpack an array of its fields, each checked by its type when decoded."""
+    """Base of messages and of the records inside: in msgpack an array of fields, each checked when decoded."""
 
 
 FailureKind = Literal["exit", "signal", "exception", "lost", "timeout", "size", "poison"]
-"""lost: its warm child ended; size: it, or what it wrote, is too large; poison: it takes its workers along."""
+"""lost: the warm process ended; size: the task or its output is too large; poison: the task crashes workers."""
 
 
 Shape = Literal["line", "columns", "packed", "json"]
-"""line: the task as it is; columns, packed: several arguments (see `columns`), of which `packed` repeats the word
-around each; json: a value."""
+"""How a record holds its arguments.
+
+line: one argument, the record itself; columns, packed: several arguments as JSON (see `records`), for `packed` each
+with the text around it; json: any JSON value.
+"""
 
 
 class RecordFormat(WireRecord, frozen=True):
-    """What is the same for all tasks of a run: how their records look, and what their results tell.
+    """What all tasks of a run share: the format of their records, and what their results contain.
 
-    With `block`, a record is its bytes as they are, one to a chunk. The sink wants an account of each task
-    (`collect_metrics`), or its lines as they come (`stream_output`).
+    With `block`, a record is its bytes as they are, one per chunk. `collect_metrics` adds metrics to each result;
+    `stream_output` asks for PartialOutput.
     """
 
     zero: bool = False
@@ -67,9 +63,9 @@ class RecordFormat(WireRecord, frozen=True):
 
 
 class TaskFailure(WireRecord, frozen=True):
-    """Why one task did not end well. `code` is the exit code or the signal's number.
+    """Why one task failed. `code` is the exit code or the signal number.
 
-    `tail` is the end of its stderr; `size` are the bytes of its record in the Result's `records`.
+    `record_size` is the size of its record in the Result's `failed_records`.
     """
 
     task: Whole
@@ -81,7 +77,7 @@ class TaskFailure(WireRecord, frozen=True):
 
 
 class AttemptRange(WireRecord, frozen=True):
-    """The tasks from `low` to `high` have failed `tries` times so far, and are not settled."""
+    """Unsettled tasks `low` to `high` that have failed `attempt` times so far."""
 
     low: Whole
     high: Whole
@@ -89,7 +85,7 @@ class AttemptRange(WireRecord, frozen=True):
 
 
 class RetryRange(WireRecord, frozen=True):
-    """As Tried; they are to be run again, in `wait` seconds."""
+    """Like AttemptRange; the tasks are to be run again after `delay_seconds`."""
 
     low: Whole
     high: Whole
@@ -98,7 +94,7 @@ class RetryRange(WireRecord, frozen=True):
 
 
 class ResendRequest(WireRecord, frozen=True):
-    """A worker's results that had not arrived when its pulse of that number did."""
+    """Results of a worker that had not arrived when its heartbeat of that number did."""
 
     worker: Text
     heartbeat_number: Whole
@@ -106,7 +102,7 @@ class ResendRequest(WireRecord, frozen=True):
 
 
 class RunningTask(WireRecord, frozen=True):
-    """What one slot, counted from 1, runs now and since how many seconds; `command` is cut to one line's length."""
+    """What one slot (counted from 1) runs, and since how many seconds; `command` is truncated to one line."""
 
     task: Whole
     slot: Whole
@@ -115,9 +111,9 @@ class RunningTask(WireRecord, frozen=True):
 
 
 class WorkerStatus(WireRecord, frozen=True):
-    """One worker as the sink sees it, for those who look on. `silent` is seconds since its last word.
+    """One worker as the sink sees it.
 
-    `cpu` is how many CPUs it and all below it use, `memory` their bytes; `doing` may be a second old.
+    `cpu` is how many CPUs the worker and its descendants use, `memory` their bytes; `running_tasks` may be outdated.
     """
 
     worker: Text
@@ -132,17 +128,21 @@ class WorkerStatus(WireRecord, frozen=True):
 
 
 Why = Literal["", "ventilator", "worker", "slots", "output", "spill", "input", "turn"]
+"""Why no task runs.
+
+ventilator, worker: none is connected; slots: all are busy; output: it is blocked; spill: it is full until task
+`next_in_order` finishes; input: waiting for more; turn: results wait for task `next_in_order`.
+"""
 BLOCK_REASONS = get_args(Why)[1:]
-"""Nobody reads tasks; nobody runs them; all slots are busy; the output takes nothing; the spill is full until task
-`turn` has ended; the input has said nothing more; order waits for `turn`."""
 MAX_ACK_ITEMS = 8192
-"""Members of a list in an Ack at most."""
+"""Maximum number of items of a list in an Ack."""
 
 
 class Heartbeat(WireRecord, frozen=True, tag="heartbeat"):
-    """A worker's whole state. It may be sent lane sequences up to `allowed`, and has seen all up to `seen`.
+    """Complete state of a worker.
 
-    `tried` are those of its tasks that it holds for another try.
+    The ventilator may send lane sequences up to `credit_limit`; the worker has received all up to `last_sequence`.
+    `attempts` are those of its tasks that have failed before.
     """
 
     worker: Text
@@ -163,7 +163,7 @@ class Heartbeat(WireRecord, frozen=True, tag="heartbeat"):
 
 
 class Registration(WireRecord, frozen=True, tag="registration"):
-    """The desk's answer to a pulse. In the state "over" or "refused", `reason` says why."""
+    """The registry's answer to a Heartbeat. In the states "over" and "refused", `reason` says why."""
 
     run: Text
     state: Literal["run", "over", "refused"]
@@ -178,10 +178,7 @@ class Registration(WireRecord, frozen=True, tag="registration"):
 
 
 class Chunk(WireRecord, frozen=True, tag="chunk"):
-    """`count` consecutive records from number `first` on; `body` is their bytes, each with its terminator.
-
-    Each of them has failed `tries` times before.
-    """
+    """`count` consecutive records from number `first` on; `body` joins them, each with its terminator."""
 
     run: Text
     lane: Whole
@@ -193,12 +190,11 @@ class Chunk(WireRecord, frozen=True, tag="chunk"):
 
 
 class Result(WireRecord, frozen=True, tag="result"):
-    """The outcome of `count` finished neighbours, each in its try number `tries`, counted from 0.
+    """Outcome of `count` consecutive tasks in one attempt (counted from 0).
 
-    `output` joins what they wrote; `ends` holds a little-endian uint32 per task, the end of its part in
-    `output`; `errors` is what they wrote to stderr; `notes` names those that did not end well, and `records`
-    joins the records of these. `accounts` is empty, or has one for each task (see `accounts`); records have the
-    `shape` of the Recipe.
+    `output` joins their outputs; `output_ends` contains a little-endian uint32 per task, the end of its part in
+    `output`. `stderr` joins their stderr. `failures` lists the failed tasks, and `failed_records` joins their records.
+    `metrics` is empty or has an entry per task (see `results`).
     """
 
     run: Text
@@ -216,7 +212,7 @@ class Result(WireRecord, frozen=True, tag="result"):
 
 
 class PartialOutput(WireRecord, frozen=True, tag="partial"):
-    """Whole lines that a running task has written, from byte `start` of its output on. Its Result has them again."""
+    """Whole lines written by a running task, from byte `start` of its output on. Its Result repeats them."""
 
     run: Text
     task: Whole
@@ -226,7 +222,7 @@ class PartialOutput(WireRecord, frozen=True, tag="partial"):
 
 
 class WorkerActivity(WireRecord, frozen=True, tag="activity"):
-    """What a worker runs now, and what that costs: for those who look on. See Member."""
+    """What a worker runs, and what that costs: for status displays. Fields as in WorkerStatus."""
 
     worker: Text
     cpu: Seconds
@@ -235,10 +231,10 @@ class WorkerActivity(WireRecord, frozen=True, tag="activity"):
 
 
 class InputChecksums(WireRecord, frozen=True, tag="checksums"):
-    """The ventilator has read `count` records from number `first` on, in this life of it, the `reader`.
+    """Checksums of `count` records from number `first` on, read in this life of the ventilator.
 
-    The sink has answered for all before `since`. `marks` holds a crc32 for each boundary of a group among them, and for
-    their end (see `checksums`): little-endian uint32, of all bytes of the group up to there; 0 if it is not known.
+    The sink has acknowledged all records below `acked_below`. `checksums` contains a crc32 for each group boundary
+    among them and for their end (see `checksums`): little-endian uint32 of all bytes of the group so far; 0 if unknown.
     """
 
     run: Text
@@ -250,9 +246,9 @@ class InputChecksums(WireRecord, frozen=True, tag="checksums"):
 
 
 class VentilatorState(WireRecord, frozen=True, tag="ventilator"):
-    """The ventilator's whole state: what is read, and how much there is once that is known. Numbered when sent.
+    """Complete state of the ventilator: what is read, and the total once it is known. Numbered when sent.
 
-    `waiting`: nothing can be sent before the input says more.
+    `is_waiting_for_input`: nothing can be sent before more input arrives.
     """
 
     run: Text
@@ -265,13 +261,15 @@ class VentilatorState(WireRecord, frozen=True, tag="ventilator"):
 
 
 class Ack(WireRecord, frozen=True, tag="ack"):
-    """The sink's whole ledger: settled is all below `low` and the `ranges` above it.
+    """Complete state of the sink: settled are all tasks below `low_watermark`, and those in `ranges`.
 
-    `run` is empty before the first Run, and `heard` the number of the latest one; `total` is -1 while unknown;
-    `full` asks for no task that was never sent; `account` and `live` go into the Recipe. `retries` are to be run again.
-    Of what `reader` has read, all below `read` is marked for good; -1: nobody wants marks. All below `recorded` was
-    marked by this reader or another one. `digest` and `command` are those of the run's first worker.
-    The lists may hold only their lowest LISTED members.
+    - `run` is empty before the first VentilatorState; `last_state_number` is the number of the latest one.
+    - `spill_full`: the ventilator must send no task that was never sent.
+    - `retries` are to be run again; `collect_metrics` and `stream_output` go into the RecordFormat.
+    - The checksums of all records below `checksum_watermark` that `ventilator_epoch` has read are recorded; -1: none
+      are wanted. Below `recorded`, they were recorded in this life of the ventilator or in an earlier one.
+    - `digest` and `command` are those of the run's first worker.
+    - Lists may contain only their lowest MAX_ACK_ITEMS items.
     """
 
     run: Text
@@ -295,16 +293,16 @@ class Ack(WireRecord, frozen=True, tag="ack"):
 
 
 class StopRequest(WireRecord, frozen=True, tag="stop"):
-    """Somebody wants the run to end early."""
+    """Request to end the run early."""
 
     mode: Literal["soon", "now"]
     reason: Text
 
 
 class Kill(WireRecord, frozen=True, tag="kill"):
-    """The run is over. done: all is written; soon: nothing new starts; now: what runs is killed.
+    """The run is over. done: all is written; soon: nothing new starts; now: running tasks are killed.
 
-    `code` is the run's exit code.
+    `exit_code` is that of the run.
     """
 
     run: Text
@@ -314,10 +312,10 @@ class Kill(WireRecord, frozen=True, tag="kill"):
 
 
 class RunStatus(WireRecord, frozen=True, tag="status"):
-    """What `pipe top` shows. `awaited` names whose goodbye is missing; `turn` is the task that order waits for.
+    """What `pipe top` shows.
 
-    `retrying` tasks have failed and will be run again. `rate` is tasks a second lately, `elapsed` the seconds of this
-    sink's life; `why` says what is waited for where nothing runs: empty, or one of WHY.
+    `waiting_for` names the stations whose Goodbye is missing; `next_in_order` is the next task to be written in order;
+    `tasks_per_second` is the recent rate, `elapsed_seconds` the age of this sink, `blocked_on` why no task runs.
     """
 
     run: Text
@@ -335,7 +333,7 @@ class RunStatus(WireRecord, frozen=True, tag="status"):
 
 
 class Goodbye(WireRecord, frozen=True, tag="goodbye"):
-    """I leave, and hold nothing from now on. `over`: because the run is, as I have heard."""
+    """The sender exits and holds no tasks any more. `is_run_over`: because it has received Kill or "over"."""
 
     name: Text
     is_run_over: bool = False

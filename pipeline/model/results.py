@@ -55,7 +55,7 @@ def decode_metrics(body: bytes) -> Iterator[TaskMetrics]:
     for start, end, _, command_size in _metrics_spans(body):
         at = start + _METRICS_HEADER.size
         numbers = _METRICS_HEADER.unpack_from(body, start)[:7]
-        yield TaskMetrics(*numbers, body[at : at + command_size], body[at + command_size : end])
+        yield TaskMetrics._make((*numbers, body[at : at + command_size], body[at + command_size : end]))
 
 
 def check_metrics(body: bytes, count: int, stderr_size: int) -> None:
