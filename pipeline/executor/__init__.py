@@ -1,4 +1,4 @@
-"""The executors: a process for each command, a warm child for each slot of a callable.
+"""Executors: the worker's adapters that run tasks, as commands or as calls in warm processes.
 
-Edges of the worker: they take chunks and tell what has ended, and never what it means.
+Each accepted task is reported once, released once or cancelled.
 """

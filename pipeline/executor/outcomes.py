@@ -1,8 +1,10 @@
-"""What has ended and was not told yet: outcomes of single tasks, joined to runs of neighbours.
+"""Outcomes of ended tasks that are not reported yet, and their merging into TasksFinished messages.
 
-Many short tasks make one Done, so that a message carries many, and never more than its fields can say. Each outcome
-added is told once, or dropped.
-Nothing here knows when it is time to tell; it only says since when and how much there is.
+Invariants:
+  - each outcome added is reported once or discarded;
+  - neighbours are merged, so that a message carries many short tasks, but never more than its fields can hold.
+
+The executor decides when to report; the buffer only knows the time of the first outcome and the total size.
 """
 
 from __future__ import annotations
@@ -16,14 +18,12 @@ from pipeline.model.events import TasksFinished
 from pipeline.model.messages import Ranges, Result, TaskFailure
 from pipeline.model.ranges import RangeSet
 
-MAX_MERGED_BYTES = 1 << 20
-"""Bytes after which a Done takes no more."""
-STDERR_TAIL_BYTES = 2048
-"""Bytes of a failed task's stderr that its note keeps."""
+MAX_MERGED_BYTES = 1 << 20  # a message that has reached this size takes no further outcome
+STDERR_TAIL_BYTES = 2048  # of a failed task's stderr that its TaskFailure keeps
 
 
 class TaskOutcome(NamedTuple):
-    """How one task ended; without a note, well. With one, `record` is the task itself."""
+    """How one task ended. `record` is set for a failed task only."""
 
     task: int
     output: bytes
@@ -35,52 +35,50 @@ class TaskOutcome(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that it fills in a Done, about."""
-        told = len(self.failure.text) + len(self.failure.stderr_tail) if self.failure else 0
-        return len(self.output) + len(self.stderr) + len(self.record) + told
+        """About the bytes that it takes in a message."""
+        failure_size = len(self.failure.text) + len(self.failure.stderr_tail) if self.failure else 0
+        return len(self.output) + len(self.stderr) + len(self.record) + failure_size
 
 
 class OutcomeBuffer:
-    """The ended tasks. `since` is the time at which the first of them ended, `size` their bytes."""
+    """Outcomes to be reported; `size` is their bytes."""
 
     def __init__(self) -> None:
         self.first_ended_at = 0.0
         self.size = 0
-        self._ended: list[TaskOutcome] = []
+        self._outcomes: list[TaskOutcome] = []
 
     def __len__(self) -> int:
-        return len(self._ended)
+        return len(self._outcomes)
 
     def add(self, outcome: TaskOutcome, now: float) -> None:
-        """One more task has ended."""
-        if not self._ended:
+        if not self._outcomes:
             self.first_ended_at = now
-        self._ended.append(outcome)
+        self._outcomes.append(outcome)
         self.size += outcome.size
 
     def discard(self, ranges: Ranges) -> None:
-        """Forget the outcomes of these tasks."""
-        gone = RangeSet(ranges)
-        self._ended = [outcome for outcome in self._ended if outcome.task not in gone]
-        self.size = sum(outcome.size for outcome in self._ended)
+        """Remove the outcomes of these tasks."""
+        discarded = RangeSet(ranges)
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.task not in discarded]
+        self.size = sum(outcome.size for outcome in self._outcomes)
 
     def flush(self) -> list[TasksFinished]:
-        """All of them, neighbours joined, in the order of tasks; then there are none."""
-        ended, self._ended, self.size = self._ended, [], 0
-        ended.sort(key=itemgetter(0))
-        runs: list[list[TaskOutcome]] = []
+        """Remove and return all outcomes in the order of tasks, neighbours merged."""
+        outcomes, self._outcomes, self.size = self._outcomes, [], 0
+        outcomes.sort(key=itemgetter(0))
+        groups: list[list[TaskOutcome]] = []
         size = 0
-        for outcome in ended:
-            if not runs or runs[-1][-1].task + 1 != outcome.task or size >= MAX_MERGED_BYTES:
-                runs.append([])
+        for outcome in outcomes:
+            if not groups or groups[-1][-1].task + 1 != outcome.task or size >= MAX_MERGED_BYTES:
+                groups.append([])
                 size = 0
-            runs[-1].append(outcome)
+            groups[-1].append(outcome)
             size += outcome.size
-        return [_merge_outcomes(run) for run in runs]
+        return [_merge_outcomes(group) for group in groups]
 
 
 def _merge_outcomes(outcomes: list[TaskOutcome]) -> TasksFinished:
-    """One Done of neighbours."""
     result = Result(
         run="",
         worker="",
@@ -97,5 +95,5 @@ def _merge_outcomes(outcomes: list[TaskOutcome]) -> TasksFinished:
 
 
 def stderr_tail(stderr: bytes) -> str:
-    """The end of what a failed task wrote to stderr, as text."""
+    """Return the end of a failed task's stderr as text."""
     return stderr[-STDERR_TAIL_BYTES:].decode(errors="replace")
