@@ -1,4 +1,1 @@
-"""Results out: the output, dead letters, and what waits for its turn.
-
-Edges of the sink: they say what is written, and never what is settled.
-"""
+"""Output adapters of the sink: the output, dead letters, the job log, and directories of results."""

@@ -1,7 +1,9 @@
-"""A database of results: one table, a row for each task, which a result that is written again replaces.
+"""SQLite destination: one table with a row for each task.
 
-So it is exact after a crash without being cut back: what was not settled comes once more. What is poured is committed.
-An existing file is replaced when the first result is there, and one that holds something else is refused.
+Invariants:
+  - a result that is written again replaces its row, so a resumed run needs no truncation;
+  - what was flushed is committed;
+  - an existing file is replaced only when there is a result to write; a database with other tables is refused.
 """
 
 from __future__ import annotations
@@ -26,16 +28,16 @@ CREATE TABLE IF NOT EXISTS tasks (
 )
 """
 CREATE_INDEX = "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)"
-INSERT_ROW = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa: S608 -- nothing of it is given
+INSERT_ROW = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa: S608 -- contains no input
 
 
 class SqliteDestination:
-    """The file at `path`; with `resumed`, it goes on."""
+    """The database at `path`; sizes are numbers of results."""
 
     writer = None
 
     def __init__(self, path: str, *, is_resumed: bool) -> None:
-        """Raises UsageError if it is plainly not writable, or holds something else."""
+        """Raise UsageError if `path` is not writable, or contains something else."""
         check_writable(path)
         self.path, self.queued_size, self.written_size = path, 0, 0
         self._is_resumed, self._pending = is_resumed, list["WriteResult"]()
@@ -44,7 +46,7 @@ class SqliteDestination:
             self._check_tables()
 
     def open(self) -> None:
-        """Be there, and empty, unless a run goes on. Raises OSError."""
+        """Create the database, unless it is open or the run resumes. Raises OSError."""
         if self._connection:
             return
         try:
@@ -59,23 +61,21 @@ class SqliteDestination:
             raise OSError(None, str(error)) from None
 
     def write(self, message: WriteResult) -> None:
-        """One more result; tries that failed and are run again have no row."""
+        """Queue a result; attempts that are retried get no row."""
         self.queued_size += 1
         self._pending.append(message)
 
     def write_lines(self, lines: bytes) -> None:
-        """Running tasks have no row."""
+        """Ignore lines of running tasks: they get no row."""
 
     def flush(self) -> None:
-        """Commit all of them. Raises OSError."""
+        """Commit all queued results. Raises OSError."""
         if not (self._connection and self._pending):
             return
+        rows = [row for message in self._pending if not message.is_retried for row in iter_rows(message.result)]
         try:
             self._connection.execute("BEGIN")
-            results = [word.result for word in self._pending if not word.is_retried]
-            self._connection.executemany(
-                INSERT_ROW, [_row_values(row) for result in results for row in iter_rows(result)]
-            )
+            self._connection.executemany(INSERT_ROW, map(_row_values, rows))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -85,43 +85,35 @@ class SqliteDestination:
         self.written_size = self.queued_size
 
     def sync(self) -> None:
-        """What is committed is synced: sqlite does that itself."""
+        """Do nothing: SQLite syncs each commit."""
 
     def close(self) -> None:
-        """Drop what is not written."""
+        """Close the database, and drop what is not written."""
         if self._connection:
             self._connection.close()
         self._connection = None
 
     def _check_tables(self) -> None:
+        hint = "choose another file"
         try:
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as base:
-                tables = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
+                tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         except sqlite3.Error as error:
-            raise UsageError(f"cannot write {self.path}: it is no database of results: {error}") from None
+            raise UsageError(f"cannot write {self.path}: not a result database: {error}", hint) from None
         if tables and tables != ["tasks"]:
-            raise UsageError(f"cannot write {self.path}: it holds other tables: {', '.join(tables)}")
+            raise UsageError(f"cannot write {self.path}: contains other tables: {', '.join(tables)}", hint)
 
 
 def _row_values(row: ResultRow) -> tuple[object, ...]:
-    note, account = row.failure, row.metrics
-    status, reason = ("failed", note.kind) if note else ("ok", "")
-    when = (account.started_at, account.seconds, account.queued_seconds, account.cpu_seconds, account.max_rss)
-    told = (
-        row.number,
-        status,
-        reason,
-        row.exit_code,
-        row.signal,
-        row.result.attempt + 1,
-        row.result.worker,
-        account.slot,
-    )
-    return (*told, *when, *map(_text_or_blob, (account.command, row.record, row.stdout, row.stderr)))
+    failure, metrics = row.failure, row.metrics
+    status, reason = ("failed", failure.kind) if failure else ("ok", "")
+    values: tuple[object, ...] = (row.number, status, reason, row.exit_code, row.signal)
+    values += (row.result.attempt + 1, row.result.worker, metrics.slot)
+    values += (metrics.started_at, metrics.seconds, metrics.queued_seconds, metrics.cpu_seconds, metrics.max_rss)
+    return (*values, *map(_text_or_blob, (metrics.command, row.record, row.stdout, row.stderr)))
 
 
 def _text_or_blob(value: bytes) -> str | bytes:
-    """Text where it is text, else a blob."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,25 +1,20 @@
-"""Joblog, CSV, JSON lines, dead letters, failure messages.
+"""Formats of results: plain output, job log, CSV, JSON lines, dead letters, failure messages.
 
-What is written of each task where more than its output is asked for: a row, in one of several forms.
-
-Pure. A row has what the task's result, its note and its account say; without an account (of a task that the ventilator
-judged, or of a worker that gives none) the rest is empty. Task numbers start at 1. The names of GNU parallel's columns
-are its own, and so is how they are written.
-
-What is told of tasks that did not end well: to a person on stderr, and in dead letters to who tries them again.
-
-Pure. A letter is one line of JSON with the task in it, byte for byte; what a person reads holds no character that moves
-the cursor. Task numbers start at 1 in both.
+Pure functions. Invariants:
+  - task numbers start at 1;
+  - a row is complete even without metrics (the ventilator gave up on the task, or the worker collects none);
+  - GNU parallel's columns have its names and its number formats;
+  - a dead letter is one line of JSON from which the task can be read back byte for byte;
+  - messages to the user contain no character that moves the cursor.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -27,17 +22,25 @@ from pipeline.model import records, results
 from pipeline.model.messages import Result, TaskFailure
 from pipeline.model.results import TaskMetrics
 
+if TYPE_CHECKING:
+    from pipeline.model.events import WriteResult
+
 NO_METRICS = TaskMetrics(0.0, 0.0, 0.0, 0.0, 0, 0, 0, b"", b"")
-JOBLOG_HEADER = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
-JOBLOG_HEADER += b"\tAttempt\tWorker\tSlot\tQueue\tMaxRSS\tCPU\tReason\n"
-"""GNU parallel's nine columns, then ours."""
 CSV_COLUMNS = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command")
-CSV_EXTRA_COLUMNS = ("Stdout", "Stderr", "Attempt", "Worker", "Slot", "Queue", "MaxRSS", "CPU", "Reason")
+"""GNU parallel's columns."""
+EXTRA_COLUMNS = ("Attempt", "Worker", "Slot", "Queue", "MaxRSS", "CPU", "Reason")
+JOBLOG_HEADER = "\t".join((*CSV_COLUMNS, *EXTRA_COLUMNS)).encode() + b"\n"
 _NEEDS_QUOTES = re.compile(rb"[\s\",\x00-\x1f\x7f-\xff]")
+SECOND_EXIT_FAILURE = 2
+
+
+def plain_output(message: WriteResult) -> bytes:
+    """Return the output of the tasks, without what was streamed before."""
+    return b"" if message.is_retried else results.remaining_output(message.result, message.streamed_sizes)
 
 
 class ResultRow(Struct, frozen=True):
-    """One task, or one try of it."""
+    """One task, or one attempt of it."""
 
     number: int
     result: Result
@@ -48,15 +51,15 @@ class ResultRow(Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """The exit code, as GNU parallel has it: 0 of who was killed by a signal, -1 of who never ended by itself."""
-        note = self.failure
-        if note is None or note.kind == "signal":
+        """The exit code as in GNU parallel: 0 if a signal killed the task, -1 if it did not end by itself."""
+        failure = self.failure
+        if failure is None or failure.kind == "signal":
             return 0
-        return (note.code or 1) if note.kind in {"exit", "exception"} else -1
+        return (failure.code or 1) if failure.kind in {"exit", "exception"} else -1
 
     @property
     def signal(self) -> int:
-        """The number of the signal that killed it, or 0."""
+        """The number of the signal that killed the task, or 0."""
         return self.failure.code if self.failure and self.failure.kind in {"signal", "timeout"} else 0
 
     @property
@@ -66,90 +69,110 @@ class ResultRow(Struct, frozen=True):
 
     @property
     def values(self) -> list[bytes]:
-        """Its arguments."""
+        """The arguments of the task."""
         return split_arguments(self)[1]
 
 
 def iter_rows(result: Result) -> Iterator[ResultRow]:
-    """Of all tasks of a result."""
-    told = list(results.decode_metrics(result.metrics)) or [NO_METRICS] * result.count
-    ends = [0, *(end for (end,) in struct.iter_unpack("<I", result.output_ends))]
-    errors = list(accumulate((each.stderr_size for each in told), initial=0))
-    notes = {note.task: note for note in result.failures}
-    records = _failed_records(result)
-    for at, account in enumerate(told):
-        task = result.first + at
-        if account is NO_METRICS and task in records:
-            account = NO_METRICS._replace(record=records[task])  # noqa: PLW2901 -- what is known of it
-        stdout, stderr = result.output[ends[at] : ends[at + 1]], result.stderr[errors[at] : errors[at + 1]]
-        yield ResultRow(task + 1, result, account, notes.get(task), stdout, stderr)
+    """Return the rows of all tasks of a result."""
+    all_metrics = list(results.decode_metrics(result.metrics)) or [NO_METRICS] * result.count
+    stdout_ends = [0, *(end for (end,) in struct.iter_unpack("<I", result.output_ends))]
+    stderr_ends = list(accumulate((metrics.stderr_size for metrics in all_metrics), initial=0))
+    failures = {failure.task: failure for failure in result.failures}
+    failed_records = {failure.task: record for failure, record in _iter_failures(result)}
+    for index, metrics in enumerate(all_metrics):
+        task = result.first + index
+        if metrics is NO_METRICS and task in failed_records:
+            metrics = NO_METRICS._replace(record=failed_records[task])  # noqa: PLW2901 -- all that is known of it
+        stdout = result.output[stdout_ends[index] : stdout_ends[index + 1]]
+        stderr = result.stderr[stderr_ends[index] : stderr_ends[index + 1]]
+        yield ResultRow(task + 1, result, metrics, failures.get(task), stdout, stderr)
 
 
-def _failed_records(result: Result) -> dict[int, bytes]:
-    """The records of those that failed."""
-    stops = accumulate(note.record_size for note in result.failures)
-    pairs = zip(result.failures, stops, strict=True)
-    return {note.task: result.failed_records[stop - note.record_size : stop] for note, stop in pairs}
+def _iter_failures(result: Result) -> Iterator[tuple[TaskFailure, bytes]]:
+    """Return each failure with the record of its task."""
+    for failure, end in zip(result.failures, accumulate(item.record_size for item in result.failures), strict=True):
+        yield failure, result.failed_records[end - failure.record_size : end]
 
 
 def split_arguments(row: ResultRow) -> tuple[list[bytes], list[bytes]]:
-    """The names of a task's arguments (none, if they have none), and the arguments."""
+    """Return the names of a task's arguments (empty if they have none), and the arguments."""
     if row.result.shape in {"columns", "packed"}:
         try:
             values, names = records.decode_fields(row.record)
-        except ValueError:  # a worker's word
+        except ValueError:  # the record comes from a worker
             return [], [row.record]
         return names, values
     return [], [row.record]
 
 
 def joblog_line(row: ResultRow, hostname: str) -> bytes:
-    """A line of --joblog; `here` is this machine's name."""
-    account = row.metrics
-    nine = [*_parallel_columns(row, hostname, "%10.3f"), account.command.replace(b"\n", b"\0")]
-    return b"\t".join([*nine, *_extra_columns(row)]) + b"\n"
+    """Return a line of --joblog; `hostname` is the name of this machine."""
+    command = row.metrics.command.replace(b"\n", b"\0")
+    return b"\t".join([*_parallel_columns(row, hostname, "%10.3f"), command, *_extra_columns(row)]) + b"\n"
 
 
 def csv_header(row: ResultRow) -> bytes:
-    """The first line of a CSV file whose tasks have as many arguments as this one."""
+    """Return the first line of a CSV file whose tasks have as many arguments as this one."""
     arguments = [f"V{number}" for number in range(1, len(row.values) + 1)]
-    return ",".join([*CSV_COLUMNS, *arguments, *CSV_EXTRA_COLUMNS]).encode() + b"\n"
+    return ",".join([*CSV_COLUMNS, *arguments, "Stdout", "Stderr", *EXTRA_COLUMNS]).encode() + b"\n"
 
 
 def csv_line(row: ResultRow, hostname: str) -> bytes:
-    """A line of a CSV file, quoted as GNU parallel does."""
-    fields = [
-        *_parallel_columns(row, hostname, "%.3f"),
-        row.metrics.command,
-        *row.values,
-        row.stdout,
-        row.stderr,
-        *_extra_columns(row),
-    ]
-    return b",".join(map(_csv_field, fields)) + b"\n"
+    """Return a line of a CSV file, quoted as by GNU parallel."""
+    fields = [*_parallel_columns(row, hostname, "%.3f"), row.metrics.command, *row.values]
+    return b",".join(map(_csv_field, (*fields, row.stdout, row.stderr, *_extra_columns(row)))) + b"\n"
 
 
 def json_line(row: ResultRow) -> bytes:
-    """A line of JSON."""
-    account, note = row.metrics, row.failure
-    told: dict[str, Any] = {"number": row.number, **_text_field("task", row.record)}
-    names, values = split_arguments(row)
+    """Return a line of JSON."""
+    metrics, failure = row.metrics, row.failure
+    fields: dict[str, Any] = {"number": row.number, **_text_field("task", row.record)}
     if row.result.shape in {"columns", "packed"}:
-        texts, keys = ([text.decode(errors="replace") for text in part] for part in (values, names))
-        told["arguments"] = dict(zip(keys, texts, strict=True)) if keys else texts
-    told |= {"ok": note is None, "exit": row.exit_code, "signal": row.signal}
-    told |= {"reason": note.kind if note else "", "text": note.text if note else ""}
-    told |= {"attempt": row.result.attempt + 1, "worker": row.result.worker, "slot": account.slot}
-    told |= {"started": round(account.started_at, 6), "seconds": round(account.seconds, 6)}
-    told |= {"queued": round(account.queued_seconds, 6), "cpu": round(account.cpu_seconds, 6), "rss": account.max_rss}
-    told |= (
-        _text_field("command", account.command) | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr)
-    )
-    return json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n"
+        names, values = ([text.decode(errors="replace") for text in part] for part in split_arguments(row))
+        fields["arguments"] = dict(zip(names, values, strict=True)) if names else values
+    fields |= {"ok": failure is None, "exit": row.exit_code, "signal": row.signal}
+    fields |= {"reason": failure.kind if failure else "", "text": failure.text if failure else ""}
+    fields |= {"attempt": row.result.attempt + 1, "worker": row.result.worker, "slot": metrics.slot}
+    fields |= {"started": round(metrics.started_at, 6), "seconds": round(metrics.seconds, 6)}
+    fields |= {"queued": round(metrics.queued_seconds, 6), "cpu": round(metrics.cpu_seconds, 6), "rss": metrics.max_rss}
+    fields |= _text_field("command", metrics.command)
+    return _encode_json(fields | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr))
+
+
+def dead_letters(result: Result) -> bytes:
+    """Return the dead letters of all failed tasks."""
+    return b"".join([dead_letter(result, failure, record) for failure, record in _iter_failures(result)])
+
+
+def dead_letter(result: Result, failure: TaskFailure, record: bytes) -> bytes:
+    """Return the dead letter of one task; `record` is the task, without its terminator."""
+    fields = {"number": failure.task + 1, **_text_field("task", record)}
+    fields |= {} if result.shape == "line" else {"shape": result.shape}
+    fields |= {"why": failure.kind, "code": failure.code, "reason": failure.text, "attempts": result.attempt + 1}
+    return _encode_json(fields | {"worker": result.worker, "stderr": failure.stderr_tail})
+
+
+def parse_dead_letter(line: bytes) -> tuple[bytes, str]:
+    """Return the task of a dead letter, without a terminator, and its shape. Raises ValueError if it is not one."""
+    import json  # costs start-up time
+
+    try:
+        fields = json.loads(line)
+    except RecursionError:
+        fields = None
+    match fields:
+        case {"task": str(task)}:
+            return task.encode(), fields.get("shape", "line")
+        case {"task_base64": str(task)}:
+            from base64 import b64decode
+
+            return b64decode(task, validate=True), fields.get("shape", "line")
+    raise ValueError("no task")
 
 
 def _parallel_columns(row: ResultRow, hostname: str, runtime_format: str) -> list[bytes]:
-    """GNU parallel's first eight columns."""
+    """Return GNU parallel's columns but the last, the command."""
     host = row.result.worker.rsplit(".", 2)[0]
     texts = [str(row.number), ":" if host in {hostname, "ventilator"} else host, f"{row.metrics.started_at:.3f}"]
     texts += [runtime_format % row.metrics.seconds, "0", str(len(row.stdout)), str(row.exit_code), str(row.signal)]
@@ -157,10 +180,9 @@ def _parallel_columns(row: ResultRow, hostname: str, runtime_format: str) -> lis
 
 
 def _extra_columns(row: ResultRow) -> list[bytes]:
-    """The columns behind GNU parallel's."""
-    account = row.metrics
-    texts = [str(row.result.attempt + 1), row.result.worker, str(account.slot), f"{account.queued_seconds:.3f}"]
-    texts += [str(account.max_rss), f"{account.cpu_seconds:.3f}", row.failure.kind if row.failure else "ok"]
+    metrics = row.metrics
+    texts = [str(row.result.attempt + 1), row.result.worker, str(metrics.slot), f"{metrics.queued_seconds:.3f}"]
+    texts += [str(metrics.max_rss), f"{metrics.cpu_seconds:.3f}", row.failure.kind if row.failure else "ok"]
     return [text.encode() for text in texts]
 
 
@@ -168,8 +190,14 @@ def _csv_field(field: bytes) -> bytes:
     return b'"' + field.replace(b'"', b'""') + b'"' if _NEEDS_QUOTES.search(field) else field
 
 
-def _text_field(name: str, value: bytes) -> dict[str, str]:
-    """A field that is text; in base64, under another name, where it is not."""
+def _encode_json(fields: dict[str, Any]) -> bytes:
+    import json  # costs start-up time, and plain output needs none
+
+    return json.dumps(fields, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def _text_field(name: str, value: bytes) -> dict[str, Any]:
+    """Return a field that is text; in base64, under another name, where the value is not UTF-8."""
     try:
         return {name: value.decode()}
     except UnicodeDecodeError:
@@ -178,67 +206,11 @@ def _text_field(name: str, value: bytes) -> dict[str, str]:
         return {f"{name}_base64": b64encode(value).decode()}
 
 
-SECOND_EXIT_FAILURE = 2
-
-
-def dead_letter(result: Result, failure: TaskFailure, record: bytes) -> bytes:
-    """The line of one task of `result`; `record` is the task, without its terminator."""
-    import json  # most runs have no letter to write
-
-    try:
-        task = {"task": record.decode()}
-    except UnicodeDecodeError:
-        from base64 import b64encode
-
-        task = {"task_base64": b64encode(record).decode()}
-    told = {
-        "number": failure.task + 1,
-        **task,
-        **({} if result.shape == "line" else {"shape": result.shape}),
-        "why": failure.kind,
-        "code": failure.code,
-        "reason": failure.text,
-        "attempts": result.attempt + 1,
-        "worker": result.worker,
-        "stderr": failure.stderr_tail,
-    }
-    return json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n"
-
-
-def dead_letters(result: Result) -> bytes:
-    """Those of all its tasks that did not end well."""
-    ends = accumulate(note.record_size for note in result.failures)
-    return b"".join(
-        [
-            dead_letter(result, note, result.failed_records[end - note.record_size : end])
-            for note, end in zip(result.failures, ends, strict=True)
-        ]
-    )
-
-
-def parse_dead_letter(line: bytes) -> tuple[bytes, str]:
-    """The task of a letter, without a terminator, and its shape. Raises ValueError if the line is none."""
-    import json
-
-    try:
-        told = json.loads(line)
-    except RecursionError:
-        told = None
-    match told:
-        case {"task": str(task)}:
-            return task.encode(), told.get("shape", "line")
-        case {"task_base64": str(task)}:
-            from base64 import b64decode
-
-            return b64decode(task, validate=True), told.get("shape", "line")
-    raise ValueError("it has no task")
-
-
 class FailureReporter:
-    """What a person is told of results: what tasks wrote to stderr; then, a line each, who of them failed, and why.
+    """The stderr of tasks, and one line for each failure that the user has to know.
 
-    Of those that ended with an exit code, which could explain themselves, the first is named; with `verbose`, each.
-    `apart`: what they wrote is kept elsewhere, and not told here. Task numbers start at 1 here.
+    A task that ended with an exit code may have explained itself on stderr: only the first of them is reported, with
+    `verbose` all. `is_stderr_captured`: stderr is written to a file, and not shown.
     """
 
     def __init__(self, *, verbose: bool, is_stderr_captured: bool) -> None:
@@ -246,16 +218,16 @@ class FailureReporter:
         self._exit_failures = 0
 
     def messages(self, result: Result) -> bytes:
-        """What is told of this one."""
-        told = b"" if self._is_stderr_captured else result.stderr
-        return told + b"".join(self._message(note) for note in result.failures)
+        """Return what to show of a result."""
+        text = b"" if self._is_stderr_captured else result.stderr
+        return text + b"".join([self._message(failure) for failure in result.failures])
 
     def _message(self, failure: TaskFailure) -> bytes:
         self._exit_failures += failure.kind == "exit"
         if self._is_verbose or failure.kind != "exit" or self._exit_failures == 1:
             text = f"task {failure.task + 1}: {failure.text}"
         elif self._exit_failures == SECOND_EXIT_FAILURE:
-            text = "more tasks end like that: -v names each, --failed FILE keeps them"
+            text = "more tasks failed with an exit code; use -v to list each, --failed FILE to save them"
         else:
             return b""
         return ("pipe: " + "".join(c if c.isprintable() else "?" for c in text) + "\n").encode(errors="replace")

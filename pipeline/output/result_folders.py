@@ -1,7 +1,8 @@
-"""A folder for each task, laid out as GNU parallel's --results: DIR/1/ARGUMENT/2/ARGUMENT/{stdout,stderr,seq}.
+r"""A directory for each task, laid out as by GNU parallel's --results: DIR/1/ARGUMENT/2/ARGUMENT/{stdout,stderr,seq}.
 
-With named columns the names stand where the numbers do. Each file is whole or not there, and a task that is written
-again replaces its files, so that nothing needs to be cut back after a crash.
+Named columns replace the numbers. Invariants:
+  - each file is complete or does not exist;
+  - a task that is written again replaces its files, so a resumed run needs no truncation.
 """
 
 from __future__ import annotations
@@ -16,35 +17,35 @@ if TYPE_CHECKING:
     from pipeline.model.events import WriteResult
 
 MAX_NAME_BYTES = 255
-"""Bytes in a name on the disk: longer arguments are cut into several, one inside the other."""
+"""Bytes of a file name: a longer argument is split into nested directories."""
 
 
 class FolderDestination:
-    """All of one DIR."""
+    """The directories of all tasks below `path`; sizes are numbers of results."""
 
     writer = None
 
     def __init__(self, path: str) -> None:
-        """Raises UsageError if it plainly can't be written."""
+        """Raise UsageError if `path` is not a directory."""
         if os.path.exists(path) and not os.path.isdir(path):
-            raise UsageError(f"cannot write --results {path}: it is no folder")
+            raise UsageError(f"cannot write --results {path}: not a directory", "choose another directory")
         self.path, self.queued_size, self.written_size = path, 0, 0
         self._pending: list[WriteResult] = []
 
     def open(self) -> None:
-        """Be there. Raises OSError."""
+        """Create the directory. Raises OSError."""
         os.makedirs(self.path, exist_ok=True)
 
     def write(self, message: WriteResult) -> None:
-        """One more result; tries that failed and are run again have no folder."""
+        """Queue a result; attempts that are retried get no directory."""
         self.queued_size += 1
         self._pending.append(message)
 
     def write_lines(self, lines: bytes) -> None:
-        """Running tasks have no folder."""
+        """Ignore lines of running tasks: they get no directory."""
 
     def flush(self) -> None:
-        """Write all of them. Raises OSError, naming the task."""
+        """Write all queued results. Raises OSError that names the task."""
         while self._pending:
             for row in iter_rows(self._pending[0].result) if not self._pending[0].is_retried else ():
                 self._write_row(row)
@@ -52,7 +53,7 @@ class FolderDestination:
             self.written_size += 1
 
     def sync(self) -> None:
-        """Files are whole by their names; what a power cut takes is written again when the run goes on."""
+        """Sync all files: there may be too many to sync one by one."""
         os.sync()
 
     def close(self) -> None:
@@ -60,11 +61,11 @@ class FolderDestination:
         self._pending.clear()
 
     def _write_row(self, row: ResultRow) -> None:
-        folder = os.path.join(os.fsencode(self.path), *_path_components(row))
+        directory = os.path.join(os.fsencode(self.path), *_path_components(row))
         try:
-            os.makedirs(folder, exist_ok=True)
+            os.makedirs(directory, exist_ok=True)
             for name, text in ((b"stdout", row.stdout), (b"stderr", row.stderr), (b"seq", b"%d" % row.number)):
-                path = os.path.join(folder, name)
+                path = os.path.join(directory, name)
                 with open(path + b".new", "wb") as file:
                     file.write(text)
                 os.replace(path + b".new", path)
@@ -73,16 +74,15 @@ class FolderDestination:
 
 
 def _path_components(row: ResultRow) -> list[bytes]:
-    """The folders that lead to a task."""
     names, values = split_arguments(row)
-    steps: list[bytes] = []
-    for at, value in enumerate(values):
-        own = _encode_name(value)
-        pieces = [own[start : start + MAX_NAME_BYTES] for start in range(0, len(own), MAX_NAME_BYTES)]
-        steps += [_encode_name(names[at]) if names else b"%d" % (at + 1), *pieces]
-    return steps
+    components: list[bytes] = []
+    for index, value in enumerate(values):
+        name = _encode_name(value)
+        components.append(_encode_name(names[index]) if names else b"%d" % (index + 1))
+        components += [name[start : start + MAX_NAME_BYTES] for start in range(0, len(name), MAX_NAME_BYTES)]
+    return components
 
 
 def _encode_name(value: bytes) -> bytes:
-    """An argument as a name on the disk, as GNU parallel spells it."""
+    """Return an argument as a file name, escaped as by GNU parallel."""
     return value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"/", b"\\_").replace(b"\n", b"\\n")
