@@ -11,8 +11,8 @@ import signal
 from collections import deque
 from itertools import repeat
 
-from pipeline.model.option_values import Timeout
 from pipeline.model.messages import TaskFailure
+from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER
 
 MAX_OUTPUT_BYTES = (1 << 32) - (4 << 20)

@@ -1,31 +1,17 @@
-"""One task process: environment, output, session, exit.
+"""One task as a process: assignment to a slot, process, output, session.
 
-One task given to one slot: what it is, how it is run, what it sees of itself, and the account that is told of it.
+Invariants:
+  - a task has a session of its own, default signals, and stdin, stdout and stderr that no other process shares;
+  - all of stdout is kept up to a limit, and both ends of a long stderr;
+  - only `reap` reaps the process, so its pid and session id stay valid until then, and can be signalled safely;
+  - what a task leaves in the background when it ends by itself keeps running, as with xargs and GNU parallel.
 
-It only says; a child is started and ended elsewhere. Task numbers are from 1 where a task or a person sees them.
-
-What a running task has written and nobody was told yet: it is said in whole lines, each once, as they come.
-
-What follows the last newline stays here, however long it grows: it is kept in the pieces in which it came.
-
-Sessions: who is in one, and the end of all that is in it.
-
-Each task has a session of its own, which holds all process groups that it makes. Only what has become a session's
-leader itself, a daemon, has left it. A session's number is safe as long as its first process is not reaped.
-Nothing here waits, and no zombie counts.
-
-One task's process, from its spawn to its last byte.
-
-It has a session of its own, default signals, and stdin, stdout and stderr that are nobody else's. All of stdout is
-kept as far as it is allowed, and both ends of a stderr that is too long. Nothing here waits: whoever polls says when
-there is something to read. The process is reaped only by `outcome`, so its number, and its session's, stays its own
-until then and can be killed safely. What a task leaves in the background when it ends by itself is left alone, as
-xargs and GNU parallel do.
+Nothing here waits: the caller polls and says when there is something to read. Task numbers are counted from 1 where
+the task or the user sees them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -40,75 +26,57 @@ from pipeline.executor.task_queue import ChunkInfo
 from pipeline.model.messages import FailureKind, PartialOutput, RecordFormat, RunningTask, TaskFailure
 from pipeline.model.results import TaskMetrics, encode_metrics
 
-INDEX_VARIABLE, ATTEMPT_VARIABLE, RUN_VARIABLE, SLOT_VARIABLE = (
-    b"PIPE_INDEX",
-    b"PIPE_ATTEMPT",
-    b"PIPE_RUN",
-    b"PIPE_SLOT",
-)
-SEQUENCE_VARIABLE, JOBSLOT_VARIABLE = b"PARALLEL_SEQ", b"PARALLEL_JOBSLOT"
-"""What GNU parallel calls them."""
+READ_BYTES = 1 << 16  # read at once: what a pipe holds
+MAX_STDERR_BYTES = 1 << 20  # kept of a task's stderr; the middle of a longer one is cut
+MAX_FAILURE_COMMAND_CHARS, MAX_ACTIVITY_COMMAND_CHARS = 200, 120  # of the command, in failures and in status displays
+CLOSED_FD = -1
 
-_INNER_LINE_START = re.compile(rb"(?<=[\r\n])(?=.)", re.DOTALL)
-"""Where a line begins that is not the first."""
+_INNER_LINE_START = re.compile(rb"(?<=[\r\n])(?=.)", re.DOTALL)  # of each line but the first
 
 
 class TaskAssignment(NamedTuple):
-    """Task number `task` in slot number `slot` (from 1); `tag`, with its tab, begins each line of what it writes.
-
-    `began` is when it was given to the slot, a time.time().
-    """
+    """A task given to a slot (from 1) at `assigned_at`, a time.time(). `tag` precedes each line of its output."""
 
     task: int
     record: bytes
     slot: int
     rendered: RenderedCommand
     chunk_info: ChunkInfo = ChunkInfo()
-    recipe: RecordFormat = RecordFormat()
+    record_format: RecordFormat = RecordFormat()
     tag: bytes = b""
     assigned_at: float = 0.0
 
     def environment(self, base_environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """Ours, and what it can know of itself."""
+        """Return the base environment with the variables of this task."""
         number, slot = b"%d" % (self.task + 1), b"%d" % self.slot
         return {
             **base_environment,
-            INDEX_VARIABLE: number,
-            ATTEMPT_VARIABLE: b"%d" % (self.chunk_info.tries + 1),
-            RUN_VARIABLE: self.chunk_info.run.encode(),
-            SLOT_VARIABLE: slot,
-            SEQUENCE_VARIABLE: number,
-            JOBSLOT_VARIABLE: slot,
+            b"PIPE_INDEX": number,
+            b"PIPE_ATTEMPT": b"%d" % (self.chunk_info.attempt + 1),
+            b"PIPE_RUN": self.chunk_info.run.encode(),
+            b"PIPE_SLOT": slot,
+            b"PARALLEL_SEQ": number,  # as GNU parallel names them
+            b"PARALLEL_JOBSLOT": slot,
         }
 
     def metrics(
         self, queued_seconds: float, seconds: float, cpu_seconds: float, max_rss: int, stderr_size: int
     ) -> bytes:
-        """What the sink is told of it; nothing, if it has not asked. `rss` and `errors` are bytes, times seconds."""
-        if not self.recipe.collect_metrics:
+        """Return the encoded metrics of this task; empty if they are not collected. Sizes are bytes."""
+        if not self.record_format.collect_metrics:
             return b""
-        command = self.rendered.command
+        queued_seconds, command = max(0.0, queued_seconds), self.rendered.command
+        usage = seconds, cpu_seconds, max_rss
         return encode_metrics(
-            TaskMetrics(
-                self.assigned_at,
-                max(0.0, queued_seconds),
-                seconds,
-                cpu_seconds,
-                max_rss,
-                self.slot,
-                stderr_size,
-                command,
-                self.record,
-            )
+            TaskMetrics(self.assigned_at, queued_seconds, *usage, self.slot, stderr_size, command, self.record)
         )
 
     def add_tags(self, text: bytes) -> bytes:
-        """The text with the tag before each of its lines. They begin behind a carriage return, too, as GNU's do."""
         return prefix_lines(text, self.tag)
 
 
 def prefix_lines(text: bytes, tag: bytes) -> bytes:
-    """As `Assignment.tagged`."""
+    """Return the text with the tag before each line. A line also starts after a carriage return, as in GNU parallel."""
     if not tag or not text:
         return text
     if b"\r" not in text:
@@ -116,98 +84,24 @@ def prefix_lines(text: bytes, tag: bytes) -> bytes:
     return tag + _INNER_LINE_START.sub(tag.replace(b"\\", rb"\\"), text)
 
 
-class LineBuffer:
-    """Of one task. Lines begin with its tag, as in its output."""
-
-    __slots__ = ("_assignment", "_partial_line", "_reported_bytes", "_complete_lines")
-
-    def __init__(self, assignment: TaskAssignment) -> None:
-        self._assignment, self._reported_bytes = assignment, 0
-        self._complete_lines: list[bytes] = []
-        self._partial_line: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        """It has written this."""
-        lines, newline, rest = data.rpartition(b"\n")
-        if newline:
-            self._complete_lines += [*self._partial_line, lines, newline]
-            self._partial_line = []
-        if rest:
-            self._partial_line.append(rest)
-
-    def take_lines(self) -> list[PartialOutput]:
-        """What was not said, if there is a whole line."""
-        if not self._complete_lines:
-            return []
-        text, start = self._assignment.add_tags(b"".join(self._complete_lines)), self._reported_bytes
-        self._complete_lines, self._reported_bytes = [], start + len(text)
-        lot = self._assignment.chunk_info
-        return [PartialOutput(lot.run, self._assignment.task, lot.tries, start, text)]
-
-
-def list_alive_pids(sessions: Collection[int]) -> list[int]:
-    """The processes in these sessions that have not ended."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if _is_in_session(pid, sessions) and not _has_ended(pid)]
-
-
-def kill_sessions(sessions: Collection[int]) -> None:
-    """Kill all that is in these sessions, and what was started there meanwhile. Its end is not waited for."""
-    for leader in sessions:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signal.SIGKILL)
-    seen: set[int] = set()
-    # nobody with a SIGKILL pending can fork any more, so a look that finds nobody new is the last
-    while fresh := set(list_alive_pids(sessions) if sessions else ()) - seen:
-        seen |= fresh
-        for pid in fresh:
-            if _is_in_session(pid, sessions):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def _is_in_session(pid: int, sessions: Collection[int]) -> bool:
-    try:
-        return os.getsid(pid) in sessions
-    except OSError:
-        return False
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether it is a zombie, or gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in b"ZX"
-    except OSError:
-        return True
-
-
-READ_BYTES = 1 << 16
-"""Bytes read at once: what a pipe holds."""
-MAX_STDERR_BYTES = 1 << 20
-"""Bytes of stderr kept of a task; beyond, the middle is cut."""
-MAX_FAILURE_COMMAND_CHARS, MAX_ACTIVITY_COMMAND_CHARS = 200, 120
-"""Characters of the command in a note, and for those who look on."""
-CLOSED_FD = -1
-
-
 class TaskProcess:
-    """A spawned task. `out`, `err` and `process` are to be polled for reading until they are CLOSED.
+    """A spawned task. `stdout_fd`, `stderr_fd` and `pidfd` are to be polled for reading until they are CLOSED_FD.
 
-    `started`, `ended` and `stopped` (0: it was not) are times as the caller's; `look` is when to look again whether
-    anything of a stopped one is left; `dropped` says that nobody wants its outcome. `most` is what it may write.
+    Times are the caller's, and 0 if the event has not happened. `check_at` is when to check again whether a process
+    of a stopped task's session is left. The outcome of a discarded task is not reported.
     """
 
     __slots__ = (
-        "_cut_bytes", "_stderr", "_is_over_limit", "_timeout_seconds", "_output", "_size", "assignment", "is_discarded", "ended_at", "stderr_fd",
-        "is_killed", "check_at", "max_output_bytes", "stdout_fd", "pid", "pidfd", "started_at", "stopped_at", "line_buffer",
+        "_cut_bytes", "_is_over_limit", "_output", "_size", "_stderr", "_timeout_seconds",
+        "assignment", "check_at", "ended_at", "is_discarded", "is_killed", "line_buffer", "max_output_bytes",
+        "pid", "pidfd", "started_at", "stderr_fd", "stdout_fd", "stopped_at",
     )  # fmt: skip
 
     def __init__(self, assignment: TaskAssignment, pid: int, stdout_fd: int, stderr_fd: int) -> None:
         self.assignment, self.pid, self.stdout_fd, self.stderr_fd = assignment, pid, stdout_fd, stderr_fd
         self.pidfd = os.pidfd_open(pid)
         self.max_output_bytes = MAX_OUTPUT_BYTES
-        self.line_buffer = LineBuffer(assignment) if assignment.recipe.stream_output else None
+        self.line_buffer = LineBuffer(assignment) if assignment.record_format.stream_output else None
         self.started_at = self.ended_at = self.stopped_at = self.check_at = self._timeout_seconds = 0.0
         self.is_discarded = self.is_killed = self._is_over_limit = False
         self._output: list[bytes] = []
@@ -216,42 +110,38 @@ class TaskProcess:
 
     @property
     def task(self) -> int:
-        """The number of its task."""
         return self.assignment.task
-
-    def describe_running(self, now: float) -> RunningTask:
-        """What it does, for a person who looks on."""
-        command = shorten_command(self.assignment.rendered.command, MAX_ACTIVITY_COMMAND_CHARS)
-        return RunningTask(self.task, self.assignment.slot, round(max(0.0, now - self.started_at), 3), command)
 
     @property
     def is_finished(self) -> bool:
-        """Whether the process has ended and nothing can come out any more."""
+        """Whether the process has ended and all its output is read."""
         return self.pidfd == self.stdout_fd == self.stderr_fd == CLOSED_FD
 
-    def read(self, fd: int, *, is_last: bool) -> bool:
-        """Take in what `fd`, which is `out` or `err` and ready, has; `last`: nobody can write to it any more.
+    def describe_running(self, now: float) -> RunningTask:
+        """Return the task's description for status displays."""
+        command = shorten_command(self.assignment.rendered.command, MAX_ACTIVITY_COMMAND_CHARS)
+        return RunningTask(self.task, self.assignment.slot, round(max(0.0, now - self.started_at), 3), command)
 
-        True: all of it is read.
-        """
-        piece = os.read(fd, READ_BYTES)
+    def read(self, fd: int, *, is_last: bool) -> bool:
+        """Read from `fd`, which is ready; return True at its end. `is_last`: no process can write to it any more."""
+        data = os.read(fd, READ_BYTES)
         if fd == self.stderr_fd:
-            self._stderr += piece
+            self._stderr += data
             if len(self._stderr) > 2 * MAX_STDERR_BYTES:
                 self._truncate_stderr()
         elif not self._is_over_limit:
-            self._output.append(piece)
+            self._output.append(data)
             if self.line_buffer:
-                self.line_buffer.feed(piece)
-            self._size += len(piece)
+                self.line_buffer.feed(data)
+            self._size += len(data)
             if self._size > self.max_output_bytes:
                 self._is_over_limit = True
                 self._output.clear()
                 kill_processes([self])
-        return not piece or (is_last and len(piece) < READ_BYTES)
+        return not data or (is_last and len(data) < READ_BYTES)
 
     def close_fd(self, fd: int) -> None:
-        """Close one of `out`, `err` and `process`: it is at its end, or nobody wants to know."""
+        """Close one of the three descriptors."""
         os.close(fd)
         if fd == self.stdout_fd:
             self.stdout_fd = CLOSED_FD
@@ -261,39 +151,38 @@ class TaskProcess:
             self.pidfd = CLOSED_FD
 
     def open_pipes(self) -> list[int]:
-        """Those of `out` and `err` that are not CLOSED."""
         return [fd for fd in (self.stdout_fd, self.stderr_fd) if fd != CLOSED_FD]
 
     def terminate(self, now: float, timeout_seconds: float) -> None:
-        """It has run for more than `limit` seconds: ask its first group to end."""
+        """Ask the task's first process group to end, because it has run longer than `timeout_seconds`."""
         self.stopped_at, self._timeout_seconds = now, timeout_seconds
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGTERM)
-            os.killpg(self.pid, signal.SIGCONT)  # who is suspended could not hear it
+            os.killpg(self.pid, signal.SIGCONT)  # a suspended process receives SIGTERM only when it continues
 
     def reap(self) -> TaskOutcome:
-        """Reap the process, which has ended or is about to, and say how. Once."""
+        """Reap the process, which has ended or is about to, and return its outcome. Call it once."""
         _, status, usage = os.wait4(self.pid, 0)
-        code, given = os.waitstatus_to_exitcode(status), self.assignment
+        code, assignment = os.waitstatus_to_exitcode(status), self.assignment
         if self._cut_bytes or len(self._stderr) > MAX_STDERR_BYTES:
             self._truncate_stderr()
             mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut_bytes
             self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2] = mark
-        output, errors = given.add_tags(b"".join(self._output)), given.add_tags(bytes(self._stderr))
+        output, stderr = assignment.add_tags(b"".join(self._output)), assignment.add_tags(bytes(self._stderr))
         if len(output) > MAX_OUTPUT_BYTES:  # with its tags
             self._is_over_limit, output = True, b""
-        seconds, cpu = self.ended_at - self.started_at, usage.ru_utime + usage.ru_stime
-        queued = self.started_at - given.chunk_info.received_at
-        account = given.metrics(queued, seconds, cpu, usage.ru_maxrss * 1024, len(errors))
+        seconds, cpu_seconds = self.ended_at - self.started_at, usage.ru_utime + usage.ru_stime
+        queued_seconds = self.started_at - assignment.chunk_info.received_at
+        metrics = assignment.metrics(queued_seconds, seconds, cpu_seconds, usage.ru_maxrss * 1024, len(stderr))
         if not (code or self._is_over_limit or self.stopped_at):
-            return TaskOutcome(self.task, output, errors, None, seconds, b"", account)
-        kind, number, why = self._classify_failure(code)
-        text = f"{why}: {shorten_command(given.rendered.command)}"
-        note = TaskFailure(self.task, kind, number, text, stderr_tail(bytes(self._stderr)), len(given.record))
-        return TaskOutcome(self.task, output, errors, note, seconds, given.record, account)
+            return TaskOutcome(self.task, output, stderr, None, seconds, b"", metrics)
+        kind, number, reason = self._classify_failure(code)
+        text, tail = f"{reason}: {shorten_command(assignment.rendered.command)}", stderr_tail(bytes(self._stderr))
+        failure = TaskFailure(self.task, kind, number, text, tail, len(assignment.record))
+        return TaskOutcome(self.task, output, stderr, failure, seconds, assignment.record, metrics)
 
     def _classify_failure(self, exit_code: int) -> tuple[FailureKind, int, str]:
-        """What went wrong: the kind, the number and the text of a note."""
+        """Return the kind, code and reason of the failure."""
         if self._is_over_limit:
             return "size", 0, too_large_text(self.max_output_bytes)
         if self.stopped_at:
@@ -304,26 +193,93 @@ class TaskProcess:
 
     def _truncate_stderr(self) -> None:
         """Keep both ends of stderr."""
-        extra = len(self._stderr) - MAX_STDERR_BYTES
-        del self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2 + extra]
-        self._cut_bytes += extra
+        excess = len(self._stderr) - MAX_STDERR_BYTES
+        del self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2 + excess]
+        self._cut_bytes += excess
+
+
+class LineBuffer:
+    """Output of a running task that is not reported yet; it is reported in whole lines, tagged as in the output."""
+
+    __slots__ = ("_assignment", "_complete_lines", "_partial_line", "_reported_bytes")
+
+    def __init__(self, assignment: TaskAssignment) -> None:
+        self._assignment, self._reported_bytes = assignment, 0
+        self._complete_lines: list[bytes] = []
+        self._partial_line: list[bytes] = []  # in the pieces in which it came, however long it grows
+
+    def feed(self, data: bytes) -> None:
+        """Add output of the task."""
+        lines, newline, rest = data.rpartition(b"\n")
+        if newline:
+            self._complete_lines += [*self._partial_line, lines, newline]
+            self._partial_line = []
+        if rest:
+            self._partial_line.append(rest)
+
+    def take_lines(self) -> list[PartialOutput]:
+        """Remove and return the whole lines, in at most one message."""
+        if not self._complete_lines:
+            return []
+        text, start = self._assignment.add_tags(b"".join(self._complete_lines)), self._reported_bytes
+        self._complete_lines, self._reported_bytes = [], start + len(text)
+        info = self._assignment.chunk_info
+        return [PartialOutput(info.run, self._assignment.task, info.attempt, start, text)]
 
 
 def kill_processes(processes: list[TaskProcess]) -> None:
-    """Kill what still runs in the sessions of these, which are not reaped."""
-    kill_sessions({child.pid for child in processes})
-    for child in processes:
-        child.is_killed = True
+    """Kill all that runs in the sessions of these processes, which must not be reaped yet."""
+    kill_sessions({process.pid for process in processes})
+    for process in processes:
+        process.is_killed = True
+
+
+def kill_sessions(sessions: Collection[int]) -> None:
+    """Kill all processes in these sessions, without waiting for their end.
+
+    A session contains all process groups that a task makes; only a daemon, which leads a session itself, has left it.
+    """
+    for leader in sessions:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+    seen: set[int] = set()
+    # a process with a pending SIGKILL cannot fork, so a listing without new processes is the last
+    while fresh := set(list_alive_pids(sessions) if sessions else ()) - seen:
+        seen |= fresh
+        for pid in fresh:
+            if _is_in_session(pid, sessions):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def list_alive_pids(sessions: Collection[int]) -> list[int]:
+    """Return the processes in these sessions that have not ended; a zombie has."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if _is_in_session(pid, sessions) and not _has_ended(pid)]
+
+
+def _is_in_session(pid: int, sessions: Collection[int]) -> bool:
+    try:
+        return os.getsid(pid) in sessions
+    except OSError:
+        return False
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in b"ZX"
+    except OSError:
+        return True
 
 
 def shorten_command(command: bytes, max_chars: int = MAX_FAILURE_COMMAND_CHARS) -> str:
-    """The command for a person, cut to one line of so many characters."""
+    """Return the command as text, in one line of at most `max_chars` characters."""
     text = command[: 4 * max_chars].decode(errors="backslashreplace").replace("\n", " ")
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
 
 
 def signal_name(number: int) -> str:
-    """What a signal is called."""
     try:
         return signal.Signals(number).name
     except ValueError:

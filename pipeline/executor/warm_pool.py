@@ -72,7 +72,7 @@ class WarmSlot:
         lot, shape = records.chunk_info, child_channel.SHAPES.index(record_format.shape)
         sizes = which, records.count, len(records.body), mark
         word = child_channel.BATCH_HEADER.pack(
-            *sizes, records.first, lot.tries, self.number + 1, shape, record_format.collect_metrics
+            *sizes, records.first, lot.attempt, self.number + 1, shape, record_format.collect_metrics
         )
         try:
             self.channel.send(word + lot.run.encode()[: child_channel.MAX_RUN_NAME_BYTES])
