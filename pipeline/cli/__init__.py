@@ -1,5 +1,5 @@
-"""The door: what a person types, and what a person is told.
+"""The command line: parsing, one module per command, and everything that the user reads.
 
-`app.py` turns words into Settings, one file a command runs them, `screen.py` owns stderr, `ends.py` owns the
-exit codes. Nothing below knows typer, and nothing here knows a socket.
+`app.py` parses words into Settings, one module per command runs it, `terminal.py` writes to stderr, and
+`exit_codes.py` turns exceptions into exit codes. Only this package imports typer, and nothing here opens a socket.
 """

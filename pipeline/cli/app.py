@@ -1,14 +1,10 @@
-"""Parses the command line.
+"""Parse the command line into one command and its Settings.
 
-Tasks on the command line: what stands behind `:::`, `::::`, `:::+` and `::::+`.
-
-The first `:::` or `::::` ends COMMAND; all words behind it are tasks, or marks of further sources.
-
-From the words of a command line to one command and its Settings.
-
-Signatures and help are built from the fields of Settings, so an option is written down once. Typer declares
-and click parses; only the chosen command's module is imported. Nothing runs in here: the choice is handed
-back, so that no framework stands between a command and its exit code.
+Invariants:
+  - Signatures and help are built from the fields of Settings.
+  - Typer declares and click parses; only the module of the chosen command is imported.
+  - Nothing runs in here: `parse` returns the choice, so that no framework stands between a command and its exit code.
+  - The first `:::` or `::::` ends COMMAND; all words after it are tasks, or marks of further sources.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ from msgspec import Struct, field
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline import __version__
-from pipeline.cli.options import ALIASES, TypedOptions, help_sections, make_signature
+from pipeline.cli.options import ADVANCED_SECTION, ALIASES, HELP_ALL, TypedOptions, help_sections, make_signature
 from pipeline.config.settings import TASK_COMMANDS, WORK_COMMANDS, Settings, parse_settings
 from pipeline.model.errors import OK, USAGE, UsageError
 from pipeline.model.records import ArgumentSource
@@ -32,32 +28,18 @@ SOURCE_MARKS = (":::", "::::", ":::+", "::::+")
 FIRST_MARKS = (":::", "::::")
 
 
-def split_argument_sources(words: Sequence[str]) -> tuple[list[str], tuple[ArgumentSource, ...]]:
-    """The words before the first source, and the sources."""
-    start = next((at for at, word in enumerate(words) if word in FIRST_MARKS), len(words))
-    sources: list[tuple[str, list[str]]] = []
-    for word in words[start:]:
-        if word in SOURCE_MARKS:
-            sources.append((word, []))
-        else:
-            sources[-1][1].append(word)
-    return list(words[:start]), tuple(ArgumentSource(mark, tuple(values)) for mark, values in sources)
-
-
 COMMAND_GROUPS = {
-    "All on this machine": "run",
-    "The three stations": "ventilate work sink",
-    "While a run goes on": "top kill",
-    "Besides": "journal doctor completion lab",
+    "On this machine": "run",
+    "On one or more machines": "ventilate work sink",
+    "During a run": "top kill",
+    "Other": "journal doctor completion lab",
 }
-"""The commands under their headings."""
 COMMANDS = tuple(" ".join(COMMAND_GROUPS.values()).split())
 MONITORING_COMMANDS = {"kill", "top"}
 ENDPOINT_FIELDS = {"at", "registry_at", "results_at", "control_at"}
-COMPLETE = "_PIPE_COMPLETE"
-"""The variable in which a shell asks for completions."""
+COMPLETE = "_PIPE_COMPLETE"  # the variable in which a shell requests completions
 _LAYOUT: dict[str, Any] = {"max_content_width": 110, "help_option_names": ["--help", "-h"]}
-GROUP_HELP = """Spread tasks over many processes and machines; bring each result home, once.
+GROUP_HELP = """Run a command or a Python function for each task, in many processes and on many machines.
 
 \b
 Examples:
@@ -65,20 +47,20 @@ Examples:
   pipe run gzip -k {} ::: *.log
   pipe run -a words.txt -o lengths.txt --call builtins:len
 
-A task is a line. `pipe run` does all on this machine; `pipe ventilate`, `pipe work` and `pipe sink` are its three
-stations, to be started in any order, here or on many machines. Each command's --help has examples.
+A task is a line. `pipe run` does everything on this machine; `pipe ventilate`, `pipe work` and `pipe sink` are its
+three parts, which may start in any order, here or on many machines. Each command's --help has examples.
 
 \b
 Exit codes: 0 all tasks ok, 1 some failed, 2 wrong usage, 3 could not be completed,
 130 and 143 interrupted, 141 stdout closed, 70 a bug of pipe.
 """
-SHORT_HELP = """pipe spreads tasks over many processes. A task is a line:
+SHORT_HELP = """pipe runs a command for each task, in many processes. A task is a line:
 
   seq 100 | pipe run 'sleep 0.{}; echo slept {}'             a shell line for each
   pipe run gzip -k {} ::: *.log                              arguments instead of lines
-  pipe run -a words.txt -o lengths.txt --call builtins:len   a Python function, warm
+  pipe run -a words.txt -o lengths.txt --call builtins:len   a Python function
 
-pipe --help shows all commands, pipe run --help all options; pipe doctor looks at this machine.
+`pipe --help` shows all commands, `pipe run --help` the options; `pipe doctor` checks this machine.
 """
 
 # click's UsageError: typer carries a click of its own, and exports only what is derived from it
@@ -86,7 +68,7 @@ _ClickUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class ParsedCommand(Struct, frozen=True):
-    """A command, and what it shall do; or, without one, only the exit code of what was already shown."""
+    """A command and its settings; or, if help was shown and nothing is to run, only the exit code."""
 
     command: str = ""
     settings: Settings = field(default_factory=Settings)
@@ -94,62 +76,68 @@ class ParsedCommand(Struct, frozen=True):
 
 
 class PipeCommand(TyperCommand):
-    """A command whose words stay as click's parser read them."""
+    """A command that takes values as click's parser read them, and hides its advanced options."""
+
+    shows_advanced = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the words as they are: typer converts each by pydantic, whose import takes longer than all else here."""
+        """Parse without typer's conversion: it uses pydantic, whose import takes longer than all else here."""
         if ctx.resilient_parsing:
             return self._parse_to_complete(ctx, args)
-        words, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
-        if words.get("help") is True:
-            return super().parse_args(ctx, args)
+        values, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
+        self.shows_advanced = values.get(HELP_ALL) is True
+        if values.get("help") is True or self.shows_advanced:
+            return super().parse_args(ctx, ["--help"])
         if rest:
-            ctx.fail(f"too many words: {' '.join(rest)}")
-        ctx.params = words
+            ctx.fail(f"unexpected argument: {' '.join(rest)}")
+        ctx.params = values
         return []
 
     def _parse_to_complete(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before the cursor. After `-ko`, the next word is no COMMAND, which typer does not see."""
-        words, _, _ = self.make_parser(ctx).parse_args(args=[*args, "next"])
+        """Parse the words before the cursor. After `-ko`, the next word is not COMMAND, which typer does not see."""
+        values, _, _ = self.make_parser(ctx).parse_args(args=[*args, "next"])
         rest = super().parse_args(ctx, args)
-        if "command_" in ctx.params and not words["command_"]:
+        if "command_" in ctx.params and not values["command_"]:
             ctx.params["command_"] = ["value of an option"]
         return rest
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """Complete options up to COMMAND; the names that other tools have for them are not offered."""
+        """Complete options before COMMAND, without the other names of an option."""
         if ctx.params.get("command_"):
             return []
         others = " ".join(ALIASES.values()).split()
         return [item for item in super().shell_complete(ctx, incomplete) if item.value not in others]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
-        """The options under their headings."""
+        """Write the options under their headings; the advanced ones only with --help-all."""
         assert self.name
-        _write_tables(formatter, help_sections(self.name) | {"Help": [("-h, --help", "show this")]})
+        sections = help_sections(self.name)
+        help_rows = [("-h, --help", "show this help")]
+        if ADVANCED_SECTION in sections:
+            help_rows.append(("--help-all", "show all options, including advanced ones"))
+            if not self.shows_advanced:
+                del sections[ADVANCED_SECTION]
+        _write_tables(formatter, sections | {"Help": help_rows})
 
 
 class PipeGroup(TyperGroup):
-    """All commands, under their headings; each is built when it is asked for."""
+    """All commands under their headings. A command is built when click requests it."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- click calls it so
-        """Their names."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002 -- click calls it so
-        """Build one of them."""
         return build_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 -- click calls it so
-        """Their names, and the first line of their helps."""
+        """Write each command with the first line of its help."""
         helps = {name: build_command(name).get_short_help_str(formatter.width) for name in COMMANDS}
-        _write_tables(
-            formatter, {heading: [(name, helps[name]) for name in on.split()] for heading, on in COMMAND_GROUPS.items()}
-        )
+        tables = {title: [(name, helps[name]) for name in names.split()] for title, names in COMMAND_GROUPS.items()}
+        _write_tables(formatter, tables)
 
 
 def _write_tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> None:
-    """Several tables of two columns, as wide as one."""
+    """Write tables of two columns, all with the same width of the first column."""
     width = max(len(left) for rows in tables.values() for left, _ in rows)
     for heading, rows in tables.items():
         with formatter.section(heading):
@@ -157,7 +145,7 @@ def _write_tables(formatter: Any, tables: dict[str, list[tuple[str, str]]]) -> N
 
 
 def parse(argv: Sequence[str]) -> ParsedCommand:
-    """What these words ask for. Help and version are shown here. Raises UsageError."""
+    """Return the command and settings of these words; show help or version. Raises UsageError."""
     name = argv[0] if argv else ""
     if instruction := os.environ.get(COMPLETE):
         from pipeline.cli.completion import complete
@@ -166,7 +154,7 @@ def parse(argv: Sequence[str]) -> ParsedCommand:
     if name not in COMMANDS:
         return ParsedCommand(exit_code=_handle_missing_command(argv))
     if name == "lab" and not {*argv[1:2]} & {*_LAYOUT["help_option_names"]}:
-        # its programs have options of their own
+        # the programs of the lab parse their own options
         return ParsedCommand(name, Settings(program=tuple(argv[1:])))
     words, sources = split_argument_sources(argv[1:]) if name in TASK_COMMANDS.split() else (list(argv[1:]), ())
     typed = _invoke_parser(build_command(name), words, f"pipe {name}")
@@ -177,8 +165,20 @@ def parse(argv: Sequence[str]) -> ParsedCommand:
     return ParsedCommand(name, parse_settings({**typed, "argument_sources": sources}).validate(name))
 
 
+def split_argument_sources(words: Sequence[str]) -> tuple[list[str], tuple[ArgumentSource, ...]]:
+    """Return the words before the first source, and the sources."""
+    start = next((at for at, word in enumerate(words) if word in FIRST_MARKS), len(words))
+    sources: list[tuple[str, list[str]]] = []
+    for word in words[start:]:
+        if word in SOURCE_MARKS:
+            sources.append((word, []))
+        else:
+            sources[-1][1].append(word)
+    return list(words[:start]), tuple(ArgumentSource(mark, tuple(values)) for mark, values in sources)
+
+
 def _default_name(name: str, options: TypedOptions) -> TypedOptions:
-    """The name of a pipeline that got none: a run's own, so that two runs never meet; the live one to look at."""
+    """Return the pipeline name if none was typed: for `run` a private one, for `top` and `kill` the live one."""
     if name == "run":
         return {"name": f"run-{os.getpid()}"}
     if name not in MONITORING_COMMANDS or not options.keys().isdisjoint(ENDPOINT_FIELDS):
@@ -187,40 +187,40 @@ def _default_name(name: str, options: TypedOptions) -> TypedOptions:
 
     live = sorted(list_live_runs())
     if len(live) > 1:
-        raise UsageError(f"several pipelines are live: {', '.join(live)}; pick one with --name")
+        raise UsageError(f"several pipelines are running: {', '.join(live)}", "choose one with --name")
     return {"name": live[0]} if live else {}
 
 
 def build_command(name: str) -> TyperCommand:
-    """The parser of one command; what it returns is what was typed, by the fields' names."""
+    """Return the parser of one command. Its result is what was typed, by field names."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     declare = app.command(
         name,
         cls=PipeCommand,
         help=import_module(f"pipeline.cli.{name}").HELP,
-        # options end at the first word of COMMAND: what follows belongs to it
+        # options end at the first word of COMMAND, since the following words belong to COMMAND
         context_settings={"allow_interspersed_args": name not in WORK_COMMANDS.split(), **_LAYOUT},
     )
     declare(make_signature(name))
     built = typer.main.get_command(app)
-    assert isinstance(built, TyperCommand)  # a lone command makes no group
+    assert isinstance(built, TyperCommand)  # typer makes no group of a single command
     return built
 
 
 def build_group() -> TyperGroup:
-    """All commands under one name, for `pipe --help`."""
+    """Return the group of all commands, for `pipe --help`."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
     @app.callback(cls=PipeGroup, help=GROUP_HELP, context_settings=_LAYOUT)
     def _pipe(*, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
-        """Only for its help: choose() answers --version itself."""
+        """Declare --version for the help; `parse` handles it."""
         del version
 
     return typer.main.get_group(app)
 
 
 def _handle_missing_command(argv: Sequence[str]) -> int:
-    """Exit code of what is shown when the first word is no command."""
+    """Show help or version if the first word is not a command, and return the exit code. Raises UsageError."""
     if not argv:
         typer.echo(SHORT_HELP, nl=False, err=True)
         return USAGE
@@ -235,10 +235,10 @@ def _handle_missing_command(argv: Sequence[str]) -> int:
 
 
 def _invoke_parser(parser: Any, words: Sequence[str], name: str) -> Any:
-    """What the parser returns; an exit code after it has shown its help. Raises UsageError with click's sentence."""
+    """Return the parser's result, or an exit code after it has shown its help. Raises UsageError."""
     try:
         return parser.main(list(words), prog_name=name, standalone_mode=False)
-    except _ClickUsageError as wrong:
+    except _ClickUsageError as error:
         from pipeline.cli import suggestions
 
-        raise UsageError(suggestions.with_suggestion(wrong, name)) from None
+        raise suggestions.usage_error(error, name) from None

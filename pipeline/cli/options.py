@@ -1,7 +1,9 @@
-"""A command's signature and the table of its options, built from the fields of Settings.
+"""The typer signature of each command and the table of its options, built from the fields of Settings.
 
-Promises: an option is written down once; what the signed function returns holds what was typed and nothing else, by
-the fields' names, as texts. Never converts and never judges: that is `settings_from` and `Settings.validate`.
+Invariants:
+  - An option is declared once, in `pipeline.config.settings`; its other names are in ALIASES.
+  - The signed function returns what was typed, as texts, by field names, and nothing else.
+  - Nothing here converts or checks a value: `parse_settings` and `Settings.validate` do.
 """
 
 from __future__ import annotations
@@ -30,18 +32,20 @@ from pipeline.config.settings import OPTIONS, Option
 
 TypedOptions = dict[str, Any]
 
-# a field that is both an option and the words has two parameters; the words' one ends so
-_WORDS_SUFFIX = "_"
+# a field that is both an option and positional has two parameters; this ends the name of the positional one
+_POSITIONAL_SUFFIX = "_"
+# the headings in a command's help, each by the first field below it
 HELP_SECTIONS = {
     "command": "Commands",
     "files": "Tasks",
     "output": "Results",
-    "failed": "Failures, and going on",
-    "name": "Where the stations meet",
-    "peer_timeout": "Times",
-    "now": "Talk",
+    "failed": "Failures and resuming",
+    "name": "Endpoints",
+    "now": "Display",
 }
-"""The headings in a command's help, each by the first field that it stands above."""
+ADVANCED_SECTION = "Advanced"
+HELP_ALL = "help_all"
+# other names of an option, accepted and not shown: those of GNU parallel and xargs, and old ones of pipe
 ALIASES = {
     "--jobs": "-P --max-procs --maxprocs",
     "--cwd": "--work-dir --workdir",
@@ -54,83 +58,81 @@ ALIASES = {
     "--results": "--result --res",
     "--joblog": "--jl",
     "--resume-failed": "--resumefailed",
+    "--registry-at": "--desk",
+    "--peer-timeout": "--patience",
+    "--heartbeat-interval": "--interval",
+    "--heartbeat-timeout": "--liveness",
 }
-"""Other names of the same in GNU parallel and xargs: taken, and not shown."""
-
-
-def make_signature(command: str) -> Callable[..., TypedOptions]:
-    """A function with the signature of `command`: what was typed comes in, and goes out."""
-
-    def collect_options(**values: Any) -> TypedOptions:
-        gathered: TypedOptions = {}
-        for name, value in values.items():
-            plain = name.removesuffix(_WORDS_SUFFIX)
-            if value or value is False:  # as --no-bar is
-                gathered[plain] = gathered[plain] + value if plain in gathered else value
-        return gathered
-
-    parameters = [_option_parameter(each) for each in OPTIONS if command in each.on]
-    parameters += [_words_parameter(each) for each in OPTIONS if command in each.words]
-    collect_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return collect_options
-
-
-def help_sections(command: str) -> dict[str, list[tuple[str, str]]]:
-    """The options of `command` under their headings: how each is written, and what it is about."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    panel = ""
-    for each in OPTIONS:
-        panel = HELP_SECTIONS.get(each.name, panel)
-        if command in each.on:
-            flags = sorted(each.flags, key=lambda flag: flag.startswith("--"))
-            written = f"{', '.join(flags)} {each.kind.metavar}".rstrip()
-            found.setdefault(panel, []).append((written, each.about + _default_text(each)))
-    return found
-
-
-def _words_parameter(field: Option) -> inspect.Parameter:
-    """The words of a command line that are no options; the command's help speaks of them, so no table does."""
-    kind = field.kind
-    argument = typer.Argument(
-        metavar=kind.metavar, hidden=True, autocompletion=_completer(kind, field.name + _WORDS_SUFFIX)
-    )
-    shape = str | None if field.type == "str" else list[str] | None
-    return _parameter(field.name + _WORDS_SUFFIX, None, Annotated[shape, argument])
-
-
-def _option_parameter(field: Option) -> inspect.Parameter:
-    """One option, as its field says. All values are texts, apart from flags."""
-    shape, default = _TYPES_AND_DEFAULTS.get(field.type, (str | None, None))
-    aliases = ALIASES.get(field.flags[0], "").split()
-    about = field.about.replace("[", r"\[")  # typer's completion takes it for rich's markup
-    completer = _completer(field.kind, field.name)
-    declared = typer.Option(*field.flags, *aliases, help=about, count=field.name == "verbose", autocompletion=completer)
-    return _parameter(field.name, default, Annotated[shape, declared])
-
-
-def _completer(kind: OptionType, name: str) -> Callable[..., list[str]] | None:
-    """Return what completes a value of this kind, or None: the shell completes file names."""
-    if kind not in _COMPLETED:
-        return None
-
-    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        from pipeline.cli.completion import values
-
-        is_complete = ctx.params.get(name) or ctx.params.get("command" + _WORDS_SUFFIX)
-        return [] if is_complete else values(kind, incomplete)
-
-    return complete
-
-
-_COMPLETED = (COMMAND, DURABILITY, NAME, PROGRAM, SHELL)
-
-
-# by the field's type as it is written there; all else is one text
+# the parameter's type and default, by the field's type as written; other fields take one text
 _TYPES_AND_DEFAULTS: dict[Any, tuple[Any, object]] = {
     "bool": (bool, False),
     "bool | None": (bool | None, None),
     "tuple[str, ...]": (list[str] | None, None),
 }
+_COMPLETED_TYPES = (COMMAND, DURABILITY, NAME, PROGRAM, SHELL)
+
+
+def make_signature(command: str) -> Callable[..., TypedOptions]:
+    """Return a function with the signature of `command`, which returns its arguments that were typed."""
+
+    def collect_options(**values: Any) -> TypedOptions:
+        typed: TypedOptions = {}
+        for name, value in values.items():
+            field = name.removesuffix(_POSITIONAL_SUFFIX)
+            if value or value is False:  # --no-bar is False, a missing flag None
+                typed[field] = typed[field] + value if field in typed else value
+        return typed
+
+    parameters = [_option_parameter(each) for each in OPTIONS if command in each.on]
+    parameters += [_positional_parameter(each) for each in OPTIONS if command in each.positional_on]
+    help_all = Annotated[bool | None, typer.Option("--help-all", help="show all options")]
+    parameters.append(_parameter(HELP_ALL, None, help_all))
+    collect_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return collect_options
+
+
+def help_sections(command: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the rows of the help of `command` by their headings: how an option is written, and its help text."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    advanced: list[tuple[str, str]] = []
+    heading = ""
+    for each in OPTIONS:
+        heading = HELP_SECTIONS.get(each.name, heading)
+        if command in each.on:
+            flags = sorted(each.flags, key=lambda flag: flag.startswith("--"))
+            row = (f"{', '.join(flags)} {each.kind.metavar}".rstrip(), each.about + _default_text(each))
+            (advanced if each.is_advanced else sections.setdefault(heading, [])).append(row)
+    return sections | ({ADVANCED_SECTION: advanced} if advanced else {})
+
+
+def _positional_parameter(field: Option) -> inspect.Parameter:
+    """Return the parameter of positional words. The command's help describes them, so no table shows them."""
+    kind, name = field.kind, field.name + _POSITIONAL_SUFFIX
+    argument = typer.Argument(metavar=kind.metavar, hidden=True, autocompletion=_completer(kind, name))
+    return _parameter(name, None, Annotated[str | None if field.type == "str" else list[str] | None, argument])
+
+
+def _option_parameter(field: Option) -> inspect.Parameter:
+    annotation, default = _TYPES_AND_DEFAULTS.get(field.type, (str | None, None))
+    aliases = ALIASES.get(field.flags[0], "").split()
+    about = field.about.replace("[", r"\[")  # typer's completion takes it for rich's markup
+    completer = _completer(field.kind, field.name)
+    declared = typer.Option(*field.flags, *aliases, help=about, count=field.name == "verbose", autocompletion=completer)
+    return _parameter(field.name, default, Annotated[annotation, declared])
+
+
+def _completer(kind: OptionType, name: str) -> Callable[..., list[str]] | None:
+    """Return the function that completes a value of this kind, or None: the shell then completes file names."""
+    if kind not in _COMPLETED_TYPES:
+        return None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from pipeline.cli.completion import values
+
+        is_complete = ctx.params.get(name) or ctx.params.get("command" + _POSITIONAL_SUFFIX)
+        return [] if is_complete else values(kind, incomplete)
+
+    return complete
 
 
 def _parameter(name: str, default: object, annotation: Any) -> inspect.Parameter:
@@ -138,7 +140,7 @@ def _parameter(name: str, default: object, annotation: Any) -> inspect.Parameter
 
 
 def _default_text(field: Option) -> str:
-    """The default as a person would type it, for the help; empty if there is none to show."""
+    """Return the default as the user would type it, in brackets; empty if there is none to show."""
     kind, value = field.kind, field.default
     if not value or kind is FLAG:
         return ""

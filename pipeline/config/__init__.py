@@ -1,0 +1,1 @@
+"""The options of all commands: their types, defaults and checks."""
