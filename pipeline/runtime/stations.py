@@ -136,7 +136,7 @@ def run_sink(
             _create_sink_config(settings), os.urandom(4).hex(), birth, time.monotonic(), ledger, safe.spill.size
         )
         code = post.run(sink, edges)
-        if sink.shutdown.run_outcome.is_final:
+        if sink.shutdown.is_final:
             safe.finish()
         return code
 

@@ -1,4 +1,4 @@
-"""The sink: each task's final record once, what is tried again, Acks, and KILL.
+"""The sink: a state machine that decides which results are written, retried and acknowledged, and when the run ends.
 
-Pure: told what was said and what time it is, it answers with what to say.
+It is pure: it receives a message and the time and returns messages to send.
 """

@@ -1,13 +1,9 @@
-"""Builds Ack and Status for the control channel.
+"""Acks and statuses, which the sink publishes on the control channel.
 
-What the sink says: Acks, at once when idle and coalesced under load, each the whole ledger.
-
-An Ack says what is, never what changed; so any of them may be lost, doubled or late, and the next one heals it.
-
-The whole line as one word, for those who look on: progress, workers, and why nothing runs when nothing does.
-
-It is made at each beat, and compares with the beat before: what has not moved since is stuck. It never guesses; where
-something runs and slots are free, it gives no reason.
+- An Ack is sent at once when the sink is idle, and less often under load. It contains the whole state of the ledger,
+  not the changes, so each Ack replaces any that were lost, duplicated or late.
+- A status is made at each heartbeat interval: progress, workers, and why no tasks run. It compares with the status
+  before to see whether the output is stuck.
 """
 
 from __future__ import annotations
@@ -25,10 +21,12 @@ from pipeline.sink.retries import RetryQueue
 
 MIN_ACK_INTERVAL_SECONDS = 0.004
 """Seconds between Acks under load."""
+RATE_WINDOW_STATUSES = 30
+"""Statuses over which the rate is computed."""
 
 
 class ReportOptions(Struct, frozen=True):
-    """What the sink wants of each task: an account of it, its lines as they come; and each of its tries (`log`)."""
+    """Data that workers report about each task: metrics, partial output; and whether each attempt is logged."""
 
     collect_metrics: bool = False
     stream_output: bool = False
@@ -36,31 +34,26 @@ class ReportOptions(Struct, frozen=True):
 
 
 class AckSender:
-    """The sink's Acks: at once when idle, coalesced under load, each the whole ledger."""
+    """Acks of one sink process."""
 
     def __init__(
         self, ledger: Ledger, epoch: str, ack_number_base: int, now: float, report_options: ReportOptions
     ) -> None:
-        self._ledger, self._epoch, self._ack_number, self._report_options = (
-            ledger,
-            epoch,
-            ack_number_base,
-            report_options,
-        )
+        self._ledger, self._epoch, self._ack_number = ledger, epoch, ack_number_base
+        self._report_options = report_options
         self.last_state_number = -1
-        """The number of the latest Run."""
+        """The number of the latest VentilatorState."""
         self.next_ack_time = now
         self._last_ack_time = -NEVER
 
-    def schedule_soon(self, now: float) -> list[Send]:
-        """There is news, to be said soon; nothing to send yet."""
+    def schedule_soon(self, now: float) -> None:
+        """Send the next Ack as soon as the minimum interval allows."""
         self.next_ack_time = min(self.next_ack_time, max(now, self._last_ack_time + MIN_ACK_INTERVAL_SECONDS))
-        return []
 
     def make_ack(
         self, now: float, peers: PeerTable, run_info: RunInfo, retry_queue: RetryQueue, *, spill_full: bool
     ) -> Send:
-        """Say it."""
+        """Return the next Ack."""
         self.next_ack_time, self._last_ack_time = NEVER, now
         self._ack_number += 1
         ledger = self._ledger
@@ -87,35 +80,30 @@ class AckSender:
         return Send(Port.CONTROL, ack)
 
 
-RATE_WINDOW_STATUSES = 30
-"""Statuses over which the rate is taken."""
-
-
 class StatusBuilder:
-    """What the sink shows; `ordered`: results wait for their turn."""
+    """Statuses of the run; with `is_ordered`, they name the next task in order."""
 
     def __init__(self, ledger: Ledger, peers: PeerTable, writer: ResultWriter, now: float, *, is_ordered: bool) -> None:
         self._ledger, self._peers, self._writer, self._is_ordered = ledger, peers, writer, is_ordered
         self.is_waiting_for_input = False
-        """The ventilator has said that its input is silent."""
+        """The ventilator has reported that its input is silent."""
         self._start_time, self._last_oldest_number = now, -1
         self._history: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW_STATUSES)
 
     def publish(self, now: float, kill: Kill | None) -> list[Send]:
-        """The line as it is, to all who look on."""
-        if not self._ledger.run:  # the run's time starts when somebody has something to run
+        """Send the status to all subscribers and to the user."""
+        if not self._ledger.run:  # the run's time starts when a ventilator has connected
             self._start_time = now
         self._history.append((now, self._ledger.settled.task_count))
-        stuck, self._last_oldest_number = (
-            0 <= self._writer.pending_writes.oldest_output_number == self._last_oldest_number,
-            self._writer.pending_writes.oldest_output_number,
-        )
-        status = self.build_status(now, kill, is_output_stuck=stuck)
+        oldest = self._writer.oldest_output_number
+        is_output_stuck = 0 <= oldest == self._last_oldest_number
+        self._last_oldest_number = oldest
+        status = self.build_status(now, kill, is_output_stuck=is_output_stuck)
         return [Send(Port.CONTROL, status), Send(Port.USER, status)]
 
     def build_status(self, now: float, kill: Kill | None, *, is_output_stuck: bool = False) -> RunStatus:
-        """The line as it is; `stuck`: the output has taken nothing since the last beat."""
-        ledger, audience = self._ledger, self._peers
+        """Return the status; `is_output_stuck`: the output has committed nothing since the last one."""
+        ledger, peers = self._ledger, self._peers
         state = "feeding" if ledger.total < 0 else "ended"
         turn = ledger.next_in_order if self._is_ordered and len(ledger.spilled) else -1
         return RunStatus(
@@ -125,8 +113,8 @@ class StatusBuilder:
             failed_count=ledger.failed_count,
             total=ledger.total,
             next_in_order=turn,
-            workers=audience.workers(now),
-            waiting_for=audience.waiting_for(now) if kill else (),
+            workers=peers.workers(now),
+            waiting_for=peers.waiting_for(now) if kill else (),
             retry_count=len(ledger.attempts),
             tasks_per_second=self._rate(),
             elapsed_seconds=now - self._start_time,
@@ -134,9 +122,8 @@ class StatusBuilder:
         )
 
     def _blocked_on(self, next_in_order: int, *, is_output_stuck: bool) -> Why:
-        """One of messages.WHY: the first that holds."""
         running, slots = self._peers.load()
-        told: dict[Why, bool] = {
+        causes: dict[Why, bool] = {  # the first that holds is reported
             "ventilator": not self._peers.ventilator_monitor.has_been_seen,
             "worker": not slots,
             "output": is_output_stuck,
@@ -145,11 +132,12 @@ class StatusBuilder:
             "input": self.is_waiting_for_input and not running,
             "turn": next_in_order >= 0 and not running,
         }
-        return next((word for word, holds in told.items() if holds), "")
+        return next((cause for cause, holds in causes.items() if holds), "")
 
     def _rate(self) -> float:
-        """Tasks per second over the last statuses; 0 while there is but one."""
+        """Return tasks per second over the last statuses; 0 while there is only one."""
         if not self._history:
             return 0.0
-        (then, before), (now, done) = self._history[0], self._history[-1]
-        return max(0.0, (done - before) / (now - then)) if now > then else 0.0
+        (first_time, first_count), (last_time, last_count) = self._history[0], self._history[-1]
+        elapsed = last_time - first_time
+        return max(0.0, (last_count - first_count) / elapsed) if elapsed > 0 else 0.0

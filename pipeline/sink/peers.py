@@ -1,7 +1,7 @@
-"""Whom the sink hears: the workers by their pulses, and the ventilator by its Run.
+"""The peers of the sink: workers by their heartbeats, and the ventilator by its state messages.
 
-It knows what pulses speak of that never came, and whose goodbye is missing at the end. Who has been silent for
-the liveness is not waited for.
+- A worker's heartbeat lists finished tasks; the sink requests those results again that never arrived.
+- At the end of the run the sink waits for the Goodbye of each peer that has not been silent for the heartbeat timeout.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pipeline.model.state_machine import NEVER, VENTILATOR, PeerMonitor, Send
 from pipeline.sink.ledger import Ledger
 
 GOODBYE_TIMEOUT_DIVISOR = 4
-"""The ventilator says goodbye when its workers are gone: then who is silent is waited for this many times shorter."""
-
+"""The ventilator sends Goodbye when its workers have left. From then on, silent peers time out this much earlier."""
+EXPIRY_TIMEOUTS = 3
+"""Heartbeat timeouts of silence after which a worker is removed."""
 
 NO_ACTIVITY = WorkerActivity("", 0.0, 0, ())
 
@@ -26,7 +27,7 @@ class _WorkerEntry(Struct):
 
 
 class PeerTable:
-    """Everybody whom a sink has heard, with `liveness` seconds of silence allowed."""
+    """All peers that have sent messages to the sink."""
 
     def __init__(
         self,
@@ -41,11 +42,11 @@ class PeerTable:
         self._workers: dict[str, _WorkerEntry] = {}
         self._resend_requests: dict[str, ResendRequest] = {}
         self._departed_workers: set[str] = set()
-        self._birth = self._ventilator_state_time = now if ledger.run else -NEVER
+        self._start_time = self._ventilator_state_time = now if ledger.run else -NEVER
         self._is_ventilator_dead = False
 
     def on_heartbeat(self, heartbeat: Heartbeat, now: float) -> bool:
-        """A worker's pulse; True if it speaks of results that have not come."""
+        """Register a worker's heartbeat. Return True if it lists results that have not arrived."""
         if heartbeat.worker in self._departed_workers:
             return False
         known = self._workers.get(heartbeat.worker)
@@ -57,56 +58,51 @@ class PeerTable:
         return bool(lost)
 
     def on_activity(self, activity: WorkerActivity) -> list[Send]:
-        """What a worker runs now; kept for those who look on."""
+        """Store what a worker runs now, for the status."""
         if peer := self._workers.get(activity.worker):
             peer.activity = activity
         return []
 
     def on_ventilator_state(self, now: float) -> list[Send]:
-        """The ventilator's Run was heard."""
-        if self._is_ventilator_dead:  # it has sent this before
+        """Register that the ventilator is alive."""
+        if self._is_ventilator_dead:  # it sent this before it died
             return []
         self._ventilator_state_time = now
         return self.ventilator_monitor.record_message(now)
 
     def on_goodbye(self, name: str, now: float, *, is_run_over: bool) -> list[Send]:
-        """A goodbye. The ventilator's counts only when the run is over: before, another life of it may come."""
+        """Remove a peer. The ventilator's Goodbye counts only at the end of the run: earlier, it may be restarted."""
         if name != VENTILATOR:
             self._departed_workers.add(name)
             self._workers.pop(name, None)
             self._resend_requests.pop(name, None)
             return []
         if is_run_over:
-            self._ventilator_state_time, self._goodbye_timeout = (
-                -NEVER,
-                self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR,
-            )
+            self._ventilator_state_time = -NEVER
+            self._goodbye_timeout = self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR
         return self.ventilator_monitor.record_message(now)
 
     def on_ventilator_dead(self) -> list[Send]:
-        """Stop waiting for its goodbye. A restarted sink waits a moment for the workers that have not reconnected."""
-        self._is_ventilator_dead, self._ventilator_state_time, self._goodbye_timeout = (
-            True,
-            self._birth,
-            self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR,
-        )
+        """Stop waiting for its Goodbye. A restarted sink waits a moment for workers that have not reconnected."""
+        self._is_ventilator_dead = True
+        self._ventilator_state_time = self._start_time
+        self._goodbye_timeout = self._heartbeat_timeout / GOODBYE_TIMEOUT_DIVISOR
         self.ventilator_monitor.stop()
         return []
 
     def expire_silent(self, now: float) -> None:
-        """Who has been silent for three times the liveness is no member any more; its results are others' now."""
-        for name in [
-            name for name, peer in self._workers.items() if now - peer.last_heartbeat_time > 3 * self._heartbeat_timeout
-        ]:
+        """Remove the workers that have been silent for several timeouts. Others run their tasks by now."""
+        limit = EXPIRY_TIMEOUTS * self._heartbeat_timeout
+        for name in [name for name, peer in self._workers.items() if now - peer.last_heartbeat_time > limit]:
             del self._workers[name]
             self._resend_requests.pop(name, None)
 
     def resend_requests(self) -> tuple[ResendRequest, ...]:
-        """Of each worker, what its last pulse spoke of and never came."""
+        """Return for each worker the results that its last heartbeat lists and that never arrived."""
         return tuple(self._resend_requests.values())
 
     def waiting_for(self, now: float) -> tuple[str, ...]:
-        """Whose goodbye is missing, of those who are not lost."""
+        """Return the peers that are not lost and have not sent Goodbye."""
         present = [
             name for name, peer in self._workers.items() if now - peer.last_heartbeat_time <= self._goodbye_timeout
         ]
@@ -114,12 +110,12 @@ class PeerTable:
         return (*present, *((VENTILATOR,) if now - self._ventilator_state_time <= timeout else ()))
 
     def load(self) -> tuple[int, int]:
-        """How many tasks run, and how many could."""
-        pulses = [peer.heartbeat for peer in self._workers.values()]
-        return sum(map(_running_count, pulses)), sum(pulse.slots for pulse in pulses)
+        """Return the number of running tasks and of slots."""
+        heartbeats = [peer.heartbeat for peer in self._workers.values()]
+        return sum(map(_running_count, heartbeats)), sum(heartbeat.slots for heartbeat in heartbeats)
 
     def workers(self, now: float) -> tuple[WorkerStatus, ...]:
-        """The workers, for those who look on."""
+        """Return the status of each worker."""
         return tuple(
             WorkerStatus(
                 worker=name,
@@ -137,5 +133,4 @@ class PeerTable:
 
 
 def _running_count(heartbeat: Heartbeat) -> int:
-    """How many tasks it runs."""
     return min(heartbeat.slots, sum(high - low for low, high in heartbeat.unfinished))

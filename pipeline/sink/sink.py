@@ -1,8 +1,14 @@
-"""The sink: writes each task's result once, acks what is settled, and says KILL when all is written.
+"""State machine of the sink: it writes each task's result once, acknowledges settled tasks, and ends the run.
 
-It repeats its whole ledger at each interval, asks again for results that pulses speak of and that never came, has
-failed tasks tried again, and goes when everybody has said goodbye or fallen silent. It never runs or sends a task, and
-never acks what is not safe.
+Theory of operation: results arrive from workers, are accepted by the ledger once, written or spilled, journaled, and
+acknowledged. Everything the sink sends is the whole state and is repeated at each interval, so no message needs a
+reply:
+  - Ack: which tasks are settled, which results are missing, which tasks are retried;
+  - Kill: the end of the run, when all is written or the run is stopped;
+  - RunStatus: progress, for the user.
+After Kill the sink waits for the Goodbye of each peer or for its heartbeat timeout, and is then done.
+
+The sink never runs or sends a task, and never acknowledges a result that the journal has not committed.
 """
 
 from __future__ import annotations
@@ -39,7 +45,7 @@ from pipeline.sink.shutdown import ShutdownController
 
 
 class SinkConfig(Struct, frozen=True):
-    """How a sink writes, and how long it waits. With `journal`, another one can go on with its run."""
+    """Settings of a sink. With a journal, a later sink can resume the run."""
 
     keep_order: bool = False
     spill_limit: int = 10 << 30
@@ -51,16 +57,11 @@ class SinkConfig(Struct, frozen=True):
     halt_condition: HaltCondition | None = None
     report_options: ReportOptions = field(default_factory=ReportOptions)
 
-    @property
-    def writer_config(self) -> WriterConfig:
-        """Those of writing."""
-        return WriterConfig(self.spill_limit, self.keep_order, self.report_options.log_attempts)
-
 
 class Sink:
-    """One life of the sink, which goes on with the ledger of those before it; `kept` bytes are in the spill.
+    """One sink process, which continues with the ledger of those before it.
 
-    `birth` is greater than that of every life before: its Acks are numbered from there.
+    `ack_number_base` must be greater than that of each earlier sink of the run: Acks are numbered from there.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Sink:
         self.retry_queue = RetryQueue(config.retry_policy)
         self.retry_queue.apply(self.ledger.attempts.select_failed([(0, self.ledger.attempts.end)]), now)
         self.live_output = LiveOutput(self.ledger, is_ordered=config.keep_order)
-        self.writer = ResultWriter(self.ledger, self.retry_queue, self.live_output, config.writer_config, spilled_bytes)
+        writer_config = WriterConfig(config.spill_limit, config.keep_order, config.report_options.log_attempts)
+        self.writer = ResultWriter(self.ledger, self.retry_queue, self.live_output, writer_config, spilled_bytes)
         self.run_info = RunInfo(self.ledger, has_checksums=config.has_journal)
         self.shutdown = ShutdownController(
             self.ledger, self.writer, config.halt_condition, config.heartbeat_interval, has_journal=config.has_journal
@@ -90,105 +92,110 @@ class Sink:
         self._next_interval_time, self._is_urgent = now, False
         self._handlers: Handlers = {
             Result: self._on_result,
-            PartialOutput: lambda word, _: self.live_output.on_partial_output(word),
-            WorkerActivity: lambda word, _: self.peers.on_activity(word),
-            StatusRequested: lambda _, now: [
-                Send(Port.USER, StatusReport(self.status_builder.build_status(now, self.shutdown.kill)))
-            ],
-            Committed: self._committed,
-            FetchedResult: lambda word, _: self.writer.on_fetched(word),
-            Heartbeat: self._on_worker_heartbeat,
-            InputChecksums: lambda word, _: self.run_info.on_checksums(word),
-            InputChanged: lambda word, now: [
-                *self.run_info.reject_input(),
-                *self.shutdown.on_input_changed(word.low, word.high, now),
-            ],
+            PartialOutput: lambda partial, _: self.live_output.on_partial_output(partial),
+            Heartbeat: self._on_heartbeat,
+            WorkerActivity: lambda activity, _: self.peers.on_activity(activity),
             VentilatorState: self._on_ventilator_state,
-            Waiting: lambda word, _: self.shutdown.on_disk_full(word),
-            StopRequest: lambda word, now: self.shutdown.request_stop(word.mode, word.reason, now),
+            InputChecksums: lambda message, _: self.run_info.on_checksums(message),
+            Goodbye: self._on_goodbye,
+            Committed: self._on_committed,
+            FetchedResult: lambda fetched, _: self.writer.on_fetched(fetched),
+            InputChanged: self._on_input_changed,
+            Waiting: lambda notice, _: self.shutdown.on_disk_full(notice),
+            StopRequest: lambda request, now: self.shutdown.request_stop(request.mode, request.reason, now),
             VentilatorDead: lambda _, now: [*self.peers.on_ventilator_dead(), *self.shutdown.on_ventilator_dead(now)],
-            Goodbye: lambda word, now: self.peers.on_goodbye(
-                word.name, now, is_run_over=self.shutdown.kill is not None
-            ),
+            StatusRequested: self._on_status_requested,
         }
 
     @property
     def exit_code(self) -> int:
-        """The run's exit code, once done."""
-        return self.shutdown.run_outcome.exit_code
+        """The exit code of the run, once done."""
+        return self.shutdown.exit_code
 
     @property
     def stop_reason(self) -> str:
-        """Why it ends early; empty if it does not."""
-        return self.shutdown.run_outcome.stop_reason
+        """Why the run ended early; empty if it did not."""
+        return self.shutdown.stop_reason
 
     @property
     def deadline(self) -> float:
-        """The next Ack, or the next word to everybody."""
+        """When `tick` is due."""
         due = (
             self.ack_sender.next_ack_time,
             self._next_interval_time,
             self.peers.ventilator_monitor.deadline,
-            self.shutdown.run_outcome.deadline,
+            self.shutdown.deadline,
         )
         return 0.0 if self._is_urgent else min(due)
 
     def receive(self, message: Message, now: float) -> list[Send]:
-        """Take in one word."""
+        """Handle one message; messages that are not for a sink are dropped."""
         self._is_urgent = self._is_urgent or self.shutdown.kill is not None
-        hear = self._handlers.get(type(message))
-        return hear(message, now) if hear else []
+        handler = self._handlers.get(type(message))
+        return handler(message, now) if handler else []
 
     def tick(self, now: float) -> list[Send]:
-        """Ack, say all that is at each interval, and go when everybody is gone."""
+        """Send what is due: Ack, the messages of each interval, the end of the run."""
         self._is_urgent = False
         sends = [*self.peers.ventilator_monitor.tick(now), *self.shutdown.tick(now)]
         if self.peers.ventilator_monitor.is_lost(now) and not self.shutdown.kill:
-            sends += self.shutdown.request_stop("soon", "the ventilator did not come back", now)
+            sends += self.shutdown.request_stop("soon", "the ventilator did not reconnect", now)
         if now >= self._next_interval_time:
             self._next_interval_time = now + self.config.heartbeat_interval
             sends += self._on_interval(now)
         if now >= self.ack_sender.next_ack_time:
-            sends.append(
-                self.ack_sender.make_ack(
-                    now, self.peers, self.run_info, self.retry_queue, spill_full=self.writer.spill_full
-                )
-            )
+            spill_full = self.writer.spill_full
+            ack = self.ack_sender.make_ack(now, self.peers, self.run_info, self.retry_queue, spill_full=spill_full)
+            sends.append(ack)
         if self.shutdown.kill and not self.peers.waiting_for(now):
             sends += self._finish(now)
         return sends
+
+    def _on_interval(self, now: float) -> list[Send]:
+        self.ack_sender.next_ack_time = now
+        self.peers.expire_silent(now)
+        kill = self.shutdown.kill
+        return [
+            *([Send(Port.CONTROL, kill)] if kill else []),
+            *self.status_builder.publish(now, kill),
+            *self.writer.fetch_next(),
+        ]
+
+    def _finish(self, now: float) -> list[Send]:
+        sends = self.shutdown.drain()
+        self.done = sends is None
+        return self.status_builder.publish(now, self.shutdown.kill) if sends is None else sends
 
     def _on_result(self, result: Result, _: float) -> list[Send]:
         known = result.run == self.ledger.run and self.run_info.is_announced(result.first, result.first + result.count)
         return self.writer.accept(result) if known and not self.shutdown.is_closed_to_results else []
 
-    def _committed(self, committed: Committed, now: float) -> list[Send]:
-        journaled = committed.store == "journal"
-        sends = self._journaled(committed.number, now) if journaled else self.writer.on_committed(committed)
+    def _on_committed(self, committed: Committed, now: float) -> list[Send]:
+        is_journal = committed.store == "journal"
+        sends = self._on_journaled(committed.number, now) if is_journal else self.writer.on_committed(committed)
         return [*sends, *self.shutdown.fail(committed.failure, now)]
 
-    def _journaled(self, number: int, now: float) -> list[Send]:
-        news = self.ledger.commit(number)
-        self.retry_queue.apply(news, now)
-        self.run_info.apply(news)
-        if news:
+    def _on_journaled(self, number: int, now: float) -> list[Send]:
+        events = self.ledger.commit(number)
+        self.retry_queue.apply(events, now)
+        self.run_info.apply(events)
+        if events:
             self.ack_sender.schedule_soon(now)
             self._is_urgent = self._is_urgent or self.writer.is_complete or self.ledger.run_stop is not None
         return [*self.writer.discard_written(), *self.shutdown.check_halt(now)]
 
-    def _on_worker_heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Send]:
-        return [
-            *(self.ack_sender.schedule_soon(now) if self.peers.on_heartbeat(heartbeat, now) else []),
-            *self.run_info.record_command(heartbeat),
-        ]
+    def _on_heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Send]:
+        if self.peers.on_heartbeat(heartbeat, now):
+            self.ack_sender.schedule_soon(now)
+        return self.run_info.record_command(heartbeat)
 
     def _on_ventilator_state(self, ventilator_state: VentilatorState, now: float) -> list[Send]:
-        """The ventilator's state; the first one names the run."""
         self.ack_sender.last_state_number = ventilator_state.number
         if ventilator_state.run != self.ledger.run:
             self.ack_sender.schedule_soon(now)
-            known = self.ledger.run or self.shutdown.kill
-            return [] if known else [*self.peers.on_ventilator_state(now), *self.run_info.start_run(ventilator_state)]
+            if self.ledger.run or self.shutdown.kill:
+                return []
+            return [*self.peers.on_ventilator_state(now), *self.run_info.start_run(ventilator_state)]
         self.status_builder.is_waiting_for_input = ventilator_state.is_waiting_for_input
         return [
             *self.peers.on_ventilator_state(now),
@@ -198,17 +205,12 @@ class Sink:
             ),
         ]
 
-    def _on_interval(self, now: float) -> list[Send]:
-        self.ack_sender.next_ack_time = now
-        self.peers.expire_silent(now)
-        return [
-            *([Send(Port.CONTROL, kill)] if (kill := self.shutdown.kill) else []),
-            *self.status_builder.publish(now, kill),
-            *self.writer.fetch_next(),
-        ]
+    def _on_goodbye(self, goodbye: Goodbye, now: float) -> list[Send]:
+        return self.peers.on_goodbye(goodbye.name, now, is_run_over=self.shutdown.kill is not None)
 
-    def _finish(self, now: float) -> list[Send]:
-        """Everybody is gone."""
-        sends = self.shutdown.drain()
-        self.done = sends is None
-        return self.status_builder.publish(now, self.shutdown.kill) if sends is None else sends
+    def _on_input_changed(self, change: InputChanged, now: float) -> list[Send]:
+        self.run_info.reject_input()
+        return self.shutdown.on_input_changed(change.low, change.high, now)
+
+    def _on_status_requested(self, _: StatusRequested, now: float) -> list[Send]:
+        return [Send(Port.USER, StatusReport(self.status_builder.build_status(now, self.shutdown.kill)))]
