@@ -61,7 +61,7 @@ class Reconnect(Struct, frozen=True, gc=False):
 
 
 class ReadRequest(Struct, frozen=True, gc=False):
-    """To the source: read about this many bytes of records. One request at a time; RecordsRead or EndOfInput answers."""
+    """To the source: read about this many bytes. Answered by RecordsRead or EndOfInput; one request at a time."""
 
     size: int
 

@@ -1,14 +1,11 @@
-"""Channel adapters that bind or connect.
+"""Adapters of the ports that are ZeroMQ sockets.
 
-The edges that bind: the ventilator's desk and lanes, the sink's results and control.
-
-Each owns its sockets alone, never blocks, and hands over only words that the codec accepts; all else is dropped,
-counted and told once. Their ipc files are removed when they close.
-
-The edges that connect: a worker's desk, lane, results and control; the ventilator's results and control.
-
-A Connect gives any of them a new socket: libzmq never retries after a protocol error, and half-open connections look
-alive. Nothing here blocks; what a socket refuses waits here, or is dropped if it is repeated anyway.
+- Each channel owns its sockets alone and never blocks. A message that a socket refuses stays in the channel, or is
+  dropped if it is repeated anyway.
+- Only valid messages are handed over. Invalid frames are dropped, counted and reported once.
+- Channels that bind (registry, lanes, results, control) remove their ipc files when they close.
+- Channels that connect get a new socket by Reconnect: libzmq never retries after a protocol error, and half-open
+  connections look alive.
 """
 
 from __future__ import annotations
@@ -37,36 +34,37 @@ from pipeline.transport.codec import TOPIC, decode, encode
 from pipeline.transport.sockets import ZmqContext
 
 MAX_MESSAGES_PER_POLL = 256
-"""Words taken from one socket in one turn of the loop, so that none starves the others."""
+"""Messages read from one socket in one turn of the loop, so that no socket starves the others."""
 
 
 class MessageReader:
-    """Reads frames as words. A stranger's are dropped and counted, and told of once."""
+    """Decodes received frames. Invalid frames are dropped and counted, and reported once."""
 
     def __init__(self, label: str) -> None:
         self._label = label
         self.invalid_count = self.version_mismatch_count = 0
 
     def read(self, frames: list[bytes], peer: bytes = b"") -> Message | None:
-        """The word, or what is to be said of a stranger; None if that was said before."""
+        """Return the message, or a notice about the invalid frames; None if that was reported before."""
         try:
             return decode(frames)
         except VersionMismatchError as error:
             self.version_mismatch_count += 1
-            return (
-                VersionMismatch(peer, error.version) if peer or self.version_mismatch_count == 1 else None
-            )  # a caller gets an answer
+            # each peer of the registry gets an answer; others are reported once
+            return VersionMismatch(peer, error.version) if peer or self.version_mismatch_count == 1 else None
         except DecodeError as error:
             self.invalid_count += 1
-            return (
-                PeerRejected("a stranger", f"{self._label} got something that is not ours: {error}")
-                if self.invalid_count == 1
-                else None
-            )
+            if self.invalid_count > 1:
+                return None
+            return PeerRejected("an unknown peer", f"invalid message at {self._label}: {error}")
+
+    def read_all(self, socket: zmq.Socket[bytes]) -> list[Message]:
+        """Return the messages that have arrived at the socket."""
+        return [message for frames in drain(socket) if (message := self.read(frames)) is not None]
 
 
 def drain(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
-    """What has arrived, at most a turn's worth."""
+    """Yield what has arrived, up to MAX_MESSAGES_PER_POLL."""
     for _ in range(MAX_MESSAGES_PER_POLL):
         try:
             yield socket.recv_multipart(zmq.NOBLOCK)
@@ -75,17 +73,17 @@ def drain(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
 
 
 class RegistryChannel:
-    """ROUTER: pulses in, welcomes out. Callers are known by the numbers that libzmq gave them."""
+    """ROUTER: receives Heartbeat and Goodbye, sends Registration. libzmq's routing ids identify the peers."""
 
     deadline = NEVER
 
     def __init__(self, context: ZmqContext, endpoint: str) -> None:
         self._socket = context.bind(zmq.ROUTER, endpoint)
-        self._reader = MessageReader("the desk")
+        self._reader = MessageReader("the registry")
         self._unreachable_peers: list[Message] = []
 
     def send(self, to: Address, message: Message) -> None:
-        """To one caller; who is not there any more is reported as Unreachable."""
+        """Send to one peer; report PeerUnreachable if it is not connected any more."""
         assert isinstance(to, PeerAddress)
         try:
             self._socket.send_multipart([to.peer, *encode(message)], zmq.NOBLOCK)  # type: ignore[arg-type]
@@ -93,32 +91,29 @@ class RegistryChannel:
             self._unreachable_peers.append(PeerUnreachable(to.peer))
 
     def pollables(self) -> list[object]:
-        """The socket."""
         return [self._socket]
 
     def receive(self) -> list[Message]:
-        """Pulses and goodbyes, with their callers."""
-        words, self._unreachable_peers = self._unreachable_peers, []
+        messages, self._unreachable_peers = self._unreachable_peers, []
         for peer, *frames in drain(self._socket):
-            word = self._reader.read(frames, peer)
-            if isinstance(word, Heartbeat | Goodbye):
-                words.append(ReceivedFrom(peer, word))
-            elif isinstance(word, VersionMismatch | PeerRejected):
-                words.append(word)
-        return words
+            message = self._reader.read(frames, peer)
+            if isinstance(message, Heartbeat | Goodbye):
+                messages.append(ReceivedFrom(peer, message))
+            elif isinstance(message, VersionMismatch | PeerRejected):
+                messages.append(message)
+        return messages
 
     def close(self) -> None:
-        """Send what is left."""
         sockets.unbind(self._socket)
 
 
 class LaneChannels:
-    """A PUSH for each worker. What a lane refuses before its worker has connected stays here."""
+    """One PUSH socket per worker. What a lane refuses before its worker has connected waits here."""
 
     deadline = NEVER
 
     def __init__(self, context: ZmqContext, endpoint_prefix: str, ports: range | None = None) -> None:
-        """`stem` is ipc://FOLDER for ipc; for tcp it is tcp://HOST and `ports` are used in turn."""
+        """`endpoint_prefix` is ipc://FOLDER, or tcp://HOST; for tcp, `ports` are used in turn."""
         self._context, self._endpoint_prefix, self._ports = context, endpoint_prefix, ports
         self._lanes: dict[int, zmq.Socket[bytes]] = {}
         self._unsent: dict[int, deque[list[bytes]]] = {}
@@ -126,11 +121,11 @@ class LaneChannels:
         self._port_index = os.getpid() % len(ports) if ports else 0
 
     def send(self, to: Address, message: Message) -> None:
-        """Open and Shut lanes; a chunk for one lane."""
+        """Open a lane, close a lane, or send a chunk on a lane."""
         match to, message:
             case _, OpenLane(lane):
-                self._lanes[lane], at = self._bind(lane)
-                self._opened_lanes.append(LaneOpened(lane, at))
+                self._lanes[lane], endpoint = self._bind(lane)
+                self._opened_lanes.append(LaneOpened(lane, endpoint))
             case _, CloseLane(lane):
                 self._unsent.pop(lane, None)
                 sockets.unbind(self._lanes.pop(lane, None), linger=0)
@@ -142,49 +137,50 @@ class LaneChannels:
 
     def _bind(self, lane: int) -> tuple[zmq.Socket[bytes], str]:
         if self._ports is None:
-            at = f"{self._endpoint_prefix}/lane.{os.getpid()}.{lane}"
-            return self._context.bind(zmq.PUSH, at), at
-        for _ in self._ports:  # the longest unused first: a worker may still be retrying an old one
+            endpoint = f"{self._endpoint_prefix}/lane.{os.getpid()}.{lane}"
+            return self._context.bind(zmq.PUSH, endpoint), endpoint
+        for _ in self._ports:  # the longest unused port first: a worker may still be retrying an old one
             self._port_index = (self._port_index + 1) % len(self._ports)
-            at = f"{self._endpoint_prefix}:{self._ports[self._port_index]}"
+            endpoint = f"{self._endpoint_prefix}:{self._ports[self._port_index]}"
             try:
-                return self._context.bind(zmq.PUSH, at), at
+                return self._context.bind(zmq.PUSH, endpoint), endpoint
             except PipelineError:
                 continue
         raise PipelineError(
-            f"no free port for a lane in {self._ports.start}-{self._ports.stop - 1}; give other --lane-ports"
+            f"no free port for a lane in {self._ports.start}-{self._ports.stop - 1}",
+            "choose another range with --lane-ports",
         )
 
     def _flush(self, number: int) -> None:
-        waiting = self._unsent[number]
-        while waiting:
+        unsent = self._unsent[number]
+        while unsent:
             try:
-                self._lanes[number].send_multipart(waiting[0], zmq.NOBLOCK)
+                self._lanes[number].send_multipart(unsent[0], zmq.NOBLOCK)
             except zmq.Again:
                 return
-            waiting.popleft()
+            unsent.popleft()
         del self._unsent[number]
 
     def pollables(self) -> list[object]:
-        """The lanes that wait for their worker."""
+        """Return the lanes that wait for their worker."""
         return [(self._lanes[number], zmq.POLLOUT) for number in self._unsent]
 
     def receive(self) -> list[Message]:
-        """Lanes that were opened."""
+        """Return the lanes that were opened."""
         for number in list(self._unsent):
             self._flush(number)
         opened, self._opened_lanes = self._opened_lanes, []
         return opened
 
     def close(self) -> None:
-        """Drop everything: at the end nobody needs chunks."""
+        """Drop everything: chunks are not needed after the end of the run."""
         for socket in self._lanes.values():
             sockets.unbind(socket, linger=0)
         self._lanes.clear()
 
 
 class ResultsChannel:
-    """PULL: everything that is said to the sink."""
+    """PULL: receives everything that is sent to the sink."""
 
     deadline = NEVER
 
@@ -193,23 +189,20 @@ class ResultsChannel:
         self._reader = MessageReader("the sink")
 
     def send(self, _to: Address, message: Message) -> None:
-        """Nothing is sent here."""
+        """Ignore the message: this socket only receives."""
 
     def pollables(self) -> list[object]:
-        """The socket."""
         return [self._socket]
 
     def receive(self) -> list[Message]:
-        """Whatever our words are."""
-        return [word for frames in drain(self._socket) if (word := self._reader.read(frames)) is not None]
+        return self._reader.read_all(self._socket)
 
     def close(self) -> None:
-        """Nothing is left to say."""
         sockets.unbind(self._socket)
 
 
 class ControlPublisher:
-    """XPUB: the sink's broadcast. A latecomer is told the last Ack or Kill as its welcome message."""
+    """XPUB: the sink's broadcast. A new subscriber receives the latest Ack or Kill as its welcome message."""
 
     deadline = NEVER
 
@@ -219,31 +212,32 @@ class ControlPublisher:
         self._last_frames: list[bytes] = []
 
     def send(self, _to: Address, message: Message) -> None:
-        """To all who listen. First it is the welcome message, then sent: between the two nobody can miss it."""
+        """Broadcast a message."""
         frames = encode(message)  # type: ignore[arg-type]
+        # set the welcome message before sending, so that no subscriber misses both
         if isinstance(message, Ack | Kill):
             self._socket.setsockopt(zmq.XPUB_WELCOME_MSG, frames[0])
             self._last_frames = frames
         self._socket.send_multipart(frames, zmq.NOBLOCK)
 
     def pollables(self) -> list[object]:
-        """The socket: libzmq hands out welcome messages only while subscriptions are taken in."""
+        """Return the socket: libzmq sends welcome messages only while subscriptions are being read."""
         return [self._socket]
 
     def receive(self) -> list[Message]:
-        """Subscriptions. The welcome leaves before they come, so what was said in between is said again."""
+        """Read subscriptions, and repeat the latest message for them."""
+        # libzmq sent the welcome message before this read, so repeat what was broadcast in between
         topics = {frames[0][1:] for frames in drain(self._socket) if frames[0][:1] == b"\1"}
         if self._last_frames and self._last_frames[0].startswith(tuple(topics)):
             self._socket.send_multipart(self._last_frames, zmq.NOBLOCK)
         return []
 
     def close(self) -> None:
-        """The last word has a second to get out."""
         sockets.unbind(self._socket)
 
 
 class Connection:
-    """One connection and where it leads; no behaviour but making it anew."""
+    """A connecting socket that can be replaced."""
 
     def __init__(self, context: ZmqContext, socket_type: int, hwm: int, topics: tuple[bytes, ...] = ()) -> None:
         self._context, self._socket_type, self._hwm, self._topics = context, socket_type, hwm, topics
@@ -263,7 +257,7 @@ class Connection:
 
 
 class ReceiveChannel:
-    """What only listens: a worker's lane (PULL), or control (SUB)."""
+    """A connecting socket that only receives: a worker's lane (PULL), or control (SUB)."""
 
     deadline = NEVER
 
@@ -273,29 +267,26 @@ class ReceiveChannel:
             connection.connect(endpoint)
 
     def send(self, _to: Address, message: Message) -> None:
-        """Connect, anew or elsewhere."""
+        """Handle Reconnect."""
         if isinstance(message, Reconnect) and (message.endpoint != self._connection.endpoint or not message.endpoint):
             self._connection.connect(message.endpoint)
 
     def pollables(self) -> list[object]:
-        """The socket."""
         return [self._connection.socket] if self._connection.socket else []
 
     def receive(self) -> list[Message]:
-        """What was said."""
         if self._connection.socket is None:
             return []
-        return [word for frames in drain(self._connection.socket) if (word := self._reader.read(frames)) is not None]
+        return self._reader.read_all(self._connection.socket)
 
     def close(self) -> None:
-        """Stop listening."""
         self._connection.close(linger=0)
 
 
 class SendChannel:
-    """What is sent to: the sink's results (PUSH), or the desk (DEALER, which also answers).
+    """A connecting socket that sends: results (PUSH), or a worker's registry (DEALER, which also receives).
 
-    While there is no connection, all but pulses wait here in their order, and of the pulses the newest.
+    Without a connection, messages wait here in their order, except that only the newest Heartbeat is kept.
     """
 
     deadline = NEVER
@@ -307,14 +298,14 @@ class SendChannel:
             connection.connect(endpoint)
 
     def send(self, _to: Address, message: Message) -> None:
-        """A word, or Connect."""
+        """Send a message, or handle Reconnect."""
         if isinstance(message, Reconnect):
             self._connection.connect(message.endpoint)
             return
-        is_pulse = isinstance(message, Heartbeat)
-        if is_pulse and self._unsent:
+        is_heartbeat = isinstance(message, Heartbeat)
+        if is_heartbeat and self._unsent:
             self._unsent = deque(item for item in self._unsent if not item[0])
-        self._unsent.append((is_pulse, encode(message)))  # type: ignore[arg-type]
+        self._unsent.append((is_heartbeat, encode(message)))  # type: ignore[arg-type]
         self._flush()
 
     def _flush(self) -> None:
@@ -326,39 +317,36 @@ class SendChannel:
             self._unsent.popleft()
 
     def pollables(self) -> list[object]:
-        """The socket, for writing too while something waits."""
         if self._connection.socket is None:
             return []
         return [(self._connection.socket, zmq.POLLIN | zmq.POLLOUT)] if self._unsent else [self._connection.socket]
 
     def receive(self) -> list[Message]:
-        """What was answered."""
         self._flush()
         if self._connection.socket is None or not self._connection.can_receive:
             return []
-        return [word for frames in drain(self._connection.socket) if (word := self._reader.read(frames)) is not None]
+        return self._reader.read_all(self._connection.socket)
 
     def close(self) -> None:
-        """What is still to be sent has a second."""
         self._connection.close()
 
 
 def connect_registry(context: ZmqContext, endpoint: str) -> SendChannel:
-    """A worker's way to the ventilator."""
+    """Connect a worker with the ventilator's registry."""
     return SendChannel(Connection(context, zmq.DEALER, sockets.SMALL_HWM), "the worker", endpoint)
 
 
 def connect_lane(context: ZmqContext) -> ReceiveChannel:
-    """A worker's lane; connected when a Welcome has said where."""
+    """Create a worker's lane, which a Reconnect connects once a Registration has named its endpoint."""
     return ReceiveChannel(Connection(context, zmq.PULL, 0), "the lane")
 
 
 def connect_results(context: ZmqContext, endpoint: str = "") -> SendChannel:
-    """The way to the sink."""
-    return SendChannel(Connection(context, zmq.PUSH, 0), "the way to the sink", endpoint)
+    """Connect a station with the sink."""
+    return SendChannel(Connection(context, zmq.PUSH, 0), "the connection to the sink", endpoint)
 
 
 def connect_control(context: ZmqContext, endpoint: str, *, with_status: bool = False) -> ReceiveChannel:
-    """The sink's broadcast; with `looks_on`, its Status too."""
+    """Subscribe to the sink's broadcast; with `with_status`, to RunStatus too."""
     topics = (TOPIC[Ack], TOPIC[Kill], *((TOPIC[RunStatus],) if with_status else ()))
     return ReceiveChannel(Connection(context, zmq.SUB, sockets.SMALL_HWM, topics), "control", endpoint)

@@ -1,8 +1,8 @@
-"""Words to frames and back.
+"""Encoding of messages as frames, and validation of received frames.
 
-A word is one frame, its kind ("pipe1.ack ": magic, version and subscription topic in one) followed by a msgpack array
-of its small fields, and then one frame for each of its byte strings. The types of a word's fields say what may come in;
-what types can't say is checked here. Anything else raises DecodeError. Nothing is ever pickled.
+A message is one header frame, "pipe2.TAG " (magic, version and subscription topic in one) and a msgpack array of the
+small fields, and then one frame per byte string. The field types state what is valid; the checks below add what types
+cannot express. Invalid frames raise DecodeError. Nothing is ever pickled.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from pipeline.model.messages import Ack, Chunk, Heartbeat, InputChecksums, Range
 
 VERSION = "pipe2"
 MAX_HEADER_BYTES = 8 << 20
-"""Bytes of a header at most."""
 
 
 class MessageForm:
-    """How one kind of word is written: its small fields in the header, then its byte strings."""
+    """How one message type is written: its small fields in the header, then its byte strings."""
 
     def __init__(self, kind: type[msgspec.Struct]) -> None:
         bodies = [name for name, hint in kind.__annotations__.items() if hint == "bytes"]
@@ -37,14 +36,14 @@ class MessageForm:
 
     @cached_property
     def decoder(self) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
-        """Made when first needed: a process hears few kinds, and making one takes as long as decoding hundreds."""
+        """Decoder of the header, created on first use: creating one takes as long as decoding hundreds of messages."""
         hints = {field.name: field.type for field in msgspec.structs.fields(self.kind)}
         return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in self.fields)])  # type: ignore[misc]
 
 
 MESSAGE_CODECS = [MessageForm(kind) for kind in get_args(WireMessage)]
 TOPIC = {form.kind: form.prefix for form in MESSAGE_CODECS}
-"""What to subscribe to, to hear a kind of word."""
+"""The subscription topic of each message type."""
 
 _BY_CLASS = {form.kind: form for form in MESSAGE_CODECS}
 _BY_PREFIX = {form.prefix: form for form in MESSAGE_CODECS}
@@ -52,25 +51,29 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: WireMessage) -> list[bytes]:
-    """The frames of a word."""
+    """Return the frames of a message."""
     form = _BY_CLASS[type(message)]
     fields = form.header_of(message)
     try:
         header = _ENCODER.encode(fields)
-    except UnicodeEncodeError:
-        header = _ENCODER.encode(_unicode(msgspec.to_builtins(fields)))
+    except UnicodeEncodeError:  # surrogates, from a file name that is not UTF-8
+        header = _ENCODER.encode(_replace_surrogates(msgspec.to_builtins(fields)))
     return [form.prefix + header, *[getattr(message, body) for body in form.bodies]]
 
 
-def _unicode(value: Any) -> Any:
-    """The same with a question mark for each character that is not Unicode, as in a file name of other bytes."""
+def _replace_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
-    return [_unicode(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_replace_surrogates(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def decode(frames: Sequence[bytes]) -> WireMessage:
-    """The word of these frames. Raises ForeignError for another version's, DecodeError for anything else."""
+    """Return the message of these frames.
+
+    Raises:
+        VersionMismatchError: the frames are of another protocol version.
+        DecodeError: the frames are invalid.
+    """
     try:
         return _decode(frames)
     except (msgspec.DecodeError, IndexError, RecursionError, ValueError, struct.error) as error:
@@ -82,27 +85,34 @@ def _decode(frames: Sequence[bytes]) -> WireMessage:
     prefix = head[: head.index(b" ", 0, 24) + 1]
     form = _BY_PREFIX.get(prefix)
     if form is None:
-        raise _unknown(prefix)
+        raise _unknown_prefix_error(prefix)
     if len(head) > MAX_HEADER_BYTES or len(frames) != 1 + len(form.bodies):
         raise DecodeError(f"{len(frames)} frames in {prefix!r}")
     fields = form.decoder.decode(memoryview(head)[len(prefix) :])
-    word: Any = form.kind(*form.in_order((*fields, *frames[1:])))
+    message: Any = form.kind(*form.in_order((*fields, *frames[1:])))
     if check := _CHECKS.get(form.kind):
-        check(word)
-    return cast("WireMessage", word)
+        check(message)
+    return cast("WireMessage", message)
 
 
-def _check_pulse(pulse: Heartbeat) -> None:
-    _check_ranges((pulse.unfinished, pulse.unacked))
+def _unknown_prefix_error(prefix: bytes) -> DecodeError:
+    version = prefix.partition(b".")[0]
+    if version.startswith(b"pipe") and version[4:].isdigit() and version != VERSION.encode():
+        return VersionMismatchError(version.decode())
+    return DecodeError(f"unknown message {prefix[:24]!r}")
+
+
+def _check_heartbeat(heartbeat: Heartbeat) -> None:
+    _check_ranges((heartbeat.unfinished, heartbeat.unacked))
 
 
 def _check_ack(ack: Ack) -> None:
-    _check_ranges((ack.ranges, *(again.ranges for again in ack.resend)))
+    _check_ranges((ack.ranges, *(request.ranges for request in ack.resend)))
 
 
-def _check_ranges(many: Iterable[Ranges]) -> None:
-    """They must be half-open, not empty, ascending and merged: two that touch are one."""
-    for ranges in many:
+def _check_ranges(range_lists: Iterable[Ranges]) -> None:
+    """Ranges must be half-open, not empty, ascending and merged: two adjacent ranges are one."""
+    for ranges in range_lists:
         last = -1
         for low, high in ranges:
             if not last < low < high:
@@ -112,40 +122,32 @@ def _check_ranges(many: Iterable[Ranges]) -> None:
 
 def _check_chunk(chunk: Chunk) -> None:
     if chunk.count < 1:
-        raise DecodeError("an empty chunk")
+        raise DecodeError("empty chunk")
 
 
-def _check_read(read: InputChecksums) -> None:
-    if read.count < 1 or len(read.checksums) != 4 * checksums.length(read.first, read.count):
-        raise DecodeError("a Read whose marks do not fit its count")
+def _check_checksums(message: InputChecksums) -> None:
+    if message.count < 1 or len(message.checksums) != 4 * checksums.length(message.first, message.count):
+        raise DecodeError("checksums that do not match their count")
 
 
 def _check_result(result: Result) -> None:
-    """Its parts must fit each other, as far as that is told without reading every end."""
+    """Check that the parts match each other, without reading every end."""
     if result.count < 1 or len(result.output_ends) != 4 * result.count:
-        raise DecodeError("a result whose ends do not fit its count")
+        raise DecodeError("result whose ends do not match its count")
     if struct.unpack_from("<I", result.output_ends, len(result.output_ends) - 4)[0] != len(result.output):
-        raise DecodeError("a result whose ends do not fit its output")
-    if any(not result.first <= note.task < result.first + result.count for note in result.failures):
-        raise DecodeError("a result with a note on another's task")
-    if sum(note.record_size for note in result.failures) != len(result.failed_records):
-        raise DecodeError("a result whose notes do not fit its records")
+        raise DecodeError("result whose ends do not match its output")
+    if any(not result.first <= failure.task < result.first + result.count for failure in result.failures):
+        raise DecodeError("result with a failure of another task")
+    if sum(failure.record_size for failure in result.failures) != len(result.failed_records):
+        raise DecodeError("result whose failures do not match its records")
     if result.metrics:
         results.check_metrics(result.metrics, result.count, len(result.stderr))
 
 
 _CHECKS: dict[type, Callable[[Any], None]] = {
-    Heartbeat: _check_pulse,
+    Heartbeat: _check_heartbeat,
     Ack: _check_ack,
     Chunk: _check_chunk,
-    InputChecksums: _check_read,
+    InputChecksums: _check_checksums,
     Result: _check_result,
 }
-"""What no type can say."""
-
-
-def _unknown(prefix: bytes) -> DecodeError:
-    version = prefix.partition(b".")[0]
-    if version.startswith(b"pipe") and version[4:].isdigit() and version != VERSION.encode():
-        return VersionMismatchError(version.decode())
-    return DecodeError(f"unknown word {prefix[:24]!r}")

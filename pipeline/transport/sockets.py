@@ -1,7 +1,8 @@
-"""ZeroMQ sockets with the options that this design leans on, bound or connected.
+"""ZeroMQ sockets with the options of this design.
 
-Every option is set before bind or connect, and each has its reason in docs/protocol.md. There are no ZMTP heartbeats:
-they drop healthy connections under back-pressure. A context belongs to one process; a socket to one edge.
+- All options are set before bind or connect; docs/protocol.md gives the reason of each.
+- There are no ZMTP heartbeats: they drop healthy connections under backpressure.
+- A context belongs to one process, a socket to one channel.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zmq
 from pipeline.model.errors import PipelineError, UsageError
 
 SMALL_HWM = 16
-"""High-water mark of what is repeated anyway."""
+"""High-water mark of messages that are repeated anyway."""
 
 OPTIONS = {
     zmq.LINGER: 1000,
@@ -29,11 +30,11 @@ OPTIONS = {
     zmq.TCP_MAXRT: 10000,
 }
 RECONNECT_MILLISECONDS = {"ipc": (5, 1000), "tcp": (100, 5000)}
-"""Milliseconds between tries to connect, first and last: a local peer is there at once, a fleet must not storm."""
+"""First and last delay between connection attempts: local peers start at once, a fleet must not storm."""
 
 
 class ZmqContext:
-    """One process's context."""
+    """The ZeroMQ context of this process."""
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -44,7 +45,7 @@ class ZmqContext:
     def connect(
         self, socket_type: int, endpoint: str, *, hwm: int = 0, topics: tuple[bytes, ...] = ()
     ) -> zmq.Socket[bytes]:
-        """A socket that connects to `at`, now or as soon as somebody is there."""
+        """Return a socket that connects to `endpoint`, now or as soon as a peer binds it."""
         socket = self._create_socket(socket_type, endpoint, hwm)
         if socket_type in (zmq.PUSH, zmq.DEALER):
             socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -57,10 +58,11 @@ class ZmqContext:
         return socket
 
     def bind(self, socket_type: int, endpoint: str, *, hwm: int = 0) -> zmq.Socket[bytes]:
-        """A socket bound to `at`; for ipc the caller holds the lock of that path.
+        """Return a socket bound to `endpoint`. For ipc, the caller holds the lock of that path.
 
         Raises:
-            PipelineError: the endpoint is taken. UsageError: it can't be one of this machine's.
+            PipelineError: the endpoint is in use.
+            UsageError: this machine cannot bind the endpoint.
         """
         if endpoint.startswith("ipc://"):
             _check_socket_path(endpoint)
@@ -87,35 +89,38 @@ class ZmqContext:
         except zmq.ZMQError as error:
             socket.close(linger=0)
             if error.errno == zmq.EADDRINUSE:
-                raise PipelineError(f"{endpoint} is taken by another process; end it, or meet elsewhere") from None
+                raise PipelineError(
+                    f"{endpoint} is in use by another process", "stop that process, or use other endpoints"
+                ) from None
             raise UsageError(f"cannot use {endpoint}: {error.strerror or error}") from None
 
     def close(self) -> None:
-        """Wait for what the closed sockets still have to send, at most their linger."""
+        """Wait until closed sockets have sent their messages, at most their linger."""
         self._context.term()
 
 
 def _check_socket_path(endpoint: str) -> None:
+    # bind() deletes whatever is at its path
     path = Path(endpoint.removeprefix("ipc://"))
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise PipelineError(f"{path} is in the way and not a socket; bind() would delete it")
+        raise PipelineError(f"cannot bind to {path}: a file that is not a socket exists", "remove it")
 
 
 def close(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
-    """Close a socket that connects; what it still has to send gets `linger` milliseconds."""
+    """Close a connecting socket. Unsent messages have `linger` milliseconds."""
     if socket is not None and not socket.closed:
         socket.close(linger=linger)
 
 
 def unbind(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
-    """Close a bound socket, and remove its ipc file: libzmq leaves it."""
+    """Close a bound socket and remove its ipc file, which libzmq leaves."""
     if socket is None or socket.closed:
         return
-    at = socket.getsockopt(zmq.LAST_ENDPOINT)
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
     socket.close(linger=linger)
-    if isinstance(at, bytes) and at.startswith(b"ipc://"):
-        Path(os.fsdecode(at.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)
+    if isinstance(endpoint, bytes) and endpoint.startswith(b"ipc://"):
+        Path(os.fsdecode(endpoint.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)
