@@ -1,4 +1,4 @@
-"""What tests of real processes are given."""
+"""The environment of all tests, and a fixture for code that must leave nothing behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import becomes_true
 from psutil import Process
-from stage import Cluster
+
+from tests.support.lab_programs import becomes_true
 
 OF_THE_USER = """
 BASH_ENV CDPATH CLICOLOR CLICOLOR_FORCE COLUMNS ENV FORCE_COLOR GITHUB_ACTIONS LINES NO_COLOR PARALLEL POSIXLY_CORRECT
@@ -27,13 +27,6 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ["TERM"] = "xterm"
     os.umask(0o022)
-
-
-@pytest.fixture
-def stage() -> Iterator[Cluster]:
-    """An empty stage; whoever is left on it at the end is killed."""
-    with Cluster() as stage:
-        yield stage
 
 
 @pytest.fixture

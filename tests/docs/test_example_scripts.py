@@ -1,0 +1,95 @@
+"""The example scripts do what they say, leave nothing behind, and are clean."""
+
+from __future__ import annotations
+
+from tests.support.processes import ROOT
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.untraced
+
+EXAMPLES = ROOT / "scripts" / "examples"
+WITHIN = 90.0
+LAST_WORDS = {
+    "three-commands": "1000 results, in order, from 3 workers",
+    "come-and-go": "400 results, each once",
+    "restart": "400 results, each once",
+    "in-a-row": "100 squares measured, in order",
+    "nights": "three nights, 59 results each once",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `pipe` in bin, and a runtime folder and a place for temporary files of the test's own."""
+    made = tmp_path_factory.mktemp("scripts")
+    for name in ("bin", "run", "tmp"):
+        (made / name).mkdir(mode=0o700)
+    shim = made / "bin" / "pipe"
+    shim.write_text(f"#!/bin/sh\nPYTHONPATH='{ROOT}' exec '{sys.executable}' -m pipeline \"$@\"\n")
+    shim.chmod(0o755)
+    return made
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All of them at once: each waits more than it works, and none may be in another's way."""
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "XDG_RUNTIME_DIR": f"{folder}/run",
+        "TMPDIR": f"{folder}/tmp",
+    }
+    started = {
+        name: subprocess.Popen(
+            [EXAMPLES / f"{name}.sh"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        for name in LAST_WORDS
+    }
+    yield started
+    for script in started.values():
+        script.terminate()  # it ends what it has started
+        script.wait(WITHIN)
+
+
+def test_every_script_has_its_test() -> None:
+    assert {path.stem for path in EXAMPLES.iterdir()} == {*LAST_WORDS, "nightly"}  # which nights runs
+
+
+@pytest.mark.parametrize("name", LAST_WORDS)
+def test_the_script_does_what_it_says(running: dict[str, subprocess.Popen[str]], name: str) -> None:
+    said, _ = running[name].communicate(timeout=WITHIN)
+    assert (running[name].returncode, said.splitlines()[-1]) == (0, LAST_WORDS[name]), said
+
+
+def test_they_leave_nothing_behind(running: dict[str, subprocess.Popen[str]], folder: Path) -> None:
+    for script in running.values():
+        script.wait(WITHIN)
+    assert list((folder / "tmp").iterdir()) == []
+    assert [path for path in (folder / "run").rglob("*") if path.name != "pipe"] == []
+
+
+def test_a_wrong_result_is_a_failure(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cmp").write_text("#!/bin/sh\nexit 1\n")  # finds a difference
+    (tmp_path / "cmp").chmod(0o755)
+    path = f"{tmp_path}:{folder}/bin:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "XDG_RUNTIME_DIR": f"{folder}/run", "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(
+        [EXAMPLES / "three-commands.sh"], env=environment, check=False, timeout=WITHIN, capture_output=True
+    )
+    assert ended.returncode == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["cmp"]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say() -> None:
+    scripts = sorted(EXAMPLES.iterdir())
+    checked = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout

@@ -1,0 +1,204 @@
+"""A line of real processes that is struck: at one word, by a failpoint, or by a storm of a seed's faults.
+
+Whoever dies of our hand is started again with the same words, as a person would. What comes of it is the oracle's to
+judge; a line that does not end in time has broken a promise, too.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.runtime.failpoints import VARIABLE
+from tests.integration import recorded_tasks
+from tests.integration.cluster import Cluster, PipeProcess
+from tests.integration.oracle import (
+    DEAD_LETTERS_FILE,
+    OUTPUT_FILE,
+    TASKS_FILE,
+    find_excessive,
+    find_violations,
+    record_acks,
+)
+from tests.support.processes import wait_until
+
+HEARTBEAT_TIMEOUT_SECONDS = 1.0
+HEARTBEAT_OPTIONS = ("--interval", "0.1", "--liveness", HEARTBEAT_TIMEOUT_SECONDS)
+WORK_COMMAND = ("work", "-j", "2", "--call", f"{Path(recorded_tasks.__file__)}:run_task")
+STATION_COMMANDS: dict[str, tuple[object, ...]] = {
+    "sink": ("sink", "-v", "-o", OUTPUT_FILE, "--failed", DEAD_LETTERS_FILE, *HEARTBEAT_OPTIONS),
+    "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, TASKS_FILE),
+    "worker-1": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
+    "worker-2": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
+}
+RUN_COMMAND = (
+    "run",
+    "-v",
+    "-w",
+    "2",
+    "-j",
+    "2",
+    "-o",
+    OUTPUT_FILE,
+    "--failed",
+    DEAD_LETTERS_FILE,
+    *HEARTBEAT_OPTIONS,
+    "-a",
+    TASKS_FILE,
+    *WORK_COMMAND[3:],
+)
+END_TIMEOUT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS + 15.0
+"""Seconds after the last fault in which a run ends, whatever happened."""
+GOOD_EXIT_CODES = {0, 1}
+RESTARTS_SINK = True
+"""Whether a sink that was killed is started again and goes on: only with a journal."""
+
+
+def write_tasks(folder: Path, count: int, seconds: float, gated_count: int = 0) -> None:
+    """Write so many tasks of that length, of which every tenth fails, and some that wait for the gate."""
+    hows = ["fail" if number % 10 == 9 else f"{seconds}" for number in range(count)] + ["gate"] * gated_count
+    folder.joinpath(TASKS_FILE).write_text("".join(f"{number} {how}\n" for number, how in enumerate(hows)))
+
+
+def exit_code_of(process: PipeProcess) -> int | None:
+    """Its exit code if it has ended."""
+    return process._process.poll()
+
+
+class RunningStations:
+    """Who plays in a line of three commands, and who has fallen."""
+
+    def __init__(self, cluster: Cluster, commands: Mapping[str, Sequence[object]]) -> None:
+        self._cluster, self._commands = cluster, commands
+        self.processes: dict[str, PipeProcess] = {}
+        self.restarted: set[str] = set()
+        """Who was started again, and may have come too late for the run."""
+        self.loss_times: list[float] = []
+        self.victim: PipeProcess | None = None
+        """Who will be struck, maybe only when all is over."""
+        self.excessive: set[str] = set()
+        """Who took more memory or descriptors than a small line needs."""
+
+    def start(self, role: str, **environment: str) -> None:
+        """Start who plays this part."""
+        self.processes[role] = self._cluster.start(*self._commands[role], **environment)
+
+    def restart(self, role: str) -> None:
+        """The one who played it has died; another comes."""
+        if role.startswith("worker"):
+            self.loss_times.append(time.monotonic())
+        self.restarted.add(role)
+        self.start(role)
+
+    def is_finished(self) -> bool:
+        """Whether the run is finished, as far as those tell who were there."""
+        ended = {exit_code_of(self.processes[part]) for part in ("sink", "ventilator") if part not in self.restarted}
+        return bool(ended & GOOD_EXIT_CODES) or exit_code_of(self.processes["sink"]) in GOOD_EXIT_CODES
+
+    def wait_for_end(self) -> list[str]:
+        """Wait for the end; what went wrong."""
+        players = self.processes
+        try:
+            wait_until(self._is_done, END_TIMEOUT_SECONDS)
+        except AssertionError:
+            here = {part: exit_code_of(player) for part, player in players.items()}
+            return [f"the line hangs: {here}", *(player.stderr for player in players.values())]
+        return [
+            *sorted(self.excessive),
+            *self._wrong_exits(),
+        ]
+
+    def _is_done(self) -> bool:
+        self.excessive |= find_excessive(self._cluster.living_pids())
+        return all(exit_code_of(player) is not None or self._is_waiting(player) for player in self.processes.values())
+
+    def _wrong_exits(self) -> list[str]:
+        return [
+            f"{part} ended with {player.wait()}:\n{player.stderr}"
+            for part, player in self.processes.items()
+            if not _terminate_if_running(player)
+            and player is not self.victim
+            and player.wait() != (0 if part.startswith("worker") else 1)
+        ]
+
+    def _is_waiting(self, process: PipeProcess) -> bool:
+        """Whether it came too late for a run that is finished, and waits for another, as it says."""
+        said = process.stderr.splitlines()
+        return self.is_finished() and bool(said) and "start one with" in said[-1]
+
+
+def _terminate_if_running(process: PipeProcess) -> bool:
+    """Whether it still lived, and does no more."""
+    if exit_code_of(process) is not None:
+        return False
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    return True
+
+
+def record_points(*, run: bool = False) -> list[tuple[str, int]]:
+    """All points and hits that a small line reaches when nobody is struck; or `pipe run`."""
+    with Cluster() as cluster:
+        note = cluster.folder.parent / "points"
+        write_tasks(cluster.folder, 40, 0.01)
+        plan = {VARIABLE: f"record:{note}"}
+        if run:
+            cluster.start(*RUN_COMMAND, **plan).wait()
+        else:
+            players = [cluster.start(*words, **plan) for words in STATION_COMMANDS.values()]
+            for player in players:
+                player.wait()
+        pairs = {(point, int(hit)) for point, hit in (line.split() for line in note.read_text().splitlines())}
+        return sorted(pairs)
+
+
+def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
+    """The broken promises of a line of three commands, one of whom is struck there."""
+    role = point.partition(".")[0]
+    victim = "worker-1" if role == "worker" else role
+    with Cluster() as cluster:
+        write_tasks(cluster.folder, 40, 0.01)
+        cast = RunningStations(cluster, STATION_COMMANDS)
+        with record_acks(f"ipc://{cluster.runtime_folder}/pipe/default/control", cluster.folder):
+            for part in STATION_COMMANDS:
+                cast.start(part, **({VARIABLE: f"{point}:{hit}={action}"} if part == victim else {}))
+            fallen = cast.victim = cast.processes[victim]
+            try:
+                wait_until(lambda: exit_code_of(fallen) is not None or cast.is_finished(), END_TIMEOUT_SECONDS)
+            except AssertionError:
+                return [
+                    f"{point}:{hit} hangs before it is struck",
+                    *(player.stderr for player in cast.processes.values()),
+                ]
+            if exit_code_of(fallen) not in {*GOOD_EXIT_CODES, None}:
+                cast.restart(victim)
+            broken = cast.wait_for_end()
+        return broken + check_run(cluster, cast.loss_times)
+
+
+def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
+    """The broken promises of a `pipe run`, of whose processes one is struck there, and replaced by the launcher."""
+    with Cluster() as cluster:
+        write_tasks(cluster.folder, 40, 0.01)
+        mark = cluster.folder.parent / "struck"
+        run = cluster.start(*RUN_COMMAND, **{VARIABLE: f"{point}:{hit}={action},once:{mark}"})
+        try:
+            ended = run.wait(2 * END_TIMEOUT_SECONDS)
+        except AssertionError as hangs:
+            return [str(hangs)]
+        losses = [time.monotonic()] if mark.exists() and point.startswith("worker") else []
+        broken = [f"pipe run ended with {ended}:\n{run.stderr}"] if ended != 1 else []
+        return broken + check_run(cluster, losses)
+
+
+def check_run(cluster: Cluster, loss_times: Sequence[float]) -> list[str]:
+    """What the oracle says, and whether the cluster is empty."""
+    broken = find_violations(cluster.folder, loss_times)
+    try:
+        cluster.assert_empty()
+    except AssertionError as left:
+        broken.append(f"somebody or something is left: {left} {cluster.living_pids()}")
+    return broken

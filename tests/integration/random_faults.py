@@ -1,0 +1,176 @@
+"""A storm of a seed's faults over a line of three commands on tcp.
+
+Stations are frozen and killed, connections reset, held and delayed. All that the stations say to desk, results and
+control goes through proxies; lanes, whose ports the ventilator chooses, are reset by the kernel where it can (`ss -K`).
+The plan is the seed's alone; when it is over all is healed, and the oracle judges.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import psutil
+
+from tests.integration.chaos import (
+    HEARTBEAT_OPTIONS,
+    HEARTBEAT_TIMEOUT_SECONDS,
+    WORK_COMMAND,
+    RunningStations,
+    check_run,
+    write_tasks,
+)
+from tests.integration.cluster import Cluster, PipeProcess
+from tests.integration.oracle import GATE_FILE, OUTPUT_FILE, TASKS_FILE, record_acks
+from tests.support.lab_programs import free_ports
+from tests.support.proxy import Proxy
+
+PORT_NAMES = ("desk", "results", "control")
+LANE_PORT_COUNT = 40
+"""Ports for lanes."""
+SHORT_FAULT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS / 3
+"""Seconds of a fault that is no reason to lose anybody."""
+
+
+@dataclass(frozen=True, order=True)
+class PlannedFault:
+    """What happens when, to whom, and for how long."""
+
+    at: float
+    kind: str
+    target: str
+    duration: float
+
+    def __str__(self) -> str:
+        """As it is printed."""
+        return f"{self.at:5.2f} s: {self.kind} {self.target} for {self.duration:.2f} s"
+
+
+def plan_faults(seed: int, seconds: float, *, sink: bool = False) -> list[PlannedFault]:
+    """The faults of this seed; with `sink` it may die as well."""
+    rng = random.Random(seed)
+    mortal = ["worker-1", "worker-2", "ventilator", *(["sink"] if sink else [])]
+    targets = {
+        "freeze": ["worker-1", "worker-2", "ventilator", "sink"],
+        "kill": mortal,
+        "reset": [*PORT_NAMES, "lanes"],
+        "hold": [f"{port} {way}" for port in PORT_NAMES for way in ("", "up", "down")],
+        "delay": list(PORT_NAMES),
+    }
+    kinds = rng.sample(sorted(targets), rng.randint(1, 4))
+    faults = []
+    for _ in range(rng.randint(2, 10)):
+        what = rng.choice(kinds)
+        lasts = rng.choice((SHORT_FAULT_SECONDS * rng.random(), 3 * HEARTBEAT_TIMEOUT_SECONDS * rng.random()))
+        faults.append(PlannedFault(rng.uniform(0.2, seconds), what, rng.choice(targets[what]).strip(), lasts))
+    return sorted(faults)
+
+
+class FaultyCluster:
+    """The line, its proxies, and what is done to them."""
+
+    def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
+        own = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True))
+        self.endpoints = {port: f"tcp://127.0.0.1:{number}" for port, number in own.items()}
+        self._proxies = {port: stack.enter_context(Proxy(at)) for port, at in self.endpoints.items()}
+        by = {port: proxy.endpoint for port, proxy in self._proxies.items()}
+        self._first_lane_port = 20000 + os.getpid() * 7 % 9000
+        far = ("--insecure", "--results-at", by["results"], "--control-at", by["control"])
+        work = (*WORK_COMMAND[:1], "-v", "--desk", by["desk"], *far, *WORK_COMMAND[1:])
+        here = ("--insecure", "--desk", self.endpoints["desk"], "--results-at", self.endpoints["results"])
+        self.stations = RunningStations(cluster, {
+            "sink": ("sink", "-v", "-o", OUTPUT_FILE, *HEARTBEAT_OPTIONS, *here, "--control-at",
+            self.endpoints["control"]),
+            "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, "--desk", self.endpoints["desk"], *far,
+                           "--lane-ports", f"{self._first_lane_port}-{self._first_lane_port + LANE_PORT_COUNT}",
+                           TASKS_FILE),
+            "worker-1": work,
+            "worker-2": work,
+        })  # fmt: skip
+
+    def start_fault(self, fault: PlannedFault) -> Callable[[], object]:
+        """Do it; what ends it."""
+        name, _, way = fault.target.partition(" ")
+        if fault.kind in {"freeze", "kill"}:
+            return self._strike(fault)
+        if name == "lanes":
+            return partial(reset_connections, self._first_lane_port, self._first_lane_port + LANE_PORT_COUNT)
+        proxy = self._proxies[name]
+        if fault.kind == "reset":
+            proxy.send_command("reset")
+            return lambda: None
+        if fault.duration > SHORT_FAULT_SECONDS:
+            self._allow_loss()
+        proxy.send_command(*(("hold", way) if fault.kind == "hold" else ("delay", min(fault.duration, 0.3))))
+        return partial(proxy.send_command, "pass")
+
+    def _strike(self, fault: PlannedFault) -> Callable[[], object]:
+        """Freeze or kill a station; a worker is the process below its keeper."""
+        player = self.stations.processes[fault.target]
+        with suppress(psutil.Error, IndexError):  # it has ended, or has no station yet
+            station = player.children()[0] if fault.target.startswith("worker") else psutil.Process(player.pid)
+            if fault.kind == "kill":
+                station.kill()
+                return partial(self._replace, fault.target, player)
+            if fault.duration > SHORT_FAULT_SECONDS:
+                self._allow_loss()
+            station.suspend()
+            return partial(resume, station)
+        return lambda: None
+
+    def _allow_loss(self) -> None:
+        """Some worker may be taken for lost, now or when it is over."""
+        self.stations.loss_times += [float("-inf")]
+
+    def _replace(self, role: str, process: PipeProcess) -> None:
+        with suppress(AssertionError):
+            process.wait()
+        self.stations.restart(role)
+
+
+def reset_connections(low: int, high: int) -> None:
+    """Reset all connections of these ports of ours; without `ss` or its right nothing happens."""
+    if shutil.which("ss"):
+        words = ["ss", "-K", "-t", f"( sport >= :{low} and sport <= :{high} )"]
+        subprocess.run(words, check=False, capture_output=True)
+
+
+def resume(process: psutil.Process) -> None:
+    """Let it go on, if it is still there."""
+    with suppress(psutil.Error):
+        process.resume()
+
+
+def inject_faults(cluster: FaultyCluster, faults: list[PlannedFault]) -> None:
+    """All faults, at their times, ended at theirs."""
+    start = time.monotonic()
+    coming: list[tuple[float, Callable[[], object], float]]
+    coming = [(fault.at, partial(cluster.start_fault, fault), fault.duration) for fault in faults]
+    while coming:
+        coming.sort(key=lambda event: event[0])
+        at, act, lasts = coming.pop(0)
+        time.sleep(max(0.0, start + at - time.monotonic()))
+        end = act()
+        if callable(end):
+            coming.append((at + lasts, end, 0.0))
+
+
+def run_with_faults(seed: int, seconds: float = 3.0, *, sink: bool = False) -> list[str]:
+    """The broken promises of a line in the storm of this seed."""
+    with Cluster() as cluster, ExitStack() as stack:
+        write_tasks(cluster.folder, 200, 0.02, gated_count=2)
+        storm = FaultyCluster(cluster, stack)
+        stack.enter_context(record_acks(storm.endpoints["control"], cluster.folder))
+        for part in ("sink", "ventilator", "worker-1", "worker-2"):
+            storm.stations.start(part)
+        inject_faults(storm, plan_faults(seed, seconds, sink=sink))
+        (cluster.folder / GATE_FILE).touch()
+        broken = storm.stations.wait_for_end()
+        return broken + check_run(cluster, storm.stations.loss_times)

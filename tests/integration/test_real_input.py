@@ -1,0 +1,51 @@
+"""Real input: the running Python's standard library, and the batch of the ZeroMQ guide, against plain loops."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster import TASK_FUNCTIONS, Cluster
+from tests.support.task_functions import words
+
+pytestmark = pytest.mark.untraced
+
+
+@pytest.fixture(scope="module")
+def library() -> list[str]:
+    """Every module of the standard library, some thousand files; what was installed beside it is not of it."""
+    found = Path(os.__file__).parent.rglob("*.py")
+    return sorted(str(path) for path in found if "site-packages" not in path.parts and path.is_file())
+
+
+def test_the_standard_library_hashed_by_a_shell_line(cluster: Cluster, library: list[str]) -> None:
+    run = cluster.start("run", "sha256sum {}", tasks="\n".join(library))
+    assert run.wait() == 0
+    expected = [f"{hashlib.sha256(Path(path).read_bytes()).hexdigest()}  {path}" for path in library]
+    assert len(expected) > 500
+    assert run.lines == sorted(expected)
+    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
+
+
+def test_the_standard_library_counted_by_a_callable_in_its_order(cluster: Cluster, library: list[str]) -> None:
+    run = cluster.start("run", "--keep-order", "-w", "2", "--call", f"{TASK_FUNCTIONS}:words", tasks="\n".join(library))
+    assert run.wait() == 0
+    assert run.stdout.splitlines() == [str(words(path)) for path in library]
+    assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
+
+
+def test_the_batch_of_the_guide_tells_its_elapsed_time(cluster: Cluster) -> None:
+    chance = random.Random(5557)
+    costs = [chance.randint(1, 100) for _ in range(100)]
+    sink, work = cluster.start("sink"), [cluster.start("work", "-j", "4", "sleep {}; echo {}") for _ in range(2)]
+    vent = cluster.start("ventilate", tasks="".join(f"{cost / 1000}\n" for cost in costs))
+    assert [sink.wait(), vent.wait(), *(worker.wait() for worker in work)] == [0, 0, 0, 0]
+    assert sink.lines == sorted(str(cost / 1000) for cost in costs)
+    told = re.fullmatch(r"pipe: 100 tasks, 0 failed, (\d+\.\d) s, [\d.,]+ tasks/s", sink.stderr.splitlines()[-1])
+    assert told, sink.stderr
+    assert float(told[1]) >= round(sum(costs) / 1000 / 8, 1) - 0.1

@@ -1,0 +1,331 @@
+"""Runs that were struck, and go on: each result once, nothing that was settled is done again, no other input taken.
+
+The first tasks are done, two run and wait for the gate, the others have not begun when the strike comes: so what must
+be done again is known to the task.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.storage import journal_reader
+from tests.support.processes import wait_until
+
+if TYPE_CHECKING:
+    from tests.integration.cluster import Cluster, PipeProcess
+
+
+COUNT, FREE = 50, 30
+"""Tasks, and how many of them do not wait for the gate."""
+FEED = ("--interval", "0.2", "--liveness", "1.5")
+NAMES = [str(number) for number in range(COUNT)]
+TEXT = "".join(f"{name}\n" for name in NAMES)
+WAITS = f"echo {{}} >> ledger; [ {{}} -lt {FREE} ] || until [ -e gate ]; do sleep 0.02; done; echo {{}}"
+RUN = ("run", "-j", "2", "-o", "out", *FEED)
+OURS = {"out", "ledger", "gate", "tasks"}
+
+
+def read(cluster: Cluster, name: str) -> list[str]:
+    """The lines of a file; none if it is not there."""
+    path = cluster.path(name)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def settled(cluster: Cluster, journal: str = "out.journal") -> int:
+    """How many tasks the journal knows to be settled."""
+    found = journal_reader.read_summary(str(cluster.path(journal)))
+    return found.settled if found else 0
+
+
+def tasks(cluster: Cluster, text: str = TEXT) -> tuple[str, str]:
+    """The tasks in a file, as words."""
+    cluster.path("tasks").write_text(text)
+    return "-a", "tasks"
+
+
+def midway(cluster: Cluster, journal: str = "out.journal") -> None:
+    """Wait until the free tasks are settled, and two others run."""
+    wait_until(lambda: settled(cluster, journal) == FREE and len(read(cluster, "ledger")) == FREE + 2)
+
+
+def strike(cluster: Cluster, *words: object, journal: str = "out.journal", stdin: object = "") -> PipeProcess:
+    """A run that is killed midway, all of it, at once; then the gate opens."""
+    run = cluster.start(*words, tasks=stdin)
+    midway(cluster, journal)
+    cluster.kill_all()
+    run.wait()
+    cluster.path("gate").touch()
+    return run
+
+
+def is_whole(cluster: Cluster, again: int = 2) -> None:
+    """Each result is there once, `again` tasks at most were run twice, none that was settled, and nothing is left."""
+    assert sorted(read(cluster, "out"), key=int) == NAMES
+    executed = Counter(read(cluster, "ledger"))
+    assert sorted(executed, key=int) == NAMES
+    assert executed.total() <= COUNT + again
+    assert {executed[name] for name in NAMES[:FREE]} == {1}
+    assert {path.name for path in cluster.folder.iterdir()} <= OURS
+    cluster.assert_empty()
+
+
+def shown(cluster: Cluster) -> str:
+    """What `pipe top` shows."""
+    top = cluster.start("top", "--once")
+    top.wait()
+    return top.stdout
+
+
+def piped(text: str) -> int:
+    """The reading end of a pipe whose writer has said that and gone."""
+    reading, writing = os.pipe()
+    os.write(writing, text.encode())
+    os.close(writing)
+    return reading
+
+
+# --- all is killed, and resumed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["file", "stdin", "arguments"])
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(cluster: Cluster, how: str, durability: str) -> None:
+    run = (*RUN, "--durability", durability)
+    words = {
+        "file": (*run, *tasks(cluster), WAITS),
+        "stdin": (*run, WAITS),
+        "arguments": (*run, WAITS, ":::", *NAMES),
+    }[how]
+    reading = piped(TEXT) if how == "stdin" else None
+    strike(cluster, *words, stdin="" if reading is None else reading)
+    again = cluster.start(words[0], "--resume", *words[1:])  # where it was a pipe, stdin is empty by now
+    if reading is not None:
+        os.close(reading)
+    assert again.wait() == 0
+    assert "pipe: going on with the unfinished run of " in again.stderr
+    is_whole(cluster)
+
+
+def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(cluster: Cluster) -> None:
+    names = [f"{number:01000d}" for number in range(300)]
+    reading, writing = os.pipe()
+    words = (*RUN, "--window", "1k", "until [ -e gate ]; do sleep 0.02; done; echo {}")
+    run = cluster.start(*words, tasks=reading)
+    os.close(reading)
+    with open(writing, "w") as writer:  # it need not wait, though no task ends
+        writer.writelines(f"{name}\n" for name in names)
+    noted = [cluster.path(f"out.spool/noted{number}") for number in range(2)]
+    wait_until(lambda: any(f'"size": {300 * 1001}' in note.read_text() for note in noted))
+    cluster.kill_all()
+    run.wait()
+    cluster.path("gate").touch()
+    assert cluster.start(words[0], "--resume", *words[1:]).wait() == 0
+    assert sorted(read(cluster, "out")) == names
+
+
+def test_killed_again_and_again_it_still_has_each_result_once(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    run = cluster.start(*words)
+    midway(cluster)
+    for _ in range(2):
+        cluster.kill_all()
+        run.wait()
+        begun = len(read(cluster, "ledger"))
+        run = cluster.start("run", "--resume", *words[1:])
+        wait_until(lambda begun=begun: len(read(cluster, "ledger")) == begun + 2)  # type: ignore[misc]
+    cluster.path("gate").touch()
+    assert run.wait() == 0
+    assert sorted(read(cluster, "out"), key=int) == NAMES
+    executed = Counter(read(cluster, "ledger"))
+    assert {executed[name] for name in NAMES[:FREE]} == {1}
+    assert executed.total() <= COUNT + 2 * 2
+
+
+def test_in_order_with_a_first_task_that_outlasts_the_run(cluster: Cluster) -> None:
+    waits = "echo {} >> ledger; [ {} -gt 0 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"
+    words = (*RUN, "-k", *tasks(cluster), waits)
+    run = cluster.start(*words)
+    wait_until(lambda: settled(cluster) == COUNT - 1)
+    cluster.kill_all()
+    run.wait()
+    assert read(cluster, "out") == []
+    cluster.path("gate").touch()
+    again = cluster.start("run", "--resume", *words[1:])
+    assert again.wait() == 0
+    assert read(cluster, "out") == NAMES
+    assert len(read(cluster, "ledger")) == COUNT + 1
+    assert {path.name for path in cluster.folder.iterdir()} <= OURS
+
+
+def test_with_a_journal_of_its_own_a_run_to_stdout_goes_on(cluster: Cluster) -> None:
+    words = ("run", "-j", "2", "--journal", "j", *FEED, *tasks(cluster), WAITS)
+    first = strike(cluster, *words, journal="j")
+    again = cluster.start("run", "--resume", *words[1:])
+    assert again.wait() == 0
+    assert sorted([*first.lines, *again.lines], key=int) == NAMES
+    assert {path.name for path in cluster.folder.iterdir()} == {"ledger", "gate", "tasks", "j"}
+    over = cluster.start("run", "--resume", *words[1:])
+    assert (over.wait(), over.stdout) == (0, "")
+    assert over.stderr == f"pipe: all {COUNT} tasks of the run in j were done before\n"
+
+
+def test_a_run_that_was_killed_when_all_was_done_is_only_brought_in_order(cluster: Cluster) -> None:
+    sink = cluster.start("sink", "-o", "out", "--failed", "failed", PIPE_FAILPOINT="sink.kill-sent:1=kill")
+    cluster.start("ventilate", *FEED, tasks(cluster)[1])
+    cluster.start("work", "-j", "2", "echo {} >> ledger; echo {}; [ {} != 7 ]")
+    assert sink.wait() == -signal.SIGKILL
+    cluster.kill_all()
+    cluster.path("out").write_text(cluster.path("out").read_text() + "of a group that was not committed\n")
+    again = cluster.start(*RUN, "--resume", "--failed", "failed", "-a", "tasks", "echo never")
+    assert again.wait() == 1  # one had failed
+    assert again.stderr == f"pipe: all {COUNT} tasks of the run in out.journal were done before\n"
+    assert sorted(read(cluster, "out"), key=int) == NAMES
+    assert {path.name for path in cluster.folder.iterdir()} == {"out", "failed", "tasks", "ledger"}
+
+
+def test_a_run_that_is_over_leaves_its_output_alone(cluster: Cluster) -> None:
+    run = cluster.start(*RUN, "-k", "--failed", "failed", "echo", tasks=piped("1\n2\n"))
+    assert run.wait() == 0
+    assert read(cluster, "out") == ["1", "2"]
+    assert {path.name for path in cluster.folder.iterdir()} <= {"out", "failed"}
+
+
+# --- what is refused --------------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_is_not_overwritten_without_being_asked(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    before = [cluster.path(name).read_bytes() for name in ("out", "out.journal", "ledger")]
+    again = cluster.start(*words)
+    assert again.wait() == 2
+    (said,) = again.stderr.splitlines()
+    assert "an unfinished run of " in said
+    assert "go on with --resume, or begin anew with --restart" in said
+    assert [cluster.path(name).read_bytes() for name in ("out", "out.journal", "ledger")] == before
+
+
+def test_with_restart_it_begins_anew(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    cluster.path("ledger").unlink()
+    assert cluster.start("run", "--restart", *words[1:]).wait() == 0
+    is_whole(cluster, again=0)
+
+
+def test_another_input_is_refused_with_the_first_task_that_differs(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    before = read(cluster, "out")
+    tasks(cluster, TEXT.replace("\n7\n", "\nseven\n"))
+    edited = cluster.start("run", "--resume", *words[1:])
+    assert edited.wait() == 2
+    assert "the input is not that of the unfinished run: task 8 differs" in edited.stderr
+    assert "in time" not in edited.stderr
+    assert read(cluster, "out")[: len(before)] == before
+    assert "seven" not in read(cluster, "ledger")
+    tasks(cluster)
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 0
+    is_whole(cluster, again=4)
+
+
+def test_nothing_of_an_input_that_is_refused_is_settled(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    tasks(cluster, TEXT.replace("\n7\n", "\n"))
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 2
+    assert settled(cluster) == FREE
+    tasks(cluster)
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 0
+    assert sorted(read(cluster, "out"), key=int) == NAMES
+
+
+def test_an_input_of_another_name_is_refused_soon(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    other = cluster.start("run", "--resume", *RUN[1:], WAITS, ":::", "1", "2")
+    assert other.wait() == 2
+    assert "the sink is in the middle of a run of another input" in other.stderr
+    assert "in time" not in other.stderr
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 0
+    is_whole(cluster, again=4)
+
+
+def test_an_input_that_has_grown_goes_on(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    tasks(cluster, TEXT + f"{COUNT}\n{COUNT + 1}\n")
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 0
+    assert sorted(read(cluster, "out"), key=int) == [*NAMES, str(COUNT), str(COUNT + 1)]
+    assert len(read(cluster, "ledger")) <= COUNT + 2 + 2
+
+
+def test_another_command_is_refused_by_name(cluster: Cluster) -> None:
+    words = (*RUN, *tasks(cluster), WAITS)
+    strike(cluster, *words)
+    other = cluster.start("run", "--resume", *words[1:-1], "echo other {}")
+    assert other.wait() == 2
+    assert "other" not in cluster.path("out").read_text()
+    assert "echo {} >> ledger" in other.stderr  # what the run was begun with
+    assert "in time" not in other.stderr
+    assert cluster.start("run", "--resume", *words[1:]).wait() == 0
+    is_whole(cluster)
+
+
+# --- what failed ------------------------------------------------------------------------------------
+
+
+def test_resuming_the_failed_redoes_them_and_no_others(cluster: Cluster) -> None:
+    fails = f"case {{}} in *3) [ -e mended ] || {{ echo {{}} >> ledger; exit 1; }};; esac; {WAITS}"
+    words = (*RUN, "--failed", "failed", *tasks(cluster), fails)
+    strike(cluster, *words)
+    assert sorted(read(cluster, "out"), key=int) == [name for name in NAMES[:FREE] if name[-1] != "3"]
+    cluster.path("mended").touch()
+    assert cluster.start("run", "--resume-failed", *words[1:]).wait() == 0
+    assert sorted(read(cluster, "out"), key=int) == NAMES
+    executed = Counter(read(cluster, "ledger"))
+    assert {executed[name] for name in NAMES[:FREE] if name[-1] != "3"} == {1}
+    assert {executed[name] for name in NAMES[:FREE] if name[-1] == "3"} == {2}
+
+
+# --- one is killed while the others run ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["sink", "ventilate", "work"])
+def test_each_of_the_three_commands_may_be_killed_and_started_again(cluster: Cluster, who: str) -> None:
+    words = {
+        "sink": ("sink", "-o", "out", *FEED),
+        "work": ("work", "-j", "2", WAITS),
+        "ventilate": ("ventilate", *FEED, tasks(cluster)[1]),
+    }
+    players = {role: cluster.start(*each) for role, each in words.items()}
+    midway(cluster)
+    if who == "ventilate":  # the worker has given back what it can't begin, so the run can't end without another one
+        wait_until(lambda: re.search(r" +2 +2 +30 ", shown(cluster)))
+    players[who].send_signal(signal.SIGKILL)
+    assert players[who].wait() == -signal.SIGKILL
+    if who == "work":
+        wait_until(lambda: len(cluster.living_pids()) == 2)
+    players[who] = cluster.start(*words[who])
+    if who == "sink":
+        players[who].wait_for_stderr("pipe: going on with the unfinished run of ")
+    cluster.path("gate").touch()
+    assert {role: player.wait() for role, player in players.items()} == dict.fromkeys(words, 0)
+    is_whole(cluster, again=2 if who == "work" else 0)
+
+
+@pytest.mark.parametrize("who", ["sink", "ventilator", "worker-1"])
+def test_a_run_replaces_whoever_of_it_is_killed(cluster: Cluster, who: str) -> None:
+    run = cluster.start("run", "-v", *RUN[1:], *tasks(cluster), WAITS)
+    midway(cluster)
+    os.kill(run.station_pids()[who], signal.SIGKILL)
+    run.wait_for_stderr(f"pipe: {who} was killed by SIGKILL; starting another in 0.5 s\n")
+    cluster.path("gate").touch()
+    assert run.wait() == 0
+    is_whole(cluster, again=2 if who == "worker-1" else 0)

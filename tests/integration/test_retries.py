@@ -1,0 +1,185 @@
+"""Tasks that fail, take too long, write too much or kill: tried again as often as asked, and told of once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.storage import journal_reader
+from tests.support.processes import wait_until
+
+if TYPE_CHECKING:
+    from tests.integration.cluster import Cluster, PipeProcess
+
+FEED = ("--interval", "0.2", "--liveness", "1.5")
+TRY = "echo x >> tries{}; echo out{}; echo try $(wc -l < tries{}) >&2; [ $(wc -l < tries{}) -gt 2 ]"
+"""Fails twice."""
+UNTIL = "until [ -e gate ]; do sleep 0.02; done"
+
+
+def run(cluster: Cluster, *words: object) -> PipeProcess:
+    return cluster.start("run", *FEED, *words)
+
+
+def tries(cluster: Cluster, task: str) -> int:
+    return len(cluster.path(f"tries{task}").read_text().splitlines())
+
+
+def letters(cluster: Cluster) -> list[dict[str, object]]:
+    return [json.loads(line) for line in cluster.path("failed").read_text().splitlines()]
+
+
+# --- retries -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [(), ("-w", "2"), ("--retry-delay", "0.1"), ("-k", "-o", "out")], ids=" ".join)
+def test_a_task_that_fails_is_tried_again_and_only_its_last_try_is_shown(
+    cluster: Cluster, more: tuple[str, ...]
+) -> None:
+    player = run(cluster, "-j", "2", "--retries", "2", *more, TRY, ":::", "a", "b", "c")
+    assert player.wait() == 0
+    out = cluster.path("out").read_text().splitlines() if "-o" in more else player.lines
+    assert out == ["outa", "outb", "outc"]
+    assert [tries(cluster, task) for task in "abc"] == [3, 3, 3]
+    assert player.stderr.count("try 3\n") == 3
+    assert "try 1" not in player.stderr
+    assert "3 tasks, 0 failed" in player.stderr.splitlines()[-1]
+    cluster.assert_empty()
+
+
+def test_when_the_tries_are_used_up_the_task_has_failed(cluster: Cluster) -> None:
+    player = run(cluster, "--retries", "1", "--failed", "failed", TRY, ":::", "a")
+    assert player.wait() == 1
+    assert player.lines == ["outa"]
+    assert tries(cluster, "a") == 2
+    assert player.stderr.startswith("try 2\npipe: task 1: exit 1: ")
+    (letter,) = letters(cluster)
+    assert (letter["task"], letter["attempts"], letter["code"], letter["stderr"]) == ("a", 2, 1, "try 2\n")
+
+
+def test_a_callable_is_tried_again_too(cluster: Cluster) -> None:
+    cluster.path("theirs.py").write_text(
+        "import os\ndef once(task):\n    if not os.path.exists(task):\n"
+        "        open(task, 'w').close()\n        raise ValueError(task)\n    return task\n"
+    )
+    player = run(cluster, "--retries", "1", "--call", "theirs.py:once", ":::", "a", "b")
+    assert player.wait() == 0
+    assert player.lines == ["a", "b"]
+    assert "ValueError" not in player.stderr
+
+
+# --- limits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["0.3", "300%"])
+def test_a_task_that_takes_too_long_is_ended(cluster: Cluster, limit: str) -> None:
+    words = ("-j", "1", "--timeout", limit, "--term-grace", "0.1", "--failed", "failed")
+    player = run(cluster, *words, "sleep {}; echo {}", ":::", *["0.05"] * 6, "1000")
+    assert player.wait() == 1
+    assert player.lines == ["0.05"] * 6
+    assert "pipe: task 7: timed out after " in player.stderr
+    assert [(letter["number"], letter["why"]) for letter in letters(cluster)] == [(7, "timeout")]
+    cluster.assert_empty()
+
+
+def test_a_task_that_is_too_large_fails_alone_and_is_not_tried_again(cluster: Cluster) -> None:
+    words = ("--max-task-bytes", "5", "--retries", "3", "--failed", "failed")
+    player = run(cluster, *words, "echo {} >> ran; echo {}", ":::", "123456", "12345")
+    assert player.wait() == 1
+    assert player.lines == ["12345"]
+    assert cluster.path("ran").read_text() == "12345\n"
+    (letter,) = letters(cluster)
+    assert (letter["task"], letter["why"]) == ("123456", "size")
+
+
+def test_a_task_that_writes_too_much_fails_alone(cluster: Cluster) -> None:
+    words = ("--max-output-bytes", "1k", "--failed", "failed")
+    player = run(cluster, *words, "head -c {} /dev/zero | tr '\\0' x; echo", ":::", "9", "5000", "8")
+    assert player.wait() == 1
+    assert player.lines == ["x" * 8, "x" * 9]
+    assert "pipe: task 2: wrote more than 1 KiB" in player.stderr
+    assert [(letter["task"], letter["why"]) for letter in letters(cluster)] == [("5000", "size")]
+
+
+# --- halt --------------------------------------------------------------------------------------------
+
+
+def test_halt_now_kills_what_runs_and_the_run_can_be_gone_on_with(cluster: Cluster) -> None:
+    waits = f"echo {{}} >> ran; [ {{}} != 2 ] || exit 1; [ {{}} -lt 4 ] || {{ {UNTIL}; }}; echo {{}}"
+    tasks = (":::", *map(str, range(1, 9)))
+    first = run(cluster, "-o", "out", "--halt", "now,fail=1", "-j", "1", waits, *tasks)
+    assert first.wait() == 1
+    assert first.stderr.count("ends: --halt now,fail=1\n") == 1
+    assert cluster.path("out.journal").exists()
+    assert len(cluster.path("out").read_text().split()) < 8
+    cluster.path("gate").touch()
+    assert run(cluster, "-o", "out", "--resume", "-j", "1", waits, *tasks).wait() == 1
+    assert sorted(cluster.path("out").read_text().split()) == ["1", "3", "4", "5", "6", "7", "8"]
+    ran = cluster.path("ran").read_text().split()
+    assert ran.count("1") == ran.count("2") == 1
+    assert not cluster.path("out.journal").exists()
+
+
+def test_halt_soon_lets_what_runs_finish(cluster: Cluster) -> None:
+    bad = f"echo {{}} >> ran; [ {{}} -gt 2 ] || exit 1; {UNTIL}; echo {{}}"
+    words = ("-j", "3", "-o", "out", "--halt", "soon,fail=2")
+    player = run(cluster, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
+    journal = cluster.path("out.journal")
+    wait_until(
+        lambda: journal.exists() and any('"killed"' in fact for fact in journal_reader.to_json_lines(str(journal)))
+    )
+    cluster.path("gate").touch()
+    assert player.wait() == 1
+    out = cluster.path("out").read_text().split()
+    assert "3" in out
+    assert len(cluster.path("ran").read_text().split()) == 2 + len(out) < 10
+    assert player.stderr.count("ends: --halt soon,fail=2\n") == 1
+    cluster.assert_empty()
+
+
+def test_halt_at_the_first_success_ends_well(cluster: Cluster) -> None:
+    player = run(cluster, "--halt", "now,success=1", "-j", "2", "sleep {}; echo {}", ":::", "1000", "0", "2000")
+    assert player.wait() == 0
+    assert player.lines == ["0"]
+    assert player.stderr.count("ends: --halt now,success=1\n") == 1
+    cluster.assert_empty()
+
+
+def test_halt_at_a_share_of_all_tasks(cluster: Cluster) -> None:
+    done = f"[ {{}} -le 10 ] || {{ {UNTIL}; }}; echo {{}}"
+    player = run(cluster, "--halt", "now,done=50%", "-j", "1", done, ":::", *map(str, range(1, 21)))
+    assert player.wait() == 0
+    assert sorted(map(int, player.lines)) == list(range(1, 11))
+    assert player.stderr.count("ends: --halt now,done=50%\n") == 1
+
+
+# --- dead letters ------------------------------------------------------------------------------------
+
+
+def test_what_failed_is_tried_again_from_its_letters(cluster: Cluster) -> None:
+    tasks = ["a", "b c", "'d'", "é"]
+    bad = "echo why >&2; test -e mended && echo {}"
+    first = run(cluster, "-j", "1", "--failed", "failed", bad, ":::", *tasks)
+    assert first.wait() == 1
+    assert [letter["task"] for letter in letters(cluster)] == tasks
+    assert {(letter["why"], letter["code"], letter["stderr"]) for letter in letters(cluster)} == {("exit", 1, "why\n")}
+    cluster.path("mended").touch()
+    again = run(cluster, "-k", "-a", "failed", "--from-failed", bad)
+    assert again.wait() == 0
+    assert again.stdout.splitlines() == tasks
+
+
+# --- poison ------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_kills_its_workers_is_convicted_and_no_other(cluster: Cluster) -> None:
+    words = ("-w", "2", "-j", "2", "--crash-limit", "1", "-o", "out", "--failed", "failed")
+    player = run(cluster, *words, "[ {} != 7 ] || kill -9 $PPID; echo {}", ":::", *map(str, range(20)))
+    assert player.wait() == 1
+    out = cluster.path("out").read_text().split()
+    assert sorted(out, key=int) == [str(number) for number in range(20) if number != 7]
+    assert [(letter["task"], letter["why"]) for letter in letters(cluster)] == [("7", "poison")]
+    assert "pipe: task 8: " in player.stderr
+    cluster.assert_empty()

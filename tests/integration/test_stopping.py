@@ -1,0 +1,215 @@
+"""KILL, signals, and the ends that nobody planned: everybody leaves, and no orphan and no file stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+from tests.integration.cluster import TASK_FUNCTIONS, Cluster, PipeProcess
+from tests.support.processes import wait_until
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+FEED = ("--interval", "0.2", "--liveness", "1.5")
+TASKS = "".join(f"{number}\n" for number in range(300))
+LONG = "echo {} >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
+"""A task that ends when the file `go` is there."""
+FAMILY = f"sleep 1000 & {sys.executable} {TASK_FUNCTIONS} daemon; echo >> started; sleep 1000; echo {{}}"
+"""A task with a child in the background and a daemon that has left its session."""
+
+
+def started(cluster: Cluster, count: int) -> None:
+    """Wait until so many tasks run."""
+    note = cluster.path("started")
+    wait_until(lambda: note.exists() and len(note.read_text().splitlines()) >= count)
+
+
+def three(cluster: Cluster, command: str, *more: str) -> dict[str, PipeProcess]:
+    """A line of the three commands, where two tasks run."""
+    players = {
+        "sink": cluster.start("sink", *more),
+        "work": cluster.start("work", "-j", "2", *more, command),
+        "ventilate": cluster.start("ventilate", *FEED, *more, tasks=TASKS),
+    }
+    started(cluster, 2)
+    return players
+
+
+# --- a person asks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signum", "code"), [(INT, 130), (TERM, 143), (HUP, 143)])
+def test_asked_once_a_run_lets_its_running_tasks_finish(cluster: Cluster, signum: int, code: int) -> None:
+    run = cluster.start("run", "-j", "2", LONG, tasks=TASKS)
+    started(cluster, 2)
+    run.send_signal(signum)
+    run.wait_for_stderr("pipe: stopping: running tasks finish")
+    cluster.path("go").touch()
+    assert run.wait() == code
+    assert run.lines == ["0", "1"]
+    assert "pipe: 2" in run.stderr.splitlines()[-1]
+    cluster.assert_empty()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(INT, 130), (TERM, 143)])
+def test_asked_twice_a_run_kills_its_tasks(cluster: Cluster, signum: int, code: int) -> None:
+    run = cluster.start("run", "-j", "2", FAMILY, tasks=TASKS)
+    started(cluster, 2)
+    run.send_signal(signum)
+    run.wait_for_stderr("pipe: stopping: running tasks finish")
+    run.send_signal(signum)
+    assert run.wait() == code
+    assert run.lines == []
+    cluster.assert_empty()
+
+
+@pytest.mark.parametrize("role", ["sink", "ventilate"])
+def test_an_interrupt_of_sink_or_ventilator_ends_the_line_after_its_running_tasks(cluster: Cluster, role: str) -> None:
+    players = three(cluster, LONG)
+    players[role].send_signal(INT)
+    players[role].wait_for_stderr("pipe: stopping: running tasks finish")
+    cluster.path("go").touch()
+    assert {name: player.wait() for name, player in players.items()} == {"sink": 130, "ventilate": 130, "work": 0}
+    assert len(players["sink"].lines) < 300
+    assert len(cluster.path("started").read_text().splitlines()) == len(players["sink"].lines)
+    cluster.assert_empty()
+
+
+def test_an_interrupted_worker_finishes_what_it_runs_and_the_line_goes_on(cluster: Cluster) -> None:
+    players = three(cluster, LONG)
+    players["work"].send_signal(INT)
+    cluster.path("go").touch()
+    assert players["work"].wait() == 130
+    assert {"0", "1"} <= set(players["sink"].lines)
+    other = cluster.start("work", "-j", "2", LONG)
+    assert [players["sink"].wait(), players["ventilate"].wait(), other.wait()] == [0, 0, 0]
+    assert sorted(players["sink"].stdout.split(), key=int) == TASKS.split()
+    cluster.assert_empty()
+
+
+def test_a_worker_interrupted_twice_kills_what_it_runs(cluster: Cluster) -> None:
+    players = three(cluster, FAMILY)
+    others = {players["sink"].pid, players["ventilate"].pid}
+    players["work"].send_signal(INT)
+    players["work"].wait_for_stderr("pipe: stopping: running tasks finish, once more to kill them\n")
+    players["work"].send_signal(INT)
+    assert players["work"].wait() == 130
+    wait_until(lambda: set(cluster.living_pids()) == others)
+
+
+def test_a_run_under_nohup_does_not_hear_hup(cluster: Cluster) -> None:
+    before = signal.signal(HUP, signal.SIG_IGN)
+    try:
+        run = cluster.start("run", "-j", "2", LONG, tasks="0\n1\n")
+    finally:
+        signal.signal(HUP, before)
+    started(cluster, 2)
+    run.send_signal(HUP)
+    cluster.path("go").touch()
+    assert run.wait() == 0
+    assert run.lines == ["0", "1"]
+
+
+# --- pipe kill -------------------------------------------------------------------------------------
+
+
+def test_pipe_kill_lets_running_tasks_finish_and_touches_no_other_line(cluster: Cluster) -> None:
+    other = cluster.start("run", "--name", "other", "-j", "1", LONG.replace("go", "later"), tasks="one\n")
+    started(cluster, 1)
+    players = three(cluster, LONG)
+    started(cluster, 3)
+    kill = cluster.start("kill", "--name", "default")
+    kill.wait_for_stderr("waiting for the goodbye of")
+    cluster.path("go").touch()
+    assert kill.wait() == 0
+    assert {name: player.wait() for name, player in players.items()} == {"sink": 3, "ventilate": 3, "work": 0}
+    assert players["sink"].lines == ["0", "1"]
+    assert "pipe: the sink ends: pipe kill" in players["sink"].stderr
+    cluster.path("later").touch()
+    assert other.wait() == 0
+    assert other.lines == ["one"]
+    cluster.assert_empty()
+
+
+def test_pipe_kill_now_kills_running_tasks_and_their_families(cluster: Cluster) -> None:
+    players = three(cluster, FAMILY)
+    kill = cluster.start("kill", "--now")
+    assert kill.wait() == 0
+    assert {name: player.wait() for name, player in players.items()} == {"sink": 3, "ventilate": 3, "work": 0}
+    assert players["sink"].lines == []
+    cluster.assert_empty()
+
+
+def test_a_worker_that_comes_after_kill_hears_it_too(cluster: Cluster) -> None:
+    players = three(cluster, LONG)
+    kill = cluster.start("kill")
+    kill.wait_for_stderr("waiting for the goodbye of")
+    late = cluster.start("work", LONG)
+    assert late.wait() == 0
+    cluster.path("go").touch()
+    assert kill.wait() == 0
+    assert players["work"].wait() == 0
+    assert len(players["sink"].lines) == 2
+    cluster.assert_empty()
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["launcher", "sink", "ventilator", "worker-1"])
+def test_nothing_outlives_a_killed_member_of_a_run(cluster: Cluster, who: str) -> None:
+    run = cluster.start("run", "-v", "-j", "2", *FEED, FAMILY, tasks="1\n2\n")
+    started(cluster, 2)
+    family = set(cluster.living_pids())
+    assert len(family) >= 4 + 2 * 4
+    os.kill(run.station_pids().get(who, run.pid), signal.SIGKILL)
+    if who in {"ventilator", "worker-1"}:
+        run.wait_for_stderr(f"{who} was killed by SIGKILL; starting another")
+        run.send_signal(INT)
+        run.wait_for_stderr("stopping")
+        run.send_signal(INT)
+    if who == "sink":  # without a journal there is none to follow; the others have been told
+        run.wait_for_stderr("sink was killed by SIGKILL; there is no journal to go on from")
+    assert run.wait() == {"launcher": -9, "sink": 3}.get(who, 130)
+    wait_until(lambda: not cluster.living_pids())
+
+
+@pytest.mark.parametrize("who", ["keeper", "worker"])
+def test_nothing_outlives_a_killed_worker_or_its_keeper(cluster: Cluster, who: str) -> None:
+    players = three(cluster, FAMILY)
+    work = players["work"]
+    others = {players["sink"].pid, players["ventilate"].pid}
+    os.kill(work.pid if who == "keeper" else work.children()[0].pid, signal.SIGKILL)
+    assert work.wait() == (-9 if who == "keeper" else 3)
+    wait_until(lambda: set(cluster.living_pids()) == others)
+
+
+def test_what_a_killed_run_left_does_not_stand_in_the_way(cluster: Cluster) -> None:
+    players = three(cluster, LONG, "--name", "again")
+    cluster.kill_all()
+    for player in players.values():
+        player.wait()
+    assert {path.name for path in (cluster.runtime_folder / "pipe" / "again").iterdir()} >= {
+        "sink.lock",
+        "registry",
+        "control",
+    }
+    run = cluster.start("run", "--name", "again", "echo", tasks="1\n2\n")
+    assert run.wait() == 0
+    assert run.lines == ["1", "2"]
+    cluster.assert_empty()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_full_disk_holds_nobody_who_wants_the_end(cluster: Cluster, times: int) -> None:
+    run = cluster.start("run", "-o", "/dev/full", "echo {}", ":::", "a")
+    run.wait_for_stderr("waiting for room")
+    for time in range(times):
+        run.send_signal(signal.SIGTERM)
+        run.wait_for_stderr("stopping" if time == 0 else "gave up")
+    assert run.wait() == 3
+    assert "gave up waiting for room" in run.stderr
+    assert "SIGKILL" not in run.stderr
+    assert "no ventilator" not in run.stderr

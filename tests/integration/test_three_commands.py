@@ -1,0 +1,115 @@
+"""Ventilator, workers and sink started by themselves: any order, and whoever is missing is named."""
+
+from __future__ import annotations
+
+import os
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from pipeline.model.messages import Kill
+from pipeline.model.state_machine import Port
+from pipeline.transport.channels import ControlPublisher
+from pipeline.transport.codec import TOPIC, decode
+from pipeline.transport.sockets import ZmqContext
+from tests.support.processes import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.integration.cluster import Cluster, PipeProcess
+
+pytestmark = pytest.mark.untraced
+
+ROLES = ("sink", "ventilate", "work")
+TASKS = "".join(f"{number}\n" for number in range(40))
+GOT = sorted(f"got {number}" for number in range(40))
+
+
+def begin(cluster: Cluster, role: str) -> PipeProcess:
+    """Start one of the three, and wait until it has a context."""
+    words = {"work": ("-v", "echo got {}")}.get(role, ("-v",))
+    player = cluster.start(role, *words, tasks=TASKS if role == "ventilate" else "")
+    player.wait_for_stderr("has a context of its own")
+    return player
+
+
+@pytest.mark.parametrize("order", list(permutations(ROLES)), ids="-".join)
+def test_any_order_of_starting_them_ends_with_all_written(cluster: Cluster, order: tuple[str, ...]) -> None:
+    players = {role: begin(cluster, role) for role in order}
+    assert [players[role].wait() for role in ROLES] == [0, 0, 0]
+    assert players["sink"].lines == GOT
+    assert "pipe: 40 tasks, 0 failed" in players["sink"].stderr.splitlines()[-1]
+    cluster.assert_empty()
+
+
+def test_who_is_missing_is_named_and_when_that_is_over(cluster: Cluster) -> None:
+    place = "--name elsewhere"
+    vent = cluster.start("ventilate", *place.split(), tasks=TASKS)
+    lone = cluster.start("work", "--name", "other", "echo")
+    vent.wait_for_stderr(f"pipe: no sink has answered; start one with `pipe sink {place}`\n")
+    lone.wait_for_stderr("pipe: no ventilator has come; start one with `pipe ventilate --name other FILE`\n")
+    sink = cluster.start("sink", *place.split())
+    vent.wait_for_stderr("pipe: the sink is here\n")
+    vent.wait_for_stderr(f"pipe: no worker has checked in; start one with `pipe work {place} COMMAND`\n")
+    work = cluster.start("work", *place.split(), "echo got {}")
+    assert [vent.wait(), sink.wait(), work.wait()] == [0, 0, 0]
+    assert "pipe: a worker has checked in\n" in vent.stderr
+    assert sink.lines == GOT
+    lone.send_signal(15)
+    assert lone.wait() == 143
+
+
+def test_the_first_task_runs_before_the_input_has_ended(cluster: Cluster) -> None:
+    read, write = os.pipe()
+    run = cluster.start("run", "echo got {}", tasks=read)
+    os.close(read)
+    os.write(write, b"one\n")
+    wait_until(lambda: run.stdout == "got one\n")
+    os.write(write, b"two")
+    os.close(write)
+    assert run.wait() == 0
+    assert run.lines == ["got one", "got two"]
+
+
+def test_a_ventilator_that_is_started_again_goes_on_with_its_run(cluster: Cluster) -> None:
+    tasks = cluster.path("tasks")
+    tasks.write_text("".join(f"{number}\n" for number in range(200)))
+    feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
+    sink, first = cluster.start("sink"), cluster.start(*feed)
+    waits = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that it is struck in the middle
+    work = cluster.start("work", "-j", "2", waits)
+    wait_until(lambda: len(sink.lines) > 20)
+    first.send_signal(9)
+    again = cluster.start(*feed)
+    cluster.path("gate").touch()
+    assert [again.wait(), sink.wait(), work.wait()] == [0, 0, 0]
+    assert sink.lines == sorted(map(str, range(200)))
+    cluster.assert_empty()
+
+
+def test_several_runs_in_one_place_do_not_meet(cluster: Cluster) -> None:
+    runs = [cluster.start("run", "sh", "-c", f"sleep 0.05; echo {number} $0", tasks="x\ny\n") for number in range(3)]
+    assert [run.wait() for run in runs] == [0, 0, 0]
+    assert [run.lines for run in runs] == [[f"{number} x", f"{number} y"] for number in range(3)]
+
+
+def test_what_is_said_between_a_welcome_and_its_subscription_is_heard(tmp_path: Path) -> None:
+    own, at = ZmqContext(), f"ipc://{tmp_path}/control"
+    control = ControlPublisher(own, at)
+    with zmq.Context() as context, context.socket(zmq.XSUB) as late:
+        late.connect(at)
+        late.send(b"\1something else")
+        control.send(Port.CONTROL, Kill("run", "soon", "said before", 0))
+        assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so it has had its welcome
+        control.receive()
+        said, heard = Kill("run", "now", "said then", 0), None
+        control.send(Port.CONTROL, said)
+        late.send(b"\1" + TOPIC[Kill])
+        while heard != said:
+            wait_until(lambda: not control.receive() and late.poll(10))
+            heard = decode(late.recv_multipart())
+    control.close()
+    own.close()

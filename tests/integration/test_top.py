@@ -1,0 +1,185 @@
+"""`pipe top` and SIGUSR1: what runs now, why nothing does, and through restarts of what is watched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.cli import top
+from pipeline.cli.terminal import UserConsole
+from pipeline.config.settings import Settings
+from pipeline.model.errors import PipelineError
+from pipeline.model.messages import RunStatus
+from pipeline.model.structs import replace
+from pipeline.runtime import control_client
+from tests.integration.cluster import TASK_FUNCTIONS, Cluster
+from tests.integration.terminal import Terminal
+from tests.support.processes import wait_until
+
+SLOW = "echo {}; exec sleep 1000"
+
+
+def once(cluster: Cluster, *words: str) -> dict[str, Any]:
+    told = cluster.start("top", "--once", "--json", *words)
+    assert told.wait() == 0, told.stderr
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
+
+
+def tasks(view: dict[str, Any]) -> list[tuple[int, str]]:
+    return [(task["task"], task["command"]) for each in view["workers"] for task in each["tasks"]]
+
+
+@pytest.mark.parametrize("place", [(), ("--at", "tcp://127.0.0.1", "--insecure")], ids=["ipc", "tcp"])
+def test_it_tells_scripts_what_runs_and_why_nothing_more_does(cluster: Cluster, place: tuple[str, ...]) -> None:
+    cluster.start("sink", *place)
+    wait_until(lambda: cluster.start("top", "--once", *place).wait() == 0)
+    assert once(cluster, *place)["why"] == "ventilator"
+    cluster.start("ventilate", *place, ":::", "a", "b", "c")
+    wait_until(lambda: once(cluster, *place)["why"] == "worker")
+    cluster.start("work", "-j", "2", *place, SLOW)
+    wait_until(lambda: len(tasks(once(cluster, *place))) == 2)
+    view = once(cluster, *place)
+    assert tasks(view) == [(1, "echo a; exec sleep 1000"), (2, "echo b; exec sleep 1000")]
+    assert (view["why"], view["settled"], view["state"]) == ("slots", 0, "ended")
+    (worker,) = view["workers"]
+    assert worker["slots"] == worker["running"] == 2
+    assert worker["memory"] > 1_000_000
+    wait_until(lambda: once(cluster, *place)["workers"][0]["tasks"][0]["seconds"] > 1)
+
+
+def test_it_says_when_the_input_is_silent(cluster: Cluster) -> None:
+    read, write = os.pipe()
+    cluster.start("work", "true")
+    cluster.start("sink")
+    ventilator = subprocess.Popen(cluster.command("ventilate"), stdin=read, env=cluster.environment())
+    os.close(read)
+    wait_until(lambda: cluster.start("top", "--once").wait() == 0 and once(cluster)["why"] == "input")
+    os.close(write)
+    assert ventilator.wait(30) == 0
+
+
+def test_it_survives_a_sink_that_is_killed_and_started_again(cluster: Cluster) -> None:
+    out = cluster.path("out")
+    sink = cluster.start("sink", "-o", out)
+    cluster.start("ventilate", ":::", "a")
+    cluster.start("work", SLOW)
+    wait_until(lambda: cluster.start("top", "--once").wait() == 0)
+    top = cluster.start("top", "--json")
+    wait_until(lambda: '"settled"' in top.stdout)
+    sink.send_signal(signal.SIGKILL)
+    sink.wait()
+    seen = len(top.stdout.splitlines())
+    again = cluster.start("sink", "-o", out)
+    wait_until(lambda: len(top.stdout.splitlines()) > seen + 3)
+    cluster.start("kill", "--now")
+    again.wait()
+    assert top.wait() == 0
+    assert json.loads(top.stdout.splitlines()[-1])["state"] == "now"
+
+
+def test_where_nothing_runs_it_says_so(cluster: Cluster) -> None:
+    top = cluster.start("top")
+    assert top.wait() == 3
+    assert "nothing runs there" in top.stderr
+
+
+def test_on_a_terminal_it_is_live_and_ends_with_the_run(cluster: Cluster) -> None:
+    run = cluster.start("run", "--name", "live", "-j", "1", "sleep {}", tasks="1\n2\n")
+    wait_until(lambda: cluster.start("top", "--once", "--name", "live").wait() == 0)
+    top = Terminal(cluster, "top", "--name", "live")
+    assert top.wait() == 0
+    assert run.wait() == 0
+    assert "WORKER" in top.screen_text
+    assert "sleep 2" in top.screen_text
+    assert "done, 2 of 2" not in top.screen_text
+
+
+@pytest.mark.parametrize("columns", [40, 70])
+def test_a_narrow_terminal_shows_the_figures_and_q_ends_it(cluster: Cluster, columns: int) -> None:
+    cluster.start("run", "--name", "narrow", "-j", "2", SLOW, ":::", "a", "b")
+    wait_until(lambda: cluster.start("top", "--once", "--name", "narrow").wait() == 0)
+    wait_until(lambda: len(tasks(once(cluster, "--name", "narrow"))) == 2)
+    top = Terminal(cluster, "top", "--name", "narrow", columns=columns)
+    top.wait_for_text("SLOTS  BUSY")
+    top.wait_for_text("task 2, ")
+    top.press("x")
+    top.press("q")
+    assert top.wait() == 0
+    assert cluster.start("kill", "--now", "--name", "narrow").wait() == 0
+
+
+def test_ctrl_c_ends_it_and_changes_nothing(cluster: Cluster) -> None:
+    run = cluster.start("run", "--name", "kept", SLOW, ":::", "a")
+    wait_until(lambda: cluster.start("top", "--once", "--name", "kept").wait() == 0)
+    top = Terminal(cluster, "top", "--name", "kept")
+    top.wait_for_text("SLOTS")
+    top.press("\x03")
+    assert top.wait() == 0
+    assert once(cluster, "--name", "kept")["state"] != "now"
+    cluster.start("kill", "--now", "--name", "kept")
+    assert run.wait() == 3
+
+
+STATUS = RunStatus("ab12", "feeding", 50, 0, 100, -1, (), ())
+KILLED = replace(STATUS, state="soon")
+
+
+@pytest.mark.parametrize(
+    ("views", "lost"),
+    [((STATUS, 3.0, 16.0), True), ((KILLED, 16.0), False), ((replace(KILLED, waiting_for=("w",)), 16.0), False)],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_sink_that_does_not_come_back_is_told(
+    monkeypatch: pytest.MonkeyPatch, views: tuple[RunStatus | float, ...], *, lost: bool, as_json: bool
+) -> None:
+    monkeypatch.setattr(control_client, "watch_status", lambda *_: iter(views))
+    settings = Settings(as_json=as_json)
+    screen = UserConsole(settings, 0.0)
+    if lost:
+        with pytest.raises(PipelineError, match="the sink was lost"):
+            top.main(settings, screen)
+    else:
+        assert top.main(settings, screen) == 0
+
+
+@pytest.mark.parametrize("role", ["run", "sink", "work"])
+def test_who_is_asked_by_a_signal_tells_what_runs(cluster: Cluster, role: str) -> None:
+    if role == "run":
+        players = {"run": cluster.start("run", "--name", "asked", SLOW, ":::", "a")}
+    else:
+        players = {"sink": cluster.start("sink"), "work": cluster.start("work", SLOW)}
+        cluster.start("ventilate", ":::", "a")
+    where = ("--name", "asked") if role == "run" else ()
+    wait_until(lambda: cluster.start("top", "--once", *where).wait() == 0 and tasks(once(cluster, *where)) != [])
+    players[role].send_signal(signal.SIGUSR1)
+    players[role].wait_for_stderr("task 1, ")
+    players[role].send_signal(signal.SIGUSR1)
+    wait_until(lambda: players[role].stderr.count("echo a; exec sleep 1000") >= 2)
+
+
+def test_no_child_dies_of_the_question(cluster: Cluster) -> None:
+    note = cluster.path("signals")
+    run = cluster.start("run", "-j", "1", "--call", f"{TASK_FUNCTIONS}:wait_for", ":::", note)
+    wait_until(lambda: Path(f"{note}.begun").exists())
+    for each in psutil.Process(run.pid).children(recursive=True):
+        each.send_signal(signal.SIGUSR1)
+    Path(note).touch()
+    assert (run.wait(), run.stdout) == (0, "1\n"), run.stderr
+
+
+def test_nobody_dies_of_the_question(cluster: Cluster) -> None:
+    ventilator = cluster.start("ventilate", ":::", "a")
+    ventilator.wait_for_stderr("no sink", 30)
+    ventilator.send_signal(signal.SIGUSR1)
+    run = cluster.start("run", "--call", "time:sleep", ":::", "a")
+    assert run.wait() == 1
+    ventilator.send_signal(signal.SIGTERM)
+    assert ventilator.wait() == 143

@@ -1,0 +1,35 @@
+"""Where tasks come from a terminal, a person is told so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.cluster import Cluster
+from tests.integration.terminal import Terminal
+
+SAID = "tasks are read from this terminal, one a line; ^D ends them"
+
+
+@pytest.mark.parametrize("word", ["run", "ventilate"])
+def test_who_gives_no_tasks_is_told_to_type_them(cluster: Cluster, word: str) -> None:
+    if word == "run":
+        typed = Terminal(cluster, "run", "echo got {}")
+    else:
+        typed = Terminal(cluster, "ventilate")
+        cluster.start("sink")
+        cluster.start("work", "echo got {}")
+    typed.wait_for_text(SAID)
+    typed.press("one\n")
+    typed.press("\x04")
+    assert typed.wait() == 0
+    assert ("got one" in typed.screen_text) is (word == "run")
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "-q", "true"), ("run", "true", ":::", "a"), ("run", "-a", "/dev/null", "true")]
+)
+def test_who_gives_them_or_wants_quiet_is_not(cluster: Cluster, words: tuple[str, ...]) -> None:
+    typed = Terminal(cluster, *words)
+    typed.press("\x04")
+    assert typed.wait() == 0
+    assert SAID not in typed.screen_text

@@ -1,0 +1,123 @@
+"""What libzmq and pyzmq do in a process, as far as the design leans on it: forks, signals, options, limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import zmq
+from psutil import Process
+
+from pipeline.transport.endpoints import MAX_PATH_BYTES
+from pipeline.transport.sockets import OPTIONS
+from tests.libzmq.peers import QUIET_MS, TIMEOUT_MS, endpoint_of, make_sockets, read_line, start_peer
+
+pytestmark = pytest.mark.untraced
+
+FORKED = """
+pull, push = socket(zmq.PULL), socket(zmq.PUSH)
+pull.bind(words[0])
+push.connect(words[0])
+push.send(b"before")
+pull.recv()
+if words[1] == "fork":
+    pid = os.fork()
+    if pid:
+        say(pid)
+        signal.pause()
+for number in range(5):
+    push.send(b"after")
+    if pull.poll(2000):
+        say(pull.recv().decode())
+"""
+
+
+@pytest.mark.parametrize(("way", "works"), [("here", True), ("fork", False)])
+def test_a_context_does_not_survive_a_fork(tmp_path: Path, way: str, *, works: bool) -> None:
+    """Whatever the child does, hang, raise or abort, and abort its parent too: nothing comes through."""
+    with start_peer(FORKED, f"ipc://{tmp_path}/x", way) as parent:
+        child = read_line(parent) if way == "fork" else ""
+        try:
+            assert read_line(parent, TIMEOUT_MS if works else 2 * QUIET_MS) == ("after" if works else "")
+        finally:
+            if child:
+                Process(int(child)).kill()
+
+
+SIGNALLED = """
+flag = []
+signal.signal(signal.SIGTERM, lambda *_: flag.append(1))
+read, write = os.pipe3(os.O_NONBLOCK)
+if words[1] == "fd":
+    signal.set_wakeup_fd(write)
+pull = socket(zmq.PULL)
+pull.bind(words[0])
+poller = zmq.Poller()
+poller.register(pull, zmq.POLLIN)
+poller.register(read, zmq.POLLIN)
+say("waiting")
+ready = dict(poller.poll())
+say("message" if pull in ready else "signal", len(flag))
+"""
+
+
+@pytest.mark.parametrize("way", ["handler", "fd"])
+def test_a_signals_handler_does_not_wake_a_poll_but_its_descriptor_does(tmp_path: Path, way: str) -> None:
+    at = f"ipc://{tmp_path}/x"
+    with make_sockets() as make, start_peer(SIGNALLED, at, way) as polling:
+        push = make(zmq.PUSH)
+        assert read_line(polling) == "waiting"
+        os.kill(polling.pid, signal.SIGTERM)
+        if way == "handler":
+            assert not read_line(polling, QUIET_MS)
+            push.connect(at)
+            push.send(b"x")
+        assert read_line(polling) == ("message 1" if way == "handler" else "signal 1")
+
+
+def test_our_options_are_known_and_what_we_leave_alone_is_as_we_think() -> None:
+    with make_sockets() as make:
+        for kind in (zmq.ROUTER, zmq.DEALER, zmq.PUSH, zmq.PULL, zmq.XPUB, zmq.SUB):
+            socket = make(kind)
+            for option, value in {**OPTIONS, zmq.IPV6: 1, zmq.RECONNECT_IVL: 5, zmq.RECONNECT_IVL_MAX: 1000}.items():
+                socket.set(option, value)
+                assert socket.get(option) == value
+            unset = {zmq.HEARTBEAT_IVL: 0, zmq.MAXMSGSIZE: -1, zmq.IMMEDIATE: 0, zmq.MECHANISM: zmq.NULL}
+            assert {option: socket.get(option) for option in unset} == unset
+        make(zmq.ROUTER, ROUTER_MANDATORY=1)
+        make(zmq.XPUB, XPUB_WELCOME_MSG=b"x")
+
+
+def test_a_context_may_have_as_many_sockets_as_there_are_lanes() -> None:
+    with make_sockets() as make:
+        make.context.set(zmq.MAX_SOCKETS, 16384)
+        assert make.context.get(zmq.MAX_SOCKETS) == 16384
+        assert make.context.get(zmq.SOCKET_LIMIT) >= 16384
+
+
+@pytest.mark.parametrize(("length", "fits"), [(MAX_PATH_BYTES, True), (MAX_PATH_BYTES + 1, False)])
+def test_the_longest_ipc_path_is_as_long_as_we_say(length: int, *, fits: bool) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder, make_sockets() as make:  # pytest's folder is too long itself
+        at = f"ipc://{folder}/".ljust(length + len("ipc://"), "x")
+        with nullcontext() if fits else pytest.raises(zmq.ZMQError, match="longer than 107"):
+            make(zmq.PULL).bind(at)
+
+
+def test_a_context_has_two_threads_and_they_end_with_it() -> None:
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    with make_sockets() as make:
+        pull = make(zmq.PULL)
+        pull.bind("tcp://127.0.0.1:*")
+        push = make(zmq.PUSH)
+        push.connect(endpoint_of(pull))
+        push.send(b"x")
+        assert pull.poll(TIMEOUT_MS)
+        assert threads() == before + 2
+    assert threads() == before

@@ -1,0 +1,71 @@
+"""Each end has its exit code, and a process its three streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.cli import exit_codes
+from pipeline.model.errors import PipelineError, UsageError
+from tests.support.processes import ROOT
+
+WITHIN = 60  # seconds; a process that takes longer hangs
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "named"),
+    [
+        (UsageError("no such thing"), 2, "pipe: no such thing\n"),
+        (PipelineError("the sink is gone"), 3, "pipe: the sink is gone\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (ZeroDivisionError("by zero"), 70, "this is a bug of pipe: ZeroDivisionError: by zero"),
+    ],
+)
+def test_each_end_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, named: str
+) -> None:
+    def run() -> int:
+        raise raised
+
+    assert exit_codes.make_guarded(run)() == code
+    said = capsys.readouterr().err
+    assert named in said
+    assert ("Traceback" in said) is (code == 70)
+
+
+def test_a_closed_stdout_is_141_and_silent() -> None:
+    script = (
+        "import sys\nfrom pipeline.cli.exit_codes import run_guarded\n"
+        "sys.exit(run_guarded(lambda: print('x' * 100_000) or 0))"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=WITHIN, cwd=ROOT,
+    )  # fmt: skip
+    os.close(write)
+    assert (shown.returncode, shown.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str) -> None:
+    script = (
+        "import os, sys\nfrom pipeline.cli.exit_codes import open_missing_streams\nopen_missing_streams()\n"
+        "sys.exit(os.open('README.md', os.O_RDONLY) < 3 or sys.stdout is None or sys.stderr is None)"
+    )
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
+    assert subprocess.run(words, check=False, timeout=WITHIN, cwd=ROOT).returncode == 0
+
+
+def test_without_a_stderr_the_exit_code_has_to_do() -> None:
+    script = (
+        "import os\nfrom pipeline.cli.exit_codes import run_guarded\nfrom pipeline.model.errors import UsageError\n"
+        "def run(): raise UsageError('x')\nos._exit(run_guarded(run))"
+    )
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        shown = subprocess.run([sys.executable, "-c", script], stderr=full, check=False, timeout=WITHIN, cwd=ROOT)
+    assert shown.returncode == 2

@@ -1,0 +1,230 @@
+"""Whole crews of real processes: their exit codes, what is said, and that nobody's kill -9 leaves an orphan."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.supervisor import NO_RESTART_REASONS
+from tests.support.processes import assert_none_alive, is_alive, read_line, run_script, wait_for_pids, wait_until
+
+INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
+
+CREW = """
+import select, signal
+from pipeline.runtime.launcher import ProcessSpec, launch
+from pipeline.system.processes import monitor_fd, kill_descendants
+from pipeline.system.signals import SignalPipe
+
+folder = sys.argv[1]
+
+def say(text):
+    print(text, flush=True)
+
+def station(name, ends=1):
+    'A family, until asked to stop `ends` times (128 + signal then), told to (that exit code) or alone.'
+    def run():
+        asked = []
+        with SignalPipe() as signals:
+            family(folder, name)
+            while len(asked) < ends and not os.path.exists(f"{folder}/{name}.ends"):
+                ready = select.select([signals, monitor_fd()], [], [], 0.01)[0]
+                asked += signals.read()
+                if len(asked) == 1:
+                    note(folder, f"{name}.asked", 1)
+                if monitor_fd() in ready:
+                    kill_descendants()
+                    return 9
+        kill_descendants()
+        return 128 + asked[-1] if asked else int(open(f"{folder}/{name}.ends").read())
+    return run
+
+def crew(sink_ends=1, verbose=False, again=None):
+    posts = [ProcessSpec("sink", station("sink", sink_ends), again), ProcessSpec("ventilator", station("ventilator"),
+    again)]
+    posts += [ProcessSpec(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
+    sys.exit(launch(posts, say, verbose=verbose))
+"""
+PATIENT = "from pipeline.runtime import supervisor\nsupervisor.TERMINATE_GRACE_SECONDS = 60.0\n"
+"""So that who ends within 30 seconds has not waited for the next, harsher word, however slow the machine is."""
+NAMES = ("sink", "ventilator", "worker-1", "worker-2")
+
+
+def let_end(folder: Path, **codes: int) -> None:
+    """Let these end with their exit codes (`w1` is worker-1)."""
+    for name, code in codes.items():
+        path = folder / "ends"
+        path.write_text(str(code))
+        path.rename(folder / f"{name.replace('w', 'worker-') if len(name) == 2 else name}.ends")
+
+
+def test_a_crew_that_ends_by_itself_ends_with_the_sinks_exit_code(tmp_path: Path) -> None:
+    launcher = run_script(CREW + "crew(verbose=True)", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=1)
+    assert launcher.communicate(timeout=30) == ("".join(f"{name} {members[name]}\n" for name in NAMES), "")
+    assert launcher.returncode == 1
+    assert_none_alive(members)
+
+
+def test_posts_that_left_a_daemon_and_said_0_leave_it_no_longer_than_the_run(tmp_path: Path) -> None:
+    code = "sys.exit(launch([ProcessSpec('sink', lambda: family(folder, 'sink') or 0)], say))"
+    launcher = run_script(CREW + code, tmp_path)
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 0
+    assert_none_alive({path.name: int(path.read_text()) for path in tmp_path.iterdir()})
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Path) -> None:
+    launcher = run_script(CREW + "crew()", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    lost = {name: members.pop(name) for name in list(members) if name.startswith("worker-1")}
+    for name in lost:
+        (tmp_path / name).unlink()
+    os.kill(lost["worker-1"], KILL)
+    assert read_line(launcher) == "worker-1 was killed by SIGKILL; starting another in 0.5 s\n"
+    assert_none_alive(lost)
+    members |= wait_for_pids(tmp_path, "worker-1")
+    assert all(map(is_alive, members.values()))
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 0
+    assert_none_alive(members)
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_who_can_go_on_is_replaced_by_what_goes_on(tmp_path: Path, name: str) -> None:
+    launcher = run_script(CREW + "crew(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    os.kill(members[name], KILL)
+    assert read_line(launcher) == f"{name} was killed by SIGKILL; starting another in 0.5 s\n"
+    wait_until((tmp_path / "again").exists)
+    let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 0
+    assert_none_alive(members)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["first", "restarted"])
+def test_dead_ventilator_sink_receives_the_signal_even_before_it_listens(tmp_path: Path, *, is_restarted: bool) -> None:
+    code = """
+def late_sink():
+    note(folder, "late", os.getpid())
+    while not os.path.exists(f"{folder}/go"):
+        time.sleep(0.01)
+    with SignalPipe() as signals:
+        select.select([signals], [], [], 30)
+        for name in ("worker-1", "worker-2"):
+            note(folder, f"{name}.ends", 0)
+        note(folder, "is_told", signals.read() == [VENTILATOR_DEAD])
+    return 143
+
+from pipeline.runtime.supervisor import VENTILATOR_DEAD
+posts = [ProcessSpec("sink", SINK, late_sink), ProcessSpec("ventilator", station("ventilator"))]
+posts += [ProcessSpec(name, station(name)) for name in ("worker-1", "worker-2")]
+sys.exit(launch(posts, say))
+"""
+    first = "station('sink')" if is_restarted else "late_sink"
+    launcher = run_script(CREW + PATIENT + code.replace("SINK", first), tmp_path)
+    members = wait_for_pids(tmp_path, "ventilator", "worker-1", "worker-2")
+    if is_restarted:
+        os.kill(wait_for_pids(tmp_path, "sink")["sink"], KILL)
+        assert read_line(launcher) == "sink was killed by SIGKILL; starting another in 0.5 s\n"
+    wait_until((tmp_path / "late").exists)
+    os.kill(members["ventilator"], KILL)
+    assert read_line(launcher) == f"ventilator was killed by SIGKILL; {NO_RESTART_REASONS['ventilator']}\n"
+    (tmp_path / "go").touch()
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 3
+    assert (tmp_path / "is_told").read_text() == "True"
+    assert_none_alive(members)
+
+
+def test_a_killed_launcher_leaves_nobody(tmp_path: Path) -> None:
+    launcher = run_script(CREW + "crew()", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    launcher.kill()
+    assert_none_alive(members)
+    launcher.communicate()
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_killed_end_of_the_line_ends_the_run_with_3(tmp_path: Path, name: str) -> None:
+    launcher = run_script(CREW + "crew()", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=0, w2=0)
+    os.kill(members[name], KILL)
+    assert launcher.communicate(timeout=30) == (f"{name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n", "")
+    assert launcher.returncode == 3
+    assert_none_alive(members)
+
+
+def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) -> None:
+    launcher = run_script(CREW + PATIENT + "crew()", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    os.kill(members["sink"], KILL)
+    assert launcher.communicate(timeout=30) == (f"sink was killed by SIGKILL; {NO_RESTART_REASONS['sink']}\n", "")
+    assert launcher.returncode == 3
+    assert_none_alive(members)
+
+
+@pytest.mark.parametrize(
+    ("signum", "said", "code"),
+    [
+        (INT, "stopping: running tasks finish, ^C again to kill them\n", 130),
+        (TERM, "stopping: running tasks finish, once more to kill them\n", 143),
+        (signal.SIGHUP, "stopping: running tasks finish, once more to kill them\n", 143),
+    ],
+)
+def test_signals_to_the_whole_group_count_once_and_reach_the_sink(
+    tmp_path: Path, signum: int, said: str, code: int
+) -> None:
+    launcher = run_script(CREW + "crew(sink_ends=2)", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    launcher.send_signal(signum)
+    assert read_line(launcher) == said
+    for name in ("sink", "worker-1"):
+        os.kill(members[name], signum)
+    wait_until((tmp_path / "sink.asked").exists)
+    assert is_alive(members["sink"])
+    launcher.send_signal(signum)
+    wait_until(lambda: not is_alive(members["sink"]))
+    let_end(tmp_path, w1=0, w2=0, ventilator=0)
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == code
+    assert_none_alive(members)
+
+
+def test_a_worker_that_never_can_work_ends_the_run_with_2(tmp_path: Path) -> None:
+    launcher = run_script(CREW + "crew()", tmp_path)
+    members = wait_for_pids(tmp_path, *NAMES)
+    let_end(tmp_path, w1=2)
+    wait_until(lambda: not is_alive(members["sink"]))
+    let_end(tmp_path, w2=0, ventilator=0)
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 2
+    assert_none_alive(members)
+
+
+def test_when_no_process_can_be_started_the_run_ends_and_says_so(tmp_path: Path) -> None:
+    code = """
+def no_more():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+os.fork = no_more
+crew()
+"""
+    launcher = run_script(CREW + code, tmp_path)
+    said, story = launcher.communicate(timeout=30)
+    assert said.startswith("sink: can't start another process: Resource temporarily unavailable\n")
+    assert (launcher.returncode, story) == (3, "")
+
+
+def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
+    code = "launch([ProcessSpec('sink', lambda: 0)], say)\nassert 'pipeline.runtime.supervisor' in sys.modules\n"
+    code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
+    launcher = run_script(CREW + code, tmp_path)
+    assert launcher.communicate(timeout=30) == ("[]\n", "")

@@ -1,0 +1,288 @@
+"""Where the stations meet: endpoints, the private folder, the lock."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.settings import Settings
+from pipeline.model.errors import PipelineError, UsageError
+from pipeline.transport import endpoints
+from pipeline.transport.endpoints import (
+    EndpointLock,
+    Endpoints,
+    claim_folder,
+    list_live_runs,
+    remove_empty_folder,
+    remove_run_leftovers,
+    remove_stale_sockets,
+    resolve_endpoints,
+    runtime_folder,
+)
+from tests.support.processes import ROOT
+
+WITHIN = 30.0
+HOLD = """
+import sys
+from pipeline.transport.endpoints import EndpointLock
+EndpointLock(*sys.argv[1:])
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime folder of the test's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def folder(runtime: Path) -> str:
+    return str(runtime / "pipe" / "here")
+
+
+def held_elsewhere(folder: str, role: str) -> subprocess.Popen[str]:
+    """Another process that holds the lock."""
+    words = [sys.executable, "-c", HOLD, folder, role]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout
+    assert select.select([process.stdout], [], [], WITHIN)[0]
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def ended() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait(WITHIN)
+    return process.pid
+
+
+# --- endpoints
+
+
+def test_on_one_machine_they_meet_in_a_folder_under_their_name(runtime: Path) -> None:
+    at = f"ipc://{runtime}/pipe/hashes"
+    place = resolve_endpoints(Settings(name="hashes"))
+    assert place == Endpoints("hashes", f"{at}/registry", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
+    assert not place.is_tcp
+    assert not (runtime / "pipe").exists()
+
+
+def test_without_a_runtime_folder_it_is_one_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+    assert runtime_folder() == Path(f"/var/tmp/pipe-{os.getuid()}")
+
+
+def test_on_several_machines_they_meet_at_the_ports_of_the_guide() -> None:
+    place = resolve_endpoints(Settings(at="tcp://10.0.0.5", insecure=True))
+    assert (place.registry, place.results, place.control) == (
+        "tcp://10.0.0.5:5557", "tcp://10.0.0.5:5558", "tcp://10.0.0.5:5559",
+    )  # fmt: skip
+    assert (place.is_tcp, place.folder) == (True, "")
+    assert resolve_endpoints(Settings(at="tcp://[::1]", insecure=True)).registry == "tcp://[::1]:5557"
+
+
+@pytest.mark.parametrize("end", ["registry", "results", "control"])
+def test_one_end_on_ipc_is_enough_for_a_folder(runtime: Path, end: str) -> None:
+    settings = Settings(**{"at": "tcp://10.0.0.5", f"{end}_at": "ipc:///here", "insecure": True})  # type: ignore[arg-type]
+    assert resolve_endpoints(settings).folder == f"{runtime}/pipe/default"
+
+
+def test_a_worker_needs_the_desk_alone() -> None:
+    place = resolve_endpoints(Settings(registry_at="tcp://host:7000", insecure=True))
+    assert (place.registry, place.control) == ("tcp://host:7000", "tcp://host:7002")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Settings(name="../x"), "invalid --name '../x'"),
+        (Settings(name=".hidden"), "invalid --name '.hidden'"),
+        (Settings(name=""), "invalid --name ''"),
+        (Settings(at="tcp://host:1", insecure=True), "invalid --at tcp://host:1"),
+        (Settings(at="host", insecure=True), "invalid --at host"),
+        (Settings(registry_at="tcp://host", insecure=True), "'tcp://host' is not an endpoint"),
+        (Settings(registry_at="tcp://host:65536", insecure=True), "'tcp://host:65536' is not an endpoint"),
+        (Settings(results_at="tcp://host:0", insecure=True), "'tcp://host:0' is not an endpoint"),
+        (Settings(control_at="ipc://"), "'ipc://' is not an endpoint"),
+        (Settings(control_at="udp://host:1"), "'udp://host:1' is not an endpoint"),
+        (Settings(at="tcp://127.0.0.1"), "refused tcp://127.0.0.1:5557: tcp is not encrypted"),
+    ],
+)
+def test_what_is_no_place_is_named(settings: Settings, named: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        resolve_endpoints(settings)
+    assert str(raised.value).startswith(named)
+
+
+def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
+    with pytest.raises(UsageError, match="more than the 107 that ipc allows"):
+        resolve_endpoints(Settings())
+    longest = "ipc:///" + "x" * (endpoints.MAX_PATH_BYTES - 1)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
+    assert resolve_endpoints(Settings(registry_at=longest)).registry == longest
+    with pytest.raises(UsageError):
+        resolve_endpoints(Settings(registry_at=longest + "x"))
+
+
+# --- the private folder
+
+
+def test_the_folder_is_the_users_alone(folder: str) -> None:
+    claim_folder(folder)
+    claim_folder(folder)
+    assert [path.stat().st_mode & 0o777 for path in (Path(folder), Path(folder).parent)] == [0o700, 0o700]
+    remove_empty_folder(folder)
+    assert not Path(folder).exists()
+    remove_empty_folder(folder)
+
+
+def test_a_folder_that_others_may_enter_is_refused(folder: str) -> None:
+    Path(folder).mkdir(parents=True)
+    Path(folder).parent.chmod(0o755)
+    with pytest.raises(UsageError, match="not a private directory of yours"):
+        claim_folder(folder)
+
+
+def test_a_file_or_a_link_in_its_place_is_refused(runtime: Path, folder: str) -> None:
+    (runtime / "pipe").mkdir(mode=0o700)
+    Path(folder).write_text("")
+    with pytest.raises(UsageError):
+        claim_folder(folder)
+    Path(folder).unlink()
+    (runtime / "elsewhere").mkdir(mode=0o700)
+    Path(folder).symlink_to(runtime / "elsewhere")
+    with pytest.raises(UsageError):
+        claim_folder(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_named(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
+    with pytest.raises(UsageError, match=r"cannot create directory .*missing/pipe"):
+        claim_folder(str(runtime_folder() / "here"))
+
+
+def test_a_folder_in_use_is_left_alone(folder: str) -> None:
+    claim_folder(folder)
+    Path(folder, "lane.1").write_text("")
+    remove_empty_folder(folder)
+    assert Path(folder).exists()
+
+
+# --- the lock
+
+
+def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
+    with held_elsewhere(folder, "sink") as owner:
+        with pytest.raises(PipelineError, match=f"another sink is running as 'here': pid {owner.pid}, "):
+            EndpointLock(folder, "sink")
+        other = EndpointLock(folder, "ventilator")
+        owner.kill()
+        owner.wait(WITHIN)
+        mine = EndpointLock(folder, "sink")  # a kill -9 lets go of it
+    assert Path(folder, "sink.lock").read_text().startswith(f"pid {os.getpid()}, ")
+    mine.release()
+    other.release()
+    assert not Path(folder).exists()
+
+
+def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", WITHIN)
+    with held_elsewhere(folder, "sink") as owner:
+        owner.send_signal(signal.SIGSTOP)
+        leaving = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -9 {owner.pid}"])
+        EndpointLock(folder, "sink").release()
+        assert leaving.wait(WITHIN) == 0
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
+    first = EndpointLock(folder, "sink")
+    Path(folder, "sink.lock").unlink()
+    second = EndpointLock(folder, "sink")
+    with pytest.raises(PipelineError):
+        EndpointLock(folder, "sink")
+    second.release()
+    second.release()
+    first.release()
+
+
+def test_only_sockets_are_swept_and_only_the_owners(folder: str) -> None:
+    claim_folder(folder)
+    for name in ("lane.1.1", "lane.1.2", "registry"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"{folder}/{name}")
+    Path(folder, "lane.txt").write_text("mine")
+    remove_stale_sockets(folder, "lane")
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["lane.txt", "registry"]
+
+
+def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
+    assert list_live_runs() == []
+    locks = [EndpointLock(str(runtime / "pipe" / name), "sink") for name in ("beta", "alpha")]
+    locks.append(EndpointLock(str(runtime / "pipe" / "gamma"), "ventilator"))
+    with held_elsewhere(str(runtime / "pipe" / "dead"), "sink") as owner:
+        assert list_live_runs() == ["alpha", "beta", "dead"]
+        owner.kill()
+    assert list_live_runs() == ["alpha", "beta"]
+    for lock in locks:
+        lock.release()
+    assert list_live_runs() == []
+
+
+def left_behind(folder: str) -> None:
+    """What a sink and a ventilator leave that were killed."""
+    claim_folder(folder)
+    for name in ("results", "control", "registry", "lane.1.1"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"{folder}/{name}")
+    Path(folder, "sink.lock").write_text("pid 1")
+
+
+def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
+    left_behind(folder)
+    remove_run_leftovers(folder)
+    assert not Path(folder).exists()
+    remove_run_leftovers(folder)  # nothing to do, and nothing made
+    assert not Path(folder).exists()
+
+
+def test_the_private_folders_of_dead_runs_are_tidied_away_too(runtime: Path, folder: str) -> None:
+    dead, mine = (str(runtime / "pipe" / f"run-{pid}") for pid in (ended(), os.getpid()))
+    others = [str(runtime / "pipe" / name) for name in ("default", "run-", "run-x")]
+    for left in (folder, dead, mine, *others):
+        left_behind(left)
+    remove_run_leftovers(folder)
+    assert [Path(left).exists() for left in (folder, dead, mine, *others)] == [False, False, True, True, True, True]
+
+
+def test_a_dead_run_whose_sink_still_lives_is_left_for_later(runtime: Path, folder: str) -> None:
+    dead = str(runtime / "pipe" / f"run-{ended()}")
+    left_behind(dead)
+    with held_elsewhere(dead, "sink"):
+        remove_run_leftovers(folder)
+        assert Path(dead, "control").exists()
+    remove_run_leftovers(folder)
+    assert not Path(dead).exists()
+
+
+def test_where_somebody_is_at_work_nothing_of_his_is_tidied_away(folder: str) -> None:
+    left_behind(folder)
+    with held_elsewhere(folder, "sink"):
+        remove_run_leftovers(folder)
+        assert Path(folder, "control").exists()
+        assert Path(folder, "sink.lock").exists()
