@@ -1,4 +1,1 @@
-"""Tasks in: files, arguments, stdin, and the spool that keeps what stdin said.
-
-Edges of the ventilator: they read when asked, and never wait.
-"""
+"""Input adapters of the ventilator: files, arguments, stdin, and the spool of stdin."""

@@ -1,12 +1,11 @@
-"""Tasks out of dead letters: a line is a task again, in the shape that it had.
+"""Tasks of dead letters, for --from-failed: a line becomes the task that it was, in the same shape.
 
-A line that is no letter ends the reading, and is named by its file and number. Whether a task is of the right shape is
-known from the first letter of the first file, which is looked at before the workers are told.
+A line that is not a dead letter ends the reading with its file and line number. The shape of all tasks is read from
+the first line of the first file before workers receive the record format.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pipeline.model.messages import RecordFormat, Shape
 
 
 class DeadLetterReader:
-    """One input's letters; `skipped` lines of its first file are not read again."""
+    """The formatter of dead letters. A resumed spool starts after the first `skipped_lines` lines."""
 
     terminator = b"\n"
     reads_input = is_line_per_task = True
@@ -29,7 +28,7 @@ class DeadLetterReader:
         self._file_number, self._line_number = 0, skipped_lines
 
     def format(self, body: bytes, file_number: int, name: str) -> FormattedTasks:
-        """The tasks of these lines of the `file`-th file, and why the line behind them is no letter."""
+        """Return the tasks of these lines, and why the line after them is not a dead letter."""
         if not body:
             return FormattedTasks([], is_last=True)
         if file_number != self._file_number:
@@ -37,9 +36,9 @@ class DeadLetterReader:
         records: list[bytes] = []
         for line in body.removesuffix(self.terminator).split(self.terminator):
             self._line_number += 1
-            record, wrong = self._parse_line(line)
-            if wrong:
-                return FormattedTasks(records, is_last=False, error=f"{name}, line {self._line_number} {wrong}")
+            record, error = self._parse_line(line)
+            if error:
+                return FormattedTasks(records, is_last=False, error=f"{name}, line {self._line_number} {error}")
             records.append(record)
         return FormattedTasks(records, is_last=False)
 
@@ -49,19 +48,19 @@ class DeadLetterReader:
         try:
             record, shape = parse_dead_letter(line)
         except ValueError as error:
-            return b"", f"was not written by --failed: {error}; leave out --from-failed"
+            return b"", f"was not written by --failed: {error}"
         if b"\0" in record:
-            return b"", "holds a task with a NUL byte, which cannot be an argument"
-        if shape != self.record_format.shape:
-            return (
-                b"",
-                f"holds a task of the shape {shape}, the first one is of {self.record_format.shape}: read them apart",
-            )
+            return b"", "contains a task with a NUL byte, which cannot be an argument"
+        expected = self.record_format.shape
+        if shape != expected:
+            return b"", f"contains a task of shape {shape!r}, but the first one has shape {expected!r}"
         return record, ""
 
 
 def _read_shape(files: Sequence[str]) -> Shape:
-    """The shape of the first letter, if it can be looked at."""
+    """Return the shape of the first dead letter, or "line" if it cannot be read in advance."""
+    import json  # costs start-up time
+
     with suppress(OSError, ValueError, AttributeError):
         if files and stat.S_ISREG(os.stat(files[0]).st_mode):
             with open(files[0], "rb") as file:

@@ -1,15 +1,9 @@
-"""Input adapter: answers read requests with whole records.
+"""Input adapter of the ventilator: answers read requests with whole records of arguments, files or stdin.
 
-What has been read and not been given out: whole records, as they come.
-
-It reads by blocks and only when it is asked, gives out what is there without waiting for more, and knows no numbers.
-
-The source: tasks out of arguments, files or stdin, as runs of whole records with their numbers.
-
-It promises to answer one Want with one Records or End, to read lazily and by blocks, to give out what is there
-without waiting for more, and to hold no more than one block and one record. It never splits a record, and never
-reads while nobody wants; but from the first Want on a spool takes in what stdin has. What a spool need not keep any
-more it says to the spool.
+Invariants:
+  - each ReadRequest gets one RecordsRead or EndOfInput, as soon as there is at least one record;
+  - a record is never split; at most one block and one record are held in memory;
+  - nothing is read before the first request; from then on a spool also copies what stdin has ready.
 """
 
 from __future__ import annotations
@@ -28,81 +22,19 @@ from pipeline.model.messages import RecordFormat
 from pipeline.model.state_machine import NEVER, Address, Message
 
 if TYPE_CHECKING:
-    from pipeline.input.dead_letters import DeadLetterReader
-    from pipeline.input.files import InputFiles
-    from pipeline.input.task_format import TaskFormatter
-    from pipeline.model.messages import RecordFormat
-
-    AnyFormatter = TaskFormatter | DeadLetterReader
     from collections.abc import Sequence
 
+    from pipeline.input.dead_letters import DeadLetterReader
     from pipeline.input.stdin_spool import StdinSpool
+    from pipeline.input.task_format import TaskFormatter
 
-
-class RecordBatch(Struct, frozen=True, gc=False):
-    """So many records, and the bytes of the input that they were. None of them: there are no more."""
-
-    count: int
-    body: bytes = b""
-    size: int = 0
-
-
-class RecordReader:
-    """Of these files; `apart`: what two of them hold never comes together. `reason` is why it broke off, if it did."""
-
-    def __init__(
-        self,
-        input_files: InputFiles,
-        splitter: RecordSplitter,
-        record_format: RecordFormat,
-        formatter: TaskFormatter | DeadLetterReader | None = None,
-        *,
-        keep_separate: bool,
-    ) -> None:
-        self.reason = ""
-        self._input_files, self._splitter, self._record_format, self._formatter = (
-            input_files,
-            splitter,
-            record_format,
-            formatter,
-        )
-        self._keep_separate = keep_separate
-
-    def read_records(self, size: int) -> RecordBatch | None:
-        """About `size` bytes of records; None if they have not come yet."""
-        while True:
-            body = self._splitter.take(size)
-            if not body:
-                self.reason = self.reason or self._input_files.feed(self._splitter, keep_separate=self._keep_separate)
-                body = self._splitter.take(size)
-            if not body and self._input_files:
-                return None
-            taken = self._format_records(self._formatter, body) if self._formatter else self._count_records(body)
-            if taken:
-                return taken
-
-    def _count_records(self, body: bytes) -> RecordBatch:
-        return RecordBatch(records.count(body, self._record_format), body, len(body)) if body else RecordBatch(0)
-
-    def _format_records(self, formatter: AnyFormatter, body: bytes) -> RecordBatch | None:
-        """What is complete with these lines; None if nothing is, and more can come."""
-        formed = formatter.format(body, self._input_files.opened_count, self._input_files.name)
-        if formed.error:
-            self.reason = formed.error
-            self._input_files.close()
-            self._splitter = RecordSplitter(formatter.terminator, None)
-        mark = records.terminator(self._record_format)
-        if not formed.records:
-            return RecordBatch(0) if formed.is_last or formed.error else None
-        return RecordBatch(len(formed.records), b"".join([record + mark for record in formed.records]), len(body))
-
+    AnyFormatter = TaskFormatter | DeadLetterReader
 
 DISK_FULL_RETRY_SECONDS = 1.0
-"""Seconds after which a spool without room is tried again."""
 
 
 class InputSource:
-    """The edge of the ventilator's SOURCE port: takes Want and Forget, answers Records, End or Waiting."""
+    """Adapter of the ventilator's SOURCE port: receives ReadRequest and DiscardBelow, answers with records."""
 
     def __init__(
         self,
@@ -113,68 +45,66 @@ class InputSource:
         stdin: int = 0,
         spool: StdinSpool | None = None,
     ) -> None:
-        """Arguments if there are any (not None), else the files in turn, else stdin ("-"). Raises UsageError.
+        """Read arguments if there are any (not None), else the files in turn, else stdin ("-"). Raises UsageError.
 
-        `block` is a size in bytes; each Records is then one task. `recipe` may say less than what is read in the
-        end: the property of that name has the truth. `spool` is where stdin is read from; the source closes it.
+        With `block_size` (bytes), each answer is one task. The attribute `record_format` describes what is read; it
+        may say more than the parameter. Stdin is read through `spool`; the source closes it.
         """
         if arguments is not None and (files or block_size):
-            raise UsageError(
-                "tasks come from the arguments behind :::, so there can be no file and no --block with them"
-            )
+            raise UsageError("arguments after ::: cannot be combined with input files or --block", "use one of them")
         self.record_format = RecordFormat(
             zero=record_format.zero or arguments is not None, block=block_size is not None
         )
         self.deadline = NEVER
-        cutter = RecordSplitter(records.terminator(self.record_format), block_size)
+        splitter = RecordSplitter(records.terminator(self.record_format), block_size)
         names = [] if arguments is not None else list(files) or [STDIN]
         self._input_files = InputFiles(names, stdin, spool)
         self._spool = spool
         self._record_spool = spool if names == [STDIN] else None
-        self._reader = RecordReader(self._input_files, cutter, self.record_format, keep_separate=block_size is not None)
+        """The spool, if its records and the tasks are the same."""
+        self._reader = RecordReader(
+            self._input_files, splitter, self.record_format, keep_separate=self.record_format.block
+        )
         self._requested_size: int | None = None
         self._has_started = False
         self._total = self._record_spool.first if self._record_spool else 0
         self._disk_full_reason = ""
         self._identity: tuple[object, ...] = (self.record_format, block_size, arguments and tuple(arguments))
         if arguments:
-            cutter.add(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+            splitter.add(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
 
     @classmethod
     def with_format(
         cls,
-        formatter: TaskFormatter | DeadLetterReader,
+        formatter: AnyFormatter,
         files: Sequence[str],
         stdin: int = 0,
         spool: StdinSpool | None = None,
     ) -> Self:
-        """Tasks formed of what is read, or of what is given. Raises UsageError.
-
-        Unless a line is a task, nothing of a spool is forgotten: which of its bytes make which task is not known.
-        """
+        """Return a source whose tasks are made by `formatter`. Raises UsageError."""
         source = cls(formatter.record_format, files, None if formatter.reads_input else (), None, stdin, spool)
-        source.record_format, cutter = formatter.record_format, RecordSplitter(formatter.terminator, None)
+        source.record_format, splitter = formatter.record_format, RecordSplitter(formatter.terminator, None)
         source._reader = RecordReader(
-            source._input_files, cutter, formatter.record_format, formatter, keep_separate=True
+            source._input_files, splitter, formatter.record_format, formatter, keep_separate=True
         )
-        if not formatter.is_line_per_task:
+        if not formatter.is_line_per_task:  # which bytes of the spool belong to a task is unknown: keep all of them
             source._record_spool, source._total = None, 0
         source._identity = formatter.identity
         return source
 
     @property
     def fingerprint(self) -> str:
-        """See `inputs`. What cannot be read twice has a new one in each process."""
+        """The fingerprint of the input. It is different in each process if the input cannot be read twice."""
         from hashlib import blake2b  # 5 ms that only a ventilator spends
 
         name, state = (
-            blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-            for what in ((self._identity, self._input_files.identities), self._input_files.states)
+            blake2b(repr(value).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+            for value in ((self._identity, self._input_files.identities), self._input_files.states)
         )
         return records.make_fingerprint(name, state)
 
     def send(self, _to: Address, message: Message) -> None:
-        """Take a Want or a Forget."""
+        """Accept a ReadRequest or a DiscardBelow."""
         if isinstance(message, ReadRequest):
             self._requested_size, self._has_started = message.size, True
             self.deadline = 0.0
@@ -182,45 +112,99 @@ class InputSource:
             self._record_spool.discard_below(message.low_watermark)
 
     def pollables(self) -> list[object]:
-        """The input, if it may wait and there is a Want to wait for; and stdin, if the spool takes more of it."""
-        wanted = [] if self._requested_size is None else self._input_files.pollables
-        ahead = [self._spool.fd] if self._spool and self._has_started and self._spool.wants_input else []
-        return list(dict.fromkeys([*wanted, *ahead]))
+        """Return the input if a request waits for it, and stdin if the spool copies more of it."""
+        requested = [] if self._requested_size is None else self._input_files.pollables
+        copied = [self._spool.fd] if self._spool and self._has_started and self._spool.wants_input else []
+        return list(dict.fromkeys([*requested, *copied]))
 
     def receive(self) -> list[Message]:
-        """The answer to the Want as soon as there is one."""
+        """Return the answer to the request, if it is complete, and what the user needs to know about the disk."""
         answer = [] if self._requested_size is None else self._answer(self._requested_size)
         if self._spool and self._has_started:
             self._spool.prefetch()
-        stuck = self._spool.disk_full_reason if self._spool else ""
-        self.deadline = time.monotonic() + DISK_FULL_RETRY_SECONDS if stuck else NEVER
-        more = not (stuck and self._spool and not self._spool.unread_bytes)
-        if self._requested_size is not None and more and not self._input_files.pollables:
+        disk_full_reason = self._spool.disk_full_reason if self._spool else ""
+        self.deadline = time.monotonic() + DISK_FULL_RETRY_SECONDS if disk_full_reason else NEVER
+        can_read = not (disk_full_reason and self._spool and not self._spool.unread_bytes)
+        if self._requested_size is not None and can_read and not self._input_files.pollables:
             self.deadline = 0.0
-        return [*self._disk_full_notices(stuck), *answer]
-
-    def _answer(self, size: int) -> list[Message]:
-        """Records or the End, if it can be said already."""
-        taken = self._reader.read_records(size)
-        if taken is None:
-            return []
-        self._requested_size = None
-        if not taken.count:
-            return [EndOfInput(self._total, self._reader.reason)]
-        first = self._total
-        self._total += taken.count
-        if self._record_spool and not self._reader.reason:
-            self._record_spool.on_records_read(self._total, taken.size)
-        return [RecordsRead(first, taken.count, taken.body)]
+        return [*self._disk_full_notices(disk_full_reason), *answer]
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files and the spool."""
         self._input_files.close()
         self._requested_size, self.deadline = None, NEVER
         if self._spool:
             self._spool.close()
 
-    def _disk_full_notices(self, disk_full_reason: str) -> list[Message]:
-        """Whoever looks on is told once that there is no room, and once when that is over."""
-        told, self._disk_full_reason = self._disk_full_reason, disk_full_reason
-        return [Waiting("disk", disk_full_reason, active=disk_full_reason != "")] if disk_full_reason != told else []
+    def _answer(self, size: int) -> list[Message]:
+        batch = self._reader.read_records(size)
+        if batch is None:
+            return []
+        self._requested_size = None
+        if not batch.count:
+            return [EndOfInput(self._total, self._reader.reason)]
+        first = self._total
+        self._total += batch.count
+        if self._record_spool and not self._reader.reason:
+            self._record_spool.on_records_read(self._total, batch.size)
+        return [RecordsRead(first, batch.count, batch.body)]
+
+    def _disk_full_notices(self, reason: str) -> list[Message]:
+        """Return a notice when the disk has become full, and when it no longer is."""
+        previous, self._disk_full_reason = self._disk_full_reason, reason
+        return [Waiting("disk", reason, active=reason != "")] if reason != previous else []
+
+
+class RecordBatch(Struct, frozen=True, gc=False):
+    """Records, and the number of input bytes they were made of. An empty batch is the end of the input."""
+
+    count: int
+    body: bytes = b""
+    size: int = 0
+
+
+class RecordReader:
+    """Records of all input files. `reason` says why reading broke off, if it did."""
+
+    def __init__(
+        self,
+        input_files: InputFiles,
+        splitter: RecordSplitter,
+        record_format: RecordFormat,
+        formatter: AnyFormatter | None = None,
+        *,
+        keep_separate: bool,
+    ) -> None:
+        """With `keep_separate`, a batch never contains bytes of two files."""
+        self.reason = ""
+        self._input_files, self._splitter = input_files, splitter
+        self._record_format, self._formatter = record_format, formatter
+        self._keep_separate = keep_separate
+
+    def read_records(self, size: int) -> RecordBatch | None:
+        """Return about `size` bytes of records; None if there are none yet."""
+        while True:
+            body = self._splitter.take(size)
+            if not body:
+                self.reason = self.reason or self._input_files.feed(self._splitter, keep_separate=self._keep_separate)
+                body = self._splitter.take(size)
+            if not body and self._input_files:
+                return None
+            batch = self._format_records(self._formatter, body) if self._formatter else self._count_records(body)
+            if batch:
+                return batch
+
+    def _count_records(self, body: bytes) -> RecordBatch:
+        return RecordBatch(records.count(body, self._record_format), body, len(body)) if body else RecordBatch(0)
+
+    def _format_records(self, formatter: AnyFormatter, body: bytes) -> RecordBatch | None:
+        """Return the tasks that these lines complete; None if they complete none, and more may follow."""
+        tasks = formatter.format(body, self._input_files.opened_count, self._input_files.name)
+        if tasks.error:
+            self.reason = tasks.error
+            self._input_files.close()
+            self._splitter = RecordSplitter(formatter.terminator, None)
+        if not tasks.records:
+            return RecordBatch(0) if tasks.is_last or tasks.error else None
+        terminator = records.terminator(self._record_format)
+        return RecordBatch(len(tasks.records), b"".join([record + terminator for record in tasks.records]), len(body))

@@ -1,16 +1,12 @@
-"""Segment files and metadata of the spool.
+"""Files of the spool: its directory with the lock and the saved state, and the segments that contain the input.
 
-A spool's folder: who owns it, how far it is, and which files in it are ours.
-
-It promises one owner at a time, for as long as that process lives; that what is noted is replaced whole or not at all,
-also on a full disk, by turns in two places that were made at the beginning; and to delete no file but its own. Segments
-are called `LIFE.NUMBER`: when the input is given again, a new life begins, and files of the one before are nobody's.
-
-The tape: one long run of bytes in files of equal size, which is written at its end and deleted from its beginning.
-
-Byte `n` lies in file `n // each`, so the files themselves say how far it reaches, and nothing has to be noted. What was
-added is in the kernel's hands when the call returns: no `kill -9` can take it back. Two files at most are open at a
-time. It deletes only what it was told to drop, and never the file that it writes to.
+Invariants:
+  - one process owns the directory, for as long as it lives;
+  - the state is replaced as a whole or not at all, also on a full disk: it is saved alternately in two files, which
+    are both created at the beginning;
+  - segments are called GENERATION.NUMBER; when the input is given again, a new generation begins;
+  - byte n is in segment n // segment_size, so the sizes of the segments say how far the spool reaches;
+  - no file is deleted that is not part of the spool.
 """
 
 from __future__ import annotations
@@ -31,55 +27,58 @@ from msgspec.structs import asdict
 from pipeline.model.errors import PipelineError, UsageError
 
 LOCK_TIMEOUT_SECONDS = 2.0
-"""Seconds to wait for an owner that may be about to leave."""
-STATE_FILES = ("noted0", "noted1")
+"""How long to wait for an owner that may be about to exit."""
+LOCK_RETRY_SECONDS = 0.02
+LOCK_FILE = "lock"
+STATE_FILES = ("state0", "state1")
 STATE_BYTES = 1000
-"""Bytes for a note, always the same."""
+"""Size of each state file: always the same, so that saving needs no more disk space."""
+SEGMENT_BYTES = 64 << 20
 
 
 class SpoolState(Struct, frozen=True):
-    """How far a spool is. Reading begins with record number `first`, at byte `position`."""
+    """Progress of a spool. Reading begins with record number `first`, at byte `position`."""
 
     id: str
     stdin_identity: str
-    """Which one it is filled from."""
+    """The stdin that is copied."""
     generation: int = 1
     first: int = 0
     position: int = 0
     size: int = -1
-    """Bytes of the whole input, once its end was seen."""
+    """Bytes of the whole input; -1 until its end was reached."""
 
 
 class SpoolDirectory:
-    """The folder, locked."""
+    """The locked directory."""
 
     def __init__(self, path: str, *, fsync: bool = False) -> None:
-        """`disk`: what is noted survives a power cut.
+        """Create and lock it. With `fsync`, a saved state survives a power cut.
 
-        Raises UsageError if this cannot be a folder of ours, PipelineError if another process uses it.
+        Raises UsageError if the directory cannot be used, PipelineError if another process uses it.
         """
         self.path, self._fsync, self._version = path, fsync, 0
         try:
             self._lock_fd = self._acquire_lock()
         except OSError as error:
-            raise UsageError(
-                f"cannot spool stdin in {path}: {error.strerror}; choose another --spool DIR, or --no-spool"
-            ) from None
+            hint = "choose another --spool DIR, or use --no-spool"
+            raise UsageError(f"cannot spool stdin in {path}: {error.strerror}", hint) from None
 
     def segment_prefix(self, generation: int) -> str:
-        """What the paths of that life's segments begin with."""
+        """Return the beginning of the paths of that generation's segments."""
         return os.path.join(self.path, f"{generation}.")
 
     def load(self) -> SpoolState | None:
-        """What was noted last; None if nothing was. Raises UsageError if it cannot be read."""
-        found = [_read_state(self._path_of(name)) for name in STATE_FILES if _has_content(self._path_of(name))]
-        self._version, noted = max((each for each in found if each), default=(0, None), key=itemgetter(0))
-        if found and noted is None:
-            raise UsageError(f"{self.path} is damaged: remove it, and give the input again from its beginning")
-        return noted
+        """Return the last saved state, if any. Raises UsageError if it cannot be read."""
+        states = [_read_state(self._path_of(name)) for name in STATE_FILES if _has_content(self._path_of(name))]
+        self._version, state = max((item for item in states if item), default=(0, None), key=itemgetter(0))
+        if states and state is None:
+            hint = "remove it, and run again with the whole input on stdin"
+            raise UsageError(f"spool directory {self.path} is damaged", hint)
+        return state
 
     def save(self, state: SpoolState) -> SpoolState:
-        """Note that. Raises OSError, and what was noted before stays."""
+        """Save and return the state. Raises OSError, and the previous state stays."""
         while True:
             text = json.dumps([self._version + 1, asdict(state)]).encode()
             line = (b"%08x %s" % (crc32(text), text)).ljust(STATE_BYTES)
@@ -92,57 +91,58 @@ class SpoolDirectory:
             finally:
                 os.close(file)
             self._version += 1
-            if self._version != 1:  # at first both, so that there is room for both
+            if self._version != 1:  # the first time save to both files, so that there is disk space for both
                 return state
 
     def remove_stale(self, generation: int, lowest_segment: int) -> None:
-        """Delete the segments of other lives, and of this one those below number `lowest`. Raises OSError."""
+        """Delete segments of other generations, and of this one those below a number. Raises OSError."""
         for name in self._file_names():
-            which, _, number = name.partition(".")
-            if number.isdecimal() and (int(which) != generation or int(number) < lowest_segment):
+            file_generation, _, number = name.partition(".")
+            if number.isdecimal() and (int(file_generation) != generation or int(number) < lowest_segment):
                 os.unlink(self._path_of(name))
 
     def close(self) -> None:
-        """Let go of it. May be called twice."""
+        """Release the lock. May be called twice."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd = -1
 
     def remove(self) -> None:
-        """Delete what is ours, the lock last, and the folder if nothing else is in it. May be called twice."""
+        """Delete the spool, the lock last, and the directory if nothing else is in it. May be called twice."""
         if self._lock_fd < 0:
             return
-        for name in [*self._file_names(), "lock"]:
+        for name in [*self._file_names(), LOCK_FILE]:
             with suppress(FileNotFoundError):
                 os.unlink(self._path_of(name))
         self.close()
-        with suppress(OSError):  # somebody else's files
+        with suppress(OSError):  # it contains other files
             os.rmdir(self.path)
 
     def _path_of(self, name: str) -> str:
         return os.path.join(self.path, name)
 
     def _file_names(self) -> list[str]:
-        return [name for name in os.listdir(self.path) if re.fullmatch(r"noted[01]|\d+\.\d{6,}", name)]
+        return [name for name in os.listdir(self.path) if re.fullmatch(r"state[01]|\d+\.\d{6,}", name)]
 
     def _acquire_lock(self) -> int:
-        """The descriptor of the lock. The last owner may remove it, so what is locked must still be what is there."""
-        limit = time.monotonic() + LOCK_TIMEOUT_SECONDS
+        """Return the descriptor of the lock file."""
+        deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
         while True:
             os.makedirs(self.path, 0o700, exist_ok=True)
-            lock = os.open(self._path_of("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(self._path_of(LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
             with suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(lock), os.stat(self._path_of("lock"))):
+                # the last owner may have removed the file between open and flock
+                if os.path.samestat(os.fstat(lock), os.stat(self._path_of(LOCK_FILE))):
                     return lock
             os.close(lock)
-            if time.monotonic() > limit:
-                raise PipelineError(f"another ventilator keeps its stdin in {self.path}")
-            time.sleep(0.02)
+            if time.monotonic() > deadline:
+                raise PipelineError(f"spool directory {self.path} is in use by another ventilator")
+            time.sleep(LOCK_RETRY_SECONDS)
 
 
 def _has_content(path: str) -> bool:
-    """An empty one is of somebody who was killed before the first word."""
+    """Return whether a state was saved: the file is empty if its owner was killed before the first write."""
     try:
         return os.stat(path).st_size > 0
     except OSError:
@@ -150,25 +150,25 @@ def _has_content(path: str) -> bool:
 
 
 def _read_state(path: str) -> tuple[int, SpoolState] | None:
-    """Its turn and what it says; None if it was not written whole."""
+    """Return the version and the state of a file; None if it was not written completely."""
     with open(path, "rb") as file:
         crc, _, text = file.read().partition(b" ")
     text = text.rstrip()
     if crc != b"%08x" % crc32(text):
         return None
-    turn, noted = json.loads(text)
-    return turn, SpoolState(**noted)
-
-
-SEGMENT_BYTES = 64 << 20
-"""Bytes in a file."""
+    version, fields = json.loads(text)
+    return version, SpoolState(**fields)
 
 
 class SegmentedFile:
-    """The bytes from `start` on, as they were left; nothing is made before it is needed."""
+    """Bytes in segments of equal size, appended at the end and deleted from the beginning.
+
+    What was added is in the kernel's page cache when the call returns, so a `kill -9` cannot lose it. At most two
+    segments are open at a time. The segment at the end is never deleted.
+    """
 
     def __init__(self, prefix: str, start: int, segment_size: int = SEGMENT_BYTES) -> None:
-        """Files are called `stem` and their number; all but the last are `each` bytes long. Raises OSError."""
+        """Find the end, from byte `start` on. A segment's path is `prefix` and its number. Raises OSError."""
         self._prefix, self._segment_size = prefix, segment_size
         self._lowest_segment = start // segment_size
         self._open_fds: dict[int, int] = {}
@@ -178,31 +178,31 @@ class SegmentedFile:
         self.end = number * segment_size + size
 
     def splice(self, pipe: int, max_bytes: int) -> int:
-        """Move up to so many bytes of a pipe to the end, within the kernel, and never wait; 0 at the pipe's end.
+        """Move bytes of a pipe to the end, within the kernel, without waiting; return how many, 0 at the pipe's end.
 
         Raises BlockingIOError if the pipe is empty, OSError with EINVAL if the kernel cannot do this here.
         """
-        at = self.end % self._segment_size
-        room = min(max_bytes, self._segment_size - at)
-        moved = os.splice(pipe, self._segment_fd(), room, offset_dst=at, flags=os.SPLICE_F_NONBLOCK)
+        offset = self.end % self._segment_size
+        size = min(max_bytes, self._segment_size - offset)
+        moved = os.splice(pipe, self._segment_fd(), size, offset_dst=offset, flags=os.SPLICE_F_NONBLOCK)
         self.end += moved
         return moved
 
     def append(self, data: bytes) -> int:
-        """Add as much of it as fits in one call; how many bytes that was. Raises OSError."""
-        at = self.end % self._segment_size
-        added = os.pwrite(self._segment_fd(), data[: self._segment_size - at], at)
+        """Append as much as fits in one call, and return how many bytes that was. Raises OSError."""
+        offset = self.end % self._segment_size
+        added = os.pwrite(self._segment_fd(), data[: self._segment_size - offset], offset)
         self.end += added
         return added
 
     def read(self, start: int, max_bytes: int) -> bytes:
-        """Up to so many bytes from `start` on; nothing at the end. Raises OSError."""
+        """Return bytes from `start` on; b"" at the end. Raises OSError."""
         if start >= self.end:
             return b""
         return os.pread(self._segment_fd(start), min(max_bytes, self.end - start), start % self._segment_size)
 
     def delete_below(self, below: int) -> None:
-        """Delete the files of which all bytes are below that. Raises OSError."""
+        """Delete the segments that contain only bytes below `below`. Raises OSError."""
         while self._lowest_segment < min(below, self.end) // self._segment_size:
             self._close_segment(self._lowest_segment)
             with suppress(FileNotFoundError):
@@ -210,7 +210,7 @@ class SegmentedFile:
             self._lowest_segment += 1
 
     def sync(self) -> None:
-        """Make all of it survive a power cut. Raises OSError."""
+        """Sync all segments, so that they survive a power cut. Raises OSError."""
         for number in range(self._lowest_segment, -(-self.end // self._segment_size)):
             file = os.open(self._segment_path(number), os.O_RDONLY)
             try:
@@ -219,7 +219,7 @@ class SegmentedFile:
                 os.close(file)
 
     def close(self) -> None:
-        """Close what is open; it opens again when needed."""
+        """Close all segments; they are opened again when needed."""
         for number in list(self._open_fds):
             self._close_segment(number)
 
@@ -233,7 +233,7 @@ class SegmentedFile:
             return 0
 
     def _segment_fd(self, start: int | None = None) -> int:
-        """The open file of the byte at `start`, else of the end."""
+        """Return the open segment that contains byte `start`, else the one at the end."""
         last = self.end // self._segment_size
         number = last if start is None else start // self._segment_size
         if number not in self._open_fds:

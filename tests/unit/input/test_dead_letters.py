@@ -31,7 +31,7 @@ def test_the_first_letter_says_the_shape(tmp_path: Path) -> None:
     assert letters.format(COLUMNS, 1, "letters").records == [b'["a","b"]']
     mixed = letters.format(COLUMNS + LINE, 1, "letters")
     assert mixed.records == [b'["a","b"]']
-    assert mixed.error.startswith("letters, line 3 holds a task of the shape line")
+    assert mixed.error.startswith("letters, line 3 contains a task of shape 'line'")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]\n", b'{"shape": 7}\n'])

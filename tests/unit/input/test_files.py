@@ -55,7 +55,7 @@ def test_what_cannot_be_read_twice_is_another_one_each_time() -> None:
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file: nowhere"):
         file_identity("nowhere", -1)
-    with pytest.raises(UsageError, match="it is a folder"):
+    with pytest.raises(UsageError, match="is a directory"):
         file_identity(str(tmp_path), -1)
     with pytest.raises(UsageError, match="cannot read stdin: Bad file descriptor"):
         InputFiles(["-"], -1, None)

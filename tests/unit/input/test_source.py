@@ -290,7 +290,7 @@ def test_a_record_of_many_pieces_comes_whole(pipe: tuple[int, int]) -> None:
     assert (answer.count, len(answer.body)) == (1, length + 1)
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere/x", "no such file: nowhere/x"), ("/", "it is a folder")])
+@pytest.mark.parametrize(("name", "said"), [("nowhere/x", "no such file: nowhere/x"), ("/", "is a directory")])
 def test_a_file_that_cannot_be_read_is_told_at_once(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as raised:
         InputSource(LINES, [name], None, None)

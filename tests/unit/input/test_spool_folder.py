@@ -79,7 +79,7 @@ def test_a_damaged_note_is_refused_unless_the_other_is_whole(path: Path, text: s
     (path / STATE_FILES[0]).write_bytes(text.encode("latin-1"))
     assert folder.load() == SpoolState("before", "")
     (path / STATE_FILES[1]).write_bytes(text.encode("latin-1"))
-    with pytest.raises(UsageError, match="spool is damaged: remove it"):
+    with pytest.raises(UsageError, match="spool is damaged"):
         folder.load()
     folder.close()
 
@@ -123,7 +123,7 @@ def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.
         finally:
             os._exit(1)
     os.read(reading, 1)
-    with pytest.raises(PipelineError, match="another ventilator keeps its stdin in"):
+    with pytest.raises(PipelineError, match="is in use by another ventilator"):
         SpoolDirectory(str(path))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -134,5 +134,5 @@ def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").touch()
-    with pytest.raises(UsageError, match=r"cannot spool stdin in .*spool: File exists; choose another --spool DIR"):
+    with pytest.raises(UsageError, match=r"cannot spool stdin in .*spool: File exists"):
         SpoolDirectory(str(tmp_path / "spool"))

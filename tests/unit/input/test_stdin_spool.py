@@ -190,7 +190,7 @@ def test_an_empty_stdin_or_none_is_not_the_input_given_again(tmp_path: Path, pip
     null = os.open(os.devnull, os.O_RDONLY)
     for stdin in (reading, null):
         spool = again(tmp_path, stdin, spool)
-        with pytest.raises(UsageError, match="not been read to its end: give it again on stdin"):
+        with pytest.raises(UsageError, match="stdin was not read to its end"):
             spool.read()
         os.close(stdin)
     spool.close()
@@ -205,7 +205,7 @@ def test_a_terminal_is_not_asked_for_it_again(tmp_path: Path, pipe: tuple[int, i
     filled(tmp_path, pipe, b"a\n", ended=False).close()
     ours, theirs = os.openpty()
     for _ in range(2):  # the folder is let go of
-        with pytest.raises(UsageError, match="give it again on stdin"):
+        with pytest.raises(UsageError, match="stdin was not read to its end"):
             begin(tmp_path, theirs)
     os.close(ours)
     os.close(theirs)
@@ -393,7 +393,7 @@ def test_a_full_disk_is_waited_for(
                 disk.setattr(os, "splice", full)
             disk.setattr(os, "pwrite", full)
             assert spool.read() is None
-            assert "spool (No space left on device)" in spool.disk_full_reason
+            assert "spool: No space left on device" in spool.disk_full_reason
             assert not spool.may_block
     assert rest(spool, 1500) == b"a" * 1500
     assert spool.disk_full_reason == ""
