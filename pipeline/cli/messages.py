@@ -1,19 +1,12 @@
-"""User messages and formatting of numbers.
+"""Texts of user messages, and formatting of numbers.
 
-How amounts look to a person: bytes, times, counts, rates; and any text in one plain line.
-
-Pure and small: the same number gives the same text. Never asks for the language of the terminal.
-
-What a person is told: each word for people as one sentence.
-
-Pure: the same words give the same text. Promises: one fact has one sentence, and what came over the wire is cut
-down to printable characters. Never prints, never asks the time or the terminal.
+Invariants:
+  - The same message gives the same text; nothing here prints, or looks at the clock, the terminal or the locale.
+  - Texts from the wire are cut down to printable characters.
+  - A text begins with `error: ` or `warning: ` if something went wrong. `terminal.py` puts `pipe: ` before it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 from pipeline.config.settings import Settings
 from pipeline.model.errors import version_mismatch_text
@@ -32,66 +25,77 @@ from pipeline.model.state_machine import Message
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
 
-
-def format_memory(size: int) -> str:
-    """Bytes as 12 MB or 1.5 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004
-
-
-def format_duration(duration: float) -> str:
-    """Seconds as 0.5 s, or 1:02:03."""
-    return f"{duration:.1f} s" if duration < MINUTE_SECONDS else format_clock(duration)
-
-
-def format_count(number: int, noun: str) -> str:
-    """`1 task`, `1,234 tasks`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def format_number(value: float) -> str:
-    """Three digits or more of a positive number: 0.52, 19.2, 1,234."""
-    return f"{value:,.{max(0, 3 - len(str(int(value))))}f}"
-
-
-def format_clock(duration: float) -> str:
-    """Seconds as 0:12 or 1:02:03."""
-    whole = max(0, round(duration))
-    hours, minutes = whole // HOUR_SECONDS, whole // MINUTE_SECONDS % MINUTE_SECONDS
-    return f"{hours}:{minutes:02}:{whole % MINUTE_SECONDS:02}" if hours else f"{minutes}:{whole % MINUTE_SECONDS:02}"
-
-
-def sanitize(text: str) -> str:
-    """The text in one line of printable characters: no word from the wire moves the cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-_WAITS = {
-    "worker": ("no worker has checked in", "a worker has checked in"),
-    "ventilator": ("no ventilator has come", "the ventilator is here"),
-    "sink": ("no sink has answered", "the sink is here"),
+# texts for the start and the end of a wait, by its kind; {} is the detail
+_WAITING_TEXTS = {
+    "worker": ("no worker connected", "worker connected"),
+    "ventilator": ("no ventilator connected", "ventilator connected"),
+    "sink": ("no sink connected", "sink connected"),
     "spill": (
-        "--spill-limit is reached: nothing new starts until {} has ended, whose result all others wait for",
-        "there is room again; {} is next",
+        "warning: --spill-limit reached; paused until {} finishes (results are written in order)",
+        "spill space available again; next result: {}",
     ),
-    "disk": ("{}: waiting for room, and going on by itself when there is some", "there is room on the disk again"),
+    "disk": ("warning: {}; paused, will resume when space is available", "disk space available again; resumed"),
 }
-"""What a person is told when a wait begins, and when it is over."""
-_STARTS = {"worker": "pipe work{} COMMAND", "ventilator": "pipe ventilate{} FILE", "sink": "pipe sink{}"}
-"""How a missing peer is started."""
+# the commands that start a missing peer; {} is the endpoint options
+_START_COMMANDS = {"worker": "pipe work{} COMMAND", "ventilator": "pipe ventilate{} FILE", "sink": "pipe sink{}"}
 
 UserMessage = Waiting | WorkerLost | CallableLoading | ContextCreated | PeerRejected | VersionMismatch | StationStopped
 
 
-def is_talk(message: Message) -> bool:
-    """Whether nothing has gone wrong: --quiet leaves it out."""
+def message_text(message: UserMessage, endpoint_options: str | None, heartbeat_timeout: float) -> str:
+    """Return the text of a message.
+
+    `endpoint_options` are those with which the user can start a missing peer; None if a launcher starts all peers.
+    """
+    match message:
+        case Waiting(kind, detail, active):
+            return waiting_text(kind, sanitize(detail), endpoint_options, active=active)
+        case WorkerLost(worker, task_count):
+            silence = f"no heartbeat for {heartbeat_timeout:g} s"
+            tasks = f"requeued {format_count(task_count, 'task')}" if task_count else "it held no tasks"
+            return f"warning: lost worker {sanitize(worker)} ({silence}); {tasks}"
+        case CallableLoading(call):
+            return f"waiting for --call {sanitize(call)} to be imported"
+        case ContextCreated(role, pid, context):
+            return f"{sanitize(role)} {pid} created ZeroMQ context {sanitize(context)}"
+        case PeerRejected(name, reason):
+            return f"warning: rejected {sanitize(name)}: {sanitize(reason)}"
+        case VersionMismatch(_, version):
+            return f"warning: {sanitize(version_mismatch_text(version))}"
+        case StationStopped(role, reason):
+            level = "" if reason.startswith("--halt ") else "error: "  # --halt ends a run as the user wants it
+            return f"{level}{sanitize(role)} stopped: " + "\n".join(map(sanitize, reason.splitlines()))
+
+
+def waiting_text(kind: str, detail: str, endpoint_options: str | None, *, active: bool = True) -> str:
+    """Return the text for the start of a wait, or, not `active`, for its end."""
+    text = _WAITING_TEXTS[kind][not active].format(detail)
+    if not active or kind not in _START_COMMANDS or endpoint_options is None:
+        return text
+    return f"{text}; start one with `{_START_COMMANDS[kind].format(endpoint_options)}`"
+
+
+def stopping_text(stop: StopRequest) -> str:
+    if stop.mode == "now":
+        return "killing running tasks"
+    repeat = "press Ctrl-C again" if stop.reason == "^C" else f"send {stop.reason} again"
+    return f"stopping after running tasks finish; {repeat} to kill them"
+
+
+def waiting_for_text(status: RunStatus) -> str:
+    return f"waiting for {', '.join(sanitize(name) for name in status.waiting_for)} to disconnect"
+
+
+def is_informational(message: Message) -> bool:
+    """Return whether --quiet hides this message, since nothing went wrong."""
     return isinstance(message, CallableLoading | ContextCreated | StopRequest) or (
-        isinstance(message, Waiting) and message.kind in _STARTS
+        isinstance(message, Waiting) and message.kind in _START_COMMANDS
     )
 
 
 def format_endpoint_options(settings: Settings) -> str:
-    """The options that lead to where these settings meet, with a space before each; empty for the default."""
-    chosen = [("--at", settings.at), ("--desk", settings.registry_at), ("--results-at", settings.results_at)]
+    """Return the options that lead to the endpoints of these settings, each after a space."""
+    chosen = [("--at", settings.at), ("--registry-at", settings.registry_at), ("--results-at", settings.results_at)]
     chosen.append(("--control-at", settings.control_at))
     words = [f" {flag} {value}" for flag, value in chosen if value]
     if not words and settings.name != Settings().name:
@@ -99,42 +103,33 @@ def format_endpoint_options(settings: Settings) -> str:
     return "".join(words) + (" --insecure" if settings.insecure else "")
 
 
-def message_text(message: UserMessage, endpoint_options: str | None) -> str:
-    """What is told, for a person; `where` is the place that stations started now must be given, None: start none."""
-    if isinstance(message, Waiting):
-        text = _WAITS[message.kind][not message.active].format(sanitize(message.detail))
-        starts = message.active and message.kind in _STARTS and endpoint_options is not None
-        return f"{text}; start one with `{_STARTS[message.kind].format(endpoint_options)}`" if starts else text
-    return MESSAGE_FORMATTERS[type(message)](message)
+def sanitize(text: str) -> str:
+    """Return the text as one line of printable characters, so that no text from the wire moves the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _worker_lost_text(notice: WorkerLost) -> str:
-    go = "goes" if notice.task_count == 1 else "go"
-    back = (
-        f"{format_count(notice.task_count, 'task')} of its own {go} out again"
-        if notice.task_count
-        else "it held no task"
-    )
-    return f"worker {sanitize(notice.worker)} fell silent; {back}"
+def format_memory(size: int) -> str:
+    """Return bytes as 12 MB or 1.5 GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004
 
 
-MESSAGE_FORMATTERS: dict[type, Callable[[Any], str]] = {
-    WorkerLost: _worker_lost_text,
-    CallableLoading: lambda told: f"no task runs yet: --call {sanitize(told.call)} is still being imported",
-    PeerRejected: lambda told: f"{sanitize(told.name)} was turned away: {sanitize(told.reason)}",
-    VersionMismatch: lambda told: sanitize(version_mismatch_text(told.version)),
-    ContextCreated: lambda told: f"{sanitize(told.role)} {told.pid} has a context of its own, {sanitize(told.context)}",
-    StationStopped: lambda told: (
-        f"the {sanitize(told.role)} ends: " + "\n".join(map(sanitize, told.reason.splitlines()))
-    ),
-}
+def format_duration(seconds: float) -> str:
+    """Return seconds as 0.5 s, or 1:02:03."""
+    return f"{seconds:.1f} s" if seconds < MINUTE_SECONDS else format_clock(seconds)
 
 
-def stopping_text(stop: StopRequest) -> str:
-    """What a person is told who asked this process to stop."""
-    return "stopping: running tasks finish, once more to kill them" if stop.mode == "soon" else "killing what runs"
+def format_clock(seconds: float) -> str:
+    """Return seconds as 0:12 or 1:02:03."""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // HOUR_SECONDS, whole // MINUTE_SECONDS % MINUTE_SECONDS
+    return f"{hours}:{minutes:02}:{whole % MINUTE_SECONDS:02}" if hours else f"{minutes}:{whole % MINUTE_SECONDS:02}"
 
 
-def waiting_for_text(status: RunStatus) -> str:
-    """Whose goodbye is missing."""
-    return f"waiting for the goodbye of {', '.join(sanitize(name) for name in status.waiting_for)}"
+def format_count(number: int, noun: str) -> str:
+    """Return `1 task`, or `1,234 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_number(value: float) -> str:
+    """Return at least three digits of a positive number: 0.52, 19.2, 1,234."""
+    return f"{value:,.{max(0, 3 - len(str(int(value))))}f}"
