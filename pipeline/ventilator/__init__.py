@@ -1,4 +1,4 @@
-"""The ventilator: reads tasks, sends each worker what it asks for, and again what was lost.
+"""The ventilator: reads tasks, sends each worker what it requests, and sends lost tasks again.
 
-Pure: told what was said and what time it is, it answers with what to say.
+Pure state machines without I/O: each handler takes a message and the time, and returns messages.
 """

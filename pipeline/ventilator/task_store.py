@@ -1,7 +1,9 @@
-"""The records of every task that is not settled, and of no other.
+"""Records of the tasks that can be sent: unsent ones, and those that were requeued.
 
-Records are *fresh* (read, never sent), *out* (in a lane's hands, see lanes.py) or *back* (to be sent again, lowest
-number first, once they are due). A body is cut by offset, and copied once, when a chunk is made of it.
+Invariants:
+  - A requeued record is sent before unsent ones, lowest task first, once it is due.
+  - Records that a worker holds are in its lane (see lane.py); records of settled tasks are nowhere.
+  - A body is sliced by offset, and copied once, when a chunk is made of it.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from pipeline.model.structs import replace
 
 
 class RecordRange(Struct, frozen=True, order=True, gc=False):
-    """Consecutive records; when out, with the lane and the sequence that carried them last.
+    """Records of consecutive tasks that have failed `attempt` times.
 
-    They have failed `tries` times; when back, they are not sent before `due`, and rather not to the worker `avoid`.
+    In a lane, `lane` and `sequence` name the chunk that carried them last. When requeued, they are not sent before
+    `due`, and preferably not to `avoid_worker`.
     """
 
     first: int
@@ -44,7 +47,7 @@ class RecordRange(Struct, frozen=True, order=True, gc=False):
 def slice_records(
     span: RecordRange, ranges: Ranges | list[tuple[int, int]], record_format: RecordFormat
 ) -> list[RecordRange]:
-    """The parts of `span` that lie in `ranges`, each range being inside it."""
+    """Return the parts of `span` in `ranges`, which are sorted and inside of it."""
     parts = []
     at, start = span.first, 0
     for low, high in ranges:
@@ -58,7 +61,7 @@ def slice_records(
 
 
 class TaskStore:
-    """What can be sent: `back` before fresh."""
+    """Unsent and requeued records, with the attempts of all unsettled tasks."""
 
     def __init__(self, record_format: RecordFormat) -> None:
         self.record_format = record_format
@@ -68,45 +71,44 @@ class TaskStore:
         self._requeued: list[RecordRange] = []
         self._unsent: deque[RecordsRead] = deque()
         self._unsent_offset = 0
-        """Where in the body of the first of them the records begin that were not taken."""
+        """Where the remaining records begin in the body of the first of them."""
 
     def add(self, records: RecordsRead) -> None:
-        """Newly read records, behind those that were read before."""
+        """Append newly read records to the unsent ones."""
         self._unsent.append(records)
         self.task_count += records.count
         self.size += len(records.body)
 
     def requeue_parts(self, span: RecordRange, ranges: Iterable[tuple[int, int]]) -> None:
-        """These parts of it are to be sent again, each in its own try."""
+        """Requeue the parts of `span` in `ranges`, each with its own attempt."""
         for run in (run for low, high in ranges for run in self.attempts.split_by_attempt(low, high)):
-            self.requeue(
-                replace(slice_records(span, [(run.low, run.high)], self.record_format)[0], attempt=run.attempt)
-            )
+            (part,) = slice_records(span, [(run.low, run.high)], self.record_format)
+            self.requeue(replace(part, attempt=run.attempt))
 
     def requeue(self, span: RecordRange) -> None:
-        """To be sent again."""
+        """Add records that are to be sent again."""
         insort(self._requeued, span)
         self.task_count += span.count
         self.size += len(span.body)
 
     def settle(self, settled: RangeSet) -> None:
-        """Forget what need not be sent again any more."""
+        """Remove requeued records of settled tasks."""
         if any(settled.intersection(span.first, span.end) for span in self._requeued):
             self._retain(lambda span: settled.gaps(span.first, span.end))
 
     def remove_claimed(self, claims: RangeSet) -> list[RecordRange]:
-        """What of `back` somebody turns out to hold; it is not sent again."""
-        adopted = [
+        """Remove and return requeued records that a worker claims to hold."""
+        claimed = [
             part
             for span in self._requeued
             for part in slice_records(span, claims.intersection(span.first, span.end), self.record_format)
         ]
-        if adopted:
+        if claimed:
             self._retain(lambda span: claims.gaps(span.first, span.end))
-        return adopted
+        return claimed
 
     def take_for_retry(self, attempt_range: AttemptRange, due: float) -> list[RecordRange]:
-        """Take out what of `back` has failed less often; to be put back with more tries."""
+        """Remove requeued records of an earlier attempt, and return them with the later one."""
 
         def outdated_ranges(span: RecordRange) -> list[tuple[int, int]]:
             low, high = max(span.first, attempt_range.low), min(span.end, attempt_range.high)
@@ -115,37 +117,28 @@ class TaskStore:
         def remaining_ranges(span: RecordRange) -> list[tuple[int, int]]:
             return RangeSet(outdated_ranges(span)).gaps(span.first, span.end)
 
-        found = [
+        outdated = [
             part for span in self._requeued for part in slice_records(span, outdated_ranges(span), self.record_format)
         ]
-        if found:
+        if outdated:
             self._retain(remaining_ranges)
-        return [replace(part, attempt=attempt_range.attempt, due=due) for part in found]
+        return [replace(part, attempt=attempt_range.attempt, due=due) for part in outdated]
 
     def release_delayed(self) -> None:
-        """What was put aside for good is due."""
+        """Make requeued records due that were parked."""
         if any(span.due == NEVER for span in self._requeued):
             self._requeued = [replace(span, due=0.0) if span.due == NEVER else span for span in self._requeued]
 
     def next_due(self, now: float) -> float:
-        """When the next of those that are not due yet will be."""
+        """Return when the next requeued records become due."""
         return min((span.due for span in self._requeued if span.due > now), default=NEVER)
 
-    def _retain(self, remaining_ranges: Callable[[RecordRange], list[tuple[int, int]]]) -> None:
-        """Of each span that was to be sent again only these parts, all at once."""
-        before = self._requeued
-        self._requeued = [
-            part for span in before for part in slice_records(span, remaining_ranges(span), self.record_format)
-        ]
-        self.task_count += sum(span.count for span in self._requeued) - sum(span.count for span in before)
-        self.size += sum(len(span.body) for span in self._requeued) - sum(len(span.body) for span in before)
-
     def next_requeued(self, is_eligible: Callable[[RecordRange], bool]) -> RecordRange | None:
-        """The lowest of `back` that fits; it stays there."""
+        """Return the lowest eligible requeued records without removing them."""
         return next((span for span in self._requeued if is_eligible(span)), None)
 
     def take_requeued(self, span: RecordRange, max_tasks: int) -> RecordRange:
-        """The first `most` records of this span of `back`."""
+        """Remove and return the first records of a requeued range."""
         self._requeued.remove(span)
         self.task_count -= span.count
         self.size -= len(span.body)
@@ -156,7 +149,7 @@ class TaskStore:
         return span
 
     def take_unsent(self, max_tasks: int, max_bytes: int) -> RecordRange | None:
-        """The next at most `most` of the fresh records, about `size` bytes, at least one; None if there are none."""
+        """Remove and return unsent records: at least one, even if it is larger than `max_bytes`; None without any."""
         if not self._unsent:
             return None
         records, start = self._unsent.popleft(), self._unsent_offset
@@ -170,11 +163,20 @@ class TaskStore:
         self.size -= len(body)
         return RecordRange(records.first, number, body)
 
+    def _retain(self, remaining_ranges: Callable[[RecordRange], list[tuple[int, int]]]) -> None:
+        """Keep only these parts of each requeued range."""
+        before = self._requeued
+        self._requeued = [
+            part for span in before for part in slice_records(span, remaining_ranges(span), self.record_format)
+        ]
+        self.task_count += sum(span.count for span in self._requeued) - sum(span.count for span in before)
+        self.size += sum(len(span.body) for span in self._requeued) - sum(len(span.body) for span in before)
+
     def _measure(self, records: RecordsRead, start: int, max_tasks: int, max_bytes: int) -> tuple[int, int]:
-        """How many records to take, and where they end."""
-        whole = len(records.body)
-        if records.count <= max_tasks and whole - start <= max_bytes:
-            return records.count, whole
+        """Return how many records to take, and the offset of their end."""
+        size = len(records.body)
+        if records.count <= max_tasks and size - start <= max_bytes:
+            return records.count, size
         if max_tasks < records.count:
             end = end_offset(records.body, max_tasks, self.record_format, start)
             if end - start <= max_bytes or max_tasks == 1:
