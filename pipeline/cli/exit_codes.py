@@ -1,6 +1,8 @@
-"""The one place where an exception becomes an exit code and a sentence.
+"""Conversion of exceptions into exit codes and messages, in one place.
 
-Promises: what is expected is told in one line, a bug of ours with its traceback. Never hides an exception.
+Invariants:
+  - An expected failure is shown as an error line and, if there is a cure, a hint line.
+  - A bug of pipe is shown with its traceback. No exception is hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ STDERR_FD = 2
 
 
 def run_guarded(run: Callable[[], int]) -> int:
-    """The exit code of `run`, or of what it raised. SystemExit passes."""
+    """Return the exit code of `run`, or of what it raised. SystemExit passes."""
     try:
         code = run()
         sys.stdout.flush()
@@ -29,38 +31,38 @@ def run_guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # the interpreter flushes once more at its end, and would complain
+        # the interpreter flushes stdout again at its end, and would print an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return STDOUT_CLOSED
-    except Exception as bug:  # noqa: BLE001 -- the last place that can tell it
-        return _report_bug(bug)
+    except Exception as error:  # noqa: BLE001 -- the last place that can report it
+        return _report_bug(error)
     return code
 
 
+def make_guarded(run: Callable[[], int]) -> Callable[[], int]:
+    """Return a function that calls `run_guarded(run)`, for a process that is forked later."""
+    return lambda: run_guarded(run)
+
+
 def _report_bug(error: Exception) -> int:
-    """Tell the story of a bug."""
     import traceback
 
     traceback.print_exception(error)
     sys.stderr.write(
-        f"pipe: this is a bug of pipe: {type(error).__name__}: {error}; please report it with all of the above\n"
+        f"pipe: error: internal error: {type(error).__name__}: {error}\n"
+        "pipe: hint: this is a bug of pipe; please report it with all of the above\n"
     )
     return INTERNAL_ERROR
 
 
 def open_missing_streams() -> None:
-    """Fill the places of standard streams that this process was started without.
+    """Open /dev/null for standard streams that this process was started without.
 
-    Else the next file or socket would take the number, and results would be written into it. What fills them can't
-    be written, so that stdout stays as closed as it was.
+    Otherwise the next file or socket gets the number of a missing stream, and results are written into it. The
+    substitutes are opened for reading only, so that a closed stdout still fails as one.
     """
-    while (filled := os.open(os.devnull, os.O_RDONLY)) <= STDERR_FD:
-        os.set_inheritable(filled, True)
-    os.close(filled)
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- lives as long as we
+    while (number := os.open(os.devnull, os.O_RDONLY)) <= STDERR_FD:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-
-
-def make_guarded(run: Callable[[], int]) -> Callable[[], int]:
-    """The same, as a function, for a process that is forked later."""
-    return lambda: run_guarded(run)

@@ -1,7 +1,6 @@
-"""`pipe journal`: what a journal holds, for a person and for `jq`.
+"""`pipe journal`: the events of a journal as JSON, in their order.
 
-Promises: one JSON object a line, in the order in which things became true. Never changes a journal, nor waits for a
-sink that is writing it.
+It never changes a journal, and does not wait for a sink that is writing it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from pipeline.model.errors import OK
 if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
-HELP = """Show what a journal holds, one JSON object a line.
+HELP = """Show the events of a journal, one JSON object per line.
 
-A journal is what `pipe run -o FILE` and `pipe sink -o FILE` keep in FILE.journal until the run is finished.
+`pipe run -o FILE` and `pipe sink -o FILE` write FILE.journal, and remove it when the run is complete.
 
 \b
 Examples:
@@ -27,7 +26,7 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Print it. Raises UsageError for what is no journal."""
+    """Print the events. Raises UsageError if the file is not a journal."""
     from pipeline.storage import journal_reader
 
     for line in journal_reader.to_json_lines(settings.journal):

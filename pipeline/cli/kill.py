@@ -1,4 +1,4 @@
-"""`pipe kill`: ask the sink to broadcast KILL, wait for the goodbyes, and name whose is missing."""
+"""`pipe kill`: ask the sink to stop the run, and wait until its processes have disconnected."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.model.state_machine import Message
 if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
-HELP = """End a run early.
+HELP = """Stop a run early.
 
-Nothing new starts, running tasks finish; with --now they are killed.
+No further task starts, and running tasks finish; with --now they are killed.
 
 \b
 Examples:
@@ -24,7 +24,7 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:
-    """Stop the run that meets here; 0 when all have gone."""
+    """Stop the run at these endpoints; 0 when all processes have disconnected."""
     from pipeline.runtime import control_client
 
     def notify(message: Message) -> None:

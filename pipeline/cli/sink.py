@@ -1,6 +1,6 @@
-"""`pipe sink`: the station that writes results and knows when all is done.
+"""`pipe sink`: the station that writes results and decides when the run is complete.
 
-Promises: progress while it runs and a summary at its end, however it ends.
+It shows progress while it runs, and prints a summary however it ends.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pipeline.config.settings import Settings
 if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
-HELP = """Write the results, and say KILL when all are here.
+HELP = """Write the results, and end the run when all are written.
 
-Results go to stdout or to a file, each task's output whole; a task's stderr goes to stderr. With -o FILE the run has
-a journal beside it, FILE.journal: a sink that was killed is started again in the same way, and goes on.
+Results go to stdout or to a file, each task's output whole; a task's stderr goes to stderr. With -o FILE there is a
+journal beside it, FILE.journal. If the sink is killed, the same command continues the run.
 
 \b
 Examples:
@@ -28,7 +28,7 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:
-    """Be the sink; the run's exit code."""
+    """Run the sink, and return the run's exit code."""
     from pipeline.cli import resume
 
     resume.announce_resume(settings, console.print_message)
@@ -36,7 +36,7 @@ def main(settings: Settings, console: UserConsole) -> int:
 
 
 def run_sink_with_display(settings: Settings, console: UserConsole) -> int:
-    """The same, whatever is found of a run before this one; the run's exit code."""
+    """Run the sink with progress and summary, and return the run's exit code."""
     from pipeline.runtime import stations
 
     try:

@@ -154,7 +154,7 @@ def changes(previous: RunStatus | None, current: RunStatus, endpoint_options: st
     now = {each.worker for each in current.workers}
     failed, retrying = (previous.failed_count, previous.retry_count) if previous else (0, 0)
     texts = [
-        f"worker {sanitize(each.worker)} connected: {format_count(each.slots, 'slot')}, command {sanitize(each.command)}"
+        f"worker {sanitize(each.worker)} connected: {format_count(each.slots, 'slot')}, {sanitize(each.command)}"
         for each in current.workers
         if each.worker not in then
     ]

@@ -1,4 +1,4 @@
-"""`pipe ventilate`: the station that reads tasks and spreads them."""
+"""`pipe ventilate`: the station that reads tasks and distributes them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pipeline.config.settings import Settings
 if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
-HELP = """Read tasks from files or stdin, and spread them.
+HELP = """Read tasks from files or stdin, and distribute them to workers.
 
-It ends when the sink has settled all. Workers and sink may be started before or after, here or on other machines.
-Started again with the same input, it goes on; of a stdin that is a pipe, --spool keeps what is needed for that.
+It ends when all tasks are settled. Workers and sink may start before or after it, here or on other machines.
+Started again with the same input, it continues; with --spool this works for a stdin that is a pipe, too.
 
 \b
 Examples:
   find . -type f | pipe ventilate
   pipe ventilate --name hashes words-1.txt words-2.txt
   pipe ventilate ::: one two three
-  pipe ventilate --block 1M access.log        each task a block of whole lines
-  pipe ventilate --from-failed failed.jsonl   what `pipe sink --failed` wrote, once more
+  pipe ventilate --block 1M access.log        each task is a block of whole lines
+  pipe ventilate --from-failed failed.jsonl   the tasks that `pipe sink --failed` wrote
 """
 
 
 def main(settings: Settings, console: UserConsole) -> int:
-    """Be the ventilator; the run's exit code."""
+    """Run the ventilator, and return the run's exit code."""
     from pipeline.cli import resume
     from pipeline.runtime import stations
 
@@ -37,8 +37,8 @@ def main(settings: Settings, console: UserConsole) -> int:
 
 
 def prompt_for_tasks(settings: Settings, console: UserConsole) -> None:
-    """Say that tasks are to be typed, where they come from a terminal: else it would wait in silence."""
+    """Ask the user to type tasks if they are read from a terminal."""
     from pipeline.runtime import run_files
 
     if os.isatty(0) and run_files.reads_stdin(settings) and not settings.quiet:
-        console.print_message("tasks are read from this terminal, one a line; ^D ends them")
+        console.print_message("reading tasks from this terminal, one per line; press Ctrl-D to end")

@@ -1,6 +1,6 @@
-"""`pipe work`: one worker process, under its keeper.
+"""`pipe work`: one worker process, and its parent monitor.
 
-Promises: when worker or keeper dies, nothing that it started lives on.
+When the worker or its monitor dies, everything that it started ends too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pipeline.model.structs import replace
 if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
-HELP = """Run COMMAND for each task that comes, until KILL.
+HELP = """Run COMMAND for each task that arrives, until the run ends.
 
-Start as many workers as you like, at any time. All workers of a run must have the same COMMAND.
-One COMMAND word is a shell line, several are an argv without a shell. {} is the task; without {} it is appended.
+Start any number of workers at any time. All workers of a run must have the same COMMAND.
+One word of COMMAND is a shell line, several are an argument list. {} is the task; without {} it is appended.
 
 \b
 Examples:
@@ -29,7 +29,7 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:
-    """Be a worker until KILL; 0 then."""
+    """Run a worker until the run ends, and return its exit code."""
     from pipeline.runtime import stations
     from pipeline.system.processes import run_under_monitor
     from pipeline.system.resources import usable_cpus
