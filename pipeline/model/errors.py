@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from signal import Signals
+
 OK = 0
 TASKS_FAILED = 1
 USAGE = 2
@@ -71,3 +73,8 @@ def run_exit_code(mode: str, reason: str, failed_count: int) -> int:
     if mode == "done" and not reason:
         return TASKS_FAILED if failed_count else OK
     return stop_exit_code(reason)
+
+
+def describe_exit(status: int) -> str:
+    """Describe how a process ended; `status` is its exit code, or minus the number of the signal that killed it."""
+    return f"was killed by {Signals(-status).name}" if status < 0 else f"exited with code {status}"

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from signal import SIGRTMIN
 from typing import Literal
 
 from msgspec import Struct
@@ -266,8 +267,12 @@ class StatusRequested(Struct, frozen=True, gc=False):
     """The user has requested a status report with SIGUSR1."""
 
 
+VENTILATOR_DEAD = SIGRTMIN + 3
+"""The signal by which the launcher tells the sink that the ventilator has died and will not be restarted."""
+
+
 class VentilatorDead(Struct, frozen=True, gc=False):
-    """The launcher reports that the ventilator has died and will not be restarted; the loop passes it to the sink."""
+    """The sink has received the signal VENTILATOR_DEAD."""
 
 
 class StatusReport(Struct, frozen=True, gc=False):

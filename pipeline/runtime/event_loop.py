@@ -20,6 +20,7 @@ import zmq
 from pipeline.model import errors
 from pipeline.model.errors import InternalError, PipelineError
 from pipeline.model.events import (
+    VENTILATOR_DEAD,
     CallableLoading,
     PeerRejected,
     StatusRequested,
@@ -30,7 +31,6 @@ from pipeline.model.events import (
 from pipeline.model.messages import StopRequest
 from pipeline.model.state_machine import Adapter, Address, LaneAddress, Message, PeerAddress, Port, StateMachine
 from pipeline.runtime.failpoints import with_failpoints
-from pipeline.runtime.supervisor import VENTILATOR_DEAD
 from pipeline.system.signals import STATUS_SIGNAL
 
 HISTORY_SIZE = 50

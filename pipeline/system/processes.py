@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from pipeline.model.errors import INTERNAL_ERROR, PipelineError
-from pipeline.runtime.supervisor import describe_exit
+from pipeline.model.errors import INTERNAL_ERROR, PipelineError, describe_exit
 from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
 
 if TYPE_CHECKING:

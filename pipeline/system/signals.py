@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from pipeline.runtime.supervisor import VENTILATOR_DEAD
+from pipeline.model.events import VENTILATOR_DEAD
 
 if TYPE_CHECKING:
     from collections.abc import Collection

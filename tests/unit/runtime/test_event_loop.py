@@ -11,11 +11,18 @@ from dataclasses import dataclass, field
 import pytest
 
 from pipeline.model.errors import INCOMPLETE, InternalError, PipelineError
-from pipeline.model.events import PeerRejected, ReadRequest, StatusRequested, VentilatorDead, VersionMismatch, Waiting
+from pipeline.model.events import (
+    VENTILATOR_DEAD,
+    PeerRejected,
+    ReadRequest,
+    StatusRequested,
+    VentilatorDead,
+    VersionMismatch,
+    Waiting,
+)
 from pipeline.model.messages import Goodbye, StopRequest
 from pipeline.model.state_machine import NEVER, Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send
 from pipeline.runtime.event_loop import EventLoop
-from pipeline.runtime.supervisor import VENTILATOR_DEAD
 
 
 @dataclass

@@ -86,7 +86,7 @@ def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Pa
     for name in lost:
         (tmp_path / name).unlink()
     os.kill(lost["worker-1"], KILL)
-    assert read_line(launcher) == "worker-1 was killed by SIGKILL; starting another in 0.5 s\n"
+    assert read_line(launcher) == "worker-1 was killed by SIGKILL; restarting in 0.5 s\n"
     assert_none_alive(lost)
     members |= wait_for_pids(tmp_path, "worker-1")
     assert all(map(is_alive, members.values()))
@@ -101,7 +101,7 @@ def test_who_can_go_on_is_replaced_by_what_goes_on(tmp_path: Path, name: str) ->
     launcher = run_script(CREW + "crew(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members[name], KILL)
-    assert read_line(launcher) == f"{name} was killed by SIGKILL; starting another in 0.5 s\n"
+    assert read_line(launcher) == f"{name} was killed by SIGKILL; restarting in 0.5 s\n"
     wait_until((tmp_path / "again").exists)
     let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
     assert launcher.communicate(timeout=30) == ("", "")
@@ -123,7 +123,7 @@ def late_sink():
         note(folder, "is_told", signals.read() == [VENTILATOR_DEAD])
     return 143
 
-from pipeline.runtime.supervisor import VENTILATOR_DEAD
+from pipeline.model.events import VENTILATOR_DEAD
 posts = [ProcessSpec("sink", SINK, late_sink), ProcessSpec("ventilator", station("ventilator"))]
 posts += [ProcessSpec(name, station(name)) for name in ("worker-1", "worker-2")]
 sys.exit(launch(posts, say))
@@ -133,7 +133,7 @@ sys.exit(launch(posts, say))
     members = wait_for_pids(tmp_path, "ventilator", "worker-1", "worker-2")
     if is_restarted:
         os.kill(wait_for_pids(tmp_path, "sink")["sink"], KILL)
-        assert read_line(launcher) == "sink was killed by SIGKILL; starting another in 0.5 s\n"
+        assert read_line(launcher) == "sink was killed by SIGKILL; restarting in 0.5 s\n"
     wait_until((tmp_path / "late").exists)
     os.kill(members["ventilator"], KILL)
     assert read_line(launcher) == f"ventilator was killed by SIGKILL; {NO_RESTART_REASONS['ventilator']}\n"
@@ -175,9 +175,9 @@ def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("signum", "said", "code"),
     [
-        (INT, "stopping: running tasks finish, ^C again to kill them\n", 130),
-        (TERM, "stopping: running tasks finish, once more to kill them\n", 143),
-        (signal.SIGHUP, "stopping: running tasks finish, once more to kill them\n", 143),
+        (INT, "stopping after running tasks finish; press Ctrl-C again to kill them\n", 130),
+        (TERM, "stopping after running tasks finish; send SIGTERM again to kill them\n", 143),
+        (signal.SIGHUP, "stopping after running tasks finish; send SIGTERM again to kill them\n", 143),
     ],
 )
 def test_signals_to_the_whole_group_count_once_and_reach_the_sink(

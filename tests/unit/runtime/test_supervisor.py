@@ -7,10 +7,11 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
+from pipeline.model.errors import describe_exit
+from pipeline.model.events import VENTILATOR_DEAD
 from pipeline.model.state_machine import NEVER
 from pipeline.runtime.supervisor import (
     NO_RESTART_REASONS,
-    VENTILATOR_DEAD,
     ForwardSignal,
     ProcessFailed,
     SendSignal,
@@ -18,13 +19,12 @@ from pipeline.runtime.supervisor import (
     StartProcess,
     Supervisor,
     SupervisorAction,
-    describe_exit,
 )
 
 ALL = {"sink": False, "ventilator": False, "worker-1": True, "worker-2": True}
 SAFE = dict.fromkeys(ALL, True)
 """The same with a journal, and an input that can be read again."""
-SOON = ShowMessage("stopping: running tasks finish, ^C again to kill them")
+SOON = ShowMessage("stopping after running tasks finish; press Ctrl-C again to kill them")
 
 
 def started(restart: dict[str, bool] = ALL) -> Supervisor:
@@ -68,7 +68,7 @@ def dies_often(roster: Supervisor, name: str, status: int, last: Sequence[Superv
     now = 0.0
     for pause in (0.5, 1, *[2] * 17):
         assert roster.on_exit(name, status, now) == [
-            ShowMessage(f"{name} {describe_exit(status)}; starting another in {pause:g} s")
+            ShowMessage(f"{name} {describe_exit(status)}; restarting in {pause:g} s")
         ]
         now += pause
         assert roster.deadline == now
@@ -91,9 +91,9 @@ def test_a_long_life_forgives_the_deaths_before() -> None:
     roster = started()
     ends(roster, 0, w1=3)
     roster.tick(0.5)
-    assert ends(roster, 1, w1=3) == [ShowMessage("worker-1 ended with exit code 3; starting another in 1 s")]
+    assert ends(roster, 1, w1=3) == [ShowMessage("worker-1 exited with code 3; restarting in 1 s")]
     roster.tick(2)
-    assert ends(roster, 40, w1=3) == [ShowMessage("worker-1 ended with exit code 3; starting another in 0.5 s")]
+    assert ends(roster, 40, w1=3) == [ShowMessage("worker-1 exited with code 3; restarting in 0.5 s")]
 
 
 @pytest.mark.parametrize(("status", "code"), [(-SIGKILL, 3), (70, 70)])
@@ -156,12 +156,15 @@ ASKED_TWICE = [
 def test_the_death_of_the_sink_ends_all_others() -> None:
     roster = started()
     assert ends(roster, 0, sink=-SIGKILL) == [
-        ProcessFailed("sink", "was killed by SIGKILL; there is no journal to go on from"),
+        ProcessFailed("sink", "was killed by SIGKILL; cannot restart it without a journal"),
         *ASKED_TWICE,
     ]
     assert ends(roster, 1, ventilator=-SIGTERM, w1=0) == []
     assert roster.deadline == 5
-    assert roster.tick(5) == [ShowMessage("worker-2 did not end in time: SIGKILL"), SendSignal("worker-2", SIGKILL)]
+    assert roster.tick(5) == [
+        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        SendSignal("worker-2", SIGKILL),
+    ]
     assert ends(roster, 5, w2=-SIGKILL) == []
     assert (roster.done, roster.exit_code) == (True, 3)
 
@@ -178,12 +181,18 @@ def test_who_stays_after_the_sink_is_made_to_go() -> None:
     ends(roster, 0, ventilator=0, w1=0, sink=0)
     assert roster.deadline == 2
     assert roster.tick(2) == [
-        ShowMessage("worker-2 did not end in time: SIGTERM"),
+        ShowMessage("worker-2 did not exit in time; sending SIGTERM"),
         SendSignal("worker-2", SIGTERM),
         ForwardSignal("worker-2", SIGTERM),
     ]
-    assert roster.tick(7) == [ShowMessage("worker-2 did not end in time: SIGKILL"), SendSignal("worker-2", SIGKILL)]
-    assert roster.tick(12) == [ShowMessage("worker-2 did not end in time: SIGKILL"), SendSignal("worker-2", SIGKILL)]
+    assert roster.tick(7) == [
+        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        SendSignal("worker-2", SIGKILL),
+    ]
+    assert roster.tick(12) == [
+        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        SendSignal("worker-2", SIGKILL),
+    ]
     ends(roster, 12, w2=-SIGKILL)
     assert (roster.done, roster.exit_code) == (True, 0)
 
@@ -199,7 +208,7 @@ def test_a_first_wish_to_stop_goes_to_the_sink_and_has_time() -> None:
 def test_a_second_wish_has_a_grace_and_then_harsher_words() -> None:
     roster = started()
     assert roster.on_stop_signal(SIGTERM, 0) == [
-        ShowMessage("stopping: running tasks finish, once more to kill them"),
+        ShowMessage("stopping after running tasks finish; send SIGTERM again to kill them"),
         ForwardSignal("sink", SIGTERM),
     ]
     assert roster.on_stop_signal(SIGTERM, 1) == [ForwardSignal("sink", SIGTERM)]
@@ -207,12 +216,12 @@ def test_a_second_wish_has_a_grace_and_then_harsher_words() -> None:
     assert ends(roster, 3, ventilator=143, w1=0) == []
     assert roster.deadline == 6
     assert roster.tick(6) == [
-        ShowMessage("sink, worker-2 did not end in time: SIGTERM"),
+        ShowMessage("sink, worker-2 did not exit in time; sending SIGTERM"),
         *(word("sink", SIGTERM) for word in (SendSignal, ForwardSignal)),
         *(word("worker-2", SIGTERM) for word in (SendSignal, ForwardSignal)),
     ]
     assert roster.tick(11) == [
-        ShowMessage("sink, worker-2 did not end in time: SIGKILL"),
+        ShowMessage("sink, worker-2 did not exit in time; sending SIGKILL"),
         SendSignal("sink", SIGKILL),
         SendSignal("worker-2", SIGKILL),
     ]
@@ -249,9 +258,7 @@ def test_a_wish_before_the_start_is_obeyed() -> None:
 @pytest.mark.parametrize("status", [-SIGKILL, 70])
 def test_a_sink_or_ventilator_that_can_go_on_is_replaced_and_the_others_stay(name: str, status: int) -> None:
     roster = started(SAFE)
-    assert ends(roster, 3, **{name: status}) == [
-        ShowMessage(f"{name} {describe_exit(status)}; starting another in 0.5 s")
-    ]
+    assert ends(roster, 3, **{name: status}) == [ShowMessage(f"{name} {describe_exit(status)}; restarting in 0.5 s")]
     assert roster.tick(3.5) == [StartProcess(name)]
     assert ends(roster, 9, ventilator=1, w1=0, w2=0, sink=1) == []
     assert (roster.done, roster.exit_code) == (True, 1)
@@ -283,7 +290,7 @@ def test_a_ventilator_that_dies_again_and_again_ends_the_run() -> None:
 def test_a_sink_is_replaced_even_when_the_ventilator_has_done_its_work() -> None:
     roster = started(SAFE)
     assert ends(roster, 3, ventilator=0, w1=-SIGKILL) == []
-    assert ends(roster, 3, sink=-SIGKILL) == [ShowMessage("sink was killed by SIGKILL; starting another in 0.5 s")]
+    assert ends(roster, 3, sink=-SIGKILL) == [ShowMessage("sink was killed by SIGKILL; restarting in 0.5 s")]
     assert roster.tick(3.5) == [StartProcess("sink")]
     assert ends(roster, 4, w2=0, sink=0) == []
     assert (roster.done, roster.exit_code) == (True, 0)
@@ -324,7 +331,7 @@ JOURNALED = {**SAFE, "ventilator": False}
 def test_dead_ventilator_sink_that_does_not_end_is_made_to() -> None:
     roster = started()
     ends(roster, 7, ventilator=-SIGKILL)
-    assert roster.tick(12)[0] == ShowMessage("sink, worker-1, worker-2 did not end in time: SIGTERM")
+    assert roster.tick(12)[0] == ShowMessage("sink, worker-1, worker-2 did not exit in time; sending SIGTERM")
 
 
 def test_dead_ventilator_restarted_sink_is_told() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.runtime.supervisor import VENTILATOR_DEAD
+from pipeline.model.events import VENTILATOR_DEAD
 from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
