@@ -22,7 +22,7 @@ from pipeline.model.records import ArgumentSource, decode_fields
 def shaped(form: TaskFormat, *pieces: list[bytes], file: int = 1) -> list[list[bytes]]:
     """The values of all records, of texts that come in these pieces."""
     shaping = FieldParser(form)
-    records = list(chain.from_iterable(shaping.lines(piece, file) for piece in pieces)) + shaping.finish()
+    records = list(chain.from_iterable(shaping.add_lines(piece, file) for piece in pieces)) + shaping.finish()
     return [decode_fields(record)[0] for record in records]
 
 
@@ -43,7 +43,7 @@ def test_quotes_that_are_never_closed_are_the_last_record() -> None:
 
 def test_the_first_line_of_each_file_names_its_columns() -> None:
     shaping = FieldParser(TaskFormat(colsep=",", header=True))
-    records = shaping.lines([b"x,y", b"1,2", b"3", b"4,5,6"], 1) + shaping.lines([b"z", b"7"], 2)
+    records = shaping.add_lines([b"x,y", b"1,2", b"3", b"4,5,6"], 1) + shaping.add_lines([b"z", b"7"], 2)
     assert [decode_fields(record) for record in records] == [
         ([b"1", b"2"], [b"x", b"y"]),
         ([b"3", b""], [b"x", b"y"]),
@@ -73,7 +73,7 @@ def test_another_order_is_the_same_for_the_same_input_or_seed() -> None:
 
     def order(seed: int | None = None, given: list[bytes] = texts) -> list[bytes]:
         shaping = FieldParser(TaskFormat(is_shuffled=True, seed=seed))
-        assert shaping.lines(given, 1) == []
+        assert shaping.add_lines(given, 1) == []
         return shaping.finish()
 
     assert order() == order() != texts
@@ -84,7 +84,7 @@ def test_another_order_is_the_same_for_the_same_input_or_seed() -> None:
 
 @pytest.mark.parametrize("form", [TaskFormat(), TaskFormat(json=True)])
 def test_lines_that_are_tasks_pass_as_they_are(form: TaskFormat) -> None:
-    assert FieldParser(form).lines([b"a\xff", b"", b"{"], 1) == [b"a\xff", b"", b"{"]
+    assert FieldParser(form).add_lines([b"a\xff", b"", b"{"], 1) == [b"a\xff", b"", b"{"]
 
 
 @pytest.mark.parametrize(
