@@ -1,7 +1,7 @@
-"""`pipe completion`: completion of `pipe` in bash, zsh and fish, as typer does it.
+"""`pipe completion`: completion in bash, zsh and fish, as typer does it.
 
-The printed script runs `pipe` with `_PIPE_COMPLETE` at each TAB; what is not completed here is left to the shell, which
-completes file names. Only these two cases import this module.
+The printed script runs `pipe` with `_PIPE_COMPLETE` at each TAB. The shell itself completes file names. This module is
+imported only to print the script and to complete.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Examples:
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
     """Print the script for a shell. Raises UsageError without the name of a shell."""
     if settings.shell not in SHELLS:
-        said = f"no completion for {settings.shell!r}" if settings.shell else "SHELL is missing"
-        raise UsageError(f"{said}: give bash, zsh or fish, as in `pipe completion bash`")
+        text = f"no completion for {settings.shell!r}" if settings.shell else "SHELL is missing"
+        raise UsageError(text, "give bash, zsh or fish, as in `pipe completion bash`")
     return complete(f"source_{settings.shell}")
 
 
 def complete(instruction: str) -> int:
-    """Do what a shell asks for in `_PIPE_COMPLETE`: `complete_bash` prints completions, `source_bash` the script."""
+    """Do what `_PIPE_COMPLETE` says: `complete_bash` prints completions, `source_bash` the script."""
     from pipeline.cli.app import COMPLETE, build_group
 
     if instruction == "complete_bash":
@@ -48,12 +48,12 @@ def complete(instruction: str) -> int:
     get_completion_inspect_parameters()  # registers typer's shells
     try:
         return shell_complete(build_group(), {}, "pipe", COMPLETE, instruction)
-    except SystemExit as answer:  # fish asks by exit code whether there is something to complete
-        return int(answer.code or 0)
+    except SystemExit as end:  # its exit code shows fish whether there is something to complete
+        return int(end.code or 0)
 
 
 def join_words(words: list[str]) -> list[str]:
-    """Join what bash splits at `=` and `:`, as in `--output=FILE` and `--call MODULE:FUNCTION`; typer does not."""
+    """Join what bash splits at `=` and `:`, as in `--output=FILE` and `--call MODULE:FUNCTION`. Typer does not."""
     joined = words[:1]
     for word in words[1:]:
         last = joined[-1]
@@ -66,7 +66,7 @@ def join_words(words: list[str]) -> list[str]:
 
 
 def values(kind: OptionType, incomplete: str) -> list[str]:
-    """Return the values of this kind that may begin with `incomplete`."""
+    """Return values of this kind, at least those that begin with `incomplete`."""
     if kind is NAME:
         from pipeline.transport.endpoints import list_live_runs
 

@@ -1,6 +1,6 @@
-"""`pipe doctor`: what of this machine would bite, in what case, and what to do.
+"""`pipe doctor`: check this machine, and say what to do about each problem.
 
-Promises: changes nothing; each fact has one line, and whatever is not well a second one with what to do.
+It changes nothing. Each check has one line; a check that needs attention has a second line with the cure.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pipeline.doctor.system_checks import CheckResult
 
 WARNING_EXIT_CODE = TASKS_FAILED
-HELP = """Look at this machine, and say what would bite.
+HELP = """Check this machine for problems.
 
-Limits, cgroups, folders, versions, clock and terminal; what dead runs have left, and which pipelines are live.
-Give --jobs and --workers as you will give them to the run. Ends with 0 when nothing bites, with 1 when something
-would in the case that is told, with 3 when something cannot work.
+It checks limits, cgroups, directories, versions, clock and terminal, and lists leftovers of dead runs and running
+pipelines. Give --jobs and --workers as for the run. The exit code is 0 if all checks passed, 1 if there are warnings,
+3 if something cannot work.
 
 \b
 Examples:
@@ -34,27 +34,27 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Look, and tell; the exit code says how bad it is."""
-    found = list(run_checks(settings))
-    lines = [_to_json(each) for each in found] if settings.as_json else format_report(found)
+    """Print the results of all checks, and return the exit code of the worst."""
+    results = list(run_checks(settings))
+    lines = [_to_json(each) for each in results] if settings.as_json else format_report(results)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return exit_code(found)
+    return exit_code(results)
 
 
 def run_checks(settings: Settings) -> Iterator[CheckResult]:
-    """All that is found, in the order in which a person asks."""
+    """Run all checks, from the basic ones to the special ones."""
     from pipeline.doctor import environment_checks, system_checks
     from pipeline.system import resources
 
-    each = settings.jobs or -(-resources.usable_cpus() // settings.workers)
-    jobs = each * settings.workers
+    slots = settings.jobs or -(-resources.usable_cpus() // settings.workers)  # of each worker
+    jobs = slots * settings.workers
     yield environment_checks.check_python()
     yield environment_checks.check_libraries()
     yield environment_checks.check_libzmq()
     yield system_checks.check_kernel()
     yield system_checks.check_cpus()
     yield system_checks.check_memory(jobs)
-    yield system_checks.check_open_files(each, settings.workers)
+    yield system_checks.check_open_files(slots, settings.workers)
     yield system_checks.check_processes(jobs)
     yield system_checks.check_cgroup_processes(jobs)
     yield environment_checks.check_runtime_folder()
@@ -68,24 +68,23 @@ def run_checks(settings: Settings) -> Iterator[CheckResult]:
 
 
 def exit_code(results: Sequence[CheckResult]) -> int:
-    """The exit code: the worst of all."""
+    """Return the exit code of the worst result."""
     states = {each.state for each in results}
     return INCOMPLETE if "bad" in states else WARNING_EXIT_CODE if "warn" in states else OK
 
 
 def format_report(results: Sequence[CheckResult]) -> Iterator[str]:
-    """Lines for a person, and at their end how it stands."""
+    """Return the lines of a report for the user, with a summary at the end."""
     width = max(len(each.name) for each in results)
     for each in results:
         yield f"{each.state:<4}  {each.name:<{width}}  {each.detail}"
         if each.fix:
             yield f"{'':<4}  {'':<{width}}  -> {each.fix}"
-    wrong = sum(each.state != "ok" for each in results)
+    problems = sum(each.state != "ok" for each in results)
     yield ""
-    yield f"{wrong} of {len(results)} would bite; what to do stands behind each arrow." if wrong else "Nothing bites."
+    yield f"{problems} of {len(results)} checks need attention (see ->)" if problems else "all checks passed"
 
 
 def _to_json(result: CheckResult) -> str:
-    return json.dumps(
-        {"name": result.name, "state": result.state, "says": result.detail, "fix": result.fix}, ensure_ascii=False
-    )
+    row = {"name": result.name, "state": result.state, "detail": result.detail, "fix": result.fix}
+    return json.dumps(row, ensure_ascii=False)

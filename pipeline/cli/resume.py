@@ -1,7 +1,9 @@
-"""What a run finds of one before it, and which way it goes on: `--resume`, `--restart`, or by being asked.
+"""The earlier run of the same output: continue it (`--resume`), discard it (`--restart`), or ask.
 
-Promises: what could still be gone on with is never thrown away unless the person says so, and what is kept or not kept
-is said before the first task runs. Never opens a journal for writing.
+Invariants:
+  - A run that can be continued is discarded only if the user says so.
+  - What cannot be resumed later is reported before the first task runs.
+  - Nothing here opens a journal for writing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ PrintMessage = Callable[[str], None]
 
 
 def check_resume(settings: Settings, print_message: PrintMessage) -> bool:
-    """Before `pipe run`: go on, begin anew, or raise UsageError with the two ways on; False: nothing is left to do."""
+    """Prepare `pipe run` to continue or to start; return False if all tasks are done.
+
+    Raises UsageError if there is an unfinished run and the user has not said what to do about it.
+    """
     from pipeline.runtime import run_files
 
     path = run_files.journal_path(settings)
@@ -31,80 +36,78 @@ def check_resume(settings: Settings, print_message: PrintMessage) -> bool:
         _discard_run(settings, path)
     found = _read_summary(path)
     if settings.resume or settings.resume_failed:
-        if not path:
-            raise UsageError(f"{settings.output} can have no journal beside it: give --journal FILE to resume from")
-        if found and is_over(found) and not (settings.resume_failed and found.failed):
-            print_message(f"all {found.total:,} tasks of the run in {path} were done before")
+        if not _resume(settings, path, found, print_message):
             return False
-        if not found:
-            _check_output_empty(settings.output, path)
-        print_message(
-            f"going on with the {describe_run(found)}"
-            if found
-            else f"there is nothing to resume in {path}: a run begins"
-        )
     elif found and not is_over(found) and (found.settled or os.path.isdir(run_files.spool_path(settings))):
-        way = "go on with --resume, or begin anew with --restart"
-        raise UsageError(f"an {describe_run(found)}, is in {path}; {way}")
+        hint = "use --resume to continue it, or --restart to discard it"
+        raise UsageError(f"{path} contains an unfinished run ({describe_run(found)})", hint)
     else:
-        # a run that is over, or had not got anywhere, is not in the way
+        # a run that is complete, or has not settled a task, leaves nothing to continue
         run_files.remove_run_files(settings)
     if path:
         warn_not_resumable(settings, print_message)
     return True
 
 
+def _resume(settings: Settings, path: str, found: RunSummary | None, print_message: PrintMessage) -> bool:
+    """Report what is resumed; return False if all tasks are done."""
+    if not path:
+        raise UsageError(f"{settings.output} cannot have a journal beside it", "give --journal FILE to resume from")
+    if not found:
+        _check_output_empty(settings.output, path)
+        print_message(f"nothing to resume in {path}; starting a new run")
+    elif is_over(found) and not (settings.resume_failed and found.failed):
+        print_message(f"nothing to resume: all {found.total:,} tasks of the run in {path} are done")
+        return False
+    else:
+        print_message(f"resuming the unfinished run ({describe_run(found)})")
+    return True
+
+
 def announce_resume(settings: Settings, print_message: PrintMessage) -> None:
-    """Before `pipe sink`: it just goes on, and says so; with --restart it begins anew."""
+    """Report what `pipe sink` continues; with --restart, discard it."""
     from pipeline.runtime import run_files
 
     path = run_files.journal_path(settings)
     if settings.restart:
         _discard_run(settings, path)
     if (found := _read_summary(path)) and not is_over(found):
-        print_message(f"going on with the {describe_run(found)}")
+        print_message(f"resuming the unfinished run ({describe_run(found)})")
 
 
 def warn_not_resumable(settings: Settings, print_message: PrintMessage) -> None:
-    """Say so if the input of a run that could be resumed can be read only once."""
+    """Warn if the input can be read only once."""
     from pipeline.runtime import run_files
 
-    if run_files.can_reread_input(settings):
-        return
-    why = (
-        "with --no-spool, nothing is kept of what stdin says"
-        if settings.no_spool
-        else "its input can be read only once"
-    )
-    print_message(f"this run can't be resumed: {why}")
+    if not run_files.can_reread_input(settings):
+        reason = "--no-spool discards stdin" if settings.no_spool else "its input can be read only once"
+        print_message(f"warning: this run cannot be resumed: {reason}")
 
 
 def suggest_resume(settings: Settings, print_message: PrintMessage) -> None:
-    """Behind a run that did not come to its end, if there is a journal to go on from."""
+    """After a run that was not completed, say how to continue it, if that is possible."""
     from pipeline.runtime import run_files
 
     path = run_files.journal_path(settings)
     if path and run_files.can_reread_input(settings) and (found := _read_summary(path)) and not is_over(found):
-        print_message("the same command with --resume goes on with what is not done")
+        print_message("hint: run the same command with --resume to continue")
 
 
 def is_over(summary: RunSummary) -> bool:
-    """Whether nothing is left to do."""
+    """Return whether nothing is left to do."""
     return 0 <= summary.total <= summary.settled and not summary.spilled
 
 
 def describe_run(summary: RunSummary) -> str:
-    """`unfinished run of 12 Nov 14:02, 83 % done`, in this machine's time."""
-    began = time.localtime(summary.started_at)
-    done = (
-        f"{100 * summary.settled // summary.total} % done" if summary.total > 0 else f"{summary.settled:,} tasks done"
-    )
-    form = "%b %H:%M" if began.tm_year == time.localtime().tm_year else "%b %Y %H:%M"
-    return f"unfinished run of {began.tm_mday} {time.strftime(form, began)}, {done}"
+    """Return `started 12 Nov 14:02, 83% done`, in local time."""
+    started = time.localtime(summary.started_at)
+    done = f"{100 * summary.settled // summary.total}% done" if summary.total > 0 else f"{summary.settled:,} tasks done"
+    date_format = "%b %H:%M" if started.tm_year == time.localtime().tm_year else "%b %Y %H:%M"
+    return f"started {started.tm_mday} {time.strftime(date_format, started)}, {done}"
 
 
 def _read_summary(path: str) -> RunSummary | None:
-    """The run whose journal is there, if it has begun."""
+    """Return the run of the journal, if there is one and it has begun."""
     if not os.path.exists(path):
         return None
     from pipeline.storage import journal_reader
@@ -114,22 +117,20 @@ def _read_summary(path: str) -> RunSummary | None:
 
 
 def _check_output_empty(output: str, path: str) -> None:
-    """Raise UsageError if the output has something in it, maybe of a run that is over: resuming never loses that."""
+    """Raise UsageError if the output has content, perhaps of a complete run, which resuming must not lose."""
     with suppress(FileNotFoundError):
         if output and os.stat(output).st_size:
-            raise UsageError(
-                f"there is nothing to resume: {output} is there, but no {path}, so its run is over; "
-                "begin anew with --restart"
-            )
+            text = f"nothing to resume: {output} exists without {path}, so its run is complete"
+            raise UsageError(text, "use --restart to run all tasks again")
 
 
 def _discard_run(settings: Settings, path: str) -> None:
-    """Begin anew, also where a journal is damaged. Raises UsageError if the file was never one."""
+    """Remove the files of the earlier run, even of a damaged journal. Raises UsageError for any other file."""
     from pipeline.runtime import run_files
     from pipeline.storage import journal_reader
 
-    magic = journal_reader.JOURNAL_MAGIC[:-1]  # of whichever version
+    magic = journal_reader.JOURNAL_MAGIC[:-1]  # without the version
     with suppress(FileNotFoundError), open(path, "rb") as file:
         if not magic.startswith(file.read(len(magic))):
-            raise UsageError(f"{path} is no journal: it is left alone; give another --journal FILE")
+            raise UsageError(f"{path} is not a journal, so it is kept", "give another file with --journal")
     run_files.remove_run_files(settings)

@@ -1,6 +1,6 @@
-"""`pipe run`: ventilator, workers and sink forked on this machine.
+"""`pipe run`: ventilator, workers and sink as forked processes on this machine.
 
-Promises: what all children need is imported once, before the fork. Never opens a socket or a context itself.
+Modules that all of them need are imported once, before the fork. The parent has no socket and no ZeroMQ context.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 HELP = """Run COMMAND for each task, on this machine.
 
-One COMMAND word is a shell line, several are an argv without a shell. {} is the task; without {} it is appended.
-Options end at the first word of COMMAND. Tasks are the lines of stdin, of files (-a) or the words after `:::`.
-With -o FILE the run has a journal beside it, FILE.journal: whatever was killed, --resume goes on with what is not done.
+One word of COMMAND is a shell line, several are an argument list. {} is the task; without {} it is appended.
+Options end at the first word of COMMAND. Tasks are the lines of stdin or of files (-a), or the words after `:::`.
+With -o FILE there is a journal beside it, FILE.journal: after a kill or a crash, --resume runs the unfinished tasks.
 
 \b
 Examples:
@@ -34,12 +34,12 @@ Examples:
   pipe run -a words.txt -o lengths.txt --call builtins:len
   find . -type f -print0 | pipe run -0 sha256sum
   pipe run -a urls.txt -o pages.txt --retries 3 --timeout 30s 'curl -sf {}'
-  pipe run -a urls.txt -o pages.txt --resume 'curl -sf {}'       after a kill, or a power cut
+  pipe run -a urls.txt -o pages.txt --resume 'curl -sf {}'   after a kill or a power cut
 """
 
 
 def main(settings: Settings, console: UserConsole) -> int:
-    """Launch the stations; the run's exit code."""
+    """Run all stations, and return the run's exit code."""
     from pipeline.cli import resume
     from pipeline.runtime import run_files, stations
     from pipeline.runtime.launcher import launch
@@ -61,31 +61,28 @@ def main(settings: Settings, console: UserConsole) -> int:
 
 
 def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]:
-    """Who takes part: the sink first, so that nobody has to wait for it."""
+    """Return the processes of the run: the sink first, since the others wait for it."""
     from pipeline.runtime import run_files, stations
     from pipeline.runtime.launcher import ProcessSpec
 
-    again = replace(settings, resume_failed=False)  # what has failed is done again once, not by each new sink
-    feed = replace(settings, slots=sum(slots_per_worker(settings)))
-    read = make_guarded(lambda: stations.run_ventilator(feed, console.notify))
-    crew = [
-        ProcessSpec(
-            "sink",
-            make_guarded(lambda: sink.run_sink_with_display(settings, console)),
-            make_guarded(lambda: sink.run_sink_with_display(again, console))
-            if run_files.journal_path(settings)
-            else None,
-        ),
-        ProcessSpec("ventilator", read, _rewinding_stdin(read) if run_files.can_reread_input(settings) else None),
+    restart_settings = replace(settings, resume_failed=False)  # a new sink does not run failed tasks once more
+    run_sink = make_guarded(lambda: sink.run_sink_with_display(settings, console))
+    restart_sink = make_guarded(lambda: sink.run_sink_with_display(restart_settings, console))
+    ventilator_settings = replace(settings, slots=sum(slots_per_worker(settings)))
+    run_ventilator = make_guarded(lambda: stations.run_ventilator(ventilator_settings, console.notify))
+    restart_ventilator = _rewinding_stdin(run_ventilator) if run_files.can_reread_input(settings) else None
+    specs = [
+        ProcessSpec("sink", run_sink, restart_sink if run_files.journal_path(settings) else None),
+        ProcessSpec("ventilator", run_ventilator, restart_ventilator),
     ]
     for number, jobs in enumerate(slots_per_worker(settings), start=1):
-        work = make_guarded(_make_worker(replace(settings, jobs=jobs), console))
-        crew.append(ProcessSpec(f"worker-{number}", work, work))
-    return crew
+        run_worker = make_guarded(_make_worker(replace(settings, jobs=jobs), console))
+        specs.append(ProcessSpec(f"worker-{number}", run_worker, run_worker))
+    return specs
 
 
 def _rewinding_stdin(run: Callable[[], int]) -> Callable[[], int]:
-    """The same where the one before has read from stdin, whose offset it has moved for all of us."""
+    """Return `run` with stdin at its present offset, which an earlier ventilator moves for all processes."""
     from pipeline.runtime import run_files
 
     if not run_files.is_regular(0):
@@ -100,7 +97,7 @@ def _rewinding_stdin(run: Callable[[], int]) -> Callable[[], int]:
 
 
 def _check_settings(settings: Settings) -> None:
-    """Raise UsageError for what each station would complain of: told here, it is told once and ends with 2."""
+    """Raise UsageError for what each station would reject: here it is reported once, with exit code 2."""
     from pipeline.executor import factory
     from pipeline.input import files
     from pipeline.runtime import run_files
@@ -120,7 +117,7 @@ def _make_worker(settings: Settings, console: UserConsole) -> Callable[[], int]:
     from pipeline.runtime import stations
 
     def notify(message: Message) -> None:
-        """Who is missing is for sink and ventilator to say, once, and not for each worker."""
+        # sink and ventilator report a missing peer once, so each worker need not
         if not isinstance(message, Waiting):
             console.notify(message)
 
@@ -128,7 +125,7 @@ def _make_worker(settings: Settings, console: UserConsole) -> Callable[[], int]:
 
 
 def slots_per_worker(settings: Settings) -> list[int]:
-    """Slots of each worker: --jobs each; else the usable CPUs in equal parts, at least one each."""
+    """Return the slots of each worker: --jobs, or an equal part of the usable CPUs, at least one."""
     if settings.jobs is not None:
         return [settings.jobs] * settings.workers
     from pipeline.system.resources import usable_cpus
