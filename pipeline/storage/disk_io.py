@@ -1,8 +1,9 @@
-"""The calls that a disk can fail, and what to do when it is full.
+"""System calls that can fail on a disk, and the wait for space on a full one.
 
-Output, journal and spill write through a Kernel, so that a test can put another one in its place and fail any call of
-it. Want of room is waited for, and told once; any other fault is the caller's. Nothing here ever writes a second time
-what was written once, or asks again for a sync that failed.
+- Output, journal and spill write through Syscalls, so a test can replace it and let any call fail.
+- A full disk is waited for and reported once. The caller handles all other errors.
+- No bytes are written twice, and a failed sync is not repeated: after a failure, the kernel may drop the data and
+  report success.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from pipeline.model.events import Waiting
 from pipeline.model.state_machine import NEVER, Message
 
 RETRY_SECONDS = 1.0
-"""Seconds between two tries while there is no room."""
+"""Seconds between two attempts to write to a full disk."""
 CURRENT_POSITION = -1
-"""Where the descriptor stands."""
+"""Offset that stands for the position of the descriptor."""
 
 
 class Syscalls:
-    """The real one. All of it raises OSError."""
+    """The real system calls. All of them raise OSError."""
 
     def write(self, fd: int, pieces: Sequence[bytes | memoryview], offset: int = CURRENT_POSITION) -> int:
-        """Write these at byte `at`; how many bytes of them it took."""
+        """Write at `offset` and return the number of bytes written."""
         return os.writev(fd, pieces) if offset == CURRENT_POSITION else os.pwritev(fd, pieces, offset)
 
     def sync(self, fd: int) -> None:
-        """All that was written is on the disk."""
+        """Flush the file to the disk."""
         os.fdatasync(fd)
 
     def truncate(self, fd: int, size: int) -> None:
-        """Cut it to so many bytes."""
+        """Cut the file to `size` bytes."""
         os.ftruncate(fd, size)
 
 
@@ -41,7 +42,7 @@ DEFAULT_SYSCALLS = Syscalls()
 
 
 def sync_parent_directory(path: str, syscalls: Syscalls) -> None:
-    """That there is a file at `path` is on the disk. Raises OSError."""
+    """Flush the directory entry of the file at `path` to the disk. Raises OSError."""
     fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.sync(fd)
@@ -50,27 +51,26 @@ def sync_parent_directory(path: str, syscalls: Syscalls) -> None:
 
 
 class DiskSpaceWait:
-    """Whether an edge waits for room on its disk, and what the person was told of it."""
+    """Whether an adapter waits for space on its disk. Begin and end of the wait are reported to the user."""
 
     def __init__(self) -> None:
-        """There is room so far."""
         self.retry_at = NEVER
-        """The time.monotonic() of the next try, while it waits."""
+        """The time.monotonic() of the next attempt while waiting."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is too early for the next try."""
+        """Whether it is too early for the next attempt."""
         return self.retry_at != NEVER and time.monotonic() < self.retry_at
 
     def on_enospc(self, error: OSError, reason: str) -> list[Message]:
-        """A write failed; what the person is to be told. Raises the error when it is not for want of room."""
+        """Start or continue waiting; return what to report. Raises the error if it is not for want of space."""
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise error
-        news = self.retry_at == NEVER
+        is_new = self.retry_at == NEVER
         self.retry_at = time.monotonic() + RETRY_SECONDS
-        return [Waiting("disk", reason)] if news else []
+        return [Waiting("disk", reason)] if is_new else []
 
     def on_success(self) -> list[Message]:
-        """A write went well; what the person is to be told."""
-        waited, self.retry_at = self.retry_at != NEVER, NEVER
-        return [Waiting("disk", active=False)] if waited else []
+        """Stop waiting; return what to report."""
+        has_waited, self.retry_at = self.retry_at != NEVER, NEVER
+        return [Waiting("disk", active=False)] if has_waited else []

@@ -1,20 +1,12 @@
-"""Decodes journals; run summary for --resume; detects changed input.
+"""Decoding of journals: for a sink that resumes a run, for `--resume`, and for `pipe journal`.
 
-Facts as the bytes that a journal keeps, and back.
-
-The facts of one leaf become true together. Text that is no Unicode comes back as it was: msgspec can't write it, so
-msgpack does, and msgspec only checks the types. What a newer `pipe` has written raises ValueError here; the journal
-says where that was.
-
-The checksums of an input, and whether it is still the same when it is read again.
-
-Records whose task is settled must be as they were. A group of records without settled tasks may have changed, and is
-recorded again. Memory: 4 bytes for each group.
-
-A run's past, as its journal tells it: for the sink that comes back, and for a person who looks.
-
-It reads and never writes, so it may look at the journal of a run that goes on. Memory goes with the ranges of settled
-tasks, never with their number. For a person tasks are numbered from 1, and ranges name the first and the last.
+- A journal is only read here, so that of an active run can be read too.
+- Events of one record become true together. Text that is not valid Unicode is preserved: msgspec cannot encode it,
+  so msgpack does, and msgspec checks the types.
+- When the input is read again, the records of settled tasks must not have changed. A group of records without settled
+  tasks may have changed, and its checksum is recorded again.
+- Memory use depends on the ranges of settled tasks, not on their number, and is 4 bytes for each group of records.
+- For the user, tasks are numbered from 1, and ranges include the last task.
 """
 
 from __future__ import annotations
@@ -58,46 +50,47 @@ NAMES: dict[type, str] = {
     RunStopped: "run-stopped",
     SinkSuspended: "sink-suspended",
 }
-"""The name of each kind in a journal, whatever the class is called."""
+"""The name of each event in a journal; renaming a class does not change it."""
 _EVENT_TYPES: dict[str, Any] = {name: kind for kind, name in NAMES.items()}
 
 
 def encode_events(events: Sequence[JournalEvent]) -> bytes:
-    """The content of one leaf."""
-    return _pack([(NAMES[type(fact)], *astuple(fact)) for fact in events])
+    """Encode the events of one record."""
+    return _pack([(NAMES[type(event)], *astuple(event)) for event in events])
 
 
 def decode_events(content: bytes) -> list[JournalEvent]:
-    """The facts of one leaf. Raises ValueError."""
+    """Decode the events of one record. Raises ValueError, also for events of a newer version."""
     try:
         return [convert(fields, _EVENT_TYPES[name]) for name, *fields in _unpack(content)]
     except (KeyError, TypeError, ValidationError) as error:
-        raise ValueError(f"no fact: {error}") from None
+        raise ValueError(f"not a journal event: {error}") from None
 
 
 def encode_header(started_at: float) -> bytes:
-    """The content of the first leaf; `begun` is a time.time()."""
-    return _pack(["begun", started_at])
+    """Encode the first record; `started_at` is a time.time()."""
+    return _pack(["started", started_at])
 
 
 def decode_header(content: bytes) -> float:
-    """What the first leaf says. Raises ValueError."""
-    word, begun = _unpack(content)
-    if word != "begun" or not isinstance(begun, float):
-        raise ValueError("no first leaf")
-    return begun
+    """Decode the first record. Raises ValueError."""
+    name, started_at = _unpack(content)
+    if name != "started" or not isinstance(started_at, float):
+        raise ValueError("not a journal header")
+    return float(started_at)
 
 
 def read_events(log: RecordLog) -> Iterator[tuple[int, JournalEvent | float]]:
-    """Each fact with the offset of its leaf; before them the time of the beginning. Raises UsageError, OSError."""
+    """Yield the time of the start, then each event, each with the offset of its record. Raises UsageError, OSError."""
     is_first = True
-    for at, content in log.iter_records():
+    for offset, content in log.iter_records():
         try:
-            found = [decode_header(content)] if is_first else decode_events(content)
+            events = [decode_header(content)] if is_first else decode_events(content)
         except ValueError:
-            raise UsageError(f"{log.path} was not written by this version of pipe, at byte {at}") from None
+            hint = "use the version of pipe that wrote it, or --restart to discard the run"
+            raise UsageError(f"{log.path} was not written by this version of pipe (byte {offset})", hint) from None
         is_first = False
-        yield from ((at, each) for each in found)
+        yield from ((offset, event) for event in events)
 
 
 def _pack(rows: Any) -> bytes:
@@ -112,8 +105,8 @@ def _unpack(content: bytes) -> Any:
     return msgpack.unpackb(content, use_list=False, unicode_errors="surrogateescape")
 
 
-class Recorded:
-    """The checksums on record: of each group, and of the part of the last group that was read."""
+class RecordedChecksums:
+    """Checksums in the journal: of each group of records, and of the parts that were read of the last group."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -121,29 +114,29 @@ class Recorded:
         self._groups = array("I")
         self._parts: dict[int, int] = {}
 
-    def at(self, number: int) -> int:
-        """The checksum that ends there; 0 if there is none."""
-        at = checksums.index(number) - 1
-        is_group = checksums.floor(number) == number and 0 <= at < len(self._groups)
-        return self._groups[at] if is_group else self._parts.get(number, 0)
+    def get(self, end: int) -> int:
+        """Return the checksum of the records before `end`; 0 if there is none."""
+        index = checksums.index(end) - 1
+        is_group = checksums.floor(end) == end and 0 <= index < len(self._groups)
+        return self._groups[index] if is_group else self._parts.get(end, 0)
 
-    def add(self, fact: ChecksumsRecorded) -> None:
-        """These are on record now, in place of those that were."""
-        for number, crc in checksums.each(fact.first, fact.count, fact.checksums):
-            if checksums.floor(number) < number:
-                if number <= self.end:  # the group has changed: its other parts are outdated
+    def add(self, event: ChecksumsRecorded) -> None:
+        """Store these checksums in place of earlier ones."""
+        for end, crc in checksums.each(event.first, event.count, event.checksums):
+            if checksums.floor(end) < end:
+                if end <= self.end:  # the group has changed: its other parts are outdated
                     self._parts.clear()
-                self._parts[number] = crc
+                self._parts[end] = crc
                 continue
-            at = checksums.index(number) - 1
-            self._groups.extend([0] * (at + 1 - len(self._groups)))
-            self._groups[at] = crc
-            if number >= self.end:
+            index = checksums.index(end) - 1
+            self._groups.extend([0] * (index + 1 - len(self._groups)))
+            self._groups[index] = crc
+            if end >= self.end:
                 self._parts.clear()
-        self.end = max(self.end, fact.first + fact.count)
+        self.end = max(self.end, event.first + event.count)
 
     def cut(self, total: int) -> None:
-        """The input has become shorter: it has `total` records."""
+        """Drop the checksums of records after `total`: the input has become shorter."""
         if total < self.end:
             self.end = checksums.floor(total)
             del self._groups[checksums.index(total) :]
@@ -151,32 +144,32 @@ class Recorded:
 
 
 def sift(
-    fact: ChecksumsRecorded, recorded: Recorded, settled: RangeSet
+    event: ChecksumsRecorded, recorded: RecordedChecksums, settled: RangeSet
 ) -> tuple[list[ChecksumsRecorded], InputChanged | None]:
-    """What of these checksums is to be recorded; and the first group that differs though it holds settled tasks.
+    """Return the checksums to be recorded, and the first group that differs although it holds settled tasks.
 
-    What can't be compared, since only one reading was cut there, is taken for the same: it is a part of a group.
+    A part of a group that only one reading has a checksum for cannot be compared, and is taken as equal.
     """
-    if fact.first >= recorded.end:
-        return [fact], None
-    news: list[ChecksumsRecorded] = []
-    low = fact.first
-    for number, crc in checksums.each(fact.first, fact.count, fact.checksums):
-        was = recorded.at(number)
-        is_new = number > recorded.end or (number == recorded.end and not was)
-        if is_new or (crc and was and crc != was):
-            group = checksums.floor(number - 1)
-            if not is_new and settled.intersection(group, number):
-                return news, InputChanged(group, number)
-            news.append(ChecksumsRecorded(low, number - low, crc.to_bytes(4, "little")))
-        low = number
-    return news, None
+    if event.first >= recorded.end:
+        return [event], None
+    changed: list[ChecksumsRecorded] = []
+    low = event.first
+    for end, crc in checksums.each(event.first, event.count, event.checksums):
+        known = recorded.get(end)
+        is_new = end > recorded.end or (end == recorded.end and not known)
+        if is_new or (crc and known and crc != known):
+            group = checksums.floor(end - 1)
+            if not is_new and settled.intersection(group, end):
+                return changed, InputChanged(group, end)
+            changed.append(ChecksumsRecorded(low, end - low, crc.to_bytes(4, "little")))
+        low = end
+    return changed, None
 
 
 class RunSummary(Struct, frozen=True):
-    """A run in short. `begun` is a time.time(), 0 if unknown; `settled` and `failed` count tasks; `total` may be -1.
+    """Summary of a run. `started_at` is a time.time(), 0 if unknown; the others count tasks; `total` may be -1.
 
-    Of the settled, `ahead` are not in the output yet, since their turn has not come.
+    Of the `settled` tasks, `spilled` are not in the output yet: their turn has not come.
     """
 
     run: str
@@ -189,7 +182,7 @@ class RunSummary(Struct, frozen=True):
 
 
 class JournalState(Struct):
-    """What the facts come to that were taken in so far."""
+    """State of a run after the events applied so far."""
 
     started_at: float = 0.0
     run: str = ""
@@ -199,10 +192,10 @@ class JournalState(Struct):
     settled: RangeSet = field(default_factory=RangeSet)
     failed: RangeSet = field(default_factory=RangeSet)
     spilled: RangeSet = field(default_factory=RangeSet)
-    recorded: Recorded = field(default_factory=Recorded)
+    recorded: RecordedChecksums = field(default_factory=RecordedChecksums)
 
     def apply(self, event: JournalEvent | float) -> None:
-        """One more."""
+        """Apply one event, or the time of the start."""
         self.is_suspended = isinstance(event, SinkSuspended)
         match event:
             case float():
@@ -220,37 +213,37 @@ class JournalState(Struct):
             case ChecksumsRecorded():
                 self.recorded.add(event)
             case InputEnded():
-                self.total = -1 if event.reason else event.total  # what broke off may be whole by now
+                self.total = -1 if event.reason else event.total  # an input that broke off may be complete by now
                 if not event.reason:
                     self.recorded.cut(event.total)
 
 
 def read_summary(path: str) -> RunSummary | None:
-    """The run whose journal is at `path`; None if there is none, or no run in it. Raises UsageError."""
-    past = JournalState()
-    for _, fact in _read_file(path):
-        past.apply(fact)
-    if not past.run:
+    """Summarize the run in the journal at `path`; None if there is no file, or no run in it. Raises UsageError."""
+    state = JournalState()
+    for _, event in _read_file(path):
+        state.apply(event)
+    if not state.run:
         return None
     return RunSummary(
-        past.run,
-        past.started_at,
-        past.settled.task_count,
-        past.failed.task_count,
-        past.total,
-        past.is_suspended,
-        past.spilled.task_count,
+        state.run,
+        state.started_at,
+        state.settled.task_count,
+        state.failed.task_count,
+        state.total,
+        state.is_suspended,
+        state.spilled.task_count,
     )
 
 
 def to_json_lines(path: str) -> Iterator[str]:
-    """The journal at `path` as JSON, a line for each fact. Raises UsageError."""
+    """Yield the journal at `path` as JSON, one line per event. Raises UsageError."""
     import json
 
     if not os.path.exists(path):
         raise UsageError(f"cannot read {path}: No such file or directory")
-    for at, fact in _read_file(path):
-        yield json.dumps({"at": at, **_to_json(fact)})
+    for offset, event in _read_file(path):
+        yield json.dumps({"at": offset, **_to_json(event)})
 
 
 def _read_file(path: str) -> Iterator[tuple[int, JournalEvent | float]]:
@@ -260,26 +253,26 @@ def _read_file(path: str) -> Iterator[tuple[int, JournalEvent | float]]:
         return
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    book = RecordLog(fd, path, JOURNAL_MAGIC)
+    log = RecordLog(fd, path, JOURNAL_MAGIC)
     try:
-        yield from read_events(book)
+        yield from read_events(log)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     finally:
-        book.close()
+        log.close()
 
 
 def _to_json(event: JournalEvent | float) -> dict[str, Any]:
     if isinstance(event, float):
         from datetime import UTC, datetime
 
-        return {"fact": "journal", "begun": datetime.fromtimestamp(event, UTC).isoformat()}
-    told: dict[str, Any] = asdict(event)
-    for name in told.keys() & {"ranges", "failures"}:
-        told[name] = [[low + 1, high] for low, high in told[name]]
-    for name in told.keys() & {"first", "low"}:
-        told[name] += 1
+        return {"event": "journal", "started_at": datetime.fromtimestamp(event, UTC).isoformat()}
+    fields: dict[str, Any] = asdict(event)
+    for name in fields.keys() & {"ranges", "failures"}:
+        fields[name] = [[low + 1, high] for low, high in fields[name]]
+    for name in fields.keys() & {"first", "low"}:
+        fields[name] += 1
     if isinstance(event, ChecksumsRecorded):
-        each = checksums.each(event.first, event.count, event.checksums)
-        told["checksums"] = [[end, f"{crc:08x}"] for end, crc in each]
-    return {"fact": NAMES[type(event)], **told}
+        checks = checksums.each(event.first, event.count, event.checksums)
+        fields["checksums"] = [[end, f"{crc:08x}"] for end, crc in checks]
+    return {"event": NAMES[type(event)], **fields}

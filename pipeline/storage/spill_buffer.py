@@ -1,15 +1,10 @@
-"""Spill adapter: out-of-order results in memory, then on disk.
+"""Adapter of the spill: results ahead of their turn, in memory and then on disk.
 
-The hoard: results that wait for their turn, few in memory and the others on the shelf.
-
-It needs memory for neither bytes nor single tasks: whenever memory is full, all of it goes to the shelf, neighbours
-merged into one result. What a fault keeps from the shelf stays in memory; nothing is ever given back twice.
-
-The spill: results that are ahead of their turn, kept until it has come.
-
-It promises to say Committed when a result is kept, and to give each back once. A durable spill has it on disk by then
-and leaves it there until it is told to forget it, for the process that comes after this one. It waits for room on the
-disk.
+- Committed is sent when a result is stored, and each result is given back once.
+- When memory is full, all of it goes to the files, neighbours merged into one result. So memory use depends neither
+  on the bytes nor on the number of tasks.
+- A durable spill has a result on disk before Committed, and keeps it until DiscardBelow, for the next sink.
+- On a full disk the spill waits for space. After any other error the results in memory stay there.
 """
 
 from __future__ import annotations
@@ -26,234 +21,204 @@ from pipeline.storage.disk_io import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
 from pipeline.storage.spill_files import SpillFiles
 
 MEMORY_LIMIT_BYTES = 4 << 20
-"""Bytes kept in memory at most, what Python adds to them included."""
+"""Bytes in memory at most, Python's overhead included."""
 MERGE_LIMIT_BYTES = 1 << 20
 """Neighbours are merged up to about this many bytes."""
 RESULT_OVERHEAD_BYTES = 600
-"""Bytes that a small result costs in memory over its contents; about half of it for a note."""
+"""Bytes of memory that a small result takes besides its content; a failure takes about half of it."""
 
 
 def content_size(result: Result) -> int:
-    """Bytes of content."""
-    bodies = len(result.output) + len(result.output_ends) + len(result.stderr) + len(result.failed_records)
-    return bodies + sum(len(note.text) + len(note.stderr_tail) for note in result.failures)
+    """Return the bytes of content."""
+    content = len(result.output) + len(result.output_ends) + len(result.stderr) + len(result.failed_records)
+    return content + sum(len(failure.text) + len(failure.stderr_tail) for failure in result.failures)
 
 
 def memory_size(result: Result) -> int:
-    """Bytes of memory."""
+    """Return the bytes of memory."""
     return content_size(result) + RESULT_OVERHEAD_BYTES + RESULT_OVERHEAD_BYTES * len(result.failures) // 2
 
 
 def can_merge(left: Result, right: Result) -> bool:
-    """Whether nothing is lost when they are merged.
+    """Return whether merging loses nothing.
 
-    Notes are about one worker's tries. Accounts are for all tasks of a result or for none: a worker may have none.
+    Failures belong to the attempt of one worker. A result has metrics for all its tasks or, from some workers, none.
     """
-    one_try = (left.worker, left.attempt) == (right.worker, right.attempt) or not (left.failures or right.failures)
-    return one_try and bool(left.metrics) == bool(right.metrics)
+    same_attempt = (left.worker, left.attempt) == (right.worker, right.attempt) or not (left.failures or right.failures)
+    return same_attempt and bool(left.metrics) == bool(right.metrics)
 
 
-class MemoryBuffer:
-    """Results by their first task."""
+class SpillBuffer:
+    """Adapter of the sink's SPILL port: takes SpillResult, FetchSpilled and DiscardBelow; answers with results."""
 
-    def __init__(self) -> None:
-        self._results: dict[int, Result] = {}
-        self.total_size = 0
-
-    def add(self, result: Result) -> None:
-        """One more."""
-        self._results[result.first] = result
-        self.total_size += memory_size(result)
-
-    def remove(self, group: list[Result]) -> None:
-        """These are not needed here any more."""
-        for result in group:
-            del self._results[result.first]
-            self.total_size -= memory_size(result)
-
-    def starts(self) -> list[int]:
-        """Of all results, ascending."""
-        return sorted(self._results)
-
-    def contiguous(self, first: int) -> list[Result]:
-        """The result at `first`, if any, and, up to two groups in all, those that follow it without a gap."""
-        found: list[Result] = []
-        size = 0
-        while size < MERGE_LIMIT_BYTES and (result := self._results.get(first)):
-            if found and (memory_size(result) > MERGE_LIMIT_BYTES or not can_merge(found[0], result)):
-                break  # a large one, joined to others, might pass what `ends` can count
-            found.append(result)
-            first += result.count
-            size += memory_size(result)
-        return found
-
-
-class ResultStore:
-    """Memory and shelf as one."""
-
-    def __init__(self, spill_files: SpillFiles) -> None:
-        self.spill_files = spill_files
+    def __init__(
+        self, folder: str | None = None, *, durable_folder: str = "", syscalls: Syscalls = DEFAULT_SYSCALLS
+    ) -> None:
+        """Use temporary files in `folder`, else in TMPDIR; or files in `durable_folder`, which survive the process."""
+        self.deadline = NEVER
         self.size = 0
-        """Bytes of content that are kept, in memory and on disk."""
+        """Bytes of content in memory and on disk."""
+        self._files, self._space_wait = SpillFiles(folder, durable_folder, syscalls), DiskSpaceWait()
         self._memory = MemoryBuffer()
         self._popped_below = 0
-        """All that was given back out of memory is below this task."""
+        """All results that were given back from memory are below this task."""
+        self._pending: deque[SpillResult] = deque()
+        self._answers: list[Message] = []
+        self._reported_number, self._logged_number, self._has_failed = -1, -1, False
 
-    def add(self, result: Result) -> None:
-        """Take it into memory."""
+    def restore(self, ranges: Ranges) -> None:
+        """Keep these tasks of what an earlier sink left in the durable folder, and drop the others.
+
+        Raises:
+            UsageError: some of them are missing, or a file is damaged.
+        """
+        try:
+            self._restore(RangeSet(ranges))
+        except OSError as error:
+            raise UsageError(f"cannot read {self._files.location}: {error.strerror}") from None
+
+    def send(self, _to: Address, message: Message) -> None:
+        """Take a message. FetchSpilled must name the first task of a stored result. After a failure all are dropped."""
+        if self._has_failed:
+            return
+        try:
+            if isinstance(message, SpillResult):
+                self._add(message.result)
+                self._pending.append(message)
+            elif isinstance(message, FetchSpilled):
+                self._answers.append(FetchedResult(self._pop(message.first)))
+            elif isinstance(message, DiscardBelow):
+                self._files.discard_below(message.low_watermark)
+        except OSError as error:
+            self._answers += self._on_write_error(error)
+        self.deadline = 0.0
+
+    def pollables(self) -> list[object]:
+        """Return nothing to poll: only the deadline counts."""
+        return []
+
+    def receive(self) -> list[Message]:
+        """Return Committed, the fetched results, and notices for the user."""
+        answers = [*self._log_pending(), *self._answers]  # Committed before the results
+        self._answers.clear()
+        self.deadline = self._space_wait.retry_at
+        return answers
+
+    def sync(self) -> None:
+        """Flush what is committed to the disk, now and from now on. Raises OSError with the path."""
+        self._files.sync()
+
+    def close(self) -> None:
+        """Release everything; durable files stay on disk."""
+        self._memory = MemoryBuffer()
+        self._files.close()
+        self._pending.clear()
+        self.deadline = NEVER
+
+    def remove(self) -> None:
+        """Remove the durable folder with its files: the run is complete. Raises OSError."""
+        self.close()
+        self._files.remove()
+
+    def _add(self, result: Result) -> None:
         self._memory.add(result)
         self.size += content_size(result)
 
-    def evict(self) -> None:
-        """If memory is full, put all of it on the shelf. Raises OSError; then the rest is still in memory."""
-        if self._evict_memory():
-            self.spill_files.drop_logs(self._popped_below)
-
-    def _evict_memory(self) -> bool:
-        if self._memory.total_size <= MEMORY_LIMIT_BYTES:
-            return False
-        for first in self._memory.starts():
-            if group := self._memory.contiguous(first):
-                self.spill_files.store(merge_results(group))
-                self._memory.remove(group)
-        return True
-
-    def pop(self, first: int) -> Result:
-        """The result that begins with this task, perhaps with its neighbours; it is not kept any more. Raises OSError.
-
-        Raises:
-            StationError: none does.
-        """
+    def _pop(self, first: int) -> Result:
+        """Remove and return the result that begins with this task, perhaps merged with its neighbours."""
         group = self._memory.contiguous(first)
-        result = merge_results(group) if group else self.spill_files.pop(first)
+        result = merge_results(group) if group else self._files.pop(first)
         if result is None:
-            raise InternalError(f"no result that begins with task {first} is kept")
+            raise InternalError(f"no result in the spill begins with task {first}")
         if group:
             self._memory.remove(group)
             self._popped_below = max(self._popped_below, result.first + result.count)
         self.size -= content_size(result)
         return result
 
-    def restore(self, ranges: Ranges) -> None:
-        """Of what an earlier process left on the shelf keep these tasks, and drop the others. Raises OSError.
-
-        Raises:
-            UsageError: some of them are not there.
-        """
-        wanted = RangeSet(ranges)
-        for extent, result in self.spill_files.recover():
-            parts = wanted.intersection(result.first, result.first + result.count)
-            wanted.difference_update(parts)
-            if parts and self.spill_files.retain(extent, result, parts):
-                self.size += content_size(result)
-            elif parts:
-                for part in slice_result(result, parts):
-                    self.add(part)
-                self._evict_memory()  # no log goes before all are read
-        if wanted.task_count:
-            raise UsageError(f"{self.spill_files.location} lacks the result of task {wanted.ranges()[0][0] + 1}")
-        self.spill_files.discard_below(0)
-
-    def clear(self) -> None:
-        """Drop what is in memory, and let go of the shelf."""
-        self._memory = MemoryBuffer()
-        self.spill_files.close()
-
-
-class SpillBuffer:
-    """The edge of the sink's SPILL port: takes Keep, Fetch and Forget, answers Committed and Kept."""
-
-    def __init__(
-        self, folder: str | None = None, *, durable_folder: str = "", syscalls: Syscalls = DEFAULT_SYSCALLS
-    ) -> None:
-        """Temporary files go to `folder`, else to TMPDIR; with `durable`, a folder of its own, they stay there."""
-        self.deadline = NEVER
-        self._spill_files, self._space_wait = SpillFiles(folder, durable_folder, syscalls), DiskSpaceWait()
-        self._store = ResultStore(self._spill_files)
-        self._pending: deque[SpillResult] = deque()
-        self._answers: list[Message] = []
-        self._reported_number, self._logged_number, self._has_failed = -1, -1, False  # nothing yet
-
-    @property
-    def size(self) -> int:
-        """Bytes of content that are kept, in memory and on disk."""
-        return self._store.size
-
-    def restore(self, ranges: Ranges) -> None:
-        """Before all else: of what was left in the durable folder keep these tasks, and drop the others.
-
-        Raises:
-            UsageError: some of them are not there, or it is damaged.
-        """
-        try:
-            self._store.restore(ranges)
-        except OSError as error:
-            raise UsageError(f"cannot read {self._spill_files.location}: {error.strerror}") from None
-
-    def send(self, _to: Address, message: Message) -> None:
-        """Take a Keep, or a Fetch of a task that a kept result begins with, or a Forget. Nothing after a failure."""
-        if self._has_failed:
-            return
-        try:
-            if isinstance(message, SpillResult):
-                self._store.add(message.result)
-                self._pending.append(message)
-            elif isinstance(message, FetchSpilled):
-                self._answers.append(FetchedResult(self._store.pop(message.first)))
-            elif isinstance(message, DiscardBelow):
-                self._spill_files.discard_below(message.low_watermark)
-        except OSError as error:
-            self._answers += self._on_write_error(error)
-        self.deadline = 0.0
-
-    def pollables(self) -> list[object]:
-        """Nothing to wait for."""
-        return []
-
-    def receive(self) -> list[Message]:
-        """The answers since the last time."""
-        answers = [*self._log_pending(), *self._answers]  # Committed, then Kept
-        self._answers.clear()
-        self.deadline = self._space_wait.retry_at
-        return answers
-
-    def sync(self) -> None:
-        """What Committed spoke of is on the disk, and will be from now on. Raises OSError, naming the file."""
-        self._spill_files.sync()
-
-    def close(self) -> None:
-        """Let go of all; what is durable stays on disk."""
-        self._store.clear()
-        self._pending.clear()
-        self.deadline = NEVER
-
-    def remove(self) -> None:
-        """The run is over: nothing is left in the durable folder, nor the folder. Raises OSError."""
-        self.close()
-        self._spill_files.remove()
-
     def _log_pending(self) -> list[Message]:
-        """Log what has come, and make room in memory: what is kept now, and what the person is to be told."""
         if self._space_wait.is_waiting or not (self._pending or self._space_wait.retry_at != NEVER):
             return []
         try:
             while self._pending:
-                self._spill_files.log(self._pending[0].result)
+                self._files.log(self._pending[0].result)
                 self._logged_number = self._pending.popleft().number
-            self._store.evict()
+            if self._evict():
+                self._files.drop_logs(self._popped_below)
         except OSError as error:
             return self._on_write_error(error)
-        told = self._space_wait.on_success()
+        answers = self._space_wait.on_success()
         if self._logged_number > self._reported_number:
             self._reported_number = self._logged_number
-            told.append(Committed("spill", self._reported_number))
-        return told
+            answers.append(Committed("spill", self._reported_number))
+        return answers
+
+    def _evict(self) -> bool:
+        """Write memory to the files if it is full. After an OSError the rest is still in memory."""
+        if self._memory.total_size <= MEMORY_LIMIT_BYTES:
+            return False
+        for first in self._memory.starts():
+            if group := self._memory.contiguous(first):
+                self._files.store(merge_results(group))
+                self._memory.remove(group)
+        return True
+
+    def _restore(self, missing: RangeSet) -> None:
+        for location, result in self._files.recover():
+            parts = missing.intersection(result.first, result.first + result.count)
+            missing.difference_update(parts)
+            if parts and self._files.retain(location, result, parts):
+                self.size += content_size(result)
+            elif parts:
+                for part in slice_result(result, parts):
+                    self._add(part)
+                self._evict()  # without drop_logs: a log may go only when all are read
+        if missing.task_count:
+            task = missing.ranges()[0][0] + 1
+            hint = "restore it from a copy, or use --restart to discard the run"
+            raise UsageError(f"spill directory {self._files.location} is missing the result of task {task}", hint)
+        self._files.discard_below(0)
 
     def _on_write_error(self, error: OSError) -> list[Message]:
-        """For a while, if there is no room; else for good."""
+        reason = f"{self._files.location}: {error.strerror}"
         try:
-            return self._space_wait.on_enospc(error, f"{self._spill_files.location}: {error.strerror}")
+            return self._space_wait.on_enospc(error, reason)
         except OSError:
             self._has_failed = True
             self._pending.clear()
-            return [Committed("spill", self._reported_number, f"results ahead of their turn: {error.strerror}")]
+            return [Committed("spill", self._reported_number, reason)]
+
+
+class MemoryBuffer:
+    """Results in memory, by their first task."""
+
+    def __init__(self) -> None:
+        self._results: dict[int, Result] = {}
+        self.total_size = 0
+
+    def add(self, result: Result) -> None:
+        """Add a result."""
+        self._results[result.first] = result
+        self.total_size += memory_size(result)
+
+    def remove(self, group: list[Result]) -> None:
+        """Remove these results."""
+        for result in group:
+            del self._results[result.first]
+            self.total_size -= memory_size(result)
+
+    def starts(self) -> list[int]:
+        """Return the first tasks of all results, ascending."""
+        return sorted(self._results)
+
+    def contiguous(self, first: int) -> list[Result]:
+        """Return the result at `first`, if any, and those after it without a gap, up to the size of two groups."""
+        group: list[Result] = []
+        size = 0
+        while size < MERGE_LIMIT_BYTES and (result := self._results.get(first)):
+            if group and (memory_size(result) > MERGE_LIMIT_BYTES or not can_merge(group[0], result)):
+                break  # a large result, merged with others, might exceed what the 32 bits of `output_ends` count
+            group.append(result)
+            first += result.count
+            size += memory_size(result)
+        return group
