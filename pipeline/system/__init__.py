@@ -1,0 +1,1 @@
+"""The operating system: processes, signals, and the resources of the machine."""

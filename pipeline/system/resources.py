@@ -1,14 +1,7 @@
-"""CPUs, cgroups, limits, CPU and memory usage.
+"""CPUs, cgroups, limits; CPU and memory use of a process tree.
 
-The machine: how many CPUs this process may use, how many files it may open, how much memory a process takes.
-
-Asks the kernel at each call, and promises a usable answer where the kernel gives none. Changes nothing but the
-soft limit it is asked to raise.
-
-What this process and all below it use of the machine: CPUs and memory, as the kernel's /proc tells it.
-
-A look costs about 30 us a process, and only those below this one are looked at. What has ended counts with the
-process that has reaped it. Pages that processes share count for each. It never fails: who is gone counts nothing.
+The kernel is asked at each call, and a missing answer is replaced by a usable one. Only raise_descriptor_limit and
+disable_heap_trim change anything. A sample of a process tree costs about 30 us per process.
 """
 
 from __future__ import annotations
@@ -21,37 +14,39 @@ from contextlib import suppress
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """From malloc.h."""
 CGROUP_FILE, CGROUP_MOUNT = "/proc/self/cgroup", "/sys/fs/cgroup"
-"""Where the kernel says which cgroups a process is in, and where they are."""
+MIN_SAMPLE_SECONDS = 0.2
+"""A second sample within this time repeats the first: the kernel counts CPU time in hundredths of a second."""
+_SECONDS_PER_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TIME_FIELDS, _THREADS_FIELD, _RSS_FIELD = slice(11, 15), 17, 21
+"""In /proc/PID/stat from the state on: user and system time, own and of reaped children; threads; resident pages."""
 
 
 def usable_cpus(cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT) -> int:
-    """CPUs that affinity and all cgroup quotas above leave to this process; a part of one counts as one."""
+    """Return the CPUs that affinity and all cgroup quotas leave to this process, rounded up."""
     return max(1, math.ceil(min(len(os.sched_getaffinity(0)), cpu_quota(cgroup_file, cgroup_mount))))
 
 
 def cpu_quota(cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT) -> float:
-    """CPUs that all cgroups above leave to this process; inf without a quota."""
+    """Return the CPUs that all cgroups leave to this process; inf without a quota."""
     return min((_cgroup_cpu_quota(folder) for folder in cgroups("cpu", cgroup_file, cgroup_mount)), default=math.inf)
 
 
 def cgroups(controller: str, cgroup_file: str = CGROUP_FILE, cgroup_mount: str = CGROUP_MOUNT) -> list[str]:
-    """The folders of this process's cgroup and all above it that can have limits of `controller`, of v1 or v2."""
-    folders = []
+    """Return the directories of this process's cgroup and all above it that can limit `controller`, of v1 or v2."""
+    directories = []
     for line in read_small_file(cgroup_file).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "" or controller in controllers.split(","):
-            folders += _ancestor_folders(f"{cgroup_mount}/{controllers}", path)
-    return folders
-
-
-def _ancestor_folders(root: str, path: str) -> list[str]:
-    """A cgroup's folder and all above it, up to `root`. In a container the lower ones may not be there."""
-    names = path.strip("/").split("/")
-    return ["/".join([root, *names[:depth]]) for depth in range(len(names) + 1)]
+            names = path.strip("/").split("/")
+            root = f"{cgroup_mount}/{controllers}"
+            # in a container the lower ones may not exist
+            directories += ["/".join([root, *names[:depth]]) for depth in range(len(names) + 1)]
+    return directories
 
 
 def _cgroup_cpu_quota(folder: str) -> float:
-    """CPUs that one cgroup allows. v2 says "quota period" in one file, v1 in two; no number, or -1, is no limit."""
+    """Return the CPUs that one cgroup allows: "quota period" in one file (v2) or two (v1); inf without a number."""
     v1 = f"{read_small_file(f'{folder}/cpu.cfs_quota_us')} {read_small_file(f'{folder}/cpu.cfs_period_us')}"
     with suppress(ValueError):
         quota, period = map(int, (read_small_file(f"{folder}/cpu.max") or v1).split())
@@ -60,14 +55,14 @@ def _cgroup_cpu_quota(folder: str) -> float:
 
 
 def read_small_file(path: str) -> str:
-    """A small file's text, empty if it is not there."""
+    """Return the text of a file, empty if it cannot be read."""
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process as many open files as it may allow itself, and say how many."""
+    """Raise the limit of open files to the hard limit, and return it."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -78,10 +73,10 @@ def raise_descriptor_limit() -> int:
 
 
 def disable_heap_trim() -> None:
-    """Let glibc keep the memory that chunks come and go in; a libc without mallopt has its own ways.
+    """Make glibc keep freed memory, at most what was in use at once.
 
-    It maps blocks anew each time that are larger than a threshold, and trims its heap: a fault a page, and a fifth of
-    all CPU when chunks flow. What is kept is at most what was in use at once.
+    By default it maps large blocks again each time and trims its heap: a page fault for each page, and a fifth of all
+    CPU time when chunks flow. Another libc without mallopt is left as it is.
     """
     import ctypes  # costs start-up time
 
@@ -91,46 +86,40 @@ def disable_heap_trim() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
-MIN_SAMPLE_SECONDS = 0.2
-"""Seconds within which a second look sees the same: the kernel counts CPU time in hundredths of a second."""
-_SECONDS_PER_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TIME_FIELDS, _THREADS_FIELD, _RSS_FIELD = slice(11, 15), 17, 21
-"""Where /proc/PID/stat has them, counted from the state on: user and system time, own and of the reaped; threads;
-pages."""
-
-
 class ProcessTreeUsage:
-    """Between one look and the next; the first look is about all since this was made."""
+    """CPU and memory use of this process and all below it; the first sample covers the time since construction.
+
+    A process that has ended counts with the process that reaped it. Shared pages count for each process.
+    """
 
     def __init__(self) -> None:
         self._sampled_at, self._cpu_seconds = time.monotonic(), sum(os.times()[:4])
         self._last_sample = 0.0, 0
 
     def sample(self) -> tuple[float, int]:
-        """CPUs in use since the last look, and the bytes of memory in use now."""
+        """Return the CPUs in use since the last sample, and the bytes of memory in use now."""
         now = time.monotonic()
         if now - self._sampled_at >= MIN_SAMPLE_SECONDS or not self._last_sample[1]:
-            spent, memory = _measure_tree(os.getpid())
-            cpus = (spent - self._cpu_seconds) / max(now - self._sampled_at, _SECONDS_PER_TICK)
-            self._sampled_at, self._cpu_seconds = now, spent
+            cpu_seconds, memory = _measure_tree(os.getpid())
+            cpus = (cpu_seconds - self._cpu_seconds) / max(now - self._sampled_at, _SECONDS_PER_TICK)
+            self._sampled_at, self._cpu_seconds = now, cpu_seconds
             self._last_sample = max(0.0, cpus), memory
         return self._last_sample
 
 
 def _measure_tree(root_pid: int) -> tuple[float, int]:
-    """Seconds of CPU time and bytes of memory of `root` and all below it."""
+    """Return seconds of CPU time and bytes of memory of a process and all below it."""
     ticks = pages = 0
-    left = [str(root_pid)]
-    while left:
-        pid = left.pop()
+    pids = [str(root_pid)]
+    while pids:
+        pid = pids.pop()
         with suppress(OSError, ValueError, IndexError):  # it has just ended
             fields = _read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
             ticks += sum(map(int, fields[_TIME_FIELDS]))
             pages += int(fields[_RSS_FIELD])
             threads = os.listdir(f"/proc/{pid}/task") if fields[_THREADS_FIELD] != "1" else [pid]
-            for thread in threads:  # each knows only those that it has started itself
-                left += _read_text(f"/proc/{pid}/task/{thread}/children").split()
+            for thread in threads:  # each lists only the children that it has started itself
+                pids += _read_text(f"/proc/{pid}/task/{thread}/children").split()
     return ticks * _SECONDS_PER_TICK, pages * _PAGE_BYTES
 
 

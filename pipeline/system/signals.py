@@ -1,8 +1,11 @@
-"""The signals that ask this process to stop, as something to poll.
+"""Signals that ask this process to stop, or for its status, as a descriptor to poll.
 
-Wishes of a person reach a kept process through its keeper, under signals that no terminal sends, so that one ^C
-counts once, however many processes the terminal, `timeout` or systemd sent it to. A handler does nothing: the
-interpreter writes each signal's number into the pipe that is polled. After the context all is as it was.
+Theory of operation: Ctrl-C, `timeout` or systemd may send one signal to several processes of a run, and a monitor
+forwards it, too. Invariants:
+  - a monitor forwards signals to its child under real-time numbers that no terminal sends, so that one Ctrl-C counts
+    once;
+  - a handler does nothing: the interpreter writes the number of each signal into the pipe that is polled;
+  - on exit from the context, all handlers are restored.
 """
 
 from __future__ import annotations
@@ -19,15 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 STATUS_SIGNAL = signal.SIGUSR1
-"""Somebody wants to know what runs now."""
+"""Asks which tasks are running."""
 FORWARDED_SIGNALS: dict[int, int] = {
     signal.SIGINT: signal.SIGRTMIN,
     signal.SIGTERM: signal.SIGRTMIN + 1,
     STATUS_SIGNAL: signal.SIGRTMIN + 2,
     VENTILATOR_DEAD: VENTILATOR_DEAD,
 }
-"""What a keeper sends to its child for a signal of its own. Real-time signals queue: two are never taken for one."""
-
+"""What a monitor sends to its child instead of a signal. Real-time signals queue: two are never merged into one."""
 MEANING: dict[int, int] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
@@ -41,29 +43,30 @@ MEANING: dict[int, int] = {
 
 
 class SignalPipe:
-    """SIGINT, SIGTERM, SIGUSR1 and, unless it was ignored (nohup), SIGHUP. One at a time in a process, as a context.
+    """A context that receives SIGINT, SIGTERM, SIGUSR1 and, unless it was ignored (nohup), SIGHUP.
 
-    A kept process leaves SIGINT and SIGHUP to its keeper. A SIGTERM may come to both; it then counts once.
+    A process has at most one. A process with a monitor ignores SIGINT and SIGHUP, which the monitor forwards. Both may
+    receive a SIGTERM: it counts once.
     """
 
     has_monitor: ClassVar[bool] = False
-    """Whether this process has a keeper."""
+    """Whether this process has a monitor."""
 
     def __init__(self, ignore: Collection[int] = ()) -> None:
-        heard: set[int] = {
+        handled: set[int] = {
             signal.SIGTERM,
             STATUS_SIGNAL,
             *(FORWARDED_SIGNALS.values() if self.has_monitor else {signal.SIGINT}),
         }
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            heard.add(signal.SIGHUP)
+            handled.add(signal.SIGHUP)
         self._ignored_signals = {*ignore, signal.SIGINT} if self.has_monitor else set(ignore)
-        self._handled_signals = heard - self._ignored_signals
+        self._handled_signals = handled - self._ignored_signals
         self._received_counts: Counter[int] = Counter()
         self._reported_counts: Counter[int] = Counter()
 
     def __enter__(self) -> Self:
-        """Listen; what a keeper has passed on before is heard now."""
+        """Install the handlers; signals that a monitor has forwarded before become readable now."""
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._previous_wakeup_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous_handlers = {signum: signal.signal(signum, signal.SIG_IGN) for signum in self._ignored_signals}
@@ -72,34 +75,33 @@ class SignalPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Everything as it was before."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._previous_mask)
-        for signum, before in self._previous_handlers.items():
-            signal.signal(signum, before)
+        for signum, handler in self._previous_handlers.items():
+            signal.signal(signum, handler)
         signal.set_wakeup_fd(self._previous_wakeup_fd)
         os.close(self._read_fd)
         os.close(self._write_fd)
 
     def fileno(self) -> int:
-        """Readable when a signal has come: a handler alone does not wake a poll."""
+        """Return a descriptor that is readable after a signal: a handler alone does not wake a poll."""
         return self._read_fd
 
     def read(self) -> list[int]:
-        """What has come since the last call, in order: SIGINT, SIGTERM (also for SIGHUP), SIGUSR1, VENTILATOR_DEAD."""
-        asked: list[int] = []
+        """Return what was received since the last call: SIGINT, SIGTERM (also for SIGHUP), SIGUSR1, VENTILATOR_DEAD."""
+        received: list[int] = []
         with suppress(BlockingIOError):
-            while seen := os.read(self._read_fd, 4096):
-                asked += [MEANING[signum] for signum in seen if self._is_new(signum)]
-        return asked
+            while signums := os.read(self._read_fd, 4096):
+                received += [MEANING[signum] for signum in signums if self._is_new(signum)]
+        return received
 
     def _is_new(self, signum: int) -> bool:
-        """Whether this is another wish. One may come several ways (keeper, group; TERM, HUP): the longest counts."""
+        """Count a signal; return whether it is another request, not the same one on another way (monitor, group)."""
         if signum not in self._handled_signals:
             return False
-        if MEANING[signum] == STATUS_SIGNAL:
+        meaning = MEANING[signum]
+        if meaning == STATUS_SIGNAL:
             return True
         self._received_counts[signum] += 1
-        meaning = MEANING[signum]
         if self._received_counts[signum] <= self._reported_counts[meaning]:
             return False
         self._reported_counts[meaning] += 1
@@ -111,15 +113,15 @@ def _do_nothing(*_: object) -> None:
 
 
 def reset_in_child() -> None:
-    """In a fresh child: default signals, save that SIGINT and SIGHUP are ignored, as the keeper counts them.
+    """Reset all handlers in a forked child, but ignore SIGINT and SIGHUP, which the monitor forwards.
 
-    What the keeper passes on waits until there is somebody to hear it.
+    Forwarded signals stay blocked, and so pending, until a SignalPipe is entered.
     """
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():
         if callable(signal.getsignal(signum)):
             signal.signal(signum, signal.SIG_DFL)
-    signal.signal(STATUS_SIGNAL, signal.SIG_IGN)  # until somebody listens: nobody dies of a question
+    signal.signal(STATUS_SIGNAL, signal.SIG_IGN)  # the default would end the process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, FORWARDED_SIGNALS.values())
