@@ -1,8 +1,12 @@
-"""How ^C and SIGTERM reach a program of the lab, whose page shall not speak of it.
+"""Ctrl-C and SIGTERM in a program of the lab, whose pages do not handle them.
 
-A KeyboardInterrupt comes at any line, also in the middle of a library's `__init__`; a socket that is half made then is
-never closed, and its context never ends. Promises: it is raised in the program's own lines and where it waits; while a
-library makes something, starts it or puts it away, it comes a little later. SIGTERM is a KeyboardInterrupt, too.
+A KeyboardInterrupt can be raised at any line, even inside a library's `__init__`: a half-made socket is never closed
+then, and its context never terminates.
+
+Invariants:
+  - It is raised in the program's own lines and where it waits. While a library creates, starts or closes an object,
+    it is deferred.
+  - SIGTERM raises a KeyboardInterrupt too.
 """
 
 from __future__ import annotations
@@ -12,23 +16,21 @@ import sys
 import time
 from types import FrameType, TracebackType
 
-RETRY_SECONDS = 0.01  # seconds
-CLEANUP_SECONDS = 0.5
-"""Seconds after one came, in which no other does: who holds ^C down shall not break off what clears up."""
+RETRY_SECONDS = 0.01
+CLEANUP_SECONDS = 0.5  # no second interrupt for this time, so that holding Ctrl-C does not break the cleanup
+# functions outside of the lab that must not be left half done
 UNINTERRUPTIBLE_FUNCTIONS = frozenset(
     {"socket", "__init__", "__enter__", "__exit__", "__del__", "start", "destroy", "close"}
 )
-"""Names of functions outside of the lab that must not be left in their middle."""
-INTERRUPTIBLE_FUNCTION = "term"
-"""But the end of a context may be waited for long, and somebody may not want to."""
+INTERRUPTIBLE_FUNCTION = "term"  # a context may take long to terminate, and the user may not want to wait
 
 
 class TerminationInterrupt(KeyboardInterrupt):
-    """By SIGTERM."""
+    """An interrupt by SIGTERM."""
 
 
 class InterruptHandler:
-    """SIGINT and SIGTERM of this process, from now on. `folder` is where the program's own lines stand."""
+    """The handler of SIGINT and SIGTERM in this process. `folder` contains the program's own lines."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -38,29 +40,28 @@ class InterruptHandler:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Raise now, or put it off."""
+        """Raise the interrupt now, or defer it."""
         number = self._deferred_signal if number == signal.SIGALRM else number
-        clearing = self._raised_at + CLEANUP_SECONDS - time.monotonic()
-        if number and (clearing > 0 or self._is_uninterruptible(frame)):
+        cleanup_left = self._raised_at + CLEANUP_SECONDS - time.monotonic()
+        if number and (cleanup_left > 0 or self._is_uninterruptible(frame)):
             self._deferred_signal = number
-            signal.setitimer(signal.ITIMER_REAL, max(clearing, RETRY_SECONDS))
+            signal.setitimer(signal.ITIMER_REAL, max(cleanup_left, RETRY_SECONDS))
         elif number:
             self._deferred_signal, self._raised_at = 0, time.monotonic()
             raise TerminationInterrupt if number == signal.SIGTERM else KeyboardInterrupt
 
     def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """It was raised where nobody can pass it on, while a library frees something: it comes again."""
+        """Raise an interrupt again that was raised where it cannot propagate, while a library frees an object."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self._raised_at = -CLEANUP_SECONDS
-            self._deferred_signal = (
-                signal.SIGTERM if isinstance(unraisable.exc_value, TerminationInterrupt) else signal.SIGINT
-            )
+            is_termination = isinstance(unraisable.exc_value, TerminationInterrupt)
+            self._deferred_signal = signal.SIGTERM if is_termination else signal.SIGINT
             signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
         else:
             sys.__unraisablehook__(unraisable)
 
     def _is_uninterruptible(self, frame: FrameType | None) -> bool:
-        """Whether what runs above the program's own lines must not be left."""
+        """Return whether a function that the program's own lines have called must not be left."""
         if frame and frame.f_code.co_name == INTERRUPTIBLE_FUNCTION:
             return False
         while frame and not frame.f_code.co_filename.startswith(self._folder):
@@ -71,6 +72,6 @@ class InterruptHandler:
 
 
 def _show_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-    """What is told of an exception that nobody has caught; Cython tells of one that it loses in this way, too."""
+    """Print an uncaught exception, except an interrupt. Cython reports exceptions that it drops here too."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, value, trace)

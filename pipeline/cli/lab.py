@@ -1,7 +1,8 @@
-"""`pipe lab`: a command for each program of the lab, made of the signature of its `main`.
+"""`pipe lab`: a command for each program of the lab, built from the signature of its `main`.
 
-Promises: the lab knows no typer; a program's options stand nowhere else. Lets a program end with its own exit code;
-what is in its way (a port that is taken) is told in a sentence.
+Invariants:
+  - The lab does not know typer; the options of a program are declared only in its signature.
+  - A program ends with its own exit code. An expected OS error, such as a port in use, is an error with a hint.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 HELP = """Run the ZeroMQ guide's programs, small and measured.
 
-`pipe lab` lists them, each with what to learn there; `pipe lab NAME --help` shows one's options. Ends with 0 when all
-is as it should be, with 1 when something was lost or is not as promised, with 3 when nobody was there.
+`pipe lab` lists them, each with its lesson; `pipe lab NAME --help` shows the options of one. The exit code is 0 if all
+is as it should be, 1 if something was lost or is not as expected, 3 if no peer was there.
 
 \b
 Examples:
@@ -38,37 +39,39 @@ Examples:
   pipe lab batch --kill
   pipe lab relay --help
 """
-PLACE_HINT = "its options choose another place"
+ADDRESS_HINT = "choose another address or directory by its options"
+# expected errors by errno, and what to do
 ERRNO_HINTS = {
-    **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV), PLACE_HINT),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR), PLACE_HINT),
-    errno.ENOSPC: "make room there",
-    errno.ENAMETOOLONG: "set TMPDIR to a folder with a short name",
-    errno.EMFILE: "`ulimit -n` allows so few open files; raise it, or ask for less",
+    **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENODEV), ADDRESS_HINT),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR), ADDRESS_HINT
+    ),
+    errno.ENOSPC: "free some space",
+    errno.ENAMETOOLONG: "set TMPDIR to a directory with a short name",
+    errno.EMFILE: "raise the limit of `ulimit -n`, or use smaller options",
 }
-"""What can be in a program's way, by its errno, and what to do."""
 _HELP_FLAGS = ("--help", "-h")
 # click's UsageError, as in app.py
 _ClickUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Run the program that the words of `settings.program` ask for, or list all; the exit code is its own."""
+    """Run the program that `settings.program` names, or list all programs."""
     words = settings.program
     if not words:
         sys.stdout.write(list_programs())
         return OK
     if words[0] not in PROGRAMS:
-        raise UsageError(f"no such program: {words[0]}; the lab has {', '.join(PROGRAMS)}")
+        raise UsageError(f"no such program: {words[0]}", f"choose one of {', '.join(PROGRAMS)}")
     program = import_module(f"pipeline.lab.{words[0]}")
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # two programs that share a file shall not mix their lines
+        sys.stdout.reconfigure(line_buffering=True)  # two programs may write to one file
     return run_program(program, words[1:])
 
 
 def list_programs() -> str:
-    """All programs, each with what it is and what to learn there."""
-    lines = ["The programs of the lab; `pipe lab NAME --help` says more.", ""]
+    """Return the list of all programs, each with its title and its lesson."""
+    lines = ["The programs of the lab; `pipe lab NAME --help` shows more.", ""]
     for name in PROGRAMS:
         program = import_module(f"pipeline.lab.{name}")
         lines += [f"  {name:<10}  {program.TITLE}", f"  {'':<10}    {program.LEARN}"]
@@ -76,13 +79,13 @@ def list_programs() -> str:
 
 
 def run_program(program: ModuleType, words: Sequence[str]) -> int:
-    """Run a program with these words. Raises UsageError when they don't fit, PipelineError when the way is barred."""
+    """Run a program with these words. Raises UsageError if they do not fit, PipelineError for an expected OS error."""
     name = f"pipe lab {program.__name__.rpartition('.')[2]}"
     try:
         typed = build_command(program)(list(words), prog_name=name, standalone_mode=False)
-    except _ClickUsageError as wrong:
-        said: str = wrong.format_message().rstrip(".")  # type: ignore[attr-defined]
-        raise UsageError(f"{said[:1].lower()}{said[1:]} (see `{name} --help`)") from None
+    except _ClickUsageError as error:
+        text: str = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+        raise UsageError(f"{text[:1].lower()}{text[1:]}", f"see `{name} --help`") from None
     if isinstance(typed, int):
         return typed
     words = next((typed.pop(each) for each in list(typed) if isinstance(typed[each], list)), ())
@@ -91,26 +94,26 @@ def run_program(program: ModuleType, words: Sequence[str]) -> int:
         return int(program.main(*words, **typed))
     except TerminationInterrupt:
         return TERMINATED
-    except Exception as wrong:
-        number = getattr(wrong, "errno", None)
+    except Exception as error:
+        number = getattr(error, "errno", None)
         if number not in ERRNO_HINTS:
             raise
-        why = re.sub(r"^\[Errno \d+\] ", "", str(wrong))
-        raise PipelineError(f"{name}: {why}; {ERRNO_HINTS[number]} (see `{name} --help`)") from None
+        reason = re.sub(r"^\[Errno \d+\] ", "", str(error))
+        raise PipelineError(f"{name}: {reason}", f"{ERRNO_HINTS[number]} (see `{name} --help`)") from None
 
 
 def build_command(program: ModuleType) -> Any:
-    """The parser of one program; what it returns is what was typed, by the names of its options."""
+    """Return the parser of one program. Its result is what was typed, by the names of the options."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    drawn = f"{program.__doc__}".replace("\n\n    ", "\n\n\b\n    ")  # click shall not fill pictures as paragraphs
-    text = f"{program.TITLE}\n\n{program.LEARN}\n\n{drawn}"
+    description = f"{program.__doc__}".replace("\n\n    ", "\n\n\b\n    ")  # so that click does not wrap drawings
+    text = f"{program.TITLE}\n\n{program.LEARN}\n\n{description}"
     layout = {"max_content_width": 110, "help_option_names": list(_HELP_FLAGS)}
     app.command(help=text, context_settings=layout)(_make_signature(program.main))
     return typer.main.get_command(app)
 
 
 def _make_signature(program: Callable[..., int]) -> Callable[..., dict[str, Any]]:
-    """A function with the program's options as typer wants them: what was typed comes in, and goes out."""
+    """Return a function with the program's options as typer declares them, which returns its arguments."""
 
     def collect_options(**values: Any) -> dict[str, Any]:
         return values
@@ -121,14 +124,15 @@ def _make_signature(program: Callable[..., int]) -> Callable[..., dict[str, Any]
 
 
 def _declare_option(parameter: inspect.Parameter) -> inspect.Parameter:
-    """One option, or the words."""
+    """Return the typer parameter of an option, or of the positional words."""
     kind: Any
-    kind, told, *bounds = get_args(parameter.annotation)
+    kind, text, *bounds = get_args(parameter.annotation)
     name, default = parameter.name, parameter.default
-    least, most = bounds or (None, None)
+    minimum, maximum = bounds or (None, None)
     if parameter.kind is parameter.VAR_POSITIONAL:
-        declared: Any = Annotated[list[kind], typer.Argument(help=told)]
+        declared: Any = Annotated[list[kind], typer.Argument(help=text)]
         default = parameter.empty
     else:
-        declared = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=told, min=least, max=most)]
+        flag = f"--{name.replace('_', '-')}"
+        declared = Annotated[kind, typer.Option(flag, help=text, min=minimum, max=maximum)]
     return inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=declared)

@@ -1,14 +1,11 @@
-"""`pipe top`.
+"""`pipe top`: a live view of a run.
 
-`pipe top`: what a run does now.
-
-Promises: on a terminal one view in place of the other, as large as it is now, elsewhere each below the one before; a
-sink that is started again is seen again; `q` and ^C end it with 0, since nothing has gone wrong. Never changes a run.
-
-The keys a person presses while looking on, and the terminal's new size, as things to poll.
-
-Promises: the terminal is as it was afterwards, and without one, or in the background, nothing is read and nothing is
-changed. ^C is a key, too: as an exception it could come inside a library, and get lost there.
+Invariants:
+  - On a terminal, each view replaces the one before and fits the present size; elsewhere, views follow each other.
+  - A restarted sink is found again.
+  - `q` and Ctrl-C end it with exit code 0. Ctrl-C is handled as a key: an exception could get lost in a library.
+  - The terminal is restored at the end. Without one, or in the background, no key is read and no mode is changed.
+  - It never changes a run.
 """
 
 from __future__ import annotations
@@ -34,11 +31,10 @@ if TYPE_CHECKING:
     from pipeline.cli.terminal import UserConsole
 
 
-KILLED_STATES = {"done", "soon", "now"}
-SILENCE_SECONDS = 2.0
-"""Seconds of silence that are worth a word: a sink speaks each second."""
+FINAL_STATES = {"done", "soon", "now"}
+SILENCE_SECONDS = 2.0  # after this, a missing status is reported; a sink sends one each second
 EMPTY_STATUS = RunStatus("", "", 0, 0, -1, -1, (), ())
-HELP = """Show progress, workers and what they run, each second; q ends it.
+HELP = """Show progress, workers and running tasks each second; q ends it.
 
 \b
 Examples:
@@ -49,49 +45,46 @@ Examples:
 
 
 def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- all commands are called alike
-    """Show views until the run is over, or one with --once.
-
-    Raises:
-        PipelineError: there is no sink, or it has been silent for too long in the middle of a run.
-    """
+    """Show views until the run is over, or one with --once. Raises PipelineError if no sink answers."""
     from pipeline.runtime import control_client
 
-    where = messages.format_endpoint_options(settings)
-    try:
+    endpoint_options = messages.format_endpoint_options(settings)
+
+    def to_text(status: RunStatus) -> str:
         if settings.as_json:
-            return _print_each(
-                control_client.watch_status(settings), lambda status: json.dumps(to_json(status)), once=settings.once
-            )
-        if settings.once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-            views = control_client.watch_status(settings)
-            return _print_each(views, lambda status: status_view.status_text(status, where), once=settings.once)
-        return _run_live_view(settings, where)
+            return json.dumps(to_json(status))
+        return status_view.status_text(status, endpoint_options)
+
+    try:
+        is_plain = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+        if settings.as_json or settings.once or is_plain:
+            return _print_each(control_client.watch_status(settings), to_text, once=settings.once)
+        return _run_live_view(settings, endpoint_options)
     except KeyboardInterrupt:
         return OK
 
 
 def is_over(status: RunStatus) -> bool:
-    """Whether nothing more will come."""
-    return status.state in KILLED_STATES and not status.waiting_for
+    """Return whether no further status will arrive."""
+    return status.state in FINAL_STATES and not status.waiting_for
 
 
 def to_json(status: RunStatus) -> dict[str, Any]:
-    """A status for scripts. Task numbers are from 1, times seconds, memory bytes; null is what is not known."""
+    """Return a status for scripts: task numbers from 1, seconds, bytes; null if unknown."""
+    has_eta = status.tasks_per_second > 0 and status.total >= 0
     return {
         "run": status.run,
         "state": status.state,
-        "why": status.blocked_on,
+        "blocked_on": status.blocked_on,
         "settled": status.settled_count,
         "failed": status.failed_count,
         "retrying": status.retry_count,
         "total": status.total if status.total >= 0 else None,
-        "turn": status.next_in_order + 1 if status.next_in_order >= 0 else None,
+        "next_in_order": status.next_in_order + 1 if status.next_in_order >= 0 else None,
         "rate": round(status.tasks_per_second, 3),
-        "eta": round(status_view.seconds_left(status), 1)
-        if status.tasks_per_second > 0 and status.total >= 0
-        else None,
+        "eta": round(status_view.seconds_left(status), 1) if has_eta else None,
         "elapsed": round(status.elapsed_seconds, 1),
-        "awaited": list(status.waiting_for),
+        "waiting_for": list(status.waiting_for),
         "workers": [
             {
                 "worker": each.worker,
@@ -113,7 +106,7 @@ def to_json(status: RunStatus) -> dict[str, Any]:
 
 
 def _print_each(views: Iterator[RunStatus | float], to_text: Callable[[RunStatus], str], *, once: bool) -> int:
-    """A text for each, one after the other."""
+    """Print the text of each view below the one before."""
     last = EMPTY_STATUS
     for view in views:
         if isinstance(view, RunStatus):
@@ -126,14 +119,14 @@ def _print_each(views: Iterator[RunStatus | float], to_text: Callable[[RunStatus
 
 
 def _lost_sink_exit_code(last_status: RunStatus) -> int:
-    """The exit code when the sink has not come back: 0 if it had said the end. Raises PipelineError if not."""
-    if last_status.state in KILLED_STATES:
+    """Return 0 if the sink had reported the end before it was lost. Raises PipelineError if not."""
+    if last_status.state in FINAL_STATES:
         return OK
-    raise PipelineError("the sink was lost, and no other has come in its place; is the run still there?")
+    raise PipelineError("lost the sink, and no new sink has replaced it", "check that the run is still active")
 
 
 def _run_live_view(settings: Settings, endpoint_options: str) -> int:
-    """One view in place of the other, on a page of the terminal's own; the last of them stays when that is gone."""
+    """Show views on the terminal's alternate screen, and print the last one below the earlier output."""
     from rich.console import Console
     from rich.live import Live
 
@@ -154,30 +147,30 @@ def _run_live_view(settings: Settings, endpoint_options: str) -> int:
 
 
 def _render(status: RunStatus, endpoint_options: str, seconds_since_message: float, console: Console) -> Text:
-    """All of it, as large as the terminal at most."""
+    """Return the whole view, cut to the size of the terminal."""
     from rich.text import Text
 
-    told = [Text(status_view.headline(status), "bold")] if status.run or status.state else []
+    lines = [Text(status_view.headline(status), "bold")] if status.run or status.state else []
     if status.run:
-        told.append(Text(status_view.progress_bar(status, console.width - 1)))
-        told[-1].highlight_regex(r"[\d,]+ failed", "red")
-        told.append(Text(f"{format_duration(status.elapsed_seconds)} elapsed"))
+        lines.append(Text(status_view.progress_bar(status, console.width - 1)))
+        lines[-1].highlight_regex(r"[\d,]+ failed", "red")
+        lines.append(Text(f"{format_duration(status.elapsed_seconds)} elapsed"))
     if seconds_since_message > SILENCE_SECONDS:
-        told.append(Text(f"the sink is silent since {seconds_since_message:.0f} s", "red"))
-    elif because := status_view.blocked_text(status, endpoint_options):
-        told.append(Text(because, "yellow"))
+        lines.append(Text(f"no message from the sink for {seconds_since_message:.0f} s", "red"))
+    elif reason := status_view.blocked_text(status, endpoint_options):
+        lines.append(Text(reason, "yellow"))
     if status.waiting_for:
-        told.append(Text(messages.waiting_for_text(status)))
+        lines.append(Text(messages.waiting_for_text(status)))
     if status.workers:
-        rows = status_view.worker_table(status.workers, max(2, console.height - len(told) - 1))
-        told += [Text(), Text(rows[0], "bold"), *map(Text, rows[1:])]
-    for line in told:
+        rows = status_view.worker_table(status.workers, max(2, console.height - len(lines) - 1))
+        lines += [Text(), Text(rows[0], "bold"), *map(Text, rows[1:])]
+    for line in lines:
         line.truncate(console.width, overflow="ellipsis")
-    return Text("\n").join(told)
+    return Text("\n").join(lines)
 
 
 class Keyboard:
-    """The keyboard of this terminal, for as long as this is entered."""
+    """Keys of this terminal and changes of its size, as files to poll."""
 
     def __init__(self) -> None:
         self._terminal = -1
@@ -185,38 +178,39 @@ class Keyboard:
         self._is_interrupted = False
 
     def __enter__(self) -> Self:
-        """Keys come at once, unseen; a new size wakes whoever polls."""
+        """Read keys without echo and without waiting for a newline; let signals wake the poller."""
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._previous_wakeup_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous_handlers = {
             signal.SIGWINCH: signal.signal(signal.SIGWINCH, _do_nothing),
             signal.SIGINT: signal.signal(signal.SIGINT, self._on_interrupt),
         }
-        with suppress(OSError, ValueError):  # not there, or not ours: who is in the background would be stopped
+        # in the background, using the terminal would stop this process
+        with suppress(OSError, ValueError):
             terminal = sys.stdin.fileno()
             if os.isatty(terminal) and os.tcgetpgrp(terminal) == os.getpgrp():
                 self._claim_terminal(terminal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Everything as it was before."""
+        """Restore terminal and signal handlers."""
         if self._terminal >= 0:
             import termios
 
-            with suppress(termios.error):  # it has gone
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._previous_mode)
-        for number, before in self._previous_handlers.items():
-            signal.signal(number, before)
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(self._previous_wakeup_fd)
         os.close(self._read_fd)
         os.close(self._write_fd)
 
     def file_descriptors(self) -> list[int]:
-        """What is readable when there is something."""
+        """Return the descriptors that are readable after a key or a signal."""
         return [self._read_fd, self._terminal] if self._terminal >= 0 else [self._read_fd]
 
     def read_keys(self) -> str:
-        """The keys since the last call, without waiting; `q` for ^C, and if the terminal has gone."""
+        """Return the keys since the last call, without waiting; `q` for Ctrl-C, or if the terminal is gone."""
         with suppress(BlockingIOError):
             while os.read(self._read_fd, 4096):
                 pass
@@ -247,4 +241,4 @@ class Keyboard:
 
 
 def _do_nothing(*_: object) -> None:
-    """Handle a signal: it is in the pipe that is polled."""
+    """Handle a signal. The wakeup descriptor reports it."""
