@@ -1,7 +1,6 @@
-"""`pipe` and `python -m pipeline`: from the words to an exit code.
+"""Entry point of `pipe` and `python -m pipeline`.
 
-Promises: imports what the chosen command needs and no more, and does not return: the process ends here, at once.
-Never lets a traceback out for what a person did wrong.
+It imports only what the chosen command needs, never returns, and shows no traceback for a mistake of the user.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run what the command line asks for, and end with the exit code of cli.md's table."""
+    """Run the command line and exit."""
     started = time.monotonic()
-    gc.disable()  # what is imported stays: to look for garbage in it takes 8 ms
+    gc.disable()  # imports leave no garbage, and looking for some takes 8 ms
     from pipeline.cli.exit_codes import open_missing_streams, run_guarded
 
     open_missing_streams()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a question, of which nobody dies; who can answer listens later
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a status request must not kill a process that cannot answer yet
     code = run_guarded(lambda: _run(sys.argv[1:], started))
     with suppress(OSError):
         sys.stderr.flush()
-    os._exit(code)  # to take the interpreter apart takes 20 ms, and there is nothing left to save
+    os._exit(code)  # a regular exit takes 20 ms, and there is nothing left to save
 
 
 def _run(argv: list[str], started_at: float) -> int:
@@ -38,11 +37,11 @@ def _run(argv: list[str], started_at: float) -> int:
     choice = parse(argv)
     if not choice.command:
         return choice.exit_code
-    screen = UserConsole(choice.settings, started_at)
-    run = import_module(f"pipeline.cli.{choice.command}").main
+    console = UserConsole(choice.settings, started_at)
+    command_main = import_module(f"pipeline.cli.{choice.command}").main
     gc.freeze()
     gc.enable()
-    code: int = run(choice.settings, screen)
+    code: int = command_main(choice.settings, console)
     return code
 
 

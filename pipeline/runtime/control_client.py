@@ -1,6 +1,7 @@
-"""Those who look on and those who want an end: `pipe top` and `pipe kill`.
+"""Clients of a running pipeline: `pipe top` and `pipe kill`.
 
-They belong to no run: they listen to control, and may say Stop to the sink. They hold no lock and bind nothing.
+They belong to no run: they subscribe to control, and may send a StopRequest to the sink. They hold no lock and bind no
+endpoint.
 """
 
 from __future__ import annotations
@@ -23,17 +24,106 @@ if TYPE_CHECKING:
     from pipeline.config.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-"""Seconds without a sink after which the person is told."""
+"""Time without a message from a sink after which there is none."""
 LOST_AFTER_SECONDS = 15.0
-"""Seconds of silence after which nobody waits for another sink any more."""
+"""Silence after which no restarted sink is expected any more."""
 GONE_AFTER_SECONDS = 3.0
-"""Seconds of silence after which a sink that had said KILL has gone."""
+"""Silence after which a sink that has sent Kill has exited."""
 REPEAT_SECONDS = 1.0
-"""Seconds after which a Stop that nobody obeyed is said again, and who watches looks again."""
+"""Interval at which an unanswered StopRequest is repeated, and at which silence is reported."""
+
+
+def watch_status(settings: Settings, wakeup_fds: Sequence[int] = ()) -> Iterator[RunStatus | float]:
+    """Yield each RunStatus of the pipeline, on one subscription that outlives restarts of the sink.
+
+    Without one, it yields the seconds of silence instead: every second, and when a wakeup file is readable, which the
+    caller then reads. It ends after LOST_AFTER_SECONDS of silence.
+
+    Raises:
+        PipelineError: no sink has answered.
+    """
+    endpoints, context = resolve_endpoints(settings), ZmqContext()
+    subscription = StatusSubscription(context, endpoints, wakeup_fds)
+    last_status_at, is_connected = time.monotonic(), False
+    try:
+        while True:
+            silence = time.monotonic() - last_status_at
+            messages = subscription.receive(REPEAT_SECONDS if is_connected else CONNECT_TIMEOUT_SECONDS - silence)
+            statuses = [message for message in messages if isinstance(message, RunStatus)]
+            silence = time.monotonic() - last_status_at
+            if statuses:
+                last_status_at, is_connected = time.monotonic(), True
+                yield statuses[-1]
+            elif not is_connected and silence >= CONNECT_TIMEOUT_SECONDS:
+                raise _no_sink_error(endpoints)
+            elif silence > LOST_AFTER_SECONDS:
+                return
+            else:
+                yield silence
+    finally:
+        subscription.close()
+        context.close()
+
+
+def request_stop(settings: Settings, mode: Literal["soon", "now"], notify: Callable[[Message], None]) -> int:
+    """Ask the sink to end the run, wait until all stations have exited, and return the exit code.
+
+    `notify` receives each RunStatus in which other stations are missing.
+
+    Raises:
+        PipelineError: no sink has answered.
+    """
+    endpoints, context = resolve_endpoints(settings), ZmqContext()
+    subscription = StatusSubscription(context, endpoints)
+    channel = channels.connect_results(context, endpoints.results)
+    try:
+        exit_code = _wait_for_shutdown(subscription, channel, mode, notify)
+        if exit_code is None:
+            raise _no_sink_error(endpoints)
+        return exit_code
+    finally:
+        subscription.close()
+        channel.close()
+        context.close()
+
+
+def _wait_for_shutdown(
+    subscription: StatusSubscription,
+    channel: channels.SendChannel,
+    mode: Literal["soon", "now"],
+    notify: Callable[[Message], None],
+) -> int | None:
+    """Request the stop until Kill arrives, then wait for the last Goodbye. Return None if no sink has answered."""
+    last_message_at, requested_at, is_killed, is_connected = time.monotonic(), -REPEAT_SECONDS, False, False
+    waiting_for: tuple[str, ...] = ()
+    while True:
+        if time.monotonic() - requested_at >= REPEAT_SECONDS and not is_killed:
+            requested_at = time.monotonic()
+            channel.send(Port.RESULTS, StopRequest(mode, "pipe kill"))
+        channel.receive()
+        messages = subscription.receive(0.1)
+        if messages:
+            last_message_at, is_connected = time.monotonic(), True
+        is_killed = is_killed or any(isinstance(message, Kill) for message in messages)
+        for status in (message for message in messages if isinstance(message, RunStatus) and is_killed):
+            if not status.waiting_for:
+                return OK
+            if status.waiting_for != waiting_for:
+                notify(status)
+            waiting_for = status.waiting_for
+        silence = time.monotonic() - last_message_at
+        if not is_connected and silence > CONNECT_TIMEOUT_SECONDS:
+            return None
+        if is_connected and silence > GONE_AFTER_SECONDS:
+            return OK if is_killed else INCOMPLETE
+
+
+def _no_sink_error(endpoints: Endpoints) -> PipelineError:
+    return PipelineError(f"no sink at {endpoints.control}", "nothing runs there; give the --name or --at of the run")
 
 
 class StatusSubscription:
-    """Control, as an onlooker hears it."""
+    """Subscription to the sink's broadcast, with RunStatus."""
 
     def __init__(self, context: ZmqContext, endpoints: Endpoints, wakeup_fds: Sequence[int] = ()) -> None:
         self._channel = channels.connect_control(context, endpoints.control, with_status=True)
@@ -42,87 +132,9 @@ class StatusSubscription:
             self._poller.register(file, zmq.POLLIN)
 
     def receive(self, seconds: float) -> list[Message]:
-        """What is said within `seconds`, as soon as anything is; nothing if another file woke us."""
+        """Return what arrives within `seconds`, at once if anything does; nothing if a wakeup file became readable."""
         self._poller.poll(max(0, math.ceil(seconds * 1000)))
         return self._channel.receive()
 
     def close(self) -> None:
-        """Stop listening."""
         self._channel.close()
-
-
-def watch_status(settings: Settings, wakeup_fds: Sequence[int] = ()) -> Iterator[RunStatus | float]:
-    """Each Status of the line at this place, on one subscription that outlives the sinks it hears.
-
-    While none comes, the seconds of silence instead: at each beat, and when a file of `wakes` is readable, which the
-    caller then reads. It ends after LOST.
-
-    Raises:
-        PipelineError: no sink has spoken within SOON.
-    """
-    place, own = resolve_endpoints(settings), ZmqContext()
-    ear = StatusSubscription(own, place, wakeup_fds)
-    heard, met = time.monotonic(), False
-    try:
-        while True:
-            patience = REPEAT_SECONDS if met else CONNECT_TIMEOUT_SECONDS - (time.monotonic() - heard)
-            statuses = [word for word in ear.receive(patience) if isinstance(word, RunStatus)]
-            silent = time.monotonic() - heard
-            if statuses:
-                heard, met = time.monotonic(), True
-                yield statuses[-1]
-            elif not met and silent >= CONNECT_TIMEOUT_SECONDS:
-                raise PipelineError(f"no sink at {place.control}; nothing runs there")
-            elif silent > LOST_AFTER_SECONDS:
-                return
-            else:
-                yield silent
-    finally:
-        ear.close()
-        own.close()
-
-
-def request_stop(settings: Settings, mode: Literal["soon", "now"], notify: Callable[[Message], None]) -> int:
-    """Ask the sink at this place for KILL and wait for the goodbyes; who is missing is told. The exit code.
-
-    Raises:
-        PipelineError: no sink has spoken within SOON.
-    """
-    place, own = resolve_endpoints(settings), ZmqContext()
-    ear, mouth = StatusSubscription(own, place), channels.connect_results(own, place.results)
-    try:
-        return _wait_for_shutdown(ear, mouth, mode, notify, place.control)
-    finally:
-        ear.close()
-        mouth.close()
-        own.close()
-
-
-def _wait_for_shutdown(
-    subscription: StatusSubscription,
-    channel: channels.SendChannel,
-    mode: Literal["soon", "now"],
-    notify: Callable[[Message], None],
-    control_endpoint: str,
-) -> int:
-    heard, said, killed, met = time.monotonic(), -REPEAT_SECONDS, False, False
-    awaited: tuple[str, ...] = ()
-    while True:
-        if time.monotonic() - said >= REPEAT_SECONDS and not killed:
-            said = time.monotonic()
-            channel.send(Port.RESULTS, StopRequest(mode, "pipe kill"))
-        channel.receive()
-        words = subscription.receive(0.1)
-        killed = killed or any(isinstance(word, Kill) for word in words)
-        heard, met = (time.monotonic(), True) if words else (heard, met)
-        for status in (word for word in words if isinstance(word, RunStatus) and killed):
-            if not status.waiting_for:
-                return OK
-            if status.waiting_for != awaited:
-                notify(status)
-            awaited = status.waiting_for
-        silent = time.monotonic() - heard
-        if not met and silent > CONNECT_TIMEOUT_SECONDS:
-            raise PipelineError(f"no sink at {control_endpoint}; nothing runs there")
-        if met and silent > GONE_AFTER_SECONDS:
-            return OK if killed else INCOMPLETE

@@ -1,7 +1,9 @@
-"""The one loop: carries messages between one station and its edges. The only place where a station meets time.
+"""The event loop: carries messages between one state machine and its adapters, and tells it the time.
 
-A turn waits for files or the deadline, lets every ready edge speak, and gives the station its tick only when all that
-had arrived is known, so that nobody is thought silent whose words were waiting. Signals become messages. No decisions.
+- A turn polls until a file is ready or a deadline is due, then delivers the messages of every ready adapter.
+- The state machine gets its tick only when everything that had arrived is delivered. Otherwise a peer whose messages
+  wait in a socket would look dead.
+- Signals become messages. The loop makes no decisions.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import zmq
 
@@ -34,26 +36,26 @@ from pipeline.runtime.failpoints import with_failpoints
 from pipeline.system.signals import STATUS_SIGNAL
 
 HISTORY_SIZE = 50
-"""Words remembered for the story of a bug."""
+"""Messages kept for the traceback of an internal error."""
 STALL_SECONDS = 0.5
-"""Seconds that a wait was too long: this process was stopped, or the machine asleep, and much may have arrived."""
+"""A poll that ends this late means that this process or the machine was suspended, so much may have arrived."""
 NOTICES: dict[int, Message] = {STATUS_SIGNAL: StatusRequested(), VENTILATOR_DEAD: VentilatorDead()}
-"""What the station receives for a signal that is not a request to stop."""
+"""The messages of signals that are not a request to stop."""
 SIGNAL_NAMES: dict[int, str] = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class SignalSource(Protocol):
-    """Where signals arrive."""
+    """Source of signals."""
 
     def fileno(self) -> int:
-        """Readable when one has."""
+        """Return a descriptor that is readable when signals have arrived."""
 
     def read(self) -> list[int]:
-        """Those that have."""
+        """Return the signals that have arrived."""
 
 
 class EventLoop:
-    """One station, its edges, and what wakes them."""
+    """One state machine with its adapters, polled until it is done."""
 
     def __init__(
         self,
@@ -77,7 +79,11 @@ class EventLoop:
                 self._poller.register(fd, zmq.POLLIN)
 
     def run(self) -> int:
-        """Until the station is done; its exit code. Raises StationError for a bug of ours, with the last words."""
+        """Run until the state machine is done or the monitoring process is gone; return the exit code.
+
+        Raises:
+            InternalError: a bug in pipe, with the last messages.
+        """
         try:
             self._send(self._machine.tick(time.monotonic()))
             while not self._machine.done and not self._is_monitor_gone:
@@ -85,16 +91,16 @@ class EventLoop:
         except PipelineError:
             raise
         except Exception as error:
-            story = "\n  ".join(f"> {word!s:.300}" for word in self._recent_messages)
-            raise InternalError(f"{type(error).__name__}: {error}\nthe last words were:\n  {story}") from error
+            history = "\n  ".join(f"> {message!s:.300}" for message in self._recent_messages)
+            raise InternalError(f"{type(error).__name__}: {error}\nrecent messages:\n  {history}") from error
         return errors.INCOMPLETE if self._is_monitor_gone else self._machine.exit_code
 
     def _run_once(self) -> None:
-        """Wait, hear all that is ready and what that leads to, then let the station have its tick."""
-        before = time.monotonic()
-        wait = self._poll_timeout(before)
-        ports = self._poll_ports(wait)
-        stalled = time.monotonic() - before > STALL_SECONDS + wait / 1000
+        """Poll, deliver all messages and those that follow from them, then call `tick` if it is due."""
+        started_at = time.monotonic()
+        timeout_ms = self._poll_timeout(started_at)
+        ports = self._poll_ports(timeout_ms)
+        has_stalled = time.monotonic() - started_at > STALL_SECONDS + timeout_ms / 1000
         while ports:
             for port in ports:
                 for message in self._adapters[port].receive():
@@ -102,38 +108,37 @@ class EventLoop:
                     if self._machine.done:
                         return
             self._update_poller(ports)
-            ports = self._take_pending_ports() or (
-                self._poll_ports(0) if stalled else []
-            )  # nobody is silent whose words wait
+            # after a stall, drain all sockets before `tick` checks heartbeats; otherwise live peers look dead
+            ports = self._take_pending_ports() or (self._poll_ports(0) if has_stalled else [])
         if self._machine.deadline <= time.monotonic():
             self._send(self._machine.tick(time.monotonic()))
 
     def _poll_timeout(self, now: float) -> int:
-        """Milliseconds until somebody wants to be asked."""
+        """Return the milliseconds until the next deadline."""
         self._update_poller(self._pending_ports)
-        deadline = min(self._machine.deadline, *(edge.deadline for edge in self._adapters.values()))
+        deadline = min(self._machine.deadline, *(adapter.deadline for adapter in self._adapters.values()))
         return 0 if self._pending_ports or deadline <= now else math.ceil(min(deadline - now, 3600.0) * 1000)
 
     def _poll_ports(self, timeout_ms: int) -> list[Port]:
-        """Which edges to ask: the ready, the due, and those that were just spoken to."""
+        """Return the ports to receive from: readable, due, or sent to since the last turn."""
         ready = [file for file, _ in self._poller.poll(timeout_ms)]
         now = time.monotonic()
-        due = [port for port, edge in self._adapters.items() if edge.deadline <= now]
+        due = [port for port, adapter in self._adapters.items() if adapter.deadline <= now]
         for file in ready:
             if file == self._signals.fileno():
                 self._on_signals()
             elif file == self._monitor_fd:
                 self._is_monitor_gone = True
-        heard = [self._port_by_pollable[file] for file in ready if file in self._port_by_pollable]
-        return list(dict.fromkeys((*heard, *due, *self._take_pending_ports())))
+        readable = [self._port_by_pollable[file] for file in ready if file in self._port_by_pollable]
+        return list(dict.fromkeys((*readable, *due, *self._take_pending_ports())))
 
     def _take_pending_ports(self) -> list[Port]:
-        """The edges that were spoken to since the last call: they may have an answer."""
-        touched, self._pending_ports = self._pending_ports, set()
-        return list(touched)
+        """Return the ports that were sent to since the last call: their adapters may have an answer."""
+        pending, self._pending_ports = self._pending_ports, set()
+        return list(pending)
 
     def _update_poller(self, ports: Iterable[Port]) -> None:
-        """Poll what these edges want polled now; the others have not changed."""
+        """Register what the adapters of these ports want polled now; the others have not changed."""
         for port in ports:
             files, before = self._adapters[port].pollables(), self._pollables.get(port, [])
             if files == before:
@@ -154,19 +159,19 @@ class EventLoop:
                 self._deliver(notice)
                 continue
             self._stop_count += 1
-            self._notify(
-                stop := StopRequest("soon" if self._stop_count == 1 else "now", SIGNAL_NAMES.get(number, str(number)))
-            )
-            self._deliver(stop)
+            mode: Literal["soon", "now"] = "soon" if self._stop_count == 1 else "now"
+            request = StopRequest(mode, SIGNAL_NAMES.get(number, str(number)))
+            self._notify(request)
+            self._deliver(request)
 
     def _deliver(self, message: Message) -> None:
-        kind: Any = type(message)  # hashable, which mypy can't see of so large a union
+        kind: Any = type(message)  # hashable, which mypy does not see for so large a union
         self._recent_messages.append(_summarize(kind)(message))
         self._send(self._machine.receive(message, time.monotonic()))
         if isinstance(message, PeerRejected | CallableLoading | Waiting) or (
             isinstance(message, VersionMismatch) and not message.peer and not self._machine.done
         ):
-            self._notify(message)  # the edge's to notice, and no station's business
+            self._notify(message)  # a notice of an adapter, for the user only
 
     def _send(self, sends: list) -> None:  # type: ignore[type-arg]
         for send in sends:
@@ -180,7 +185,7 @@ class EventLoop:
 
 @cache
 def _summarize(kind: type) -> attrgetter[Any]:
-    """What the story keeps of a word: its kind and small fields, but no body, which would live on with it."""
+    """Return a getter of type name and small fields. It leaves out bodies, which the history would keep in memory."""
     return attrgetter(
         "__class__.__name__", *(name for name, hint in kind.__annotations__.items() if hint not in {"bytes", "Result"})
     )

@@ -1,9 +1,9 @@
-"""Failpoints: a process ends or freezes itself at a chosen word, so that a test can strike at every step of a run.
+"""Failpoints: kill or stop a process at a chosen message, so that tests can hit every step of a run.
 
-`PIPE_FAILPOINT=worker.result-sent:3=kill` strikes when a worker's edge has just taken its third Result; `-heard` just
-before the station hears a word. Several, by commas; `record:FILE` notes each point and hit, `once:FILE` lets one
-process strike and no other, since whoever is forked in its place has the same environment. When it is unset nothing
-is wrapped, and a word costs nothing more. Hits are counted for each process, from 1.
+`PIPE_FAILPOINT=worker.result-sent:3=kill` kills a worker after it has sent its third Result; `-received` strikes before
+the state machine handles the message. Separate several with commas. `record:FILE` records each message and its count,
+`once:FILE` lets only one process strike, since restarted processes inherit the environment. Counts are per process and
+start at 1. Without the variable nothing is wrapped, so messages cost nothing more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STRIKE_PATTERN = r"((?:ventilator|worker|sink)\.([a-z-]+)-(?:received|sent)):([
 
 
 class FailpointPlan(Struct, frozen=True):
-    """What to do where: the act for each (point, hit); the file for all that is reached, and that of the one strike."""
+    """The action at each (failpoint, count), and the files of `record` and `once`."""
 
     strikes: Mapping[tuple[str, int], str]
     record_file: str = ""
@@ -41,55 +41,61 @@ class FailpointPlan(Struct, frozen=True):
 
 
 def parse_plan(text: str) -> FailpointPlan:
-    """The plan that is written so. Raises UsageError, naming what can't be read."""
+    """Parse the value of PIPE_FAILPOINT.
+
+    Raises:
+        UsageError: an item is malformed.
+    """
     strikes: dict[tuple[str, int], str] = {}
     files = {"record": "", "once": ""}
     for item in text.split(","):
         kind, _, file = item.partition(":")
-        found = re.fullmatch(_STRIKE_PATTERN, item)
+        match = re.fullmatch(_STRIKE_PATTERN, item)
         if kind in files and file:
             files[kind] = file
-        elif found and found[2] in _message_names():
-            strikes[found[1], int(found[3])] = found[4]
+        elif match and match[2] in _message_names():
+            strikes[match[1], int(match[3])] = match[4]
         else:
-            raise UsageError(f"{VARIABLE}: {item!r} is not like worker.result-sent:3=kill, record:FILE or once:FILE")
+            hint = "write it like worker.result-sent:3=kill, record:FILE or once:FILE"
+            raise UsageError(f"invalid {VARIABLE}: {item!r}", hint)
     return FailpointPlan(strikes, files["record"], files["once"])
 
 
 def with_failpoints(machine: StateMachine, adapters: dict[Port, Adapter]) -> tuple[StateMachine, dict[Port, Adapter]]:
-    """The station and its edges as they are, or, when the environment says so, with failpoints at each word.
+    """Return the state machine and its adapters, wrapped if the environment names failpoints.
 
-    Raises UsageError for a plan that can't be read.
+    Raises:
+        UsageError: the plan is malformed.
     """
     text = os.environ.get(VARIABLE)
     if not text:
         return machine, adapters
-    watch = HitCounter(parse_plan(text), type(machine).__name__.lower())
-    wrapped = {port: cast("Adapter", _AdapterWithFailpoints(edge, watch)) for port, edge in adapters.items()}
-    return cast("StateMachine", _MachineWithFailpoints(machine, watch)), wrapped
+    counter = HitCounter(parse_plan(text), type(machine).__name__.lower())
+    wrapped = {port: cast("Adapter", _AdapterWithFailpoints(adapter, counter)) for port, adapter in adapters.items()}
+    return cast("StateMachine", _MachineWithFailpoints(machine, counter)), wrapped
 
 
 class HitCounter:
-    """Counts what is reached, and strikes."""
+    """Counts messages and strikes."""
 
     def __init__(self, plan: FailpointPlan, role: str) -> None:
         self._plan, self._role = plan, role
         self._hits: Counter[str] = Counter()
 
     def count_hit(self, message: Message, direction: str) -> None:
-        """The word is on its way: `heard` or `sent`."""
+        """Count a message that is `received` or `sent`, and strike if it is time."""
         point = f"{self._role}.{_to_kebab_case(type(message).__name__)}-{direction}"
         self._hits[point] += 1
         hit = self._hits[point]
         if self._plan.record_file:
             _append_line(self._plan.record_file, f"{point} {hit}\n")
-        act = self._plan.strikes.get((point, hit))
-        if act and (not self._plan.once_file or _is_first(self._plan.once_file)):
-            ACTIONS[act]()
+        action = self._plan.strikes.get((point, hit))
+        if action and (not self._plan.once_file or _is_first(self._plan.once_file)):
+            ACTIONS[action]()
 
 
 class _MachineWithFailpoints:
-    """A station that is struck before it hears; in all else the one it stands for."""
+    """A state machine with failpoints before each received message."""
 
     def __init__(self, machine: StateMachine, counter: HitCounter) -> None:
         self._machine, self._counter = machine, counter
@@ -103,7 +109,7 @@ class _MachineWithFailpoints:
 
 
 class _AdapterWithFailpoints:
-    """An edge after which its process is struck; in all else the one it stands for."""
+    """An adapter with failpoints after each sent message."""
 
     def __init__(self, adapter: Adapter, counter: HitCounter) -> None:
         self._adapter, self._counter = adapter, counter
@@ -123,21 +129,21 @@ def _to_kebab_case(name: str) -> str:
 
 @cache
 def _message_names() -> frozenset[str]:
-    """All words that pass through a loop."""
+    """Return the names of all messages that pass through an event loop."""
     return frozenset(
         _to_kebab_case(kind.__name__) for union in (WireMessage, InternalMessage, Notice) for kind in get_args(union)
     )
 
 
 def _append_line(path: str, line: str) -> None:
-    """A whole line, also when several processes write."""
+    """Append a whole line, even if several processes append at the same time."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.write(file, line.encode())
     os.close(file)
 
 
 def _is_first(path: str) -> bool:
-    """Whether nobody was here before."""
+    """Return whether no process has created the file before."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:

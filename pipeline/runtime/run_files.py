@@ -1,15 +1,11 @@
 """Paths and life cycle of output, journal, spill and spool of one run.
 
-What lies beside an output: the journal of its run, results ahead of their turn, and what stdin said.
-
-The one place that knows their names. It promises to look only, save for `clear`, which removes all of them unless a
-run is at work there, and no file that may be somebody else's; it never reads what they hold. Nothing lies beside what
-is no plain file, like /dev/null.
-
-What the sink keeps on the disk, as one: output, spill, and the journal that says how far both are good.
-
-It puts them together so that a run can be gone on with: the output is cut back to what the journal has, the spill to
-what is settled and not written. A run that is over leaves its output, and a journal only if a person named one.
+- The only module that knows the names of files beside an output. An output that is not a regular file, such as
+  /dev/null, has none.
+- The path functions only look. `remove_run_files` removes the files of a run that is not running.
+- RunFiles opens all files so that a run can be resumed: the output is truncated to what the journal has recorded, the
+  spill to what is settled and not yet written.
+- A finished run leaves its output, and its journal only if the user named one.
 """
 
 from __future__ import annotations
@@ -40,48 +36,51 @@ if TYPE_CHECKING:
 JOURNAL_SUFFIX, SPILL_SUFFIX, SPOOL_SUFFIX = ".journal", ".spill", ".spool"
 STDIN = "-"
 LOCK_WAIT_SECONDS = 2.0
-"""Seconds to wait for a sink that may be about to leave: the one before was killed with all others just now."""
+"""How long to wait for a sink that may be about to exit: it was killed together with its launcher just now."""
 
 
 def journal_path(settings: Settings) -> str:
-    """The file of the journal; empty: there is none."""
+    """Return the path of the journal; empty: there is none."""
     return settings.journal or (settings.output + JOURNAL_SUFFIX if _is_regular_or_new(settings.output) else "")
 
 
 def spill_path(settings: Settings) -> str:
-    """The folder where results ahead of their turn survive; empty without a journal."""
+    """Return the directory where out-of-order results survive a restart; empty without a journal."""
     path = journal_path(settings)
     return path and path + SPILL_SUFFIX
 
 
 def spool_path(settings: Settings) -> str:
-    """The folder where what stdin said survives; empty: it is not kept."""
+    """Return the directory that keeps a copy of stdin; empty: there is none."""
     if settings.no_spool or settings.spool:
         return settings.spool
-    beside = settings.output if _is_regular_or_new(settings.output) else settings.journal
-    return beside and beside + SPOOL_SUFFIX
+    base = settings.output if _is_regular_or_new(settings.output) else settings.journal
+    return base and base + SPOOL_SUFFIX
 
 
 def needs_spool(settings: Settings, stdin_fd: int = 0) -> bool:
-    """Whether stdin is to be kept there: it is read, and it can't be read twice, or could not when this run began."""
+    """Return whether stdin is to be copied: tasks come from it, and it cannot be read twice.
+
+    If the directory exists, this is a resumed run whose stdin could not be read twice.
+    """
     path = spool_path(settings)
     return path != "" and reads_stdin(settings) and (not is_regular(stdin_fd) or os.path.isdir(path))
 
 
 def can_reread_input(settings: Settings, stdin_fd: int = 0) -> bool:
-    """Whether a ventilator that comes back finds all of its input again."""
+    """Return whether a restarted ventilator can read all of its input again."""
     files = [file for file in settings.files if file != STDIN]
-    once = reads_stdin(settings) and not is_regular(stdin_fd) and not needs_spool(settings, stdin_fd)
-    return not once and all(map(is_regular, files))
+    loses_stdin = reads_stdin(settings) and not is_regular(stdin_fd) and not needs_spool(settings, stdin_fd)
+    return not loses_stdin and all(map(is_regular, files))
 
 
 def reads_stdin(settings: Settings) -> bool:
-    """Whether any tasks come from stdin."""
+    """Return whether any tasks come from stdin."""
     return not settings.argument_sources and (not settings.files or STDIN in settings.files)
 
 
 def is_regular(file: int | str) -> bool:
-    """Whether this descriptor or path is a plain file, which can be read twice."""
+    """Return whether this descriptor or path is a regular file, which can be read twice."""
     try:
         return stat.S_ISREG(os.stat(file).st_mode)
     except OSError:
@@ -89,7 +88,11 @@ def is_regular(file: int | str) -> bool:
 
 
 def remove_run_files(settings: Settings) -> None:
-    """Forget the run of which these are. Raises PipelineError if it is still at work, or they can't be removed."""
+    """Remove journal, spill and spool.
+
+    Raises:
+        PipelineError: the run is still running, or a file cannot be removed.
+    """
     path, spill, spool = journal_path(settings), spill_path(settings), spool_path(settings)
     try:
         ensure_unlocked(path)
@@ -108,7 +111,7 @@ def remove_run_files(settings: Settings) -> None:
 
 
 def ensure_unlocked(path: str) -> None:
-    """Raises PipelineError if a sink holds this journal, and does not let go of it soon."""
+    """Raise PipelineError if a sink holds this journal and does not release it soon."""
     from fcntl import LOCK_NB, LOCK_SH, flock
 
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
@@ -118,37 +121,39 @@ def ensure_unlocked(path: str) -> None:
                 flock(file, LOCK_SH | LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise PipelineError(f"a run is at work on {path}: end it first, or write elsewhere") from None
+                    raise PipelineError(
+                        f"{path} is in use by a running pipeline", "stop it, or choose another file"
+                    ) from None
                 time.sleep(0.02)
             else:
                 return
 
 
 def _is_regular_or_new(path: str) -> bool:
-    """Whether it is a plain file, or will be one."""
+    """Return whether the path is a regular file or will be one."""
     return path != "" and (is_regular(path) or not os.path.exists(path))
 
 
 def check_paths(settings: Settings) -> None:
-    """Raises UsageError if one of the files can plainly not be written."""
+    """Raise UsageError if one of the files cannot be written."""
     for path in filter(None, (settings.output, settings.failed, settings.joblog, journal_path(settings))):
         file_writer.check_writable(path)
 
 
 def needs_metrics(settings: Settings) -> bool:
-    """Whether anything that is written needs to know when, where and how each task ran."""
+    """Return whether anything that is written contains metrics of tasks."""
     return bool(settings.joblog or settings.results_folder or settings.output.endswith(STRUCTURED_SUFFIXES))
 
 
 def disable_outputs(settings: Settings) -> Settings:
-    """With --dry-run nothing but stdout is written."""
+    """With --dry-run, write nothing but stdout."""
     if not settings.dry_run:
         return settings
     return replace(settings, output="", failed="", joblog="", results_folder="", journal="")
 
 
 class RunFiles:
-    """The sink's three files, opened. Raises UsageError and PipelineError as they do."""
+    """Output, journal and spill of the sink, opened."""
 
     def __init__(
         self, settings: Settings, show_stderr: Callable[[bytes], None] | None, display: ProgressDisplay | None = None
@@ -160,12 +165,12 @@ class RunFiles:
         if path:
             self.journal = Journal(path, fsync=settings.durability == "disk", sync_outputs=self._sync)
         sizes = self.journal.output_sizes
-        if settings.resume_failed:  # who is done again gets a letter again
+        if settings.resume_failed:  # failed tasks run again, so the file of failed tasks starts empty
             sizes = (*sizes[:1], 0, *sizes[2:])
         files = OutputFiles(settings.output, settings.failed, settings.joblog, settings.results_folder, display)
         self._output = ResultOutput(files, show_stderr, verbose=settings.verbose > 0, sizes=sizes)
-        durable = spill_path(settings) if settings.keep_order else ""
-        self.spill = SpillBuffer(os.path.dirname(settings.output) or None, durable_folder=durable)
+        durable_folder = spill_path(settings) if settings.keep_order else ""
+        self.spill = SpillBuffer(os.path.dirname(settings.output) or None, durable_folder=durable_folder)
         self.adapters: dict[Port, Adapter] = {
             Port.JOURNAL: self.journal,
             Port.OUTPUT: self._output,
@@ -173,21 +178,25 @@ class RunFiles:
         }
 
     def restore(self, ledger: Ledger) -> None:
-        """What the ledger says is kept stays; where the failed are to be done again, it and the journal forget them."""
+        """Make spill and journal match the ledger. With --resume-failed, reopen failed tasks in both."""
         if self._settings.resume_failed and ledger.earlier_failures.task_count:
-            fact = TasksReopened(ledger.earlier_failures.ranges())
-            self.journal.send(Port.JOURNAL, JournalEntry(0, (fact,)))
-            ledger.apply(fact)
+            event = TasksReopened(ledger.earlier_failures.ranges())
+            self.journal.send(Port.JOURNAL, JournalEntry(0, (event,)))
+            ledger.apply(event)
         self.spill.restore(ledger.spilled.ranges())
 
     def finish(self) -> None:
-        """The run is over. Raises PipelineError if the output can't be made."""
+        """Complete the files of a finished run.
+
+        Raises:
+            PipelineError: the output cannot be completed.
+        """
         self._output.finish()
         self.spill.remove()
         if isinstance(self.journal, Journal) and not self._settings.journal:
             self.journal.remove()
 
     def _sync(self) -> None:
-        """What output and spill have said is written is on the disk. Raises OSError."""
+        """Make output and spill durable. Raises OSError."""
         self._output.sync()
         self.spill.sync()

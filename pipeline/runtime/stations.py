@@ -1,7 +1,8 @@
-"""The line as it is built for real: each station with its edges, run in this process until it is done.
+"""Assembly of each station: state machine, adapters and event loop, run in this process until it is done.
 
-Executors and their children are made before the context, since a context does not survive a fork. Whatever happens,
-sockets are closed, the context is terminated within its lingers, and locks and ipc files are removed.
+- Executors and their child processes are created before the ZeroMQ context, which does not survive a fork.
+- Whatever happens, sockets are closed, the context is terminated within its lingers, and locks and ipc files are
+  removed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from pipeline.runtime.event_loop import EventLoop
 from pipeline.system.processes import kill_descendants, monitor_fd
 from pipeline.system.resources import disable_heap_trim
 from pipeline.system.signals import SignalPipe
-from pipeline.transport import channels, endpoints
-from pipeline.transport.endpoints import EndpointLock, Endpoints, resolve_endpoints
+from pipeline.transport import channels
+from pipeline.transport.endpoints import (
+    SOCKET_PREFIXES,
+    EndpointLock,
+    Endpoints,
+    remove_stale_sockets,
+    resolve_endpoints,
+)
 from pipeline.transport.sockets import ZmqContext
 
 if TYPE_CHECKING:
@@ -37,20 +44,20 @@ Notify = Callable[[Message], None]
 
 
 def run_ventilator(settings: Settings, notify: Notify) -> int:
-    """Be the ventilator until the sink has settled all tasks; the exit code."""
+    """Run the ventilator until the sink has settled all tasks; return the exit code."""
     from pipeline.system.resources import raise_descriptor_limit
     from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
 
-    place = resolve_endpoints(settings)
+    endpoints = resolve_endpoints(settings)
     spool = _create_spool(settings)
     source = _create_source(settings, spool)
     raise_descriptor_limit()
-    feed = VentilatorConfig(
+    config = VentilatorConfig(
         run=os.urandom(8).hex(),
         fingerprint=source.fingerprint,
         record_format=source.record_format,
-        results_endpoint=place.results,
-        control_endpoint=place.control,
+        results_endpoint=endpoints.results,
+        control_endpoint=endpoints.control,
         chunk=settings.chunk,
         max_task_bytes=settings.max_task,
         crash_limit=settings.crash_limit,
@@ -59,25 +66,25 @@ def run_ventilator(settings: Settings, notify: Notify) -> int:
         heartbeat_timeout=settings.heartbeat_timeout,
         peer_timeout=settings.peer_timeout,
     )
-    with StationProcess("ventilator", place, notify) as post:
-        own = post.acquire(verbose=settings.verbose > 0)
+    with StationProcess("ventilator", endpoints, notify) as process:
+        context = process.acquire(verbose=settings.verbose > 0)
         first, last = (int(port) for port in settings.lane_ports.split("-"))
-        stem = place.registry.rpartition(":")[0] if place.is_tcp else f"ipc://{place.folder}"
-        ports = range(first, last + 1) if place.is_tcp else None
-        edges: dict[Port, Adapter] = {Port.SOURCE: post.register(source)}
-        edges[Port.RESULTS] = post.register(channels.connect_results(own, place.results))
-        edges[Port.CONTROL] = post.register(channels.connect_control(own, place.control))
-        edges[Port.LANES] = post.register(channels.LaneChannels(own, stem, ports))
-        edges[Port.REGISTRY] = post.register(channels.RegistryChannel(own, place.registry))
-        ventilator = Ventilator(feed, time.monotonic())
-        code = post.run(ventilator, edges)
+        lane_prefix = endpoints.registry.rpartition(":")[0] if endpoints.is_tcp else f"ipc://{endpoints.folder}"
+        ports = range(first, last + 1) if endpoints.is_tcp else None
+        adapters: dict[Port, Adapter] = {Port.SOURCE: process.register(source)}
+        adapters[Port.RESULTS] = process.register(channels.connect_results(context, endpoints.results))
+        adapters[Port.CONTROL] = process.register(channels.connect_control(context, endpoints.control))
+        adapters[Port.LANES] = process.register(channels.LaneChannels(context, lane_prefix, ports))
+        adapters[Port.REGISTRY] = process.register(channels.RegistryChannel(context, endpoints.registry))
+        ventilator = Ventilator(config, time.monotonic())
+        code = process.run(ventilator, adapters)
         if spool and ventilator.kill and ventilator.kill.mode == "done" and not ventilator.kill.reason:
             spool.remove()
         return code
 
 
 def _create_spool(settings: Settings) -> StdinSpool | None:
-    """Where what stdin says is kept, if it can't be read twice and a person may want to resume."""
+    """Create the copy of a stdin that cannot be read twice, if the run can be resumed."""
     from pipeline.runtime import run_files
 
     if not run_files.needs_spool(settings):
@@ -97,15 +104,16 @@ def _create_source(settings: Settings, spool: StdinSpool | None) -> InputSource:
         return InputSource.with_format(
             DeadLetterReader(settings.files, spool.first if spool else 0), settings.files, spool=spool
         )
-    form, given = format_from_settings(settings, settings.slots), settings.argument_sources
-    if len(given) == 1 and given[0].separator == "::::" and len(given[0].arguments) == 1:
-        settings, given = replace(settings, files=given[0].arguments), ()  # as -a
-    plain = form.is_line_per_task and not form.json and form.source_count == 1
-    if not plain:
+    task_format, sources = format_from_settings(settings, settings.slots), settings.argument_sources
+    if len(sources) == 1 and sources[0].separator == "::::" and len(sources[0].arguments) == 1:
+        settings, sources = replace(settings, files=sources[0].arguments), ()  # the same as -a FILE
+    is_plain = task_format.is_line_per_task and not task_format.json and task_format.source_count == 1
+    if not is_plain:
         from pipeline.input.task_format import TaskFormatter
 
-        return InputSource.with_format(TaskFormatter(form, given, zero=settings.zero), settings.files, spool=spool)
-    arguments = given[0].arguments if given else None
+        formatter = TaskFormatter(task_format, sources, zero=settings.zero)
+        return InputSource.with_format(formatter, settings.files, spool=spool)
+    arguments = sources[0].arguments if sources else None
     return InputSource(RecordFormat(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
 
 
@@ -115,43 +123,44 @@ def run_sink(
     show_stderr: Callable[[bytes], None] | None = None,
     display: ProgressDisplay | None = None,
 ) -> int:
-    """Be the sink until all is written and everybody has gone; the exit code. `errors` shows what tasks complain of."""
+    """Run the sink until all is written and all stations have exited; return the exit code.
+
+    `show_stderr` shows what tasks write to stderr.
+    """
     from pipeline.runtime.run_files import RunFiles
     from pipeline.sink.ledger import Ledger
     from pipeline.sink.sink import Sink
     from pipeline.system.resources import raise_descriptor_limit
 
-    place = resolve_endpoints(settings)
+    endpoints = resolve_endpoints(settings)
     raise_descriptor_limit()
-    with StationProcess("sink", place, notify) as post:
-        own = post.acquire(verbose=settings.verbose > 0)
-        safe = RunFiles(settings, show_stderr, display)
-        edges = {port: post.register(edge) for port, edge in safe.adapters.items()}
-        ledger = Ledger(safe.journal.read_events())
-        safe.restore(ledger)
-        edges[Port.CONTROL] = post.register(channels.ControlPublisher(own, place.control))
-        edges[Port.RESULTS] = post.register(channels.ResultsChannel(own, place.results))
-        birth = time.time_ns() // 1000
-        sink = Sink(
-            _create_sink_config(settings), os.urandom(4).hex(), birth, time.monotonic(), ledger, safe.spill.size
-        )
-        code = post.run(sink, edges)
+    with StationProcess("sink", endpoints, notify) as process:
+        context = process.acquire(verbose=settings.verbose > 0)
+        files = RunFiles(settings, show_stderr, display)
+        adapters = {port: process.register(adapter) for port, adapter in files.adapters.items()}
+        ledger = Ledger(files.journal.read_events())
+        files.restore(ledger)
+        adapters[Port.CONTROL] = process.register(channels.ControlPublisher(context, endpoints.control))
+        adapters[Port.RESULTS] = process.register(channels.ResultsChannel(context, endpoints.results))
+        config, epoch, first_number = _create_sink_config(settings), os.urandom(4).hex(), time.time_ns() // 1000
+        sink = Sink(config, epoch, first_number, time.monotonic(), ledger, files.spill.size)
+        code = process.run(sink, adapters)
         if sink.shutdown.is_final:
-            safe.finish()
+            files.finish()
         return code
 
 
 def finalize_run(settings: Settings) -> int:
-    """Bring in order what a run has left that was done and could not say so; its exit code."""
+    """Finish the files of a run that was complete when its sink died; return its exit code."""
     from pipeline.runtime.run_files import RunFiles
     from pipeline.sink.ledger import Ledger
 
-    safe = RunFiles(settings, None)
-    ledger = Ledger(safe.journal.read_events())
-    safe.restore(ledger)
-    safe.finish()
-    for edge in safe.adapters.values():
-        edge.close()
+    files = RunFiles(settings, None)
+    ledger = Ledger(files.journal.read_events())
+    files.restore(ledger)
+    files.finish()
+    for adapter in files.adapters.values():
+        adapter.close()
     return run_exit_code("done", "", ledger.failed_count)
 
 
@@ -175,40 +184,40 @@ def _create_sink_config(settings: Settings) -> SinkConfig:
 
 
 def run_worker(settings: Settings, notify: Notify) -> int:
-    """Be a worker until KILL; the exit code. Descendants are left to the keeper, unless it has died."""
+    """Run a worker until Kill; return the exit code. The monitoring process, if it is alive, kills descendants."""
     from pipeline.executor import factory
     from pipeline.system.resources import usable_cpus
     from pipeline.worker.worker import Worker
 
-    place = resolve_endpoints(settings)
+    endpoints = resolve_endpoints(settings)
     slots = settings.jobs or usable_cpus()
-    with StationProcess("worker", place, notify) as post:
-        executor = post.register(factory.create_executor(settings, slots))
-        own = post.acquire(verbose=settings.verbose > 0)
-        edges = {Port.EXECUTOR: executor}
-        edges[Port.LANES] = post.register(channels.connect_lane(own))
-        edges[Port.RESULTS] = post.register(channels.connect_results(own))
-        edges[Port.CONTROL] = post.register(channels.connect_control(own, place.control))
-        edges[Port.REGISTRY] = post.register(channels.connect_registry(own, place.registry))
-        return post.run(Worker(_create_identity(settings, slots), time.monotonic(), settings.peer_timeout), edges)
+    with StationProcess("worker", endpoints, notify) as process:
+        executor = process.register(factory.create_executor(settings, slots))
+        context = process.acquire(verbose=settings.verbose > 0)
+        adapters = {Port.EXECUTOR: executor}
+        adapters[Port.LANES] = process.register(channels.connect_lane(context))
+        adapters[Port.RESULTS] = process.register(channels.connect_results(context))
+        adapters[Port.CONTROL] = process.register(channels.connect_control(context, endpoints.control))
+        adapters[Port.REGISTRY] = process.register(channels.connect_registry(context, endpoints.registry))
+        return process.run(Worker(_create_identity(settings, slots), time.monotonic(), settings.peer_timeout), adapters)
 
 
 def _create_identity(settings: Settings, slots: int) -> WorkerIdentity:
-    from hashlib import blake2b  # 5 ms that only a worker spends
+    from hashlib import blake2b  # takes 5 ms, which only a worker needs
 
     from pipeline.worker.heartbeat import WorkerIdentity
 
-    # not where they run, or with which variables: workers of one run may differ in that
-    what = (settings.command, settings.call, settings.init, settings.stdin)
-    shown = (settings.tag, settings.tagstring, settings.dry_run)
+    # what determines the output; workers of one run may differ in their directory and environment
+    identity = (settings.command, settings.call, settings.init, settings.stdin)
+    presentation = (settings.tag, settings.tagstring, settings.dry_run)
     text = settings.call or " ".join(settings.command or ["{}"])
-    digest = blake2b(repr((*what, *shown)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
+    digest = blake2b(repr((*identity, *presentation)).encode(errors="backslashreplace"), digest_size=8).hexdigest()
     name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(3).hex()}"
     return WorkerIdentity(name, digest, text[:200], slots)
 
 
 class StationProcess:
-    """What one station's process owns, let go of in the right order."""
+    """Resources of a station's process, released in reverse order."""
 
     def __init__(self, role: str, endpoints: Endpoints, notify: Notify) -> None:
         self._role, self._endpoints, self._notify = role, endpoints, notify
@@ -219,30 +228,30 @@ class StationProcess:
         return self
 
     def acquire(self, *, verbose: bool) -> ZmqContext:
-        """Take the lock of the place, sweep what a killed owner left there, make this process's own context."""
-        binds = endpoints.SOCKET_PREFIXES.get(self._role, ())
-        if binds and self._endpoints.folder:
+        """Lock the station's endpoints, remove stale sockets, and create the ZeroMQ context."""
+        prefixes = SOCKET_PREFIXES.get(self._role, ())
+        if prefixes and self._endpoints.folder:
             lock = EndpointLock(self._endpoints.folder, self._role)
             self._stack.callback(lock.release)
-            for name in binds:
-                endpoints.remove_stale_sockets(self._endpoints.folder, name)
+            for prefix in prefixes:
+                remove_stale_sockets(self._endpoints.folder, prefix)
         disable_heap_trim()
-        own = ZmqContext()
-        self._stack.callback(own.close)
+        context = ZmqContext()
+        self._stack.callback(context.close)
         if verbose:
-            self._notify(ContextCreated(self._role, own.pid, own.name))
-        return own
+            self._notify(ContextCreated(self._role, context.pid, context.name))
+        return context
 
     def register(self, adapter: Adapter) -> Adapter:
-        """An edge, closed before everything that was there before it."""
+        """Close the adapter on exit, before everything registered earlier."""
         self._stack.callback(adapter.close)
         return adapter
 
     def run(self, machine: StateMachine, adapters: dict[Port, Adapter]) -> int:
-        """The loop; why it ended early is told, unless a person asked for it just now, and knows."""
+        """Run the event loop. Notify the user why it ended early, unless the user has just requested it."""
         code = EventLoop(machine, adapters, self._signals, monitor_fd(), self._notify).run()
-        planned = (OK, TASKS_FAILED) if self._role == "sink" else ()  # --halt, which one of them tells of
-        if machine.stop_reason and code in (USAGE, INCOMPLETE, *planned):
+        halt_codes = (OK, TASKS_FAILED) if self._role == "sink" else ()  # after --halt, only the sink says so
+        if machine.stop_reason and code in (USAGE, INCOMPLETE, *halt_codes):
             self._notify(StationStopped(self._role, machine.stop_reason))
         return code
 

@@ -233,7 +233,7 @@ def test_a_bug_is_raised_with_its_story(edge: PipeAdapter, bell: FakeSignals) ->
             raise KeyError("lost")
         return []
 
-    with pytest.raises(InternalError, match=r"(?s)KeyError: 'lost'.*the last words were:.*a.*b"):
+    with pytest.raises(InternalError, match=r"(?s)KeyError: 'lost'.*recent messages:.*a.*b"):
         EventLoop(Actor(answer), {Port.SOURCE: edge}, bell).run()
 
 

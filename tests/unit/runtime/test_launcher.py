@@ -219,7 +219,7 @@ crew()
 """
     launcher = run_script(CREW + code, tmp_path)
     said, story = launcher.communicate(timeout=30)
-    assert said.startswith("sink: can't start another process: Resource temporarily unavailable\n")
+    assert said.startswith("sink: cannot start another process: Resource temporarily unavailable\n")
     assert (launcher.returncode, story) == (3, "")
 
 

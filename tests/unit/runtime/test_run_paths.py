@@ -107,7 +107,7 @@ def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     path.touch()
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(PipelineError, match=r"a run is at work on .*out\.journal: end it first"):
+        with pytest.raises(PipelineError, match=r"out\.journal is in use by a running pipeline"):
             run_files.remove_run_files(Settings(output=str(tmp_path / "out")))
     assert path.exists()
     run_files.ensure_unlocked(str(path))
