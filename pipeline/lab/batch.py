@@ -1,11 +1,11 @@
-"""One batch in two ways: the guide's bare pipeline, and `pipe run`; with --kill once more, and a worker is killed.
+"""One batch in two ways: the guide's bare pipeline and `pipe run`; with --kill both again, with a killed worker.
 
     ventilator ──► worker 1 ──► sink       the same work as tasks of
                ──► worker 2 ──►            pipe run --workers N
                ──► worker 3 ✗
 
-The bare sink counts and can't know what a dead worker had in its queue: it would wait for ever, so a watchdog ends it
-after 2 s without a result. Of `pipe run`, tasks tell who their worker is: it is their parent.
+The bare sink only counts results. It cannot know what was in the queue of a killed worker and would wait forever, so a
+watchdog ends it after 2 s without a result. Under `pipe run` a task prints its parent's pid, which is its worker's.
 """
 
 from __future__ import annotations
@@ -22,67 +22,68 @@ from typing import IO, Annotated
 from pipeline.lab.table import table
 from pipeline.lab.ventilator import milliseconds
 
-TITLE = "the parallel pipeline as a whole, beside the same batch through pipe run"
+TITLE = "the whole parallel pipeline, compared with the same batch through pipe run"
 LEARN = "what a killed worker costs: the bare pipeline loses its queue and hangs, pipe run loses nothing"
-WATCHDOG, BEFORE = 2, 5  # seconds; results of each worker, until one is killed
+WATCHDOG_SECONDS, RESULTS_BEFORE_KILL = 2, 5  # the latter for each worker
 Row = tuple[str, str, int, int, float, str]
 
 
 def main(
     *,
-    workers: Annotated[int, "how many workers", 1, 100] = 4,
-    tasks: Annotated[int, "how many tasks, of 1 to 100 ms each", 1, 10_000] = 100,
-    kill: Annotated[bool, "do it again, and kill a worker"] = False,
+    workers: Annotated[int, "number of workers", 1, 100] = 4,
+    tasks: Annotated[int, "number of tasks, of 1 to 100 ms each", 1, 10_000] = 100,
+    kill: Annotated[bool, "repeat both, and kill a worker"] = False,
 ) -> int:
-    """Print a row for each way. 1 if a result is missing where none should be."""
-    if kill and tasks < 2 * BEFORE * workers:
-        print(f"a worker is killed after {BEFORE} results: that needs {2 * BEFORE * workers} tasks", file=sys.stderr)
+    """Print a row for each way. Return 1 if a result is missing unexpectedly."""
+    if kill and tasks < 2 * RESULTS_BEFORE_KILL * workers:
+        needed = 2 * RESULTS_BEFORE_KILL * workers
+        print(f"--kill with {workers} workers needs at least {needed} tasks", file=sys.stderr)
         return 2
     rows = [
-        way(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for way in (run_bare, run_product)
+        run(workers, tasks, killing=killing) for killing in (False, True)[: 1 + kill] for run in (run_bare, run_product)
     ]
     print(table(("way", "a worker", "results", "missing", "seconds", "how it ended"), rows))
-    return int(any(missing for way, fate, _, missing, _, _ in rows if (way, fate) != ("bare", "killed")))
+    return int(any(missing for way, worker, _, missing, _, _ in rows if (way, worker) != ("bare", "killed")))
 
 
 def run_bare(workers: int, tasks: int, *, killing: bool) -> Row:
-    """The guide's programs."""
-    began, (deal, results, control) = time.monotonic(), free_ports()
-    places, count = ("--port", deal, "--sink-port", results), ("--tasks", str(tasks))
-    heard = ("--port", results, "--control-port", control, "--patience", str(WATCHDOG))
-    with ExitStack() as until:
-        sink, _ = start(until, "lab", "sink", *heard, *count)
-        hands = [start(until, "lab", "worker", *places, "--control-port", control) for _ in range(workers)]
-        for said in (sink, *(said for said, _ in hands)):
-            said.readline()  # it is ready
-        start(until, "lab", "ventilator", *places, *count, "--workers", str(workers))
+    """Run the batch through the guide's programs."""
+    start_time, (task_port, result_port, control_port) = time.monotonic(), free_ports()
+    ports, count = ("--port", task_port, "--sink-port", result_port), ("--tasks", str(tasks))
+    sink_options = ("--port", result_port, "--control-port", control_port, "--patience", str(WATCHDOG_SECONDS))
+    with ExitStack() as stack:
+        sink, _ = start(stack, "lab", "sink", *sink_options, *count)
+        processes = [start(stack, "lab", "worker", *ports, "--control-port", control_port) for _ in range(workers)]
+        for output in (sink, *(output for output, _ in processes)):
+            output.readline()  # "ready"
+        start(stack, "lab", "ventilator", *ports, *count, "--workers", str(workers))
         if killing:
-            said, pid = hands[0]
-            said.read(BEFORE)  # a dot for each result
+            output, pid = processes[0]
+            output.read(RESULTS_BEFORE_KILL)  # a dot for each result
             os.kill(pid, signal.SIGKILL)
-        counted = sink.read().split("\n")[1:]
-    came = int(counted[0].split()[0]) if counted else 0
-    how = f"hung: ended by a watchdog after {WATCHDOG} s" if came < tasks else "all came home"
-    return "bare", "killed" if killing else "-", came, tasks - came, time.monotonic() - began, how
+        summary = sink.read().split("\n")[1:]
+    results = int(summary[0].split()[0]) if summary else 0
+    outcome = f"hung: ended by a watchdog after {WATCHDOG_SECONDS} s" if results < tasks else "complete"
+    return "bare", "killed" if killing else "-", results, tasks - results, time.monotonic() - start_time, outcome
 
 
 def run_product(workers: int, tasks: int, *, killing: bool) -> Row:
-    """The same through `pipe run`, which deals work out by credit and knows who has what."""
-    began, came, work = time.monotonic(), 0, [f"{milliseconds(task) / 1000}" for task in range(tasks)]
-    with ExitStack() as until:
-        said, _ = start(until, "run", "-j1", "--workers", str(workers), "sleep {}; echo $PPID", ":::", *work)
-        for line in said:
-            came += 1
-            if killing and came == BEFORE * workers:
+    """Run the batch through `pipe run`, which assigns tasks by credit and knows which worker holds which."""
+    start_time, results, work = time.monotonic(), 0, [f"{milliseconds(task) / 1000}" for task in range(tasks)]
+    with ExitStack() as stack:
+        output, _ = start(stack, "run", "-j1", "--workers", str(workers), "sleep {}; echo $PPID", ":::", *work)
+        for line in output:
+            results += 1
+            if killing and results == RESULTS_BEFORE_KILL * workers:
                 os.kill(int(line), signal.SIGKILL)
-    how = "all came home" if came == tasks else "it did not do what it promises"
-    return "pipe run", "killed" if killing else "-", came, tasks - came, time.monotonic() - began, how
+    outcome = "complete" if results == tasks else "incomplete: this is a bug"
+    return "pipe run", "killed" if killing else "-", results, tasks - results, time.monotonic() - start_time, outcome
 
 
-def start(until: ExitStack, *words: str) -> tuple[IO[str], int]:
-    """`pipe WORDS` as a process until the block is left: what it says, and its pid."""
-    program = Popen([sys.executable, "-m", "pipeline", *words], stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, text=True)
-    until.callback(_end, program)
+def start(stack: ExitStack, *args: str) -> tuple[IO[str], int]:
+    """Run `pipe ARGS` until the stack is closed. Return its output and its pid."""
+    program = Popen([sys.executable, "-m", "pipeline", *args], stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, text=True)
+    stack.callback(_end, program)
     assert program.stdout
     return program.stdout, program.pid
 
@@ -90,13 +91,13 @@ def start(until: ExitStack, *words: str) -> tuple[IO[str], int]:
 def _end(program: Popen[str]) -> None:
     program.terminate()
     with suppress(TimeoutExpired):
-        program.wait(WATCHDOG)
+        program.wait(WATCHDOG_SECONDS)
     program.kill()
     program.communicate()
 
 
 def free_ports() -> list[str]:
-    """Three that nobody listens on, so that a batch of somebody else can run beside this one."""
-    with ExitStack() as until:
-        taken = [until.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        return [str(each.getsockname()[1]) for each in taken]
+    """Return three unused ports, so that several batches can run at once."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        return [str(server.getsockname()[1]) for server in servers]

@@ -1,4 +1,4 @@
-"""Contexts, processes and threads: each who asks over a socket of its own and is answered can use its context.
+"""Contexts, processes and threads: which of them can use which context.
 
     process 1                      process 2         process 3, and its child
     ┌ context ─────────────────┐   ┌ context ───┐    ┌ context ┐ ┌ the same one ┐
@@ -7,9 +7,10 @@
     └──┼───────────────────────┘   └── REQ ─────┘    └─────────┘ └──────────────┘
        └──────────────ipc───────────────┘
 
-A context is threads, and mailboxes between them. A fork copies the mailboxes and no thread: what is sent in an
-inherited context waits for an io thread that is not there. The one that tries is watched, and killed after 1 s. It
-has a parent of its own, because what it does to mailboxes that are half shared can make libzmq abort that, too.
+Each of them sends a request over a socket of its own; a reply shows that the context works. A context consists of I/O
+threads and mailboxes between them. A fork copies the mailboxes but no thread, so a message sent in an inherited context
+waits for an I/O thread that does not exist. A watchdog kills that child after 1 s. The child has a parent of its own,
+because the half-shared mailboxes can make libzmq abort the parent, too.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ import zmq
 from pipeline.lab.forks import fork_children, wait_for_exit
 from pipeline.lab.table import table
 
-TITLE = "who may use a context: processes, threads, and a child that inherits one"
-LEARN = "a context a process, made after the fork; threads share it, and have a socket each"
-WATCHDOG, PATIENCE = 1000, 10_000  # ms
+TITLE = "which processes and threads can use a context, and a child that inherits one"
+LEARN = "one context per process, made after the fork; threads share it, each with its own socket"
+WATCHDOG_MS, TIMEOUT_MS = 1000, 10_000
 HUNG_CODE, ANSWERED_CODE = 0, 1
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -37,32 +38,32 @@ def main(
     processes: Annotated[int, "children with a context of their own", 0, 200] = 2,
     threads: Annotated[int, "threads in the context of this process", 0, 200] = 2,
 ) -> int:
-    """Print a row for each who asked. 1 if somebody could not do what it should, or what it should not."""
+    """Print a row for each requester. Return 1 if the inherited context works, or another one does not."""
     read, write = os.pipe()
-    with TemporaryDirectory() as folder, os.fdopen(read) as inherits, os.fdopen(write, "w") as tell:
-        at = f"ipc://{folder}/ask"
-        works = [partial(run_own_context, at)] * processes + [partial(run_inherited_context, f"{at}.3", tell.fileno())]
-        with fork_children(works) as pids:
-            rows = [(*row, "works") for row in collect_requests(at, processes, threads)]
-            code = wait_for_exit(pids[-1], PATIENCE / 1000)
-        how = {HUNG_CODE: "hangs: killed by the watchdog", ANSWERED_CODE: "works", None: "hangs, and its parent, too"}
-        rows.append((*inherits.readline().rstrip().split("|"), how.get(code, f"its parent was aborted: {code}")))
-    print(table(("who", "pid", "context", "thread", "outcome"), rows))
+    with TemporaryDirectory() as folder, os.fdopen(read) as reader, os.fdopen(write, "w") as writer:
+        endpoint = f"ipc://{folder}/ask"
+        inheriting = partial(run_inherited_context, f"{endpoint}.3", writer.fileno())
+        with fork_children([*[partial(run_own_context, endpoint)] * processes, inheriting]) as pids:
+            rows = [(*row, "works") for row in collect_requests(endpoint, processes, threads)]
+            code = wait_for_exit(pids[-1], TIMEOUT_MS / 1000)
+        outcomes = {HUNG_CODE: "hangs: killed by the watchdog", ANSWERED_CODE: "works", None: "hangs with its parent"}
+        rows.append((*reader.readline().rstrip().split("|"), outcomes.get(code, f"its parent was aborted: {code}")))
+    print(table(("requester", "pid", "context", "thread", "outcome"), rows))
     return int(len(rows) <= processes + threads or code == ANSWERED_CODE)
 
 
-def collect_requests(at: str, processes: int, threads: int) -> list[tuple[str, ...]]:
-    """Who has asked, over ipc from other processes and over inproc from threads of this one, as rows in order."""
+def collect_requests(endpoint: str, processes: int, threads: int) -> list[tuple[str, ...]]:
+    """Answer requests, over ipc from other processes and over inproc from own threads. Return a sorted row for each."""
     context = zmq.Context()
-    asking = [threading.Thread(target=ask, args=(context, "inproc://ask", "a thread")) for _ in range(threads)]
+    askers = [threading.Thread(target=ask, args=(context, "inproc://ask", "thread")) for _ in range(threads)]
     try:
         with context.socket(zmq.REP) as answers:
-            answers.bind(at)
+            answers.bind(endpoint)
             answers.bind("inproc://ask")
-            for each in asking:
-                each.start()
+            for asker in askers:
+                asker.start()
             rows: list[tuple[str, ...]] = []
-            while len(rows) < processes + threads and answers.poll(PATIENCE):
+            while len(rows) < processes + threads and answers.poll(TIMEOUT_MS):
                 rows.append(tuple(answers.recv_string().split("|")))
                 answers.send(b"yes")
             return sorted(rows)
@@ -70,30 +71,30 @@ def collect_requests(at: str, processes: int, threads: int) -> list[tuple[str, .
         context.term()  # wakes the threads that still wait; each closes its own socket
 
 
-def ask(context: Context, at: str, who: str, made_by: int = 0) -> None:
-    """Ask over a new socket of the context: who, pid, maker of the context and thread; wait for the answer."""
+def ask(context: Context, endpoint: str, requester: str, creator_pid: int = 0) -> None:
+    """Send requester, pid, creator of the context and thread over a new socket; wait for the reply."""
     pid, name = os.getpid(), threading.current_thread().name
     try:
-        with context.socket(zmq.REQ) as question:
-            question.linger, question.rcvtimeo = 0, PATIENCE
-            question.connect(at)
-            question.send_string(f"{who}|{pid}|of {made_by or pid}|{name}")
-            question.recv()
+        with context.socket(zmq.REQ) as socket:
+            socket.linger, socket.rcvtimeo = 0, TIMEOUT_MS
+            socket.connect(endpoint)
+            socket.send_string(f"{requester}|{pid}|of {creator_pid or pid}|{name}")
+            socket.recv()
     except zmq.ZMQError:
-        return  # nobody has answered, or the context has ended
+        return  # no reply, or the context has ended
 
 
-def run_own_context(at: str) -> None:
-    """A child that makes a context of its own."""
+def run_own_context(endpoint: str) -> None:
+    """Ask from a child that makes a context of its own."""
     with zmq.Context() as context:
-        ask(context, at, "a process")
+        ask(context, endpoint, "process")
 
 
-def run_inherited_context(at: str, tell: int) -> int:
-    """A child that makes a context, and has a child that uses it. Whether what that asks came, as an exit code."""
-    maker = os.getpid()
+def run_inherited_context(endpoint: str, writer: int) -> int:
+    """Make a context and fork a child that uses it. Return whether its request arrived, as an exit code."""
+    creator_pid = os.getpid()
     with zmq.Context() as context, context.socket(zmq.REP) as answers:
-        answers.bind(at)
-        with fork_children([partial(ask, context, at, "an heir", maker)]) as pids:
-            os.write(tell, f"an heir|{pids[0]}|of {maker}|MainThread\n".encode())
-            return ANSWERED_CODE if answers.poll(WATCHDOG) else HUNG_CODE
+        answers.bind(endpoint)
+        with fork_children([partial(ask, context, endpoint, "forked child", creator_pid)]) as pids:
+            os.write(writer, f"forked child|{pids[0]}|of {creator_pid}|MainThread\n".encode())
+            return ANSWERED_CODE if answers.poll(WATCHDOG_MS) else HUNG_CODE

@@ -1,8 +1,10 @@
-"""Children by fork, and their end.
+"""Forked children that end with their parent.
 
-Promises: when the block is left, however that comes about, none of its children lives and none is a zombie; they don't
-outlive a parent that is killed either. A child never returns into the code of its parent. Fork before a context is
-made, or make one of your own in the child.
+Invariants:
+  - when the block is left for any reason, all its children are dead and reaped;
+  - children do not outlive a killed parent;
+  - a child never returns into the code of its parent.
+Fork before making a context, or make a new one in the child.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def fork_children(works: Iterable[Callable[[], int | None]]) -> Iterator[list[int]]:
-    """A process for each of the works, ends with what it returns; who lives at the end is killed. Gives the pids."""
-    sys.stdout.flush()  # else each child has what was not written yet, and writes it, too
+    """Run each function in a child, which exits with what it returns. Yield the pids; kill the children at the end."""
+    sys.stdout.flush()  # otherwise each child would write the buffered text again
     sys.stderr.flush()
     pids: list[int] = []
     try:
         for work in works:
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # else ^C may come when nobody knows the pid yet
+            signal.pthread_sigmask(
+                signal.SIG_BLOCK, STOP_SIGNALS
+            )  # otherwise Ctrl-C could arrive before the pid is known
             parent, pid = os.getpid(), os.fork()
             if not pid:
                 _child(work, parent)
@@ -45,19 +49,19 @@ def fork_children(works: Iterable[Callable[[], int | None]]) -> Iterator[list[in
 
 
 def wait_for_exit(pid: int, seconds: float) -> int | None:
-    """How this child has ended: its exit code, or a signal's negative number; None if it still runs after `seconds`."""
+    """Return the exit code of this child, or the negative signal number; None if it still runs after `seconds`."""
     with closing(os.fdopen(os.pidfd_open(pid))) as watched:
         poll = select.poll()
         poll.register(watched, select.POLLIN)
         if not poll.poll(seconds * 1000):
             return None
-    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it stays, so that nobody else can get its pid
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie, so that its pid is not reused
     assert ended
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _child(work: Callable[[], int | None], parent: int) -> NoReturn:
-    """Do the work, and end here, or with the parent."""
+    """Run the function and exit; die with the parent."""
     code = 1
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -66,7 +70,7 @@ def _child(work: Callable[[], int | None], parent: int) -> NoReturn:
             code = work() or 0
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BaseException:  # noqa: BLE001 -- the last place that can tell it
+    except BaseException:  # noqa: BLE001 -- the last place that can report it
         traceback.print_exc()
     finally:
         with suppress(OSError):

@@ -1,10 +1,11 @@
-"""A request-reply service of many workers behind one address; `pipe lab ask` asks it.
+"""A request-reply service: many workers behind one address. `pipe lab ask` is its client.
 
     ask ─REQ─┐                                ┌─ REP worker 1
     ask ─REQ─┼─5555─ ROUTER ◄─zmq.proxy─► DEALER ─ REP worker 2    threads over inproc,
-    ask ─REQ─┘           PAIR: counted here   └─ REP worker 3      or processes over ipc
+    ask ─REQ─┘           PAIR: counts replies   └─ REP worker 3      or processes over ipc
 
-ROUTER names the asker's connection, and by that name a reply finds home. With --secure a guard lets in friends only.
+ROUTER puts the name of the client's connection before each request, and uses it to route the reply back. With --secure
+an authenticator accepts known keys only.
 """
 
 from __future__ import annotations
@@ -24,77 +25,77 @@ from pipeline.lab.keys import Context, Socket, authenticate, default_folder, wit
 from pipeline.lab.table import table
 
 TITLE = "a request-reply service: many workers behind one address"
-LEARN = "ROUTER knows who has asked, DEALER deals out in turn; between them a proxy of one line"
-COUNTER_ENDPOINT = "inproc://seen"
+LEARN = "ROUTER knows the client, DEALER distributes in turn; the proxy between them is one line"
+COUNTER_ENDPOINT = "inproc://counter"
 
 
 def main(
     *,
-    processes: Annotated[int, "how many workers, as processes", 0, 200] = 0,
-    threads: Annotated[int, "how many, as threads; 3 if there are no others", 0, 200] = 0,
-    port: Annotated[int, "where requests come in", 1, 65535] = 5555,
-    secure: Annotated[bool, "speak CURVE, and let in friends only"] = False,
-    keys: Annotated[str, "with --secure: the folder for the keys, made and removed; by default a temporary one"] = "",
-    seconds: Annotated[float, "end when nobody has asked for so long", 0, 86400] = 30.0,
+    processes: Annotated[int, "number of workers that are processes", 0, 200] = 0,
+    threads: Annotated[int, "number of workers that are threads; 3 if there are no processes", 0, 200] = 0,
+    port: Annotated[int, "port for requests", 1, 65535] = 5555,
+    secure: Annotated[bool, "use CURVE, and accept known keys only"] = False,
+    keys: Annotated[str, "with --secure: the key folder, made and removed; by default a temporary one"] = "",
+    seconds: Annotated[float, "end after so many seconds without a request", 0, 86400] = 30.0,
 ) -> int:
-    """Serve until nobody asks any more, and tell who has answered how often. 3 if nobody asked, or without CURVE."""
+    """Serve until requests stop, and print how often each worker replied. Return 3 without requests or CURVE."""
     if secure and without_curve():
         return 3
     with create_server(("127.0.0.1", port)):
-        pass  # in vain if a service is there, whose keys shall stay
+        pass  # fails if a service is running: its keys must stay
     counts = {"process": processes, "thread": threads or 3 * (not processes)}
-    names = [f"{kind} {each + 1}" for kind, count in counts.items() for each in range(count)]
+    names = [f"{kind} {number + 1}" for kind, count in counts.items() for number in range(count)]
     keys = default_folder(keys, port) if secure else ""
     with TemporaryDirectory() as folder:
-        back = f"ipc://{folder}/back" if processes else "inproc://back"
-        with fork_children(partial(work, back, name) for name in names[:processes]):
-            return 0 if serve(f"tcp://127.0.0.1:{port}", back, names[processes:], keys, seconds) else 3
+        backend = f"ipc://{folder}/back" if processes else "inproc://back"
+        with fork_children(partial(work, backend, name) for name in names[:processes]):
+            return 0 if serve(f"tcp://127.0.0.1:{port}", backend, names[processes:], keys, seconds) else 3
 
 
-def serve(at: str, back: str, names: list[str], keys: str, seconds: float) -> int:
-    """Bind both sides, put the proxy between them, count what it shows."""
+def serve(frontend: str, backend: str, names: list[str], keys: str, seconds: float) -> int:
+    """Bind both sides, run the proxy between them, and return the number of replies."""
     context = zmq.Context()
     context.linger = 0
-    front, inside, seen = (context.socket(kind) for kind in (zmq.ROUTER, zmq.DEALER, zmq.PAIR))
-    proxy = Thread(target=run_proxy, args=(context, front, inside))
+    front, back, counter = (context.socket(kind) for kind in (zmq.ROUTER, zmq.DEALER, zmq.PAIR))
+    proxy = Thread(target=run_proxy, args=(context, front, back))
     try:
         with authenticate(context, front, keys) if keys else nullcontext():
-            for socket, place in ((front, at), (inside, back), (seen, COUNTER_ENDPOINT)):
-                socket.bind(place)
-            for each in (proxy, *(Thread(target=work, args=(back, name, context)) for name in names)):
-                each.start()
+            for socket, endpoint in ((front, frontend), (back, backend), (counter, COUNTER_ENDPOINT)):
+                socket.bind(endpoint)
+            for thread in (proxy, *(Thread(target=work, args=(backend, name, context)) for name in names)):
+                thread.start()
             print("ready", flush=True)
-            return count(seen, seconds)
+            return count(counter, seconds)
     finally:
-        seen.close()
-        # term wakes the threads, and each closes its own; a proxy that never began would not
+        counter.close()
+        # term wakes the threads, and each closes its sockets; a proxy that never started would not
         context.term() if proxy.ident else context.destroy()
 
 
-def run_proxy(context: Context, front: Socket, inside: Socket) -> None:
-    """All that a broker is: what comes in on one side goes out on the other, and a copy of it to who looks on."""
-    with front, inside, suppress(zmq.ZMQError), context.socket(zmq.PAIR) as shown:
-        shown.connect(COUNTER_ENDPOINT)
-        zmq.proxy(front, inside, shown)
+def run_proxy(context: Context, front: Socket, back: Socket) -> None:
+    """Forward between both sides, with a copy of each message to the counter."""
+    with front, back, suppress(zmq.ZMQError), context.socket(zmq.PAIR) as capture:
+        capture.connect(COUNTER_ENDPOINT)
+        zmq.proxy(front, back, capture)
 
 
-def count(seen: Socket, seconds: float) -> int:
-    """Count replies; they name their worker before the last frame, where requests have an empty one."""
-    passed: Counter[str] = Counter()
+def count(counter: Socket, seconds: float) -> int:
+    """Count replies by worker. The frame before the last is the worker's name; in a request it is empty."""
+    counts: Counter[str] = Counter()
     try:
-        while seen.poll(int(seconds * 1000)):
-            if name := seen.recv_multipart()[-2].decode(errors="replace"):
-                passed[name] += 1
-        return passed.total()
+        while counter.poll(int(seconds * 1000)):
+            if name := counter.recv_multipart()[-2].decode(errors="replace"):
+                counts[name] += 1
+        return counts.total()
     finally:
-        print(table(("worker", "replies"), sorted(passed.items())))
+        print(table(("worker", "replies"), sorted(counts.items())))
 
 
-def work(back: str, name: str, shared: Context | None = None) -> None:
-    """A worker: the reply is its name, and the same in capitals. A process makes a context of its own."""
-    own = nullcontext(shared) if shared else zmq.Context()
-    with suppress(zmq.ZMQError), own as context, context.socket(zmq.REP) as replies:
-        replies.reconnect_ivl = 5  # ms: a process may come before its service has bound
-        replies.connect(back)
+def work(backend: str, name: str, shared: Context | None = None) -> None:
+    """Reply with the worker's name and the text in capitals. A process makes its own context."""
+    manager = nullcontext(shared) if shared else zmq.Context()
+    with suppress(zmq.ZMQError), manager as context, context.socket(zmq.REP) as replies:
+        replies.reconnect_ivl = 5  # ms: a process may connect before its service has bound
+        replies.connect(backend)
         while True:
             replies.send_multipart([name.encode(), replies.recv_multipart()[-1].upper()])

@@ -1,9 +1,9 @@
-"""The guide's tasksink2: count results, tell how long the batch took, PUB KILL to all workers.
+"""The guide's tasksink2: count results, print how long the batch took, publish KILL to all workers.
 
     workers ──PUSH──5558──► PULL sink PUB ──"KILL"──5559──► workers
 
-The first message is the ventilator's start of the batch. The guide's sink knows that there are 100 tasks, and waits
-for as many results. If one is lost it waits for ever; ours looks at a clock, says how many are missing, and kills.
+The first message is the ventilator's start of the batch. The guide's sink expects 100 results and waits forever if
+one is lost. This one has a timeout: it reports how many results are missing, and publishes KILL.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Annotated
 
 import zmq
 
-TITLE = "the parallel pipeline, last part: counts results, then says KILL"
-LEARN = "a sink that only counts waits for ever when one message is lost"
-TEN = 10
+TITLE = "the parallel pipeline, last part: counts results, then publishes KILL"
+LEARN = "a sink that only counts waits forever when one message is lost"
+RESULTS_PER_COLON = 10
 
 
 def main(
     *,
-    tasks: Annotated[int, "how many results make a batch", 0, 10**7] = 100,
-    host: Annotated[str, "where to bind; * is everywhere"] = "127.0.0.1",
-    port: Annotated[int, "where results come in", 1, 65535] = 5558,
-    control_port: Annotated[int, "where KILL goes out", 1, 65535] = 5559,
-    patience: Annotated[float, "seconds without a result until we give up", 0, 86400] = 30.0,
-    start: Annotated[float, "seconds within which a batch must have begun", 0, 86400] = 30.0,
+    tasks: Annotated[int, "number of results in a batch", 0, 10**7] = 100,
+    host: Annotated[str, "address to bind; * for all"] = "127.0.0.1",
+    port: Annotated[int, "port for results", 1, 65535] = 5558,
+    control_port: Annotated[int, "port for KILL", 1, 65535] = 5559,
+    patience: Annotated[float, "seconds without a result until the sink gives up", 0, 86400] = 30.0,
+    start: Annotated[float, "seconds to wait for the start of the batch", 0, 86400] = 30.0,
 ) -> int:
-    """Collect a batch. 1 if results are missing, 3 if no batch began."""
+    """Collect a batch. Return 1 if results are missing, 3 if no batch began."""
     with zmq.Context() as context, context.socket(zmq.PULL) as receiver, context.socket(zmq.PUB) as controller:
         controller.linger = 1000  # ms
         receiver.bind(f"tcp://{host}:{port}")
@@ -38,22 +38,22 @@ def main(
             print(f"no batch began within {start:g} s", file=sys.stderr)
             return 3
         receiver.recv()
-        began = time.monotonic()
-        came = collect(receiver, tasks, patience)
-        took = (time.monotonic() - began) * 1000
-        print(f"\n{came} of {tasks} results, total elapsed time: {took:.0f} ms")
+        start_time = time.monotonic()
+        received = collect(receiver, tasks, patience)
+        elapsed_ms = (time.monotonic() - start_time) * 1000
+        print(f"\n{received} of {tasks} results, total elapsed time: {elapsed_ms:.0f} ms")
         controller.send(b"KILL")
-    if came < tasks:
-        print(f"{tasks - came} are missing: the guide's sink would wait for them for ever", file=sys.stderr)
+    if received < tasks:
+        print(f"{tasks - received} results are missing: the guide's sink would wait for them forever", file=sys.stderr)
         return 1
     return 0
 
 
 def collect(receiver: zmq.Socket[bytes], tasks: int, patience: float) -> int:
-    """How many results came: a dot for each, a colon for each tenth, as the guide's sink draws them."""
-    for came in range(tasks):
+    """Return the number of results; print a dot for each and a colon for each tenth, as the guide's sink does."""
+    for received in range(tasks):
         if not receiver.poll(int(patience * 1000)):
-            return came
+            return received
         receiver.recv()
-        print(":" if came % TEN == 0 else ".", end="", flush=True)
+        print(":" if received % RESULTS_PER_COLON == 0 else ".", end="", flush=True)
     return tasks

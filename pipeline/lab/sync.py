@@ -1,11 +1,11 @@
-"""The guide's synchronized publisher, and beside it one that does not wait for its subscribers.
+"""The guide's synchronized publisher, compared with one that does not wait for its subscribers.
 
     publisher PUB ──"hello" ... 0, 1, 2 ... "end"──► SUB subscriber 1 ... N
-              REP ◄────────────"I hear you"───────── REQ
+              REP ◄─────────────"ready"───────────── REQ
 
-A PUB drops what it says while nobody has subscribed, and is not told who has. So it says hello until each subscriber
-has reported, over REQ and REP, that it hears; only then come the updates. The other one begins at once, as its
-subscribers do: they lose the first updates. There are no marks, so that none is lost because somebody is slow.
+A PUB socket drops messages without a subscription, and does not know its subscribers. So this one repeats a hello until
+each subscriber has reported over REQ and REP that it arrives, and then sends the updates. The other publisher begins at
+once, and its subscribers lose the first updates. High-water marks are off, so that slow subscribers lose nothing.
 """
 
 from __future__ import annotations
@@ -23,30 +23,33 @@ from pipeline.lab.forks import fork_children
 from pipeline.lab.table import table
 
 TITLE = "a publisher that waits for its subscribers, and one that does not"
-LEARN = "PUB forgets who comes late: let subscribers report before the first update, over REQ"
-PATIENCE, TICK = 10_000, 10  # ms
+LEARN = "PUB loses early messages: let subscribers report over REQ before the first update"
+TIMEOUT_MS, POLL_MS = 10_000, 10
 HELLO, END, UPDATE, REPORT = b"hello", b"end", struct.Struct("<q"), struct.Struct("<qq")
-HEADS = ("a publisher that", "subscribers", "updates", "lost at start", "lost later", "seconds")
+HEADS = ("publisher", "subscribers", "updates", "lost at start", "lost later", "seconds")
 
 
 def main(
     *,
-    subscribers: Annotated[int, "how many, each a process", 1, 200] = 10,
-    updates: Annotated[int, "how many", 1, 10**9] = 100_000,
+    subscribers: Annotated[int, "number of subscribers, each a process", 1, 200] = 10,
+    updates: Annotated[int, "number of updates", 1, 10**9] = 100_000,
 ) -> int:
-    """Print a row for each way, the worst of its subscribers. 1 if who was waited for lost something, 3 if silent."""
+    """Print a row for each publisher, with the worst of its subscribers.
+
+    Return 1 if the waiting publisher lost updates, 3 if a subscriber did not report.
+    """
     rows = []
-    for way, waits in {"waits for them": True, "begins at once": False}.items():
-        began = time.monotonic()
+    for way, waits in {"waits for subscribers": True, "begins at once": False}.items():
+        start_time = time.monotonic()
         reports = publish(subscribers, updates, waits=waits)
         worst = [max(column) for column in zip(*reports or [(updates, 0)], strict=True)]
-        rows.append((way, len(reports), updates, *worst, time.monotonic() - began))
+        rows.append((way, len(reports), updates, *worst, time.monotonic() - start_time))
     print(table(HEADS, rows))
     return 3 if any(row[1] < subscribers for row in rows) else int(any(rows[0][3:5]))
 
 
 def publish(subscribers: int, updates: int, *, waits: bool) -> list[tuple[int, int]]:
-    """Say all updates; how many each subscriber lost before the first that it got, and after it."""
+    """Publish all updates. Return how many each subscriber lost before its first one, and after it."""
     with (
         TemporaryDirectory() as folder,
         fork_children([partial(subscribe, folder)] * subscribers),
@@ -60,35 +63,35 @@ def publish(subscribers: int, updates: int, *, waits: bool) -> list[tuple[int, i
         gather_reports(news, HELLO, reports, subscribers if waits else 0)
         for number in range(updates):
             news.send(UPDATE.pack(number))
-        found = map(REPORT.unpack, gather_reports(news, END, reports, subscribers))
-        return [(first, updates - first - got) if got else (updates, 0) for got, first in found]
+        counts = map(REPORT.unpack, gather_reports(news, END, reports, subscribers))
+        return [(first, updates - first - count) if count else (updates, 0) for count, first in counts]
 
 
-def gather_reports(news: zmq.Socket[bytes], word: bytes, reports: zmq.Socket[bytes], number: int) -> list[bytes]:
-    """Say a word again and again until so many have reported, or none does any more."""
-    come, last = list[bytes](), time.monotonic()
-    while len(come) < number and time.monotonic() - last < PATIENCE / 1000:
-        news.send(word)
-        while len(come) < number and reports.poll(TICK):
-            come.append(reports.recv())
+def gather_reports(news: zmq.Socket[bytes], message: bytes, reports: zmq.Socket[bytes], number: int) -> list[bytes]:
+    """Repeat a message until this many subscribers have reported, or reports stop."""
+    received, last = list[bytes](), time.monotonic()
+    while len(received) < number and time.monotonic() - last < TIMEOUT_MS / 1000:
+        news.send(message)
+        while len(received) < number and reports.poll(POLL_MS):
+            received.append(reports.recv())
             reports.send(b"")
             last = time.monotonic()
-    return come
+    return received
 
 
 def subscribe(folder: str) -> None:
-    """Report that there is a hello, count updates, and report how many there were, and which was the first."""
+    """Report the first hello, count updates, then report their number and the first one."""
     count, first, reported = 0, 0, False
     with zmq.Context() as context, context.socket(zmq.SUB) as news, context.socket(zmq.REQ) as report:
-        news.rcvtimeo, report.rcvtimeo, news.rcvhwm, report.linger = PATIENCE, PATIENCE, 0, 0
-        news.reconnect_ivl = report.reconnect_ivl = 1  # ms: a subscriber may come before its publisher has bound
+        news.rcvtimeo, report.rcvtimeo, news.rcvhwm, report.linger = TIMEOUT_MS, TIMEOUT_MS, 0, 0
+        news.reconnect_ivl = report.reconnect_ivl = 1  # ms: a subscriber may connect before its publisher has bound
         report.connect(f"ipc://{folder}/reports")
         news.connect(f"ipc://{folder}/news")
         news.subscribe(b"")
         with suppress(zmq.Again):
-            while (word := news.recv()) != END:
-                if word != HELLO:
-                    count, first = count + 1, first if count else UPDATE.unpack(word)[0]
+            while (message := news.recv()) != END:
+                if message != HELLO:
+                    count, first = count + 1, first if count else UPDATE.unpack(message)[0]
                 elif not reported:
                     report.send(b"")
                     reported = report.recv() == b""

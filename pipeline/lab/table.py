@@ -1,4 +1,4 @@
-"""A table as a text: columns as wide as their widest, numbers to the right."""
+"""Format a table as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lines of `rows` under their heads, one cell for each head; a float has one digit behind its point."""
+    """Return the heads and rows in aligned columns, numbers to the right; a float gets one decimal."""
     body = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     lines = [list(heads), *body]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]

@@ -5,8 +5,9 @@
                                             └──► XSUB forwarder XPUB ──tcp, the outer network──┬──► SUB reader
                                                                                                └──► SUB reader
 
-An update is "zipcode temperature humidity"; each reader wants one zip code. What it has subscribed to goes up to the
-publisher, through the forwarder, too: it sees no update that nobody behind it wants, as its count tells.
+An update is "zipcode temperature humidity"; each reader subscribes to one zip code. Subscriptions travel up to the
+publisher, also through the forwarder. So the forwarder receives only what its readers subscribed to; its count shows
+it.
 """
 
 from __future__ import annotations
@@ -25,72 +26,80 @@ from pipeline.lab.forks import fork_children
 from pipeline.lab.table import table
 
 TITLE = "weather by zip code: a publisher, readers, and a forwarder between two networks"
-LEARN = "XSUB and XPUB are the two sides of a forwarder: updates go down through it, subscriptions go up"
-FIRST, TICK, PATIENCE = 10001, 50, 5_000  # zip code; ms; ms
+LEARN = "XSUB and XPUB are the two sides of a forwarder: updates go down, subscriptions go up"
+FIRST_ZIP_CODE, POLL_MS, TIMEOUT_MS = 10001, 50, 5_000
 Context = zmq.Context[zmq.Socket[bytes]]
 Rows = list[tuple[str, str, int, int, float]]
 
 
 def main(
     *,
-    readers: Annotated[int, "how many on each network", 1, 100] = 3,
-    updates: Annotated[int, "how many each of them reads", 1, 10**9] = 100,
+    readers: Annotated[int, "readers on each network", 1, 100] = 3,
+    updates: Annotated[int, "updates per reader", 1, 10**9] = 100,
 ) -> int:
-    """Print a row for each reader. 1 if something went where nobody wants it, 3 if a reader got too little."""
+    """Print a row for each reader. Return 1 for updates without a subscription, 3 for a reader with too few."""
     rows: Rows = []
     with TemporaryDirectory() as folder, fork_children([partial(publish, f"ipc://{folder}/inner", 4 * readers)]):
         context = zmq.Context()
         try:
-            passed = forward(context, f"ipc://{folder}/inner", readers, updates, rows)
+            forwarded = forward(context, f"ipc://{folder}/inner", readers, updates, rows)
         finally:
-            context.term()  # wakes the readers that still wait
+            context.term()  # wakes the waiting readers
     print(table(("network", "zip code", "updates", "of others", "average F"), sorted(rows)))
-    print(f"the forwarder passed on {passed.total()} updates of {len(passed)} zip codes; there are {4 * readers}")
-    astray = len(passed) > readers or any(row[3] for row in rows)
-    return 3 if any(row[2] < updates for row in rows) else int(astray)
+    print(f"the forwarder sent {forwarded.total()} updates of {len(forwarded)} zip codes; there are {4 * readers}")
+    unsubscribed = len(forwarded) > readers or any(row[3] for row in rows)
+    return 3 if any(row[2] < updates for row in rows) else int(unsubscribed)
 
 
 def forward(context: Context, inner: str, readers: int, updates: int, rows: Rows) -> Counter[bytes]:
-    """Start the readers on both sides, and be the forwarder for as long as they read; what passed, by zip code."""
-    passed: Counter[bytes] = Counter()
-    with context.socket(zmq.XSUB) as above, context.socket(zmq.XPUB) as below:
-        above.connect(inner)
-        outer = f"tcp://127.0.0.1:{below.bind_to_random_port('tcp://127.0.0.1')}"
+    """Run readers on both sides and forward until they end. Return the forwarded updates by zip code."""
+    forwarded: Counter[bytes] = Counter()
+    with context.socket(zmq.XSUB) as upstream, context.socket(zmq.XPUB) as downstream:
+        upstream.connect(inner)
+        outer = f"tcp://127.0.0.1:{downstream.bind_to_random_port('tcp://127.0.0.1')}"
         networks = [("inner", inner)] * readers + [("outer", outer)] * readers
-        jobs = [(context, *network, str(code), updates, rows) for code, network in enumerate(networks, FIRST)]
-        crew = [Thread(target=read, args=job) for job in jobs]
-        for reader in crew:
+        jobs = [(context, *network, str(code), updates, rows) for code, network in enumerate(networks, FIRST_ZIP_CODE)]
+        threads = [Thread(target=read, args=job) for job in jobs]
+        for reader in threads:
             reader.start()
         poller = zmq.Poller()
-        poller.register(above, zmq.POLLIN)
-        poller.register(below, zmq.POLLIN)
-        while any(reader.is_alive() for reader in crew):
-            ready = dict(poller.poll(TICK))
-            if below in ready:
-                above.send(below.recv())  # a subscription: a byte that is 1, or 0 for its end, and the topic
-            if above in ready:
-                below.send(update := above.recv())
-                passed[update.split()[0]] += 1
-    return passed
+        poller.register(upstream, zmq.POLLIN)
+        poller.register(downstream, zmq.POLLIN)
+        while any(reader.is_alive() for reader in threads):
+            ready = dict(poller.poll(POLL_MS))
+            if downstream in ready:
+                upstream.send(downstream.recv())  # a subscription: byte 1 (or 0 for its end) and the topic
+            if upstream in ready:
+                downstream.send(update := upstream.recv())
+                forwarded[update.split()[0]] += 1
+    return forwarded
 
 
-def read(context: Context, network: str, at: str, zip_code: str, updates: int, rows: Rows) -> None:
-    """A reader: so many updates of one zip code, and their average temperature."""
-    seen: list[list[str]] = []
+def read(context: Context, network: str, endpoint: str, zip_code: str, updates: int, rows: Rows) -> None:
+    """Read this many updates of one zip code, and add a row with their average temperature."""
+    received: list[list[str]] = []
     with suppress(zmq.ZMQError), context.socket(zmq.SUB) as news:
-        news.rcvtimeo = PATIENCE
-        news.reconnect_ivl = 5  # ms: its publisher may not have bound yet
-        news.connect(at)
+        news.rcvtimeo = TIMEOUT_MS
+        news.reconnect_ivl = 5  # ms: the publisher may not have bound yet
+        news.connect(endpoint)
         news.subscribe(zip_code)
-        while len(seen) < updates:
-            seen.append(news.recv_string().split())
-    own = [int(degrees) for code, degrees, _ in seen if code == zip_code]
-    rows.append((network, zip_code, len(own), len(seen) - len(own), sum(own) / max(1, len(own))))
+        while len(received) < updates:
+            received.append(news.recv_string().split())
+    temperatures = [int(degrees) for code, degrees, _ in received if code == zip_code]
+    rows.append(
+        (
+            network,
+            zip_code,
+            len(temperatures),
+            len(received) - len(temperatures),
+            sum(temperatures) / max(1, len(temperatures)),
+        )
+    )
 
 
-def publish(at: str, zip_codes: int) -> None:
-    """The weather of all zip codes, as chance has it, until we are killed."""
+def publish(endpoint: str, zip_codes: int) -> None:
+    """Publish random weather of all zip codes until killed."""
     with zmq.Context() as context, context.socket(zmq.PUB) as news:
-        news.bind(at)
+        news.bind(endpoint)
         while True:
-            news.send_string(f"{randrange(zip_codes) + FIRST} {randint(-80, 135)} {randint(10, 60)}")
+            news.send_string(f"{randrange(zip_codes) + FIRST_ZIP_CODE} {randint(-80, 135)} {randint(10, 60)}")
