@@ -1,8 +1,10 @@
-"""A callee: the function that --call or --init names, MODULE:FUNCTION or FILE.py:FUNCTION.
+"""Functions named by --call and --init: MODULE:FUNCTION or FILE.py:FUNCTION.
 
-Writing it wrong is told at once, in the agent; importing it is done by the nursery alone, so what it imports never
-weighs on the agent. All that is wrong with it is a UsageError with one sentence, and a traceback when the fault lies
-inside the person's module. Never calls the function.
+Invariants:
+  - a malformed name is reported at once, in the worker; only the fork server imports, so an import never costs the
+    worker memory or time;
+  - every fault is a UsageError with one sentence, and a traceback when the fault is in the user's module;
+  - the function is not called here.
 """
 
 from __future__ import annotations
@@ -17,40 +19,39 @@ from typing import Any
 
 from pipeline.model.errors import UsageError
 
+_INTERNAL_FILES = {__file__, os.path.join(os.path.dirname(__file__), "warm_process.py")}
+"""Files that call the user's code: their frames are left out of tracebacks."""
+
 
 def validate_name(spec: str, flag: str) -> None:
-    """Refuse with UsageError what can't name a function, or names a file that is not there. Imports nothing."""
-    place, _, name = spec.rpartition(":")
-    if not place or not all(part.isidentifier() for part in name.split(".")):
-        msg = f"{flag} {spec}: write MODULE:FUNCTION or FILE.py:FUNCTION"
-        raise UsageError(msg)
-    if place.endswith(".py") and not os.path.isfile(place):
-        msg = f"{flag} {spec}: there is no file {place}"
-        raise UsageError(msg)
+    """Raise UsageError for a name that cannot be a function's, and for a missing file. Import nothing."""
+    path, _, name = spec.rpartition(":")
+    if not path or not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{flag} {spec}: not the name of a function", "write MODULE:FUNCTION or FILE.py:FUNCTION")
+    if path.endswith(".py") and not os.path.isfile(path):
+        raise UsageError(f"{flag} {spec}: no such file: {path}")
 
 
 def load_callable(spec: str, flag: str) -> Callable[..., Any]:
-    """Import the module and return the function; UsageError says what is wrong with it."""
-    place, _, name = spec.rpartition(":")
+    """Import the module and return the function. Raise UsageError if that fails."""
+    path, _, name = spec.rpartition(":")
     try:
-        module = _import_file(place) if place.endswith(".py") else _import_module(place)
-    except BaseException as error:  # noqa: BLE001 - the person's code may raise anything, SystemExit too
-        msg = f"{flag} {spec}: cannot import {place}: {error_line(error)}\n{traceback_text(error)}".rstrip()
-        raise UsageError(msg) from None
+        module = _import_file(path) if path.endswith(".py") else _import_module(path)
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, even SystemExit
+        text = f"{flag} {spec}: cannot import {path}: {error_line(error)}\n{traceback_text(error)}"
+        raise UsageError(text.rstrip()) from None
     try:
-        found = reduce(getattr, name.split("."), module)
+        function = reduce(getattr, name.split("."), module)
     except AttributeError:
-        msg = f"{flag} {spec}: {place} has no {name}"
-        raise UsageError(msg) from None
-    if not callable(found):
-        msg = f"{flag} {spec}: {name} cannot be called: it is of type {type(found).__name__}"
-        raise UsageError(msg)
-    function: Callable[..., Any] = found
-    return function
+        raise UsageError(f"{flag} {spec}: {path} has no {name}") from None
+    if not callable(function):
+        raise UsageError(f"{flag} {spec}: {name} is not callable (its type is {type(function).__name__})")
+    loaded: Callable[..., Any] = function
+    return loaded
 
 
 def error_line(error: BaseException) -> str:
-    """The exception and the first line of its message."""
+    """Return the exception and the first line of its message."""
     import traceback
 
     lines = "".join(traceback.format_exception_only(error)).splitlines()
@@ -58,24 +59,23 @@ def error_line(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python prints it, without the frames above the person's code; empty if there is no other."""
+    """Return the traceback from the first frame of the user's code on; empty if there is no such frame."""
     import traceback
 
     trace = error.__traceback__
-    while trace and (
-        trace.tb_frame.f_code.co_filename in _INTERNAL_FILES or "importlib" in trace.tb_frame.f_code.co_filename
-    ):
+    while trace and _is_internal(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     if trace or isinstance(error, SyntaxError):
         return "".join(traceback.format_exception(type(error), error, trace))
     return ""
 
 
-_INTERNAL_FILES = {__file__, os.path.join(os.path.dirname(__file__), "warm.py")}
+def _is_internal(filename: str) -> bool:
+    return filename in _INTERNAL_FILES or "importlib" in filename
 
 
 def _import_module(module_name: str) -> ModuleType:
-    """A module by its name, found in the working directory first, as `python -m` would."""
+    """Import a module, found in the working directory first, as `python -m` does."""
     import importlib
 
     sys.path.insert(0, os.getcwd())
@@ -83,14 +83,14 @@ def _import_module(module_name: str) -> ModuleType:
 
 
 def _import_file(path: str) -> ModuleType:
-    """A module by its file; its neighbours can be imported by it."""
+    """Import a file as a module, which can import the other files of its directory."""
     import importlib.util
 
     path = os.path.realpath(path)
     name = os.path.basename(path).removesuffix(".py")
-    known = sys.modules.get(name)
-    if known and getattr(known, "__file__", None) == path:
-        return known  # --call and --init name the same file: one module
+    loaded = sys.modules.get(name)
+    if loaded and getattr(loaded, "__file__", None) == path:
+        return loaded  # --call and --init name the same file: one module
     sys.path.insert(0, os.path.dirname(path))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
