@@ -1,4 +1,4 @@
-"""Which run it is, as ventilator and sink agree on it."""
+"""Agreement between ventilator and sink on the run."""
 
 from __future__ import annotations
 
@@ -10,137 +10,148 @@ from pipeline.model.state_machine import Port, Send
 from pipeline.model.structs import replace
 from pipeline.ventilator.ventilator import SINK_LOST_STATE, RunAgreement
 
-NONE = Ack("", -1, "", "one", 1, 0, (), -1, spill_full=False, resend=())
-OURS = replace(NONE, run="r", last_state_number=1, fingerprint="print", number=2)
-NOTHING, SOME = RangeSet(), RangeSet(((0, 4),))
-FEEDING = VentilatorState("r", 0, "print", "feeding", -1, "")
+NO_RUN_ACK = Ack("", -1, "", "one", 1, 0, (), -1, spill_full=False, resend=())
+ACK = replace(NO_RUN_ACK, run="r", last_state_number=1, fingerprint="print", number=2)
+NONE_SETTLED, SOME_SETTLED = RangeSet(), RangeSet(((0, 4),))
+STATE = VentilatorState("r", 0, "print", "feeding", -1, "")
 
 
-def accord(*, confirmed: bool = False) -> RunAgreement:
-    made = RunAgreement("r", "print", 0.0, peer_timeout=100.0)
-    made.is_confirmed = confirmed
-    return made
+def make_agreement(*, is_confirmed: bool = False) -> RunAgreement:
+    agreement = RunAgreement("r", "print", 0.0, peer_timeout=100.0)
+    agreement.is_confirmed = is_confirmed
+    return agreement
 
 
-def test_every_saying_has_a_number_of_its_own() -> None:
-    ours = accord()
-    assert ours.announce() == [Send(Port.RESULTS, replace(FEEDING, number=1))]
-    ours.on_end_of_input(7, "disk")
-    ours.stop_request = StopRequest("soon", "^C")
-    ended = VentilatorState("r", 2, "print", "ended", 7, "disk")
-    assert ours.announce() == [Send(Port.RESULTS, ended), Send(Port.RESULTS, StopRequest("soon", "^C"))]
+def test_announce_numbers_each_state() -> None:
+    agreement = make_agreement()
+    assert agreement.announce() == [Send(Port.RESULTS, replace(STATE, number=1))]
+    agreement.on_end_of_input(7, "disk")
+    agreement.stop_request = StopRequest("soon", "^C")
+    ended_state = VentilatorState("r", 2, "print", "ended", 7, "disk")
+    assert agreement.announce() == [Send(Port.RESULTS, ended_state), Send(Port.RESULTS, StopRequest("soon", "^C"))]
 
 
-def test_a_sink_without_a_run_is_offered_this_one() -> None:
-    ours = accord()
-    assert not ours.accept_ack(NONE, 1.0)
-    assert ours.conflict(NONE, NOTHING) is None
-    assert ours.accept_ack(OURS, 2.0)
-    assert ours.conflict(OURS, NOTHING) is None
-    assert (ours.ventilator_state.run, ours.is_resumed, ours.last_ack_number) == ("r", False, 2)
+def test_sink_without_run_adopts_proposed_run() -> None:
+    agreement = make_agreement()
+    assert not agreement.accept_ack(NO_RUN_ACK, 1.0)
+    assert agreement.conflict(NO_RUN_ACK, NONE_SETTLED) is None
+    assert agreement.accept_ack(ACK, 2.0)
+    assert agreement.conflict(ACK, NONE_SETTLED) is None
+    assert (agreement.ventilator_state.run, agreement.is_resumed, agreement.last_ack_number) == ("r", False, 2)
 
 
-def test_the_same_inputs_run_is_taken_up() -> None:
-    ours = accord()
-    assert ours.accept_ack(replace(OURS, run="older", low_watermark=3), 1.0)
-    assert (ours.ventilator_state.run, ours.is_resumed) == ("older", True)
+def test_unfinished_run_of_same_input_is_resumed() -> None:
+    agreement = make_agreement()
+    assert agreement.accept_ack(replace(ACK, run="older", low_watermark=3), 1.0)
+    assert (agreement.ventilator_state.run, agreement.is_resumed) == ("older", True)
 
 
-def test_a_finished_run_of_the_same_input_is_not_taken_up() -> None:
-    ours = accord()
-    over = replace(OURS, run="older", low_watermark=3, total=3)
-    assert not ours.accept_ack(over, 1.0)
-    assert (ours.ventilator_state.run, ours.conflict(over, NOTHING)) == ("r", None)
+def test_finished_run_of_same_input_is_not_resumed() -> None:
+    agreement = make_agreement()
+    finished = replace(ACK, run="older", low_watermark=3, total=3)
+    assert not agreement.accept_ack(finished, 1.0)
+    assert (agreement.ventilator_state.run, agreement.conflict(finished, NONE_SETTLED)) == ("r", None)
 
 
-def test_where_records_are_compared_the_name_of_the_input_is_enough() -> None:
-    later = replace(OURS, run="older", fingerprint="name:then")
-    for read, agreed in ((-1, False), (0, True)):
-        ours = RunAgreement("r", "name:now", 0.0, peer_timeout=100.0)
-        assert ours.accept_ack(replace(later, checksum_watermark=read), 1.0) == agreed
+def test_verified_input_is_resumed_by_name_alone() -> None:
+    resumable = replace(ACK, run="older", fingerprint="name:then")
+    for watermark, is_accepted in ((-1, False), (0, True)):
+        agreement = RunAgreement("r", "name:now", 0.0, peer_timeout=100.0)
+        assert agreement.accept_ack(replace(resumable, checksum_watermark=watermark), 1.0) == is_accepted
     assert not RunAgreement("r", "other:then", 0.0, peer_timeout=100.0).accept_ack(
-        replace(later, checksum_watermark=0), 1.0
+        replace(resumable, checksum_watermark=0), 1.0
     )
 
 
-def test_a_run_that_was_confirmed_is_never_another() -> None:
-    ours = accord(confirmed=True)
-    other = replace(OURS, run="older")
-    assert not ours.accept_ack(other, 1.0)
-    assert (ours.ventilator_state.run, ours.conflict(other, NOTHING)) == ("r", (errors.INCOMPLETE, SINK_LOST_STATE))
+def test_confirmed_run_is_never_replaced() -> None:
+    agreement = make_agreement(is_confirmed=True)
+    other_ack = replace(ACK, run="older")
+    assert not agreement.accept_ack(other_ack, 1.0)
+    assert (agreement.ventilator_state.run, agreement.conflict(other_ack, NONE_SETTLED)) == (
+        "r",
+        (errors.INCOMPLETE, SINK_LOST_STATE),
+    )
 
 
-def test_another_inputs_run_is_no_accord_unless_it_is_over() -> None:
-    other = replace(OURS, run="older", fingerprint="other", low_watermark=3, total=9)
-    ours = accord()
-    assert not ours.accept_ack(other, 1.0)
-    assert ours.conflict(other, NOTHING) == (errors.USAGE, "the sink is in the middle of a run of another input")
-    assert ours.conflict(replace(other, total=-1), NOTHING) is not None
-    assert ours.conflict(replace(other, total=3), NOTHING) is None
+def test_run_of_another_input_conflicts_unless_finished() -> None:
+    other_ack = replace(ACK, run="older", fingerprint="other", low_watermark=3, total=9)
+    agreement = make_agreement()
+    assert not agreement.accept_ack(other_ack, 1.0)
+    assert agreement.conflict(other_ack, NONE_SETTLED) == (
+        errors.USAGE,
+        "the sink has an unfinished run of another input",
+    )
+    assert agreement.conflict(replace(other_ack, total=-1), NONE_SETTLED) is not None
+    assert agreement.conflict(replace(other_ack, total=3), NONE_SETTLED) is None
 
 
-def test_a_sink_that_lost_what_it_had_settled_ends_the_run() -> None:
-    ours = accord(confirmed=True)
-    assert ours.conflict(replace(OURS, low_watermark=4), NOTHING) is None
-    assert ours.conflict(replace(OURS, low_watermark=2), SOME) is None  # an older Ack of the same life, come late
-    reborn = replace(OURS, epoch="two")
-    assert ours.conflict(replace(reborn, low_watermark=4), SOME) is None
-    assert ours.conflict(replace(reborn, epoch="three", low_watermark=3), SOME) == (errors.INCOMPLETE, SINK_LOST_STATE)
-    assert ours.conflict(replace(NONE, epoch="four"), SOME) == (errors.INCOMPLETE, SINK_LOST_STATE)
-
-
-def test_an_ack_that_lists_only_the_lowest_has_not_lost_the_others() -> None:
-    ours = accord(confirmed=True)
-    ranges = tuple((at, at + 1) for at in range(2, 2 + 2 * MAX_ACK_ITEMS, 2))
-    settled = RangeSet([*ranges, (9 * MAX_ACK_ITEMS, 9 * MAX_ACK_ITEMS + 1)])
-    assert ours.conflict(replace(OURS, epoch="two", ranges=ranges), settled) is None
-    assert ours.conflict(replace(OURS, epoch="three", ranges=ranges[:-1]), settled) == (
+def test_sink_that_lost_settled_tasks_conflicts() -> None:
+    agreement = make_agreement(is_confirmed=True)
+    assert agreement.conflict(replace(ACK, low_watermark=4), NONE_SETTLED) is None
+    assert (
+        agreement.conflict(replace(ACK, low_watermark=2), SOME_SETTLED) is None
+    )  # a late Ack of the same sink process
+    restarted = replace(ACK, epoch="two")
+    assert agreement.conflict(replace(restarted, low_watermark=4), SOME_SETTLED) is None
+    assert agreement.conflict(replace(restarted, epoch="three", low_watermark=3), SOME_SETTLED) == (
         errors.INCOMPLETE,
         SINK_LOST_STATE,
     )
-    gap = RangeSet([*settled, (1, 2)])  # below what is listed: lost
-    assert ours.conflict(replace(OURS, epoch="four", ranges=ranges), gap) == (errors.INCOMPLETE, SINK_LOST_STATE)
+    assert agreement.conflict(replace(NO_RUN_ACK, epoch="four"), SOME_SETTLED) == (errors.INCOMPLETE, SINK_LOST_STATE)
 
 
-def test_a_silent_sink_gets_new_sockets() -> None:
-    ours = accord(confirmed=True)
-    assert ours.on_interval(5.0, 5.0, is_starved=False) == [Send(Port.RESULTS, replace(FEEDING, number=1))]
-    assert ours.on_interval(5.1, 5.0, is_starved=False) == [
-        Send(Port.CONTROL, Reconnect()), Send(Port.RESULTS, Reconnect()), Send(Port.RESULTS, replace(FEEDING,
+def test_truncated_ack_has_not_lost_higher_tasks() -> None:
+    agreement = make_agreement(is_confirmed=True)
+    ranges = tuple((task, task + 1) for task in range(2, 2 + 2 * MAX_ACK_ITEMS, 2))
+    settled = RangeSet([*ranges, (9 * MAX_ACK_ITEMS, 9 * MAX_ACK_ITEMS + 1)])
+    assert agreement.conflict(replace(ACK, epoch="two", ranges=ranges), settled) is None
+    assert agreement.conflict(replace(ACK, epoch="three", ranges=ranges[:-1]), settled) == (
+        errors.INCOMPLETE,
+        SINK_LOST_STATE,
+    )
+    gap = RangeSet([*settled, (1, 2)])  # below the listed ranges: lost
+    assert agreement.conflict(replace(ACK, epoch="four", ranges=ranges), gap) == (errors.INCOMPLETE, SINK_LOST_STATE)
+
+
+def test_silent_sink_is_reconnected_both_ways() -> None:
+    agreement = make_agreement(is_confirmed=True)
+    assert agreement.on_interval(5.0, 5.0, is_starved=False) == [Send(Port.RESULTS, replace(STATE, number=1))]
+    assert agreement.on_interval(5.1, 5.0, is_starved=False) == [
+        Send(Port.CONTROL, Reconnect()), Send(Port.RESULTS, Reconnect()), Send(Port.RESULTS, replace(STATE,
         number=2)),
     ]  # fmt: skip
 
 
-def test_a_sink_that_does_not_hear_us_gets_a_new_socket_too() -> None:
-    ours = accord()
+def test_sink_without_delivery_is_reconnected() -> None:
+    agreement = make_agreement()
     for now in (1.0, 3.0, 5.0, 7.0):
-        ours.sink_monitor.record_message(now)
-        ours.accept_ack(OURS, now)  # but always the same number
-    assert ours.on_interval(6.1, 5.0, is_starved=False) == [Send(Port.RESULTS, Reconnect())]
-    ours.accept_ack(replace(OURS, last_state_number=2), 7.0)
-    ours.sink_monitor.record_message(12.0)
-    assert ours.on_interval(12.0, 5.0, is_starved=False) == []
-    assert ours.on_interval(12.1, 5.0, is_starved=False) == [Send(Port.RESULTS, Reconnect())]
+        agreement.sink_monitor.record_message(now)
+        agreement.accept_ack(ACK, now)  # always with the same number
+    assert agreement.on_interval(6.1, 5.0, is_starved=False) == [Send(Port.RESULTS, Reconnect())]
+    agreement.accept_ack(replace(ACK, last_state_number=2), 7.0)
+    agreement.sink_monitor.record_message(12.0)
+    assert agreement.on_interval(12.0, 5.0, is_starved=False) == []
+    assert agreement.on_interval(12.1, 5.0, is_starved=False) == [Send(Port.RESULTS, Reconnect())]
 
 
-def test_a_sink_is_given_up_after_patience_or_soon_if_an_end_is_wished_for() -> None:
-    ours = accord()
-    assert ours.sink_failure(1000.0, 2.0) is None  # never met
-    ours.sink_monitor.record_message(1000.0)
-    assert ours.sink_failure(1100.0, 2.0) is None
-    assert ours.sink_failure(1100.1, 2.0) == (errors.INCOMPLETE, "the sink did not answer any more")
-    ours.sink_monitor.record_message(1101.0)
-    ours.stop_request = StopRequest("soon", "SIGTERM")
-    assert ours.sink_failure(1103.0, 2.0) is None
-    assert ours.sink_failure(1103.1, 2.0) == (errors.TERMINATED, "SIGTERM")
+def test_silent_sink_fails_after_timeout_or_stop_request() -> None:
+    agreement = make_agreement()
+    assert agreement.sink_failure(1000.0, 2.0) is None  # never seen
+    agreement.sink_monitor.record_message(1000.0)
+    assert agreement.sink_failure(1100.0, 2.0) is None
+    assert agreement.sink_failure(1100.1, 2.0) == (errors.INCOMPLETE, "the sink stopped responding")
+    agreement.sink_monitor.record_message(1101.0)
+    agreement.stop_request = StopRequest("soon", "SIGTERM")
+    assert agreement.sink_failure(1103.0, 2.0) is None
+    assert agreement.sink_failure(1103.1, 2.0) == (errors.TERMINATED, "SIGTERM")
 
 
-def test_it_says_that_the_input_is_silent_while_it_is_read() -> None:
-    ours = accord(confirmed=True)
-    ours.sink_monitor.record_message(1.0)
-    assert ours.on_interval(1.0, 5.0, is_starved=True) == [
-        Send(Port.RESULTS, replace(FEEDING, number=1, is_waiting_for_input=True))
+def test_starved_ventilator_reports_waiting_for_input() -> None:
+    agreement = make_agreement(is_confirmed=True)
+    agreement.sink_monitor.record_message(1.0)
+    assert agreement.on_interval(1.0, 5.0, is_starved=True) == [
+        Send(Port.RESULTS, replace(STATE, number=1, is_waiting_for_input=True))
     ]
-    assert ours.on_interval(2.0, 5.0, is_starved=False) == [Send(Port.RESULTS, replace(FEEDING, number=2))]
-    ours.on_end_of_input(3, "")
-    assert not ours.on_interval(3.0, 5.0, is_starved=True)[0].message.is_waiting_for_input  # type: ignore[union-attr]
+    assert agreement.on_interval(2.0, 5.0, is_starved=False) == [Send(Port.RESULTS, replace(STATE, number=2))]
+    agreement.on_end_of_input(3, "")
+    assert not agreement.on_interval(3.0, 5.0, is_starved=True)[0].message.is_waiting_for_input  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What a worker holds."""
+"""Tasks and results that a worker holds."""
 
 from __future__ import annotations
 
@@ -9,124 +9,128 @@ from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.worker.held_tasks import STALL_SECONDS, HeldTasks
 
 
-def chunk(first: int, count: int, tries: int = 0) -> Chunk:
-    return Chunk("r", 1, 1, first, count, b"".join(b"%d\n" % task for task in range(first, first + count)), tries)
+def make_chunk(first: int, count: int, attempt: int = 0) -> Chunk:
+    return Chunk("r", 1, 1, first, count, b"".join(b"%d\n" % task for task in range(first, first + count)), attempt)
 
 
-def done(first: int, count: int = 1) -> TasksFinished:
+def finished(first: int, count: int = 1) -> TasksFinished:
     return TasksFinished(Result("", "", first, count, b"", b"\0\0\0\0" * count, b"", ()), 0.1)
 
 
-def result(first: int, count: int = 1) -> Result:
+def make_result(first: int, count: int = 1) -> Result:
     return Result("r", "ann", first, count, b"", b"\0\0\0\0" * count, b"", ())
 
 
-def held(*chunks: Chunk) -> HeldTasks:
-    """With two slots, and these chunks taken at 10.0."""
-    made = HeldTasks(2, 0.0)
-    for each in chunks:
-        assert made.accept(each, RecordFormat(), 10.0) == [each]
-    return made
+def hold(*chunks: Chunk) -> HeldTasks:
+    """Make one with two slots that has accepted these chunks at 10.0."""
+    held_tasks = HeldTasks(2, 0.0)
+    for chunk in chunks:
+        assert held_tasks.accept(chunk, RecordFormat(), 10.0) == [chunk]
+    return held_tasks
 
 
-def test_what_is_held_already_is_not_new() -> None:
-    hands = held(chunk(2, 2))
-    hands.unacked_results.add(result(5), 1, 10.0)
-    assert hands.accept(chunk(1, 6), RecordFormat(), 10.0) == [chunk(1, 1), chunk(4, 1), chunk(6, 1)]
-    assert hands.accept(chunk(1, 6), RecordFormat(), 10.0) == []
-    assert (hands.unfinished.ranges(), hands.unacked_results.tasks.ranges()) == (((1, 5), (6, 7)), ((5, 6),))
+def test_accept_skips_held_tasks() -> None:
+    held_tasks = hold(make_chunk(2, 2))
+    held_tasks.unacked_results.add(make_result(5), 1, 10.0)
+    assert held_tasks.accept(make_chunk(1, 6), RecordFormat(), 10.0) == [
+        make_chunk(1, 1),
+        make_chunk(4, 1),
+        make_chunk(6, 1),
+    ]
+    assert held_tasks.accept(make_chunk(1, 6), RecordFormat(), 10.0) == []
+    assert (held_tasks.unfinished.ranges(), held_tasks.unacked_results.tasks.ranges()) == (((1, 5), (6, 7)), ((5, 6),))
 
 
-def test_what_has_ended_is_held_no_more_and_told_once() -> None:
-    hands = held(chunk(0, 3))
-    assert (hands.idle_slots, hands.is_empty) == (0, False)
-    assert hands.finish(done(0, 2), 11.0)
-    assert not hands.finish(done(0, 2), 11.0)
-    assert not hands.finish(done(2, 2), 11.0)  # a part of it was never held
-    assert hands.idle_slots == 1
-    assert hands.finish(done(2), 11.0)
-    assert (hands.idle_slots, hands.is_empty) == (2, True)
-    hands.unacked_results.add(result(0, 3), 1, 11.0)
-    assert not hands.is_empty
+def test_finish_removes_tasks_once() -> None:
+    held_tasks = hold(make_chunk(0, 3))
+    assert (held_tasks.idle_slots, held_tasks.is_empty) == (0, False)
+    assert held_tasks.finish(finished(0, 2), 11.0)
+    assert not held_tasks.finish(finished(0, 2), 11.0)
+    assert not held_tasks.finish(finished(2, 2), 11.0)  # task 3 was never held
+    assert held_tasks.idle_slots == 1
+    assert held_tasks.finish(finished(2), 11.0)
+    assert (held_tasks.idle_slots, held_tasks.is_empty) == (2, True)
+    held_tasks.unacked_results.add(make_result(0, 3), 1, 11.0)
+    assert not held_tasks.is_empty
 
 
-def test_when_nothing_ends_for_a_while_the_unstarted_are_given_back_once() -> None:
-    hands = held(chunk(0, 3))
-    assert hands.deadline == 10.0 + STALL_SECONDS
-    assert hands.tick(10.0 + STALL_SECONDS / 2) == []
-    assert hands.tick(10.0 + STALL_SECONDS) == [Send(Port.EXECUTOR, ReleaseQueued())]
-    assert (hands.is_stalled, hands.deadline, hands.tick(20.0)) == (True, NEVER, [])
-    hands.release(((2, 3),))
-    assert hands.unfinished.ranges() == ((0, 2),)
-    assert hands.finish(done(0), 21.0)
-    assert not hands.is_stalled
+def test_stall_releases_queued_tasks_once() -> None:
+    held_tasks = hold(make_chunk(0, 3))
+    assert held_tasks.deadline == 10.0 + STALL_SECONDS
+    assert held_tasks.tick(10.0 + STALL_SECONDS / 2) == []
+    assert held_tasks.tick(10.0 + STALL_SECONDS) == [Send(Port.EXECUTOR, ReleaseQueued())]
+    assert (held_tasks.is_stalled, held_tasks.deadline, held_tasks.tick(20.0)) == (True, NEVER, [])
+    held_tasks.release(((2, 3),))
+    assert held_tasks.unfinished.ranges() == ((0, 2),)
+    assert held_tasks.finish(finished(0), 21.0)
+    assert not held_tasks.is_stalled
 
 
-def test_who_holds_no_more_than_can_run_is_never_stuck() -> None:
-    hands = held(chunk(0, 2))
-    assert (hands.deadline, hands.tick(1000.0)) == (NEVER, [])
+def test_worker_without_queued_tasks_never_stalls() -> None:
+    held_tasks = hold(make_chunk(0, 2))
+    assert (held_tasks.deadline, held_tasks.tick(1000.0)) == (NEVER, [])
 
 
-def test_each_end_is_progress() -> None:
-    hands = held(chunk(0, 4))
-    hands.finish(done(0), 10.05)
-    assert hands.deadline == 10.05 + STALL_SECONDS
-    assert hands.accept(chunk(7, 1), RecordFormat(), 10.1) == [chunk(7, 1)]  # a new task is none
-    assert hands.deadline == 10.05 + STALL_SECONDS
+def test_finished_task_restarts_stall_time() -> None:
+    held_tasks = hold(make_chunk(0, 4))
+    held_tasks.finish(finished(0), 10.05)
+    assert held_tasks.deadline == 10.05 + STALL_SECONDS
+    assert held_tasks.accept(make_chunk(7, 1), RecordFormat(), 10.1) == [make_chunk(7, 1)]  # a new task is no progress
+    assert held_tasks.deadline == 10.05 + STALL_SECONDS
 
 
-def test_what_others_have_settled_need_not_run_on() -> None:
-    hands = held(chunk(0, 4))
-    hands.finish(done(3), 11.0)
-    hands.unacked_results.add(result(3), 1, 11.0)
-    assert hands.settle(RangeSet(((1, 2), (3, 9))), ()) == ((1, 2),)
-    assert (hands.unfinished.ranges(), len(hands.unacked_results)) == (((0, 1), (2, 3)), 0)
-    assert hands.settle(RangeSet(((1, 2),)), ()) == ()
+def test_settle_returns_tasks_settled_elsewhere() -> None:
+    held_tasks = hold(make_chunk(0, 4))
+    held_tasks.finish(finished(3), 11.0)
+    held_tasks.unacked_results.add(make_result(3), 1, 11.0)
+    assert held_tasks.settle(RangeSet(((1, 2), (3, 9))), ()) == ((1, 2),)
+    assert (held_tasks.unfinished.ranges(), len(held_tasks.unacked_results)) == (((0, 1), (2, 3)), 0)
+    assert held_tasks.settle(RangeSet(((1, 2),)), ()) == ()
 
 
-def test_a_task_in_its_next_try_is_new_and_the_earlier_one_stale() -> None:
-    hands = held(chunk(0, 3))
-    hands.finish(done(2), 11.0)
-    hands.unacked_results.add(result(2), 1, 11.0)
-    again = chunk(1, 3, tries=1)
-    assert hands.drop_outdated(again) == ((1, 2),)
-    assert hands.unfinished.ranges() == ((0, 1),)
-    assert hands.accept(again, RecordFormat(), 12.0) == [again]
-    assert (hands.drop_outdated(again), hands.accept(again, RecordFormat(), 12.0)) == ((), [])
-    assert hands.attempts.select_failed([(0, 9)]) == (AttemptRange(1, 4, 1),)
+def test_later_attempt_replaces_earlier_one() -> None:
+    held_tasks = hold(make_chunk(0, 3))
+    held_tasks.finish(finished(2), 11.0)
+    held_tasks.unacked_results.add(make_result(2), 1, 11.0)
+    later = make_chunk(1, 3, attempt=1)
+    assert held_tasks.drop_outdated(later) == ((1, 2),)
+    assert held_tasks.unfinished.ranges() == ((0, 1),)
+    assert held_tasks.accept(later, RecordFormat(), 12.0) == [later]
+    assert (held_tasks.drop_outdated(later), held_tasks.accept(later, RecordFormat(), 12.0)) == ((), [])
+    assert held_tasks.attempts.select_failed([(0, 9)]) == (AttemptRange(1, 4, 1),)
 
 
-def test_an_earlier_try_that_comes_late_is_nothing_new() -> None:
-    hands = held(chunk(1, 2, tries=1))
-    assert hands.drop_outdated(chunk(0, 3)) == ()
-    assert hands.accept(chunk(0, 3), RecordFormat(), 12.0) == [chunk(0, 1)]
-    assert hands.attempts.select_failed([(0, 9)]) == (AttemptRange(1, 3, 1),)
+def test_late_earlier_attempt_is_not_accepted() -> None:
+    held_tasks = hold(make_chunk(1, 2, attempt=1))
+    assert held_tasks.drop_outdated(make_chunk(0, 3)) == ()
+    assert held_tasks.accept(make_chunk(0, 3), RecordFormat(), 12.0) == [make_chunk(0, 1)]
+    assert held_tasks.attempts.select_failed([(0, 9)]) == (AttemptRange(1, 3, 1),)
 
 
-def test_of_an_earlier_try_only_what_runs_is_stale_and_what_has_ended_is_answered_on_its_own() -> None:
-    hands = held(chunk(4, 1))
-    hands.finish(done(4), 11.0)
-    hands.unacked_results.add(result(4), 1, 11.0)
-    assert hands.drop_outdated(chunk(4, 1, tries=1)) == ()
-    assert hands.accept(chunk(4, 1, tries=1), RecordFormat(), 12.0) == [chunk(4, 1, tries=1)]
-    assert (hands.unfinished.ranges(), hands.unacked_results.tasks.ranges()) == (((4, 5),), ((4, 5),))
+def test_later_attempt_keeps_result_of_earlier_one() -> None:
+    held_tasks = hold(make_chunk(4, 1))
+    held_tasks.finish(finished(4), 11.0)
+    held_tasks.unacked_results.add(make_result(4), 1, 11.0)
+    assert held_tasks.drop_outdated(make_chunk(4, 1, attempt=1)) == ()
+    assert held_tasks.accept(make_chunk(4, 1, attempt=1), RecordFormat(), 12.0) == [make_chunk(4, 1, attempt=1)]
+    assert (held_tasks.unfinished.ranges(), held_tasks.unacked_results.tasks.ranges()) == (((4, 5),), ((4, 5),))
 
 
-def test_what_failed_elsewhere_in_the_same_try_runs_on_since_it_may_end_well_here() -> None:
-    hands = held(chunk(0, 2))
-    assert hands.settle(RangeSet(), (RetryRange(1, 2, 1, 0.0),)) == ()
-    assert hands.unfinished.ranges() == ((0, 2),)
+def test_retry_of_same_attempt_cancels_nothing() -> None:
+    held_tasks = hold(make_chunk(0, 2))
+    assert held_tasks.settle(RangeSet(), (RetryRange(1, 2, 1, 0.0),)) == ()
+    assert held_tasks.unfinished.ranges() == ((0, 2),)
 
 
-def test_what_is_settled_has_no_tries_any_more() -> None:
-    hands = held(chunk(4, 2, tries=1))
-    hands.settle(RangeSet([(0, 5)]), ())
-    assert hands.attempts.select_failed([(0, 9)]) == (AttemptRange(5, 6, 1),)
+def test_settled_tasks_have_no_attempt() -> None:
+    held_tasks = hold(make_chunk(4, 2, attempt=1))
+    held_tasks.settle(RangeSet([(0, 5)]), ())
+    assert held_tasks.attempts.select_failed([(0, 9)]) == (AttemptRange(5, 6, 1),)
 
 
-def test_it_can_be_let_go_of() -> None:
-    hands = held(chunk(0, 4, tries=1))
-    hands.unacked_results.add(result(9), 1, 11.0)
-    hands.clear()
-    assert hands.is_empty
-    assert len(hands.attempts) == 0
+def test_clear_removes_everything() -> None:
+    held_tasks = hold(make_chunk(0, 4, attempt=1))
+    held_tasks.unacked_results.add(make_result(9), 1, 11.0)
+    held_tasks.clear()
+    assert held_tasks.is_empty
+    assert len(held_tasks.attempts) == 0

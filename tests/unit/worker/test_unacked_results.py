@@ -1,4 +1,4 @@
-"""Results without an answer: kept until all of it is settled, sent again only when asked lately."""
+"""Unacknowledged results: kept until settled, sent again on request."""
 
 from __future__ import annotations
 
@@ -9,96 +9,96 @@ from pipeline.model.structs import replace
 from pipeline.worker.held_tasks import RESULT_OVERHEAD_BYTES, UnackedResults
 
 
-def result(first: int, count: int = 1, output: bytes = b"", errors: bytes = b"", tries: int = 0) -> Result:
-    return Result("run", "ann", first, count, output, b"\0\0\0\0" * count, errors, (), tries)
+def make_result(first: int, count: int = 1, output: bytes = b"", errors: bytes = b"", attempt: int = 0) -> Result:
+    return Result("run", "ann", first, count, output, b"\0\0\0\0" * count, errors, (), attempt)
 
 
-def test_it_counts_bytes_and_names_tasks() -> None:
-    kept = UnackedResults()
-    assert (len(kept), kept.size, kept.tasks.ranges(), kept.oldest_sent_time()) == (0, 0, (), None)
-    kept.add(result(4, 2, b"abc", b"x"), 1, 10.0)
-    kept.add(result(6, 1, b"de"), 1, 11.0)
-    kept.add(result(9), 2, 12.0)
-    assert (len(kept), kept.size, kept.tasks.ranges(), kept.oldest_sent_time()) == (
+def test_results_count_bytes_and_tasks() -> None:
+    results = UnackedResults()
+    assert (len(results), results.size, results.tasks.ranges(), results.oldest_sent_time()) == (0, 0, (), None)
+    results.add(make_result(4, 2, b"abc", b"x"), 1, 10.0)
+    results.add(make_result(6, 1, b"de"), 1, 11.0)
+    results.add(make_result(9), 2, 12.0)
+    assert (len(results), results.size, results.tasks.ranges(), results.oldest_sent_time()) == (
         3, 6 + 3 * RESULT_OVERHEAD_BYTES, ((4, 7), (9, 10)), 10.0,
     )  # fmt: skip
-    kept.clear()
-    assert (len(kept), kept.size, kept.tasks.ranges(), kept.oldest_sent_time()) == (0, 0, (), None)
+    results.clear()
+    assert (len(results), results.size, results.tasks.ranges(), results.oldest_sent_time()) == (0, 0, (), None)
 
 
-def test_records_of_failed_tasks_count_too() -> None:
-    kept = UnackedResults()
-    note = TaskFailure(4, "exit", 1, "", "", record_size=3)
-    kept.add(replace(result(4), failures=(note,), failed_records=b"abc"), 1, 10.0)
-    assert kept.size == 3 + RESULT_OVERHEAD_BYTES
+def test_results_count_bytes_of_failed_records() -> None:
+    results = UnackedResults()
+    failure = TaskFailure(4, "exit", 1, "", "", record_size=3)
+    results.add(replace(make_result(4), failures=(failure,), failed_records=b"abc"), 1, 10.0)
+    assert results.size == 3 + RESULT_OVERHEAD_BYTES
 
 
-def test_only_an_answer_for_all_of_a_result_lets_go_of_it() -> None:
-    kept = UnackedResults()
-    kept.add(result(4, 2, b"abc"), 1, 10.0)
-    kept.add(result(8, 1, b"de"), 1, 11.0)
-    kept.settle(RangeSet(((0, 5), (8, 9))))
-    assert (len(kept), kept.size, kept.tasks.ranges(), kept.oldest_sent_time()) == (
+def test_settle_removes_only_complete_results() -> None:
+    results = UnackedResults()
+    results.add(make_result(4, 2, b"abc"), 1, 10.0)
+    results.add(make_result(8, 1, b"de"), 1, 11.0)
+    results.settle(RangeSet(((0, 5), (8, 9))))
+    assert (len(results), results.size, results.tasks.ranges(), results.oldest_sent_time()) == (
         1, 3 + RESULT_OVERHEAD_BYTES, ((4, 6),), 10.0,
     )  # fmt: skip
-    kept.settle(RangeSet(((0, 9),)))
-    assert (len(kept), kept.size) == (0, 0)
+    results.settle(RangeSet(((0, 9),)))
+    assert (len(results), results.size) == (0, 0)
 
 
-def test_an_asking_brings_what_it_touches_and_nothing_else() -> None:
-    kept = UnackedResults()
-    first, second, third = result(0, 3), result(3), result(7)
-    for one in (first, second, third):
-        kept.add(one, 1, 10.0)
-    assert kept.resend(ResendRequest("ann", 2, ((2, 3), (7, 9))), 5, 20.0) == [
+def test_resend_returns_only_requested_results() -> None:
+    results = UnackedResults()
+    first, second, third = make_result(0, 3), make_result(3), make_result(7)
+    for result in (first, second, third):
+        results.add(result, 1, 10.0)
+    assert results.resend(ResendRequest("ann", 2, ((2, 3), (7, 9))), 5, 20.0) == [
         Send(Port.RESULTS, first),
         Send(Port.RESULTS, third),
     ]
-    assert kept.oldest_sent_time() == 10.0
-    assert len(kept) == 3
+    assert results.oldest_sent_time() == 10.0
+    assert len(results) == 3
 
 
-def test_an_asking_older_than_the_last_sending_is_ignored() -> None:
-    kept = UnackedResults()
-    kept.add(result(0), 3, 10.0)
-    lost = ((0, 1),)
-    assert kept.resend(ResendRequest("ann", 3, lost), 3, 11.0) == []  # that pulse left before the result
-    assert kept.resend(ResendRequest("ann", 4, lost), 6, 12.0) == [Send(Port.RESULTS, result(0))]
-    assert kept.resend(ResendRequest("ann", 4, lost), 6, 13.0) == []
-    assert kept.resend(ResendRequest("ann", 6, lost), 6, 14.0) == []
-    assert kept.oldest_sent_time() == 12.0
-    assert kept.resend(ResendRequest("ann", 7, lost), 8, 15.0) == [Send(Port.RESULTS, result(0))]
+def test_resend_ignores_request_older_than_last_send() -> None:
+    results = UnackedResults()
+    results.add(make_result(0), 3, 10.0)
+    missing = ((0, 1),)
+    assert results.resend(ResendRequest("ann", 3, missing), 3, 11.0) == []  # that heartbeat was sent before the result
+    assert results.resend(ResendRequest("ann", 4, missing), 6, 12.0) == [Send(Port.RESULTS, make_result(0))]
+    assert results.resend(ResendRequest("ann", 4, missing), 6, 13.0) == []
+    assert results.resend(ResendRequest("ann", 6, missing), 6, 14.0) == []
+    assert results.oldest_sent_time() == 12.0
+    assert results.resend(ResendRequest("ann", 7, missing), 8, 15.0) == [Send(Port.RESULTS, make_result(0))]
 
 
-def test_to_be_tried_again_is_an_answer_for_an_earlier_try() -> None:
-    kept = UnackedResults()
-    kept.add(result(4, 2), 1, 10.0)
-    kept.settle(RangeSet(), (RetryRange(4, 5, 1, 0.5),))
-    assert len(kept) == 1  # of 5 nothing is known yet
-    kept.settle(RangeSet([(5, 6)]), (RetryRange(4, 5, 1, 0.5),))
-    assert (len(kept), kept.tasks.ranges(), kept.size) == (0, (), 0)
+def test_retry_settles_result_of_earlier_attempt() -> None:
+    results = UnackedResults()
+    results.add(make_result(4, 2), 1, 10.0)
+    results.settle(RangeSet(), (RetryRange(4, 5, 1, 0.5),))
+    assert len(results) == 1  # task 5 is not settled yet
+    results.settle(RangeSet([(5, 6)]), (RetryRange(4, 5, 1, 0.5),))
+    assert (len(results), results.tasks.ranges(), results.size) == (0, (), 0)
 
 
-def test_to_be_tried_again_is_no_answer_for_that_very_try() -> None:
-    kept = UnackedResults()
-    kept.add(result(4, tries=1), 1, 10.0)
-    kept.settle(RangeSet(), (RetryRange(4, 5, 1, 0.0),))
-    assert len(kept) == 1
-    kept.settle(RangeSet(), (RetryRange(4, 5, 2, 0.0),))
-    assert len(kept) == 0
+def test_retry_keeps_result_of_same_attempt() -> None:
+    results = UnackedResults()
+    results.add(make_result(4, attempt=1), 1, 10.0)
+    results.settle(RangeSet(), (RetryRange(4, 5, 1, 0.0),))
+    assert len(results) == 1
+    results.settle(RangeSet(), (RetryRange(4, 5, 2, 0.0),))
+    assert len(results) == 0
 
 
-def test_two_tries_of_a_task_are_two_results_and_the_task_is_named_until_both_are_answered() -> None:
-    kept = UnackedResults()
-    kept.add(result(4, 2), 1, 10.0)
-    kept.add(result(4, 1, b"x", tries=1), 2, 11.0)
-    assert (len(kept), kept.size, kept.tasks.ranges()) == (2, 1 + 2 * RESULT_OVERHEAD_BYTES, ((4, 6),))
-    kept.settle(RangeSet([(5, 6)]), (RetryRange(4, 5, 1, 0.0),))
-    assert (len(kept), kept.size, kept.tasks.ranges(), kept.oldest_sent_time()) == (
+def test_two_attempts_of_a_task_are_two_results() -> None:
+    results = UnackedResults()
+    results.add(make_result(4, 2), 1, 10.0)
+    results.add(make_result(4, 1, b"x", attempt=1), 2, 11.0)
+    assert (len(results), results.size, results.tasks.ranges()) == (2, 1 + 2 * RESULT_OVERHEAD_BYTES, ((4, 6),))
+    results.settle(RangeSet([(5, 6)]), (RetryRange(4, 5, 1, 0.0),))
+    assert (len(results), results.size, results.tasks.ranges(), results.oldest_sent_time()) == (
         1,
         1 + RESULT_OVERHEAD_BYTES,
         ((4, 5),),
         11.0,
     )
-    kept.settle(RangeSet([(4, 6)]))
-    assert (len(kept), kept.tasks.ranges()) == (0, ())
+    results.settle(RangeSet([(4, 6)]))
+    assert (len(results), results.tasks.ranges()) == (0, ())
