@@ -1,4 +1,4 @@
-"""The folders of a run, as a test has furnished them."""
+"""Checks of directories: runtime directory, TMPDIR, current directory, leftovers."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ GIB = 1 << 30
 
 @pytest.fixture
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The runtime folder, not made yet; pytest's paths are too long for ipc."""
+    """The runtime directory, not created yet; pytest's paths are too long for ipc."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield Path(folder, "pipe")
 
 
-def test_a_runtime_folder_must_be_private(base: Path) -> None:
-    assert environment_checks.check_runtime_folder().detail == f"{base} will be made"
+def test_check_runtime_folder_shared_is_bad(base: Path) -> None:
+    assert environment_checks.check_runtime_folder().detail == f"{base} will be created"
     assert not base.exists()
     base.mkdir(mode=0o700)
     assert environment_checks.check_runtime_folder().state == "ok"
     base.chmod(0o750)
-    found = environment_checks.check_runtime_folder()
-    assert (found.state, found.fix) == ("bad", f"chmod 700 {base}")
-    assert "(0750)" in found.detail
+    result = environment_checks.check_runtime_folder()
+    assert (result.state, result.fix) == ("bad", f"chmod 700 {base}")
+    assert "(mode 0750)" in result.detail
 
 
-def test_a_runtime_folder_must_be_ours_and_a_folder(base: Path) -> None:
+def test_check_runtime_folder_not_a_directory_is_bad(base: Path) -> None:
     base.touch(mode=0o600)
-    found = environment_checks.check_runtime_folder()
-    assert (found.state, found.detail) == ("bad", f"{base} is not a folder of yours")
-    assert "XDG_RUNTIME_DIR" in found.fix
+    result = environment_checks.check_runtime_folder()
+    assert (result.state, result.detail) == ("bad", f"{base} is not a directory of this user")
+    assert "XDG_RUNTIME_DIR" in result.fix
 
 
-def test_a_runtime_folder_that_cannot_be_made_is_told() -> None:
-    found = environment_checks.check_runtime_folder("/nowhere/at/all/pipe")
-    assert (found.state, "/nowhere/at/all is not there" in found.detail) == ("bad", True)
+def test_check_runtime_folder_missing_parent_is_bad() -> None:
+    result = environment_checks.check_runtime_folder("/nowhere/at/all/pipe")
+    assert (result.state, "/nowhere/at/all does not exist" in result.detail) == ("bad", True)
 
 
-def test_a_path_too_long_for_ipc_is_found_before_it_bites(base: Path) -> None:
+def test_check_runtime_folder_long_path_is_bad(base: Path) -> None:
     room = endpoints.MAX_PATH_BYTES - environment_checks.MAX_SOCKET_NAME_BYTES
     assert (
         environment_checks.check_runtime_folder(f"{base.parent}/{'x' * (room - len(f'{base.parent}/'))}").state == "ok"
     )
-    found = environment_checks.check_runtime_folder(f"{base.parent}/{'x' * (room + 1 - len(f'{base.parent}/'))}")
-    assert (found.state, "is 1 bytes too long" in found.detail) == ("bad", True)
+    result = environment_checks.check_runtime_folder(f"{base.parent}/{'x' * (room + 1 - len(f'{base.parent}/'))}")
+    assert (result.state, "is 1 bytes too long" in result.detail) == ("bad", True)
 
 
-def test_sockets_are_tried_and_leave_nothing(base: Path) -> None:
+def test_check_sockets_leaves_nothing_behind(base: Path) -> None:
     base.mkdir(mode=0o700)
     assert environment_checks.check_sockets().state == "ok"
     assert list(base.iterdir()) == []
-    found = environment_checks.check_sockets("/proc/self/fd")  # a folder in which nothing can be made
-    assert (found.state, "can be made in /proc/self/fd" in found.detail) == ("bad", True)
+    result = environment_checks.check_sockets("/proc/self/fd")  # nothing can be created there
+    assert (result.state, "cannot be created in /proc/self/fd" in result.detail) == ("bad", True)
 
 
 @pytest.mark.parametrize(
-    ("free", "kind", "state", "says"),
+    ("free", "kind", "state", "detail"),
     [
         (5 * GIB, "ext4", "ok", "has 5.0 GiB free"),
         (GIB // 2, "ext4", "warn", "has 512 MiB free: with -k"),
@@ -73,41 +73,45 @@ def test_sockets_are_tried_and_leave_nothing(base: Path) -> None:
         (5 * GIB, "tmpfs", "warn", "is in memory (tmpfs)"),
     ],
 )
-def test_what_waits_for_its_turn_must_have_room(tmp_path: Path, free: int, kind: str, state: str, says: str) -> None:
+def test_check_temporary_folder_low_space_is_not_ok(
+    tmp_path: Path, free: int, kind: str, state: str, detail: str
+) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"root / ext4 rw 0 0\nx {tmp_path} {kind} rw 0 0\ny {tmp_path}-other nfs rw 0 0\n")
-    found = environment_checks.check_temporary_folder(str(tmp_path), str(mounts), free)
-    assert (found.state, says in found.detail, bool(found.fix)) == (state, True, state != "ok")
+    result = environment_checks.check_temporary_folder(str(tmp_path), str(mounts), free)
+    assert (result.state, detail in result.detail, bool(result.fix)) == (state, True, state != "ok")
 
 
-def test_a_tmpdir_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_check_temporary_folder_missing_is_bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
-    found = environment_checks.check_temporary_folder()
-    assert (found.state, found.detail) == ("bad", f"{tmp_path / 'gone'} is no folder")
-    assert "TMPDIR" in found.fix
+    result = environment_checks.check_temporary_folder()
+    assert (result.state, result.detail) == ("bad", f"{tmp_path / 'gone'} is not a directory")
+    assert "TMPDIR" in result.fix
 
 
 @pytest.mark.parametrize(
-    ("free", "kind", "state", "says"),
+    ("free", "kind", "state", "detail"),
     [
         (5 * GIB, "ext4", "ok", "5.0 GiB free"),
-        (1 << 20, "ext4", "warn", "would soon wait for room"),
-        (5 * GIB, "nfs4", "warn", "over a network (nfs4)"),
+        (1 << 20, "ext4", "warn", "would soon pause"),
+        (5 * GIB, "nfs4", "warn", "on a network file system (nfs4)"),
     ],
 )
-def test_the_folder_of_an_output_is_looked_at(tmp_path: Path, free: int, kind: str, state: str, says: str) -> None:
+def test_check_current_folder_unsafe_journal_warns(
+    tmp_path: Path, free: int, kind: str, state: str, detail: str
+) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"x / {kind} rw 0 0\n")
-    found = environment_checks.check_current_folder(str(tmp_path), str(mounts), free)
-    assert (found.state, says in found.detail, bool(found.fix)) == (state, True, state != "ok")
+    result = environment_checks.check_current_folder(str(tmp_path), str(mounts), free)
+    assert (result.state, detail in result.detail, bool(result.fix)) == (state, True, state != "ok")
 
 
-def test_a_folder_that_cannot_be_written_is_told() -> None:
-    found = environment_checks.check_current_folder("/proc/self/fd")
-    assert (found.state, "-o FILE must be elsewhere" in found.detail) == ("warn", True)
+def test_check_current_folder_not_writable_warns() -> None:
+    result = environment_checks.check_current_folder("/proc/self/fd")
+    assert (result.state, "-o FILE must be elsewhere" in result.detail) == ("warn", True)
 
 
-def test_the_nearest_mount_counts(tmp_path: Path) -> None:
+def test_filesystem_type_nested_mount_wins(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("a / ext4 rw\nb /data nfs rw\nc /data/fast xfs rw\nbroken\n")
     kinds = [environment_checks.filesystem_type(path, str(mounts)) for path in ("/data/x", "/data/fast", "/database")]
@@ -115,19 +119,19 @@ def test_the_nearest_mount_counts(tmp_path: Path) -> None:
     assert environment_checks.filesystem_type("/x", str(tmp_path / "none")) == ""
 
 
-def test_what_dead_runs_left_is_named_and_what_lives_is_not(base: Path) -> None:
+def test_check_leftovers_names_dead_runs_only(base: Path) -> None:
     assert environment_checks.check_leftovers().state == "ok"
-    assert environment_checks.check_live_runs().detail == "none is at work"
+    assert environment_checks.check_live_runs().detail == "none"
     lock = EndpointLock(str(base / "living"), "sink")
     only_ventilator = EndpointLock(str(base / "half"), "ventilator")
     (base / "run-99").mkdir(mode=0o700)
-    assert environment_checks.check_leftovers().state == "ok"  # an empty folder is nothing
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(base / "run-99" / "desk"))
+    assert environment_checks.check_leftovers().state == "ok"  # an empty directory does not count
+    with socket.socket(socket.AF_UNIX) as leftover:
+        leftover.bind(str(base / "run-99" / "registry"))
     (base / "run-99" / "sink.lock").touch()
-    found = environment_checks.check_leftovers()
-    assert (found.state, found.fix) == ("warn", f"rm -r {base}/run-99")
+    result = environment_checks.check_leftovers()
+    assert (result.state, result.fix) == ("warn", f"rm -r {base}/run-99")
     assert environment_checks.check_live_runs().detail == "living (see `pipe top --name living`)"
-    assert (base / "run-99" / "desk").exists()
+    assert (base / "run-99" / "registry").exists()
     lock.release()
     only_ventilator.release()
