@@ -69,7 +69,7 @@ def test_the_worker_of_the_document_works(started: Started, worker: Path, tmp_pa
     (tmp_path / "in").write_text("".join(f"{record}\n" for record in records))
     sink = started.pipe("sink", "-o", f"{tmp_path}/out", "-k")
     ventilator = started.pipe("ventilate", f"{tmp_path}/in")
-    theirs = started.python(str(worker), f"ipc://{tmp_path}/pipe/doc/desk")
+    theirs = started.python(str(worker), f"ipc://{tmp_path}/pipe/doc/registry")
     assert [process.wait(WITHIN) for process in (theirs, ventilator, sink)] == [0, 0, 0]
     upper = "".join(f"{record}\n" for record in records).encode().upper()
     assert (tmp_path / "out").read_bytes() == upper
@@ -86,7 +86,7 @@ def fields_of(text: str) -> tuple[list[str], list[str]]:
 
 
 def test_every_word_is_in_the_document_with_its_fields_in_their_order() -> None:
-    text = (ROOT / "docs" / "protocol.md").read_text().partition("## Words")[2].partition("## Rules")[0]
+    text = (ROOT / "docs" / "protocol.md").read_text().partition("## Messages")[2].partition("## Rules")[0]
     parts = dict(re.findall(r"^\*\*(\w+)\*\*:(.*?)(?=^\*\*|\Z)", text, re.DOTALL | re.MULTILINE))
     assert {word: fields_of(part) for word, part in parts.items()} == {
         form.kind.__struct_config__.tag: (form.fields, form.bodies) for form in MESSAGE_CODECS
