@@ -12,7 +12,7 @@ from pipeline.model.journal_events import ChecksumsRecorded
 from pipeline.model.messages import Ack, InputChecksums, RecordFormat
 from pipeline.model.ranges import RangeSet
 from pipeline.model.structs import replace
-from pipeline.storage.journal_reader import Recorded, sift
+from pipeline.storage.journal_reader import RecordedChecksums, sift
 from pipeline.ventilator.dispatcher import ChecksumSender
 
 ACK = Ack("r", 1, "print", "one", 2, 0, (), -1, spill_full=False, resend=(), checksum_watermark=0)
@@ -30,7 +30,7 @@ class Input:
     """One input, the record of it, and which of its tasks are settled."""
 
     def __init__(self, *settled: tuple[int, int]) -> None:
-        self.recorded, self.settled = Recorded(), RangeSet(settled)
+        self.recorded, self.settled = RecordedChecksums(), RangeSet(settled)
         self.noted: list[ChecksumsRecorded] = []
 
     def read(self, sizes: list[int], texts: list[bytes] = TEXTS, first: int = 0) -> InputChanged | None:
@@ -142,7 +142,7 @@ def test_an_input_that_has_become_shorter_is_recorded_from_its_last_group_on() -
     assert it.read([17], edited(12)) is None
     it.settled.update([(10, 17)])
     assert it.read([60], edited(12)) is None
-    assert it.read([60]) == InputChanged(10, 17 if it.recorded.at(17) else 20)
+    assert it.read([60]) == InputChanged(10, 17 if it.recorded.get(17) else 20)
 
 
 def test_checksums_that_pass_the_end_of_the_record_are_taken() -> None:

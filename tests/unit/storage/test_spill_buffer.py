@@ -333,7 +333,7 @@ def test_what_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     whole = log.read_bytes()
     for size in range(len(whole)):
         log.write_bytes(whole[:size])
-        with pytest.raises(UsageError, match=r"lacks the result of task (1|11|21)$"):
+        with pytest.raises(UsageError, match=r"missing the result of task (1|11|21)$"):
             SpillBuffer(durable_folder=str(tmp_path)).restore(((0, 1), (10, 11), (20, 21)))
         assert log.read_bytes() == whole[:size]
     log.write_bytes(whole.replace(b"text", b"tent", 1))
