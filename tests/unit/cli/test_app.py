@@ -13,7 +13,7 @@ from pipeline.cli.app import COMMANDS, parse
 from pipeline.cli.options import ALIASES, HELP_SECTIONS, help_sections
 from pipeline.cli.run import process_specs, slots_per_worker
 from pipeline.cli.terminal import UserConsole
-from pipeline.config.settings import OPTIONS, Settings
+from pipeline.config.settings import ADVANCED_OPTIONS, OPTIONS, Settings
 from pipeline.model.errors import UsageError
 from pipeline.model.records import ArgumentSource
 from pipeline.model.structs import replace
@@ -25,38 +25,38 @@ GIVEN = (ArgumentSource(":::", ("a",)),)
 WITHIN = 60  # seconds; a process that takes longer hangs
 
 
-def test_options_end_at_the_first_word_of_the_command() -> None:
+def test_options_end_at_first_word_of_command() -> None:
     settings = parse(["run", "-j", "3", "gzip", "-k", "--quiet", "--", "-j9"]).settings
     assert settings.command == ("gzip", "-k", "--quiet", "--", "-j9")
     assert (settings.jobs, settings.quiet, settings.argument_sources) == (3, False, ())
 
 
-def test_what_is_given_follows_the_first_mark() -> None:
+def test_argument_sources_follow_first_mark() -> None:
     settings = parse(["run", "echo", "-n", ":::", "a", "-b", "--help"]).settings
     assert settings.command == ("echo", "-n")
     assert settings.argument_sources == (ArgumentSource(":::", ("a", "-b", "--help")),)
 
 
-def test_nothing_behind_the_colons_is_no_task() -> None:
+def test_empty_argument_source_has_no_task() -> None:
     assert parse(["ventilate", ":::"]).settings.argument_sources == (ArgumentSource(":::", ()),)
 
 
-def test_the_colons_of_a_worker_belong_to_its_command() -> None:
+def test_colons_of_work_belong_to_command() -> None:
     settings = parse(["work", "echo", ":::", "x"]).settings
     assert (settings.command, settings.argument_sources) == (("echo", ":::", "x"), ())
 
 
-def test_one_word_stays_one_word() -> None:
+def test_single_command_word_is_kept_whole() -> None:
     assert parse(["run", "sleep 0.{}; echo slept {}"]).settings.command == ("sleep 0.{}; echo slept {}",)
 
 
-def test_files_of_the_ventilator_are_words_or_options() -> None:
+def test_ventilate_takes_files_as_words_or_options() -> None:
     settings = parse(["ventilate", "-a", "one", "two", "-0", "three", "-a", "four"]).settings
     assert settings.files == ("one", "four", "two", "three")
     assert settings.zero
 
 
-def test_values_are_read() -> None:
+def test_option_values_are_parsed() -> None:
     typed = ["run", "--window=1M", "--patience", "2m", "-vv", "-ko", "out", "--call", "builtins:len"]
     settings = parse(typed).settings
     expected = (1 << 20, 120.0, 2, True, "out", "builtins:len")
@@ -84,13 +84,17 @@ def test_values_are_read() -> None:
         (["sink", "--bar"], "bar", True),
         (["sink", "--no-bar"], "bar", False),
         (["sink"], "bar", None),
+        (["work", "--desk", "ipc:///r", "x"], "registry_at", "ipc:///r"),
+        (["run", "--patience", "2m", "x"], "peer_timeout", 120.0),
+        (["sink", "--interval", "2"], "heartbeat_interval", 2.0),
+        (["ventilate", "--liveness", "30"], "heartbeat_timeout", 30.0),
     ],
 )
-def test_names_of_gnu_parallel_that_mean_the_same_are_taken(words: list[str], name: str, value: object) -> None:
+def test_aliases_are_accepted(words: list[str], name: str, value: object) -> None:
     assert getattr(parse(words).settings, name) == value
 
 
-def test_no_alias_is_an_option_of_its_own() -> None:
+def test_aliases_are_not_options() -> None:
     flags = {flag for each in OPTIONS for flag in each.flags}
     aliases = [alias for others in ALIASES.values() for alias in others.split()]
     assert set(ALIASES) <= flags
@@ -99,34 +103,50 @@ def test_no_alias_is_an_option_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_stands_under_one_heading(command: str) -> None:
+def test_every_option_is_in_one_help_section(command: str) -> None:
     under = [left for rows in help_sections(command).values() for left, _ in rows]
     assert len(under) == sum(command in each.on for each in OPTIONS)
     assert "" not in help_sections(command)
     assert set(HELP_SECTIONS) <= {each.name for each in OPTIONS}
 
 
-def test_a_journal_is_named_by_a_word_or_by_an_option() -> None:
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "lab"])
+def test_help_hides_advanced_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    advanced = {each.flags[0] for each in OPTIONS if command in each.on and each.is_advanced}
+    assert parse([command, "--help"]).exit_code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not advanced & {line.split()[0] for line in lines if line.startswith("  --")}
+    assert ("--help-all" in lines[-1]) is bool(advanced)
+    assert parse([command, "--help-all"]).exit_code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert advanced <= {line.split()[0] for line in lines if line.startswith("  --")}
+
+
+def test_advanced_options_are_fields() -> None:
+    assert {each.name for each in OPTIONS if each.is_advanced} == set(ADVANCED_OPTIONS.split())
+
+
+def test_journal_is_a_word_or_an_option() -> None:
     assert parse(["journal", "out.journal"]).settings.journal == "out.journal"
     assert parse(["sink", "--journal", "out.journal"]).settings.journal == "out.journal"
-    with pytest.raises(UsageError, match="too many words: b"):
+    with pytest.raises(UsageError, match="unexpected argument: b"):
         parse(["journal", "a", "b"])
 
 
-def test_a_run_has_a_name_of_its_own_unless_one_is_given() -> None:
+def test_run_without_name_gets_private_name() -> None:
     assert parse(["run", "x"]).settings.name == f"run-{os.getpid()}"
     assert parse(["run", "--name", "default", "x"]).settings.name == "default"
     assert parse(["work", "x"]).settings.name == "default"
 
 
-def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitoring_needs_name_if_several_pipelines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert parse(["top"]).settings.name == "default"
     one = EndpointLock(str(endpoints.runtime_folder() / "one"), "sink")
     assert parse(["top"]).settings.name == "one"
     assert parse(["kill", "--name", "two"]).settings.name == "two"
     other = EndpointLock(str(endpoints.runtime_folder() / "other"), "sink")
-    with pytest.raises(UsageError, match="several pipelines are live: one, other; pick one with --name"):
+    with pytest.raises(UsageError, match="several pipelines are running: one, other"):
         parse(["kill"])
     assert parse(["kill", "--at", "tcp://h"]).settings.name == "default"
     one.release()
@@ -137,7 +157,7 @@ def test_looking_needs_a_name_only_when_several_are_live(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("jobs", "workers", "expected"), [(3, 2, [3, 3]), (None, 1, None), (None, 10_000, [1] * 10_000)]
 )
-def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int] | None) -> None:
+def test_slots_are_divided_among_workers(jobs: int | None, workers: int, expected: list[int] | None) -> None:
     got = slots_per_worker(Settings(jobs=jobs, workers=workers))
     assert got == expected if expected else len(got) == 1 <= got[0]
 
@@ -152,7 +172,7 @@ def test_slots_are_shared_out(jobs: int | None, workers: int, expected: list[int
         (Settings(files=(__file__,), output="/dev/null"), False, True),
     ],
 )
-def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: bool) -> None:  # noqa: FBT001
+def test_process_that_can_resume_is_restartable(settings: Settings, sink: bool, ventilator: bool) -> None:  # noqa: FBT001
     crew = process_specs(replace(settings, workers=2), UserConsole(settings, 0.0))
     assert {post.name: post.restart is not None for post in crew} == {
         "sink": sink,
@@ -165,7 +185,7 @@ def test_who_can_go_on_is_replaced(settings: Settings, sink: bool, ventilator: b
 @pytest.mark.parametrize(
     ("command", "rest"), [("run", ["-j", "2", "wc"]), ("sink", []), ("kill", []), ("journal", ["x"]), ("doctor", [])]
 )
-def test_the_door_imports_no_more_than_it_needs(command: str, rest: list[str]) -> None:
+def test_parse_imports_only_the_chosen_command(command: str, rest: list[str]) -> None:
     script = f"""
 import sys
 from pipeline.cli.app import COMMANDS, parse

@@ -18,13 +18,18 @@ WITHIN = 60  # seconds; a process that takes longer hangs
 @pytest.mark.parametrize(
     ("raised", "code", "named"),
     [
-        (UsageError("no such thing"), 2, "pipe: no such thing\n"),
-        (PipelineError("the sink is gone"), 3, "pipe: the sink is gone\n"),
+        (UsageError("no such thing"), 2, "pipe: error: no such thing\n"),
+        (PipelineError("the sink is gone"), 3, "pipe: error: the sink is gone\n"),
+        (UsageError("no x", "give one"), 2, "pipe: error: no x\npipe: hint: give one\n"),
         (KeyboardInterrupt(), 130, ""),
-        (ZeroDivisionError("by zero"), 70, "this is a bug of pipe: ZeroDivisionError: by zero"),
+        (
+            ZeroDivisionError("by zero"),
+            70,
+            "pipe: error: internal error: ZeroDivisionError: by zero\npipe: hint: this is a bug of pipe",
+        ),
     ],
 )
-def test_each_end_has_its_exit_code(
+def test_exception_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, named: str
 ) -> None:
     def run() -> int:
@@ -36,7 +41,7 @@ def test_each_end_has_its_exit_code(
     assert ("Traceback" in said) is (code == 70)
 
 
-def test_a_closed_stdout_is_141_and_silent() -> None:
+def test_closed_stdout_ends_silently_with_141() -> None:
     script = (
         "import sys\nfrom pipeline.cli.exit_codes import run_guarded\n"
         "sys.exit(run_guarded(lambda: print('x' * 100_000) or 0))"
@@ -52,7 +57,7 @@ def test_a_closed_stdout_is_141_and_silent() -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str) -> None:
+def test_missing_streams_are_not_replaced_by_other_files(closed: str) -> None:
     script = (
         "import os, sys\nfrom pipeline.cli.exit_codes import open_missing_streams\nopen_missing_streams()\n"
         "sys.exit(os.open('README.md', os.O_RDONLY) < 3 or sys.stdout is None or sys.stderr is None)"
@@ -61,7 +66,7 @@ def test_a_process_without_its_streams_gets_no_others_in_their_place(closed: str
     assert subprocess.run(words, check=False, timeout=WITHIN, cwd=ROOT).returncode == 0
 
 
-def test_without_a_stderr_the_exit_code_has_to_do() -> None:
+def test_full_stderr_keeps_the_exit_code() -> None:
     script = (
         "import os\nfrom pipeline.cli.exit_codes import run_guarded\nfrom pipeline.model.errors import UsageError\n"
         "def run(): raise UsageError('x')\nos._exit(run_guarded(run))"

@@ -51,13 +51,13 @@ def strike(number: signal.Signals) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminationInterrupt)]
 )
-def test_in_own_lines_it_comes_at_once(number: signal.Signals, raised: type[BaseException]) -> None:
+def test_interrupt_in_own_lines_is_raised_at_once(number: signal.Signals, raised: type[BaseException]) -> None:
     with pytest.raises(raised):
         os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize("name", ["recv", "poll", "join", "term"])
-def test_where_a_program_waits_it_comes_at_once(name: str) -> None:
+def test_interrupt_while_waiting_is_raised_at_once(name: str) -> None:
     ended: list[str] = []
     waits = elsewhere(name)
     with pytest.raises(KeyboardInterrupt):
@@ -66,7 +66,7 @@ def test_where_a_program_waits_it_comes_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["__init__", "socket", "start", "__exit__", "destroy"])
-def test_what_is_half_done_is_done_first(name: str) -> None:
+def test_interrupt_waits_for_uninterruptible_function(name: str) -> None:
     ended: list[str] = []
     makes = elsewhere(name)
 
@@ -79,7 +79,7 @@ def test_what_is_half_done_is_done_first(name: str) -> None:
     assert ended == [name]
 
 
-def test_who_holds_the_key_down_does_not_break_off_what_clears_up() -> None:
+def test_repeated_interrupt_does_not_break_cleanup() -> None:
     ended: list[str] = []
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -106,7 +106,7 @@ class Freed:
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminationInterrupt)]
 )
-def test_what_gets_lost_where_nothing_can_be_raised_comes_again(
+def test_unraisable_interrupt_is_raised_again(
     number: signal.Signals, raised: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def free() -> None:
@@ -118,7 +118,7 @@ def test_what_gets_lost_where_nothing_can_be_raised_comes_again(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_it_comes_once() -> None:
+def test_interrupt_is_raised_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -52,40 +52,40 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Before:
     return it
 
 
-@pytest.mark.parametrize(("summary", "done"), [(HALF, "83 % done"), (STREAM, "8,300 tasks done")])
-def test_an_unfinished_run_is_told_with_the_two_ways_on(before: Before, summary: RunSummary, done: str) -> None:
+@pytest.mark.parametrize(("summary", "done"), [(HALF, "83% done"), (STREAM, "8,300 tasks done")])
+def test_unfinished_run_is_an_error_with_hint(before: Before, summary: RunSummary, done: str) -> None:
     before.found(summary)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         resume.check_resume(before.settings(), before.said.append)
-    way = "go on with --resume, or begin anew with --restart"
-    assert str(told.value) == f"an unfinished run of 2 Nov 14:02, {done}, is in {before.journal}; {way}"
+    assert str(error.value) == f"{before.journal} contains an unfinished run (started 2 Nov 14:02, {done})"
+    assert error.value.hint == "use --resume to continue it, or --restart to discard it"
     assert before.journal.exists()
 
 
-def test_a_run_of_another_year_says_so() -> None:
+def test_describe_run_shows_another_year() -> None:
     old = RunSummary("ab12", time.mktime((YEAR - 1, 11, 12, 4, 2, 0, 0, 0, -1)), 1, 0, 3, is_suspended=False)
-    assert resume.describe_run(old) == f"unfinished run of 12 Nov {YEAR - 1} 04:02, 33 % done"
+    assert resume.describe_run(old) == f"started 12 Nov {YEAR - 1} 04:02, 33% done"
 
 
-def test_what_stdin_said_is_not_thrown_away_though_no_task_was_done(before: Before) -> None:
+def test_spooled_stdin_without_settled_tasks_is_kept(before: Before) -> None:
     before.found(NOTHING_DONE)
     os.mkdir(f"{before.out}.spool")
-    with pytest.raises(UsageError, match=r"0 tasks done, is in .*; go on with --resume"):
+    with pytest.raises(UsageError, match=r"contains an unfinished run \(started .*, 0 tasks done\)"):
         resume.check_resume(before.settings(), before.said.append)
     assert before.journal.exists()
 
 
-def test_what_waits_for_its_turn_has_still_to_be_written(before: Before) -> None:
+def test_spilled_results_make_a_run_unfinished(before: Before) -> None:
     before.found(replace(OVER, spilled=1))
-    with pytest.raises(UsageError, match=r"100 % done, is in .*; go on with --resume"):
+    with pytest.raises(UsageError, match=r"contains an unfinished run \(started .*, 100% done\)"):
         resume.check_resume(before.settings(), before.said.append)
     assert resume.check_resume(before.settings(resume=True), before.said.append)
 
 
-def test_who_resumes_what_is_over_has_nothing_to_do_but_what_failed(before: Before) -> None:
+def test_resume_of_complete_run_runs_only_failed_tasks(before: Before) -> None:
     before.found(OVER)
     assert not resume.check_resume(before.settings(resume=True), before.said.append)
-    assert before.said == [f"all 10,000 tasks of the run in {before.journal} were done before"]
+    assert before.said == [f"nothing to resume: all 10,000 tasks of the run in {before.journal} are done"]
     assert resume.check_resume(before.settings(resume_failed=True), before.said.append)
     before.found(replace(OVER, failed=0))
     assert not resume.check_resume(before.settings(resume_failed=True), before.said.append)
@@ -93,35 +93,35 @@ def test_who_resumes_what_is_over_has_nothing_to_do_but_what_failed(before: Befo
 
 
 @pytest.mark.parametrize("flag", ["resume", "resume_failed"])
-def test_who_resumes_goes_on_and_is_told_with_what(before: Before, flag: str) -> None:
+def test_resume_reports_the_unfinished_run(before: Before, flag: str) -> None:
     before.found(HALF)
     resume.check_resume(before.settings(**{flag: True}), before.said.append)
-    assert before.said == ["going on with the unfinished run of 2 Nov 14:02, 83 % done"]
+    assert before.said == ["resuming the unfinished run (started 2 Nov 14:02, 83% done)"]
     assert before.journal.exists()
 
 
-def test_who_resumes_what_is_not_there_begins(before: Before) -> None:
+def test_resume_without_journal_starts_a_run(before: Before) -> None:
     resume.check_resume(before.settings(resume=True), before.said.append)
-    assert before.said == [f"there is nothing to resume in {before.journal}: a run begins"]
+    assert before.said == [f"nothing to resume in {before.journal}; starting a new run"]
 
 
-def test_who_resumes_what_is_over_and_gone_keeps_the_output(before: Before) -> None:
+def test_resume_without_journal_keeps_existing_output(before: Before) -> None:
     before.out.write_text("results")
-    with pytest.raises(UsageError, match="so its run is over; begin anew with --restart"):
+    with pytest.raises(UsageError, match="so its run is complete"):
         resume.check_resume(before.settings(resume=True), before.said.append)
     resume.check_resume(before.settings(restart=True), before.said.append)
     assert before.said == []
 
 
 @pytest.mark.parametrize("summary", [HALF, STREAM, OVER, NOTHING_DONE])
-def test_who_restarts_begins_anew(before: Before, summary: RunSummary) -> None:
+def test_restart_discards_the_journal(before: Before, summary: RunSummary) -> None:
     before.found(summary)
     resume.check_resume(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
 @pytest.mark.parametrize("summary", [OVER, NOTHING_DONE, NO_RUN])
-def test_a_run_that_is_over_or_got_nowhere_is_not_in_the_way(before: Before, summary: RunSummary) -> None:
+def test_complete_or_empty_run_is_discarded(before: Before, summary: RunSummary) -> None:
     before.found(summary)
     resume.check_resume(before.settings(), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
@@ -131,9 +131,9 @@ Begin = Callable[[Settings, resume.PrintMessage], object]
 
 
 @pytest.mark.parametrize("begin", [resume.check_resume, resume.announce_resume])
-def test_what_is_no_journal_is_never_removed(before: Before, begin: Begin) -> None:
+def test_restart_keeps_a_file_that_is_not_a_journal(before: Before, begin: Begin) -> None:
     before.journal.write_text("precious, whatever it is")
-    with pytest.raises(UsageError, match=r"out\.journal is no journal: it is left alone"):
+    with pytest.raises(UsageError, match=r"out\.journal is not a journal, so it is kept"):
         begin(before.settings(restart=True), before.said.append)
     assert before.journal.read_text() == "precious, whatever it is"
 
@@ -147,33 +147,33 @@ def test_what_is_no_journal_is_never_removed(before: Before, begin: Begin) -> No
         journal_reader.JOURNAL_MAGIC + b"x" * 99,
     ],
 )
-def test_a_journal_that_cannot_be_read_can_still_be_forgotten(before: Before, begin: Begin, content: bytes) -> None:
+def test_restart_discards_a_damaged_journal(before: Before, begin: Begin, content: bytes) -> None:
     before.journal.write_bytes(content)
     begin(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
-def test_without_a_journal_nobody_asks_for_one(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_journal_nothing_is_read(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(journal_reader, "read_summary")
     resume.check_resume(Settings(), before.said.append)
     resume.announce_resume(Settings(), before.said.append)
     assert before.said == []
 
 
-def test_where_no_journal_can_be_resuming_names_the_way_out(before: Before) -> None:
-    with pytest.raises(UsageError, match="/dev/null can have no journal beside it: give --journal FILE"):
+def test_resume_without_possible_journal_is_an_error(before: Before) -> None:
+    with pytest.raises(UsageError, match="/dev/null cannot have a journal beside it"):
         resume.check_resume(Settings(output="/dev/null", resume=True), before.said.append)
 
 
 @pytest.mark.parametrize(
-    ("more", "why"),
+    ("more", "reason"),
     [
-        ({"no_spool": True}, "with --no-spool, nothing is kept of what stdin says"),
+        ({"no_spool": True}, "--no-spool discards stdin"),
         ({"files": ("fifo",)}, "its input can be read only once"),
     ],
 )
-def test_what_can_be_read_only_once_is_said_at_the_start(
-    before: Before, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], why: str
+def test_input_that_cannot_be_reread_is_a_warning(
+    before: Before, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], reason: str
 ) -> None:
     monkeypatch.chdir(before.out.parent)
     os.mkfifo("fifo")
@@ -185,37 +185,35 @@ def test_what_can_be_read_only_once_is_said_at_the_start(
         finally:
             os.dup2(stdin, 0)
             os.close(stdin)
-    assert before.said == [f"this run can't be resumed: {why}"]
+    assert before.said == [f"warning: this run cannot be resumed: {reason}"]
 
 
 # --- a sink of the three commands -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("summary", "done"), [(HALF, "83 % done"), (STREAM, "8,300 tasks done")])
-def test_a_sink_just_goes_on_and_says_so(before: Before, summary: RunSummary, done: str) -> None:
+@pytest.mark.parametrize(("summary", "done"), [(HALF, "83% done"), (STREAM, "8,300 tasks done")])
+def test_sink_resumes_and_reports_it(before: Before, summary: RunSummary, done: str) -> None:
     before.found(summary)
     resume.announce_resume(before.settings(), before.said.append)
-    assert before.said == [f"going on with the unfinished run of 2 Nov 14:02, {done}"]
+    assert before.said == [f"resuming the unfinished run (started 2 Nov 14:02, {done})"]
     assert before.journal.exists()
 
 
 @pytest.mark.parametrize("summary", [None, OVER, NO_RUN])
-def test_a_sink_that_finds_nothing_unfinished_says_nothing(before: Before, summary: RunSummary | None) -> None:
+def test_sink_without_unfinished_run_reports_nothing(before: Before, summary: RunSummary | None) -> None:
     before.found(summary)
     resume.announce_resume(before.settings(), before.said.append)
     assert before.said == []
 
 
-def test_a_sink_that_restarts_begins_anew(before: Before) -> None:
+def test_sink_with_restart_discards_the_journal(before: Before) -> None:
     before.found(HALF)
     resume.announce_resume(before.settings(restart=True), before.said.append)
     assert (before.said, before.journal.exists()) == ([], False)
 
 
 @pytest.mark.parametrize(("summary", "told"), [(HALF, True), (OVER, False), (NO_RUN, False), (None, False)])
-def test_behind_a_run_that_was_ended_the_way_on_is_told(
-    before: Before, summary: RunSummary | None, *, told: bool
-) -> None:
+def test_interrupted_run_gets_a_hint(before: Before, summary: RunSummary | None, *, told: bool) -> None:
     before.found(summary)
     resume.suggest_resume(before.settings(), before.said.append)
-    assert before.said == (["the same command with --resume goes on with what is not done"] if told else [])
+    assert before.said == (["hint: run the same command with --resume to continue"] if told else [])

@@ -1,4 +1,4 @@
-"""What a run does now, as text."""
+"""Status of a run as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUS = RunStatus("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
         (STATUS, "1,234 of 10,000 done, 3 failed"),
         (
             replace(STATUS, total=-1, tasks_per_second=0.5, retry_count=2),
-            "1,234 done, 3 failed, 2 to be tried again, 0.50/s",
+            "1,234 done, 3 failed, 2 to retry, 0.50/s",
         ),
         (
             replace(STATUS, settled_count=10_000, failed_count=0, tasks_per_second=1e6),
@@ -40,12 +40,12 @@ def test_progress(status: RunStatus, expected: str) -> None:
         (12, " 12% 1,234 o"),
     ],
 )
-def test_a_bar_is_as_wide_as_the_terminal_allows(width: int, expected: str) -> None:
+def test_progress_bar_fits_the_width(width: int, expected: str) -> None:
     assert status_view.progress_bar(STATUS, width) == expected
     assert len(expected) <= width
 
 
-def test_where_the_end_is_unknown_there_is_no_bar() -> None:
+def test_progress_bar_needs_a_total() -> None:
     assert status_view.progress_bar(replace(STATUS, total=-1), 80) == "1,234 done, 3 failed"
     assert status_view.progress_bar(replace(STATUS, total=0, settled_count=0, failed_count=0), 80) == "0 of 0 done"
 
@@ -64,7 +64,7 @@ def test_summary(settled: int, total: int, elapsed: float, expected: str) -> Non
     assert status_view.summary(replace(STATUS, settled_count=settled, total=total, failed_count=0), elapsed) == expected
 
 
-def test_overview_of_a_run() -> None:
+def test_status_text_of_a_run() -> None:
     doing = (RunningTask(3, 1, 0.25, "gzip\x1b[2J four"), RunningTask(1_000_000, 2, 75.0, "gzip b"))
     members = (
         WorkerStatus("host-1-ab", "gzip\t{}", 2, 1, 617, 0.24, 1.5, 250_000_000, doing[:1]),
@@ -73,8 +73,8 @@ def test_overview_of_a_run() -> None:
     status = replace(STATUS, next_in_order=16, workers=members, waiting_for=("host-1-ab", "h2"), blocked_on="turn")
     assert status_view.status_text(status).splitlines() == [
         "run ab12, reading tasks: 1,234 of 10,000 done, 3 failed",
-        "nothing runs: order waits for task 17",
-        "waiting for the goodbye of host-1-ab, h2",
+        "no task is running; next in order: task 17",
+        "waiting for host-1-ab, h2 to disconnect",
         "",
         "WORKER     SLOTS  BUSY         DONE   CPU    MEMORY  SILENT  COMMAND",
         "host-1-ab      2     1          617   1.5    250 MB   0.2 s  gzip?{}",
@@ -85,24 +85,24 @@ def test_overview_of_a_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("reason", "expected"),
     [
-        ("worker", "no worker has checked in; start one with `pipe work --name x COMMAND`"),
-        ("ventilator", "nobody reads tasks; start `pipe ventilate --name x FILE`"),
+        ("worker", "no worker connected; start one with `pipe work --name x COMMAND`"),
+        ("ventilator", "no ventilator connected; start one with `pipe ventilate --name x FILE`"),
         ("slots", "all 2 slots are busy"),
-        ("output", "the output takes nothing: its reader is slow, or the disk is full"),
-        ("spill", "--spill-limit is reached: all wait for task 8 to end"),
-        ("input", "the input has said nothing more"),
-        ("turn", "nothing runs: order waits for task 8"),
+        ("output", "output is blocked: slow reader or full disk"),
+        ("spill", "--spill-limit reached; paused until task 8 finishes (results are written in order)"),
+        ("input", "waiting for input"),
+        ("turn", "no task is running; next in order: task 8"),
     ],
 )
-def test_each_reason_why_nothing_runs_is_a_sentence(why: Why, said: str) -> None:
-    status = replace(STATUS, blocked_on=why, next_in_order=7, workers=(WorkerStatus("w", "c", 2, 2, 0, 0.0),))
-    assert status_view.blocked_text(status, " --name x") == said
-    assert said in status_view.status_text(status, " --name x").splitlines()
+def test_blocked_text_of_each_reason(reason: Why, expected: str) -> None:
+    status = replace(STATUS, blocked_on=reason, next_in_order=7, workers=(WorkerStatus("w", "c", 2, 2, 0, 0.0),))
+    assert status_view.blocked_text(status, " --name x") == expected
+    assert expected in status_view.status_text(status, " --name x").splitlines()
 
 
-def test_one_slot_is_not_all_slots() -> None:
+def test_blocked_text_of_a_single_slot() -> None:
     assert (
         status_view.blocked_text(
             replace(STATUS, blocked_on="slots", workers=(WorkerStatus("w", "c", 1, 1, 0, 0.0),)), ""
@@ -111,16 +111,16 @@ def test_one_slot_is_not_all_slots() -> None:
     )
 
 
-def test_every_reason_has_its_sentence() -> None:
+def test_every_block_reason_has_a_text() -> None:
     assert all(status_view.blocked_text(replace(STATUS, blocked_on=why), None) != why for why in BLOCK_REASONS)
 
 
-def test_a_glance_is_one_worker_and_what_it_runs() -> None:
+def test_worker_text_shows_running_tasks() -> None:
     seen = WorkerActivity("h.1.a", 1.25, 2_000_000, (RunningTask(0, 1, 2.0, "sleep 9"),))
     assert status_view.worker_text(seen) == "worker h.1.a: 1.2 CPUs, 2 MB, 1 task running\n  task 1, 2.0 s: sleep 9"
 
 
-def test_a_crew_has_room_for_what_takes_longest() -> None:
+def test_worker_table_shows_longest_tasks_first() -> None:
     doing = tuple(RunningTask(number, number, float(number), f"sleep {number}") for number in range(9))
     members = (
         WorkerStatus("a", "c", 9, 5, 0, 0.0, running_tasks=doing[:5]),
@@ -128,26 +128,26 @@ def test_a_crew_has_room_for_what_takes_longest() -> None:
     )
     lines = status_view.worker_table(members, 6)
     assert [line.split()[0] for line in lines] == ["WORKER", "a", "b", "task", "task", "and"]
-    assert lines[3:] == ["  task 9, 8.0 s: sleep 8", "  task 8, 7.0 s: sleep 7", "and 7 tasks more"]
+    assert lines[3:] == ["  task 9, 8.0 s: sleep 8", "  task 8, 7.0 s: sleep 7", "and 7 more tasks"]
     assert [line.split()[0] for line in status_view.worker_table(members, 2)] == ["WORKER", "and"]
-    assert status_view.worker_table(members, 2)[1] == "and 2 workers more"
+    assert status_view.worker_table(members, 2)[1] == "and 2 more workers"
     assert all(len(status_view.worker_table(members, room)) <= room for room in range(2, 20))
     assert len(status_view.worker_table(members)) == 12
 
 
-def test_news_is_what_has_happened_between_two_looks() -> None:
+def test_changes_between_two_statuses() -> None:
     ann, bob = WorkerStatus("ann", "wc", 2, 0, 0, 0.0), WorkerStatus("bob", "wc", 1, 0, 0, 0.0)
     before = replace(STATUS, workers=(ann,))
     after = replace(STATUS, workers=(bob,), failed_count=5, retry_count=1, blocked_on="input")
     assert status_view.changes(None, before, None) == [
-        "worker ann has come with 2 slots for: wc",
-        "3 tasks failed, 3 in all",
+        "worker ann connected: 2 slots, wc",
+        "3 tasks failed (3 in total)",
     ]
     assert status_view.changes(before, after, None) == [
-        "worker bob has come with 1 slot for: wc",
-        "worker ann has gone",
-        "2 tasks failed, 5 in all",
-        "1 task failed and will be tried again",
-        "the input has said nothing more",
+        "worker bob connected: 1 slot, wc",
+        "worker ann disconnected",
+        "2 tasks failed (5 in total)",
+        "1 task failed, will be retried",
+        "waiting for input",
     ]
     assert status_view.changes(after, after, None) == []

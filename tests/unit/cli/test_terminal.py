@@ -43,12 +43,12 @@ def seen(
     return UserConsole(settings, started_at=0.0), paper
 
 
-def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_is_erased_before_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
     screen.notify(STATUS)
     screen.notify(Waiting("worker"))
     drawn = f"{ERASE}{BAR}"
-    said = f"{ERASE}pipe: no worker has checked in; start one with `pipe work COMMAND`\n"
+    said = f"{ERASE}pipe: no worker connected; start one with `pipe work COMMAND`\n"
     assert paper.getvalue() == drawn + said
 
 
@@ -64,7 +64,7 @@ def test_on_a_terminal_the_line_is_drawn_and_gone_before_a_sentence(monkeypatch:
         (True, False, Settings(quiet=True), False),
     ],
 )
-def test_a_bar_is_for_a_terminal_unless_nobody_wants_it(
+def test_bar_is_drawn_only_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, *, stderr: bool, stdout: bool, settings: Settings, drawn: bool
 ) -> None:
     screen, paper = seen(monkeypatch, stderr=stderr, stdout=stdout, settings=settings)
@@ -72,7 +72,7 @@ def test_a_bar_is_for_a_terminal_unless_nobody_wants_it(
     assert ("50 of 100 done" in paper.getvalue()) is drawn
 
 
-def test_while_a_line_is_drawn_what_tasks_complain_of_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_stderr_replaces_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
     screen.notify(STATUS)
     assert screen.stderr_writer
@@ -81,14 +81,14 @@ def test_while_a_line_is_drawn_what_tasks_complain_of_takes_its_place(monkeypatc
 
 
 @pytest.mark.parametrize(("stderr", "settings"), [(False, Settings()), (True, Settings(quiet=True))])
-def test_where_no_line_is_drawn_complaints_need_no_screen(
+def test_without_bar_task_stderr_goes_directly(
     monkeypatch: pytest.MonkeyPatch, *, stderr: bool, settings: Settings
 ) -> None:
     screen, _ = seen(monkeypatch, stderr=stderr, stdout=False, settings=settings)
     assert screen.stderr_writer is None
 
 
-def test_the_summary_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings())
     screen.notify(STATUS)
     screen.finish()
@@ -100,7 +100,7 @@ def test_the_summary_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "status"),
     [(Settings(quiet=True), STATUS), (Settings(), RunStatus("", "feeding", 0, 0, -1, -1, (), ()))],
 )
-def test_there_is_no_summary_when_quiet_or_when_nothing_ran(
+def test_no_summary_if_quiet_or_nothing_ran(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, status: RunStatus
 ) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=settings)
@@ -110,7 +110,7 @@ def test_there_is_no_summary_when_quiet_or_when_nothing_ran(
     assert paper.getvalue() == "pipe: still here\n"
 
 
-def test_without_a_stderr_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_stderr_does_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 -- it can't be closed: it is full
     monkeypatch.setattr(sys, "stderr", full)
     screen = UserConsole(Settings(), started_at=0.0)
@@ -121,21 +121,21 @@ def test_without_a_stderr_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
         full.close()
 
 
-def test_in_a_launched_run_nobody_is_asked_to_start_a_station(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launched_run_names_no_command_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(name="run-7"))
     screen.has_launcher = True
     screen.notify(Waiting("worker"))
-    assert paper.getvalue() == "pipe: no worker has checked in\n"
+    assert paper.getvalue() == "pipe: no worker connected\n"
 
 
-def test_with_bar_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_without_terminal_prints_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(bar=True))
     screen.notify(STATUS)  # it was started long ago
     screen.notify(STATUS)
     assert paper.getvalue() == "pipe: 50 of 100 done\n"
 
 
-def test_results_on_the_same_terminal_take_the_bars_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_on_the_terminal_replace_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
     curtain = screen.display
     assert curtain
@@ -152,14 +152,14 @@ def test_results_on_the_same_terminal_take_the_bars_place(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("stdout", "settings"), [(False, Settings()), (True, Settings(output="x"))])
-def test_where_results_go_elsewhere_there_is_no_curtain(
+def test_display_is_none_if_results_go_elsewhere(
     monkeypatch: pytest.MonkeyPatch, *, stdout: bool, settings: Settings
 ) -> None:
     screen, _ = seen(monkeypatch, stderr=True, stdout=stdout, settings=settings)
     assert screen.display is None
 
 
-def test_who_asks_is_shown_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_report_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings())
     screen.notify(StatusReport(STATUS))
     screen.notify(StatusReport(WorkerActivity("w", 0.0, 0, (RunningTask(0, 1, 1.0, "x"),))))
@@ -170,7 +170,7 @@ def test_who_asks_is_shown_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_at_night_the_overview_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_verbose_prints_the_status_regularly(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(verbose=2))
     screen.notify(STATUS)
     screen.notify(STATUS)
@@ -178,20 +178,20 @@ def test_at_night_the_overview_comes_by_itself(monkeypatch: pytest.MonkeyPatch) 
     assert said[0] == "pipe: run ab12, reading tasks: 50 of 100 done"
 
 
-def test_at_night_what_happens_is_told_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_verbose_prints_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(verbose=2))
     screen.notify(replace(STATUS, failed_count=2))
-    assert re.match(r"pipe: \d\d:\d\d:\d\d 2 tasks failed, 2 in all\n", paper.getvalue())
+    assert re.match(r"pipe: \d\d:\d\d:\d\d 2 tasks failed \(2 in total\)\n", paper.getvalue())
 
 
-def test_who_wants_quiet_is_told_only_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_shows_only_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=False, stdout=False, settings=Settings(quiet=True))
     for word in (Waiting("worker"), Waiting("worker", active=False), StopRequest("soon", "x"), WorkerLost("ann", 1)):
         screen.notify(word)
-    assert paper.getvalue() == "pipe: worker ann fell silent; 1 task of its own goes out again\n"
+    assert paper.getvalue() == "pipe: warning: lost worker ann (no heartbeat for 10 s); requeued 1 task\n"
 
 
-def test_what_a_result_has_begun_is_not_wiped_out_by_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_keeps_an_unfinished_result(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
     assert screen.display
     screen.display.show(whole=False)
@@ -200,7 +200,7 @@ def test_what_a_result_has_begun_is_not_wiped_out_by_a_sentence(monkeypatch: pyt
     assert paper.getvalue() == f"\npipe: a sentence\n{ERASE}pipe: another\n"
 
 
-def test_it_is_not_wiped_out_by_another_process_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_keeps_an_unfinished_result_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
     pid = os.fork()
     if pid == 0:
@@ -212,7 +212,7 @@ def test_it_is_not_wiped_out_by_another_process_of_the_run(monkeypatch: pytest.M
     assert paper.getvalue() == "\npipe: a sentence\n"
 
 
-def test_a_bar_is_drawn_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_is_drawn_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, paper = seen(monkeypatch, stderr=True, stdout=False, settings=Settings())
     began = time.monotonic()
     for _ in range(1000):
@@ -221,7 +221,7 @@ def test_a_bar_is_drawn_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("color", "painted"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_failures_are_red_unless_nobody_wants_colors(
+def test_failures_are_red_unless_no_color_is_set(
     monkeypatch: pytest.MonkeyPatch, color: dict[str, str], *, painted: bool
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -233,7 +233,7 @@ def test_failures_are_red_unless_nobody_wants_colors(
     assert "3 failed" in paper.getvalue()
 
 
-def test_a_dumb_terminal_gets_no_bar_and_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dumb_terminal_gets_no_bar_and_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     screen, paper = seen(monkeypatch, stderr=True, stdout=True, settings=Settings())
     screen.notify(STATUS)

@@ -17,7 +17,7 @@ from pipeline.model.option_values import HaltCondition
         ("never", None),
     ],
 )
-def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: HaltCondition | None) -> None:
+def test_parse_halt(text: str, expected: HaltCondition | None) -> None:
     assert parse_halt(text) == expected
     assert str(expected or "never") == text
 
@@ -26,7 +26,7 @@ def test_the_words_mean_what_they_mean_to_gnu_parallel(text: str, expected: Halt
     "text", ["", "now", "now,fail", "now,fail=", "now,fail=0", "now,fail=0%", "now,fail=-1", "later,fail=1",
              "now,lost=1", "now,fail=1,done=2", "Now,fail=1", "now, fail=1", "soon,done=101%", "soon,done=1.5%"],
 )  # fmt: skip
-def test_what_is_no_halt_is_refused_in_the_words_typed(text: str) -> None:
+def test_parse_halt_rejects_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="is not like now,fail=1 or soon,done=10%") as wrong:
         parse_halt(text)
     assert repr(text) in str(wrong.value)
@@ -51,7 +51,7 @@ def test_what_is_no_halt_is_refused_in_the_words_typed(text: str) -> None:
         ("soon,fail=1%", 0, 0, 0, False),
     ],
 )
-def test_it_is_due_when_so_many_have_ended_so(text: str, done: int, failed: int, total: int, due: bool) -> None:  # noqa: FBT001
+def test_halt_is_met_at_its_count(text: str, done: int, failed: int, total: int, due: bool) -> None:  # noqa: FBT001
     halt = parse_halt(text)
     assert halt
     assert halt.is_met(done, failed, total) is due

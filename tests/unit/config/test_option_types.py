@@ -33,7 +33,7 @@ def test_sizes_are_powers_of_1024(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "1X", "-1M", "1 M", "0x10", "1e9", "nan", "٣"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_parse_size_rejects_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size like"):
         parse_size(text)
 
@@ -46,7 +46,7 @@ def test_times_are_seconds(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "inf", "nan", "-1", "1y"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_parse_seconds_rejects_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time like"):
         parse_seconds(text)
 
@@ -67,25 +67,25 @@ def test_port_ranges_are_checked() -> None:
         ("500ms", Timeout(0.5)),
     ],
 )
-def test_a_timeout_is_a_time_or_a_part_of_the_median(text: str, expected: Timeout) -> None:
+def test_timeout_is_a_time_or_a_percentage(text: str, expected: Timeout) -> None:
     assert parse_timeout(text) == expected
     assert parse_timeout(text)
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "0ms"])
-def test_no_time_at_all_is_no_timeout(text: str) -> None:
+def test_timeout_must_be_positive(text: str) -> None:
     with pytest.raises(ValueError, match="more than 0"):
         parse_timeout(text)
     assert not UNLIMITED
 
 
 @pytest.mark.parametrize("text", ["", "%", "-5%", "5 %", "five"])
-def test_what_is_no_timeout_is_refused(text: str) -> None:
+def test_parse_timeout_rejects_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time like"):
         parse_timeout(text)
 
 
-def test_whole_numbers_have_nothing_else_in_them() -> None:
+def test_parse_integer_rejects_other_texts() -> None:
     assert (parse_integer("17"), parse_integer("-3")) == (17, -3)
     for wrong in ("", "1.0", "1e3", "one", "\u0663", "9" * 19):
         with pytest.raises(ValueError, match="is not a whole number"):

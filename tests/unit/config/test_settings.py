@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pipeline.model.option_values import HaltCondition, Timeout
 from pipeline.model.records import ArgumentSource
 
 
-def test_what_was_typed_becomes_typed_values() -> None:
+def test_parse_settings_converts_values() -> None:
     settings = parse_settings(
         {
             "command": ["gzip", "{}"],
@@ -44,7 +45,7 @@ def test_what_was_typed_becomes_typed_values() -> None:
     )
 
 
-def test_what_was_not_typed_keeps_its_default() -> None:
+def test_parse_settings_keeps_defaults() -> None:
     assert parse_settings({}) == Settings()
 
 
@@ -53,20 +54,20 @@ def test_what_was_not_typed_keeps_its_default() -> None:
     [
         ({"jobs": "two"}, "--jobs: 'two' is not a whole number"),
         ({"window": "big"}, "--window: 'big' is not a size"),
-        ({"heartbeat_timeout": "long"}, "--liveness: 'long' is not a time"),
+        ({"heartbeat_timeout": "long"}, "--heartbeat-timeout: 'long' is not a time"),
         ({"lane_ports": "5-1"}, "--lane-ports: '5-1' is not a range of ports"),
-        ({"timeout": "0"}, "--timeout: it must be more than 0"),
+        ({"timeout": "0"}, "--timeout: '0' is not more than 0"),
         ({"halt": "later"}, "--halt: 'later' is not like now,fail=1"),
         ({"durability": "ram"}, "--durability: 'ram' is neither process nor disk"),
     ],
 )
-def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], named: str) -> None:
+def test_invalid_value_names_its_option(typed: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         parse_settings(typed)
 
 
 @pytest.mark.parametrize(
-    ("command", "given", "named"),
+    ("command", "given", "expected"),
     [
         ("run", {"command": ("x",), "jobs": 0}, "--jobs must be at least 1, not 0"),
         ("run", {"command": ("x",), "workers": 0}, "--workers must be at least 1, not 0"),
@@ -75,17 +76,21 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         (
             "ventilate",
             {"heartbeat_interval": 5.0, "heartbeat_timeout": 5.0},
-            "--liveness must be longer than --interval",
+            "--heartbeat-timeout must be longer than --heartbeat-interval",
         ),
-        ("sink", {"heartbeat_interval": 5.0, "heartbeat_timeout": 5.0}, "--liveness must be longer than --interval"),
-        ("work", {"stdin": True}, "--stdin needs COMMAND"),
+        (
+            "sink",
+            {"heartbeat_interval": 5.0, "heartbeat_timeout": 5.0},
+            "--heartbeat-timeout must be longer than --heartbeat-interval",
+        ),
+        ("work", {"stdin": True}, "--stdin requires COMMAND"),
         ("run", {"command": ("x",), "call": "a:b"}, "COMMAND and --call exclude each other"),
-        ("run", {"command": ("x",), "init": "a:b"}, "--init needs --call"),
-        ("run", {"call": "a:b", "stdin": True}, "--stdin is for commands"),
-        ("run", {"call": "a:b", "tag": True}, "--tag and --tagstring are for commands"),
-        ("work", {"call": "a:b", "tagstring": "{}"}, "--tag and --tagstring are for commands"),
-        ("work", {"call": "nothing"}, "--call wants MODULE:FUNCTION"),
-        ("work", {"call": "a:b", "init": "b:"}, "--init wants MODULE:FUNCTION"),
+        ("run", {"command": ("x",), "init": "a:b"}, "--init requires --call"),
+        ("run", {"call": "a:b", "stdin": True}, "--stdin requires COMMAND, not --call"),
+        ("run", {"call": "a:b", "tag": True}, "--tag(string)? requires COMMAND, not --call"),
+        ("work", {"call": "a:b", "tagstring": "{}"}, "--tag(string)? requires COMMAND, not --call"),
+        ("work", {"call": "nothing"}, "--call: 'nothing' is not like MODULE:FUNCTION"),
+        ("work", {"call": "a:b", "init": "b:"}, "--init: 'b:' is not like MODULE:FUNCTION"),
         (
             "run",
             {"command": ("x",), "files": ("a",), "argument_sources": (ArgumentSource(":::", ()),)},
@@ -99,28 +104,29 @@ def test_a_value_that_cannot_be_read_names_its_option(typed: dict[str, object], 
         (
             "ventilate",
             {"from_failed": True, "argument_sources": (ArgumentSource(":::", ("a",)),)},
-            "from files or stdin: leave out :::, --block and -0",
+            "from files or stdin; leave out :::, --block and -0",
         ),
-        ("ventilate", {"from_failed": True, "block": 10}, "--from-failed reads what --failed wrote"),
-        ("ventilate", {"from_failed": True, "zero": True}, "--from-failed reads what --failed wrote"),
+        ("ventilate", {"from_failed": True, "block": 10}, "--from-failed reads the output of --failed"),
+        ("ventilate", {"from_failed": True, "zero": True}, "--from-failed reads the output of --failed"),
         ("ventilate", {"spool": "d", "no_spool": True}, "--spool and --no-spool exclude each other"),
         ("ventilate", {"max_task": 0}, "--max-task-bytes must be at least 1, not 0"),
         ("work", {"command": ("x",), "term_grace": -1.0}, "--term-grace must be at least 0, not -1"),
         ("sink", {"retries": -1}, "--retries must be at least 0, not -1"),
         ("sink", {"crash_limit": 0}, "--crash-limit must be at least 1, not 0"),
-        ("run", {"command": ("x",), "resume": True, "restart": True}, "--resume goes on .* --restart forgets it"),
-        ("sink", {"output": "o", "resume_failed": True, "restart": True}, "--resume-failed goes on .* give one"),
-        ("run", {"command": ("x",), "resume": True}, "--resume needs a journal: give -o FILE, or --journal FILE"),
-        ("sink", {"resume_failed": True}, "--resume-failed needs a journal"),
-        ("sink", {"durability": "disk"}, "--durability disk needs a journal"),
-        ("sink", {"output": "o", "failed": "o"}, "-o and --failed both write o: give each a file of its own"),
+        ("run", {"command": ("x",), "resume": True, "restart": True}, "--resume continues .* --restart discards it"),
+        ("sink", {"output": "o", "resume_failed": True, "restart": True}, "--resume-failed continues .* give one"),
+        ("run", {"command": ("x",), "resume": True}, "--resume requires a journal; give -o FILE, or --journal FILE"),
+        ("sink", {"resume_failed": True}, "--resume-failed requires a journal"),
+        ("sink", {"durability": "disk"}, "--durability disk requires a journal"),
+        ("sink", {"output": "o", "failed": "o"}, "-o and --failed both write o; give each its own file"),
         ("sink", {"failed": "o", "journal": "o"}, "--failed and --journal both write o"),
-        ("journal", {}, "FILE is missing: give a journal, like results.txt.journal"),
+        ("journal", {}, "FILE is missing; give a journal, like results.txt.journal"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(command: str, given: dict[str, Any], named: str) -> None:
-    with pytest.raises(UsageError, match=named):
+def test_conflicting_options_are_rejected(command: str, given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as error:
         Settings(**given).validate(command)
+    assert re.search(expected, f"{error.value}; {error.value.hint}")
 
 
 @pytest.mark.parametrize(
@@ -134,12 +140,12 @@ def test_what_makes_no_sense_is_refused_by_name(command: str, given: dict[str, A
         ("journal", {"journal": "o.journal"}),
     ],
 )
-def test_what_makes_sense_together_is_taken(command: str, given: dict[str, Any]) -> None:
+def test_compatible_options_are_accepted(command: str, given: dict[str, Any]) -> None:
     Settings(**given).validate(command)
 
 
 @pytest.mark.parametrize("command", ["ventilate", "sink", "kill", "top"])
-def test_only_those_that_run_tasks_need_a_command(command: str) -> None:
+def test_other_commands_need_no_task_command(command: str) -> None:
     settings = Settings()
     assert settings.validate(command) is settings
 
@@ -149,14 +155,13 @@ def test_settings_are_frozen() -> None:
         Settings().jobs = 3  # type: ignore[misc]
 
 
-def test_who_repeats_itself_or_loses_others_has_its_own_times() -> None:
+def test_heartbeat_options_belong_to_heartbeat_commands() -> None:
     on = {each.name: each.on for each in OPTIONS}
-    assert (
-        on["heartbeat_interval"] == on["heartbeat_timeout"] == {"run", "ventilate", "sink"}
-    )  # a worker is told them in its Welcome
+    # a worker receives them in its Registration
+    assert on["heartbeat_interval"] == on["heartbeat_timeout"] == {"run", "ventilate", "sink"}
 
 
-def test_no_flag_means_two_things_in_one_command() -> None:
+def test_flags_are_unique_in_each_command() -> None:
     for command in ("run", "ventilate", "work", "sink", "kill", "top"):
         flags = [flag for each in OPTIONS if command in each.on for flag in each.flags]
         assert len(flags) == len(set(flags)) > 0
