@@ -1,4 +1,4 @@
-"""Real processes: how they start and end, and that nothing below a keeper outlives anybody's kill -9."""
+"""Real processes: start, exit, signals, and the end of all descendants after a `kill -9`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from pipeline.system.processes import become_subreaper, fork, run_under_monitor,
 from pipeline.system.signals import SignalPipe
 
 def agent(folder, name="agent", stops=1):
-    'What a worker is to its keeper: it has a family, and ends when asked often enough, or alone.'
-    asked = []
+    'A monitored process with descendants: it exits after some signals, or when its monitor dies.'
+    received = []
     with SignalPipe() as signals:
         family(folder, name)
-        while len(asked) < stops:
+        while len(received) < stops:
             ready = select.select([signals, monitor_fd()], [], [])[0]
             for signum in signals.read():
-                asked.append(signum)
+                received.append(signum)
                 print(signum, flush=True)
             if monitor_fd() in ready:
                 kill_descendants()
                 return 9
     return 5
 
-def kept(folder, stops):
+def run_monitored(folder, stops):
     try:
         code = run_under_monitor(lambda: agent(folder, "agent", int(stops)))
     except PipelineError as error:
@@ -46,15 +46,15 @@ def kept(folder, stops):
 """
 
 
-def fails() -> int:
+def fail() -> int:
     raise ZeroDivisionError
 
 
-def leaves(code: object) -> int:
+def exit_with(code: object) -> int:
     raise SystemExit(code)
 
 
-def dies() -> int:
+def kill_self() -> int:
     os.kill(os.getpid(), KILL)
     return 0
 
@@ -63,14 +63,14 @@ def dies() -> int:
     ("run", "status"),
     [
         (lambda: 7, 7),
-        (lambda: leaves(4), 4),
-        (lambda: leaves(None), 0),
-        (lambda: leaves("a sentence"), 1),
-        (fails, 70),
-        (dies, -KILL),
+        (lambda: exit_with(4), 4),
+        (lambda: exit_with(None), 0),
+        (lambda: exit_with("a message"), 1),
+        (fail, 70),
+        (kill_self, -KILL),
     ],
 )
-def test_a_child_ends_as_what_it_ran(run: Callable[[], int], status: int) -> None:
+def test_fork_returns_exit_status_of_function(run: Callable[[], int], status: int) -> None:
     child = fork(run)
     assert select.select([child.pidfd], [], [], 10)[0] == [child.pidfd]
     assert child.reap() == status
@@ -78,33 +78,33 @@ def test_a_child_ends_as_what_it_ran(run: Callable[[], int], status: int) -> Non
         os.fstat(child.pidfd)
 
 
-def test_an_exception_leaves_its_traceback() -> None:
+def test_fork_exception_prints_traceback() -> None:
     read, write = os.pipe()
 
     def run() -> int:
         os.dup2(write, 2)
         sys.stderr = os.fdopen(2, "w")
-        return fails()
+        return fail()
 
     assert fork(run).reap() == 70
     os.close(write)
-    with open(read, encoding="utf-8") as told:
-        assert told.read().rstrip().endswith("ZeroDivisionError")
+    with open(read, encoding="utf-8") as stderr:
+        assert stderr.read().rstrip().endswith("ZeroDivisionError")
 
 
-def test_text_of_the_parent_is_written_once() -> None:
+def test_fork_buffered_output_is_written_once() -> None:
     code = "import sys; from pipeline.system.processes import fork\n"
     code += "sys.stdout.write('parent '); child = fork(lambda: sys.stdout.write('child ') and 0); child.reap()"
     parent = run_script(code)
     assert parent.communicate(timeout=30)[0] == "parent child "
 
 
-def test_only_a_child_has_a_keeper() -> None:
+def test_monitor_fd_exists_in_child_only() -> None:
     assert monitor_fd() is None
     assert fork(lambda: monitor_fd() is not None).reap() == 1
 
 
-def test_signals_to_the_ended_are_lost() -> None:
+def test_send_signal_to_ended_process_does_nothing() -> None:
     child = fork(lambda: 0)
     select.select([child.pidfd], [], [], 10)
     child.send_signal(TERM)
@@ -112,25 +112,25 @@ def test_signals_to_the_ended_are_lost() -> None:
     assert child.reap() == 0
 
 
-def test_each_child_sees_the_end_of_its_keeper_whatever_its_siblings_do(tmp_path: Path) -> None:
+def test_monitor_fd_with_stopped_sibling_reports_death(tmp_path: Path) -> None:
     code = "[fork(lambda name=name: agent(sys.argv[1], name)) for name in ('one', 'two')]; time.sleep(1000)"
-    keeper = run_script(AGENT + code, tmp_path)
-    members = wait_for_pids(tmp_path, "one", "two")
-    os.kill(members["one"], signal.SIGSTOP)
-    keeper.kill()
-    wait_until(lambda: not is_alive(members["two"]), 2)
-    assert_none_alive({name: pid for name, pid in members.items() if name.startswith("two")})
-    assert is_alive(members["one"])
-    os.kill(members["one"], signal.SIGCONT)
-    assert_none_alive(members)
-    keeper.communicate()
+    monitor = run_script(AGENT + code, tmp_path)
+    pids = wait_for_pids(tmp_path, "one", "two")
+    os.kill(pids["one"], signal.SIGSTOP)
+    monitor.kill()
+    wait_until(lambda: not is_alive(pids["two"]), 2)
+    assert_none_alive({name: pid for name, pid in pids.items() if name.startswith("two")})
+    assert is_alive(pids["one"])
+    os.kill(pids["one"], signal.SIGCONT)
+    assert_none_alive(pids)
+    monitor.communicate()
 
 
-def test_all_descendants_are_killed_but_those_to_keep(tmp_path: Path) -> None:
+def test_kill_descendants_spares_excepted_pids(tmp_path: Path) -> None:
     code = """
 become_subreaper()
 family(sys.argv[1], "own")
-child = fork(lambda: agent(sys.argv[1], "kept"))
+child = fork(lambda: agent(sys.argv[1], "excepted"))
 forker = subprocess.Popen(["sh", "-c", "while :; do sleep 1000 & sleep 0.001; done"])
 print(forker.pid, flush=True)
 while not os.path.exists(sys.argv[1] + "/go"):
@@ -143,22 +143,22 @@ assert kill_descendants() == []
 note(sys.argv[1], "second", 0)
 assert kill_descendants() == []
 """
-    above = run_script(AGENT + code, tmp_path)
-    members = wait_for_pids(tmp_path, "own", "kept")
-    forker = {"forker": int(read_line(above))}
+    parent = run_script(AGENT + code, tmp_path)
+    pids = wait_for_pids(tmp_path, "own", "excepted")
+    forker = {"forker": int(read_line(parent))}
     (tmp_path / "go").touch()
     wait_until((tmp_path / "first").exists)
-    own = {name: pid for name, pid in members.items() if name.startswith("own-")}
+    own = {name: pid for name, pid in pids.items() if name.startswith("own-")}
     assert_none_alive(own | forker)
-    kept = {name: pid for name, pid in members.items() if name.startswith("kept")}
-    assert all(map(is_alive, kept.values()))
+    excepted = {name: pid for name, pid in pids.items() if name.startswith("excepted")}
+    assert all(map(is_alive, excepted.values()))
     (tmp_path / "go").unlink()
     wait_until((tmp_path / "second").exists)
-    assert_none_alive(kept)
-    assert (above.wait(10), above.communicate()[1]) == (0, "")
+    assert_none_alive(excepted)
+    assert (parent.wait(10), parent.communicate()[1]) == (0, "")
 
 
-def test_strays_that_have_ended_are_reaped_and_own_children_are_not(tmp_path: Path) -> None:
+def test_reap_orphans_leaves_own_children(tmp_path: Path) -> None:
     code = """
 from pipeline.system.processes import list_children, reap_orphans
 def agent():
@@ -175,49 +175,49 @@ def agent():
     return -own.wait()
 sys.exit(run_under_monitor(agent))
 """
-    keeper = run_script(AGENT + code, tmp_path)
-    assert keeper.communicate(timeout=30) == ("", "")
-    assert keeper.returncode == KILL
+    monitor = run_script(AGENT + code, tmp_path)
+    assert monitor.communicate(timeout=30) == ("", "")
+    assert monitor.returncode == KILL
 
 
-def test_who_has_no_keeper_reaps_no_strays() -> None:
+def test_reap_orphans_without_monitor_does_nothing() -> None:
     child = fork(lambda: 7)
     select.select([child.pidfd], [], [], 10)
     reap_orphans([])
     assert child.reap() == 7
 
 
-def test_when_the_child_has_ended_its_keeper_takes_its_exit_code_and_its_family(tmp_path: Path) -> None:
-    keeper = run_script(AGENT + "kept(*sys.argv[1:])", tmp_path, 1)
-    members = wait_for_pids(tmp_path, "agent")
-    keeper.send_signal(TERM)
-    assert keeper.communicate(timeout=30) == ("15\n", "")
-    assert keeper.returncode == 5
-    assert_none_alive(members)
+def test_monitor_returns_exit_code_and_kills_descendants(tmp_path: Path) -> None:
+    monitor = run_script(AGENT + "run_monitored(*sys.argv[1:])", tmp_path, 1)
+    pids = wait_for_pids(tmp_path, "agent")
+    monitor.send_signal(TERM)
+    assert monitor.communicate(timeout=30) == ("15\n", "")
+    assert monitor.returncode == 5
+    assert_none_alive(pids)
 
 
-def test_when_the_child_was_killed_its_keeper_says_so(tmp_path: Path) -> None:
-    keeper = run_script(AGENT + "kept(*sys.argv[1:])", tmp_path, 1)
-    members = wait_for_pids(tmp_path, "agent")
-    os.kill(members["agent"], KILL)
-    assert keeper.communicate(timeout=30) == ("", "the worker was killed by SIGKILL\n")
-    assert_none_alive(members)
+def test_monitor_of_killed_child_raises(tmp_path: Path) -> None:
+    monitor = run_script(AGENT + "run_monitored(*sys.argv[1:])", tmp_path, 1)
+    pids = wait_for_pids(tmp_path, "agent")
+    os.kill(pids["agent"], KILL)
+    assert monitor.communicate(timeout=30) == ("", "the worker was killed by SIGKILL\n")
+    assert_none_alive(pids)
 
 
-def test_when_the_keeper_was_killed_nothing_is_left(tmp_path: Path) -> None:
-    keeper = run_script(AGENT + "kept(*sys.argv[1:])", tmp_path, 1)
-    members = wait_for_pids(tmp_path, "agent")
-    keeper.kill()
-    assert_none_alive(members)
-    keeper.communicate()
+def test_killed_monitor_leaves_no_processes(tmp_path: Path) -> None:
+    monitor = run_script(AGENT + "run_monitored(*sys.argv[1:])", tmp_path, 1)
+    pids = wait_for_pids(tmp_path, "agent")
+    monitor.kill()
+    assert_none_alive(pids)
+    monitor.communicate()
 
 
-def test_signals_to_keeper_and_child_alike_count_once(tmp_path: Path) -> None:
-    keeper = run_script(AGENT + "kept(*sys.argv[1:])", tmp_path, 4)
-    members = wait_for_pids(tmp_path, "agent")
-    for signum, told in ((INT, "2\n"), (TERM, "15\n"), (signal.SIGHUP, ""), (INT, "2\n"), (TERM, "15\n")):
-        os.kill(members["agent"], signum)
-        keeper.send_signal(signum)
-        assert told == "" or read_line(keeper) == told
-    assert keeper.communicate(timeout=30) == ("", "")
-    assert keeper.returncode == 5
+def test_signal_to_monitor_and_child_counts_once(tmp_path: Path) -> None:
+    monitor = run_script(AGENT + "run_monitored(*sys.argv[1:])", tmp_path, 4)
+    pids = wait_for_pids(tmp_path, "agent")
+    for signum, line in ((INT, "2\n"), (TERM, "15\n"), (signal.SIGHUP, ""), (INT, "2\n"), (TERM, "15\n")):
+        os.kill(pids["agent"], signum)
+        monitor.send_signal(signum)
+        assert line == "" or read_line(monitor) == line
+    assert monitor.communicate(timeout=30) == ("", "")
+    assert monitor.returncode == 5

@@ -1,4 +1,4 @@
-"""What the machine is asked, against files and limits that the test knows."""
+"""CPUs, cgroups and limits, with simulated files and real limits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline.system.resources import raise_descriptor_limit, usable_cpus
 CPUS = len(os.sched_getaffinity(0))
 
 
-def cgroup(tmp_path: Path, line: str, files: dict[str, str]) -> int:
-    """What usable_cpus says in a cgroup of this line, with these files below the mount."""
+def usable_cpus_in_cgroup(tmp_path: Path, line: str, files: dict[str, str]) -> int:
+    """Return usable_cpus() of a process in this cgroup, with these files below the mount."""
     membership = tmp_path / "membership"
     membership.write_text(f"9:name=systemd:/\n{line}\n")
     for name, content in files.items():
@@ -27,11 +27,11 @@ def cgroup(tmp_path: Path, line: str, files: dict[str, str]) -> int:
     return usable_cpus(str(membership), str(tmp_path / "mount"))
 
 
-def test_without_a_cgroup_affinity_decides(tmp_path: Path) -> None:
+def test_usable_cpus_without_cgroup_is_affinity(tmp_path: Path) -> None:
     assert usable_cpus(str(tmp_path / "none"), str(tmp_path)) == CPUS
 
 
-def test_a_process_bound_to_one_cpu_may_use_one() -> None:
+def test_usable_cpus_bound_to_one_cpu_is_one() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
     code += "from pipeline.system.resources import usable_cpus; print(usable_cpus())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
@@ -43,7 +43,7 @@ def test_a_process_bound_to_one_cpu_may_use_one() -> None:
         ("0::/", {"cpu.max": "max 100000\n"}, CPUS),
         ("0::/a/b", {"a/b/cpu.max": "20000 100000\n"}, 1),
         ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
-        ("0::/not/seen/from/here", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/not/visible/here", {"cpu.max": "50000 100000\n"}, 1),
         ("0::/a", {"a/cpu.max": "110000 100000\n"}, min(CPUS, 2)),
         ("3:cpu,cpuacct:/a", {"cpu,cpuacct/a/cpu.cfs_quota_us": "1", "cpu,cpuacct/a/cpu.cfs_period_us": "9"}, 1),
         ("3:cpu:/a", {"cpu/cpu.cfs_quota_us": "9", "cpu/cpu.cfs_period_us": "9"}, 1),
@@ -51,11 +51,11 @@ def test_a_process_bound_to_one_cpu_may_use_one() -> None:
         ("3:cpuset:/", {"cpuset/cpu.max": "1 1"}, CPUS),
     ],
 )
-def test_the_tightest_quota_on_the_way_up_counts(tmp_path: Path, line: str, files: dict[str, str], cpus: int) -> None:
-    assert cgroup(tmp_path, line, files) == cpus
+def test_usable_cpus_uses_tightest_quota(tmp_path: Path, line: str, files: dict[str, str], cpus: int) -> None:
+    assert usable_cpus_in_cgroup(tmp_path, line, files) == cpus
 
 
-def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
+def test_raise_descriptor_limit_reaches_hard_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 100), hard))
@@ -67,10 +67,10 @@ def test_the_descriptor_limit_goes_up_to_the_hard_one() -> None:
 
 FAULTS = """
 import ctypes, resource, sys
-from pipeline.system import resources as machine
+from pipeline.system import resources
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where the kernel gives huge pages, a fault is 2 MB
 if "keep" in sys.argv:
-    machine.disable_heap_trim()
+    resources.disable_heap_trim()
 counts = []
 for _ in range(4):
     chunks = [b"x" * (8 << 20) for _ in range(5)]
@@ -80,11 +80,11 @@ print(counts[-1] - counts[0])
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this libc has ways of its own")
-def test_memory_that_chunks_have_left_is_used_again_without_a_fault_a_page() -> None:
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this libc has no mallopt")
+def test_disable_heap_trim_avoids_page_faults() -> None:
     faults = [
-        int(subprocess.run([sys.executable, "-c", FAULTS, word], capture_output=True, check=True).stdout)
-        for word in ("keep", "leave")
+        int(subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, check=True).stdout)
+        for mode in ("keep", "trim")
     ]
     pages = 3 * 5 * (8 << 20) // resource.getpagesize()
     assert faults[0] < pages // 10 < faults[1]

@@ -1,4 +1,4 @@
-"""Signals to this very process, and to kept ones."""
+"""Signals to this process, and to processes with a monitor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_chil
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
-def told_to_a_kept_one(*signums: int, before: int = 0) -> list[int]:
-    """What a kept process's Signals tell of these; the first `before` come before it listens."""
+def read_under_monitor(*signums: int, before: int = 0) -> list[int]:
+    """Return what a process with a monitor reads of these; the first `before` arrive before it has a SignalPipe."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -31,10 +31,10 @@ def told_to_a_kept_one(*signums: int, before: int = 0) -> list[int]:
         finally:
             os._exit(0)
     os.close(write)
-    with open(read, "rb") as told:
-        answer = list(told.read())
+    with open(read, "rb") as file:
+        received = list(file.read())
     assert os.waitpid(pid, 0)[1] == 0
-    return answer
+    return received
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def hup_ignored() -> Iterator[None]:
     signal.signal(HUP, before)
 
 
-def test_signals_are_told_once_and_in_their_order() -> None:
+def test_read_returns_each_signal_once_in_order() -> None:
     with SignalPipe() as signals:
         assert signals.read() == []
         for signum in (TERM, INT, INT, HUP, HUP):
@@ -53,11 +53,11 @@ def test_signals_are_told_once_and_in_their_order() -> None:
         assert signals.read() == []
 
 
-def test_what_is_passed_on_fast_is_not_taken_for_one() -> None:
-    assert told_to_a_kept_one(*[FORWARDED_SIGNALS[TERM]] * 3, before=3) == [TERM] * 3
+def test_forwarded_signals_in_a_row_count_separately() -> None:
+    assert read_under_monitor(*[FORWARDED_SIGNALS[TERM]] * 3, before=3) == [TERM] * 3
 
 
-def test_a_signal_wakes_a_poll_until_it_is_taken() -> None:
+def test_fileno_is_readable_until_signal_is_read() -> None:
     with SignalPipe() as signals:
         assert select.select([signals], [], [], 0)[0] == []
         os.kill(os.getpid(), INT)
@@ -66,7 +66,7 @@ def test_a_signal_wakes_a_poll_until_it_is_taken() -> None:
         assert select.select([signals], [], [], 0)[0] == []
 
 
-def test_afterwards_all_is_as_before() -> None:
+def test_exit_restores_handlers_and_descriptors() -> None:
     before = [signal.getsignal(signum) for signum in (INT, TERM, HUP)]
     open_files = os.listdir("/proc/self/fd")
     with SignalPipe(ignore=(INT,)):
@@ -77,27 +77,27 @@ def test_afterwards_all_is_as_before() -> None:
 
 
 @pytest.mark.usefixtures("hup_ignored")
-def test_what_nohup_ignores_stays_ignored() -> None:
+def test_sighup_ignored_by_nohup_stays_ignored() -> None:
     with SignalPipe() as signals:
         os.kill(os.getpid(), HUP)
         assert signals.read() == []
 
 
-def test_a_kept_process_hears_only_what_its_keeper_passes_on() -> None:
-    assert told_to_a_kept_one(INT, HUP) == []
-    assert told_to_a_kept_one(INT, FORWARDED_SIGNALS[INT], HUP, FORWARDED_SIGNALS[TERM]) == [INT, TERM]
+def test_monitored_process_reads_forwarded_signals_only() -> None:
+    assert read_under_monitor(INT, HUP) == []
+    assert read_under_monitor(INT, FORWARDED_SIGNALS[INT], HUP, FORWARDED_SIGNALS[TERM]) == [INT, TERM]
 
 
-def test_what_was_passed_on_early_waits_for_a_listener() -> None:
-    assert told_to_a_kept_one(FORWARDED_SIGNALS[INT], before=1) == [INT]
+def test_forwarded_signal_before_enter_is_read_later() -> None:
+    assert read_under_monitor(FORWARDED_SIGNALS[INT], before=1) == [INT]
 
 
-def test_dead_ventilator_is_passed_on_even_before_there_is_a_listener() -> None:
-    assert told_to_a_kept_one(VENTILATOR_DEAD, before=1) == [VENTILATOR_DEAD]
-    assert told_to_a_kept_one(FORWARDED_SIGNALS[TERM], VENTILATOR_DEAD) == [TERM, VENTILATOR_DEAD]
+def test_ventilator_dead_before_enter_is_read_later() -> None:
+    assert read_under_monitor(VENTILATOR_DEAD, before=1) == [VENTILATOR_DEAD]
+    assert read_under_monitor(FORWARDED_SIGNALS[TERM], VENTILATOR_DEAD) == [TERM, VENTILATOR_DEAD]
 
 
-def test_a_term_to_the_whole_group_counts_once() -> None:
-    assert told_to_a_kept_one(TERM) == [TERM]
-    assert told_to_a_kept_one(TERM, FORWARDED_SIGNALS[TERM]) == [TERM]
-    assert told_to_a_kept_one(FORWARDED_SIGNALS[TERM], TERM, TERM) == [TERM, TERM]
+def test_sigterm_to_whole_group_counts_once() -> None:
+    assert read_under_monitor(TERM) == [TERM]
+    assert read_under_monitor(TERM, FORWARDED_SIGNALS[TERM]) == [TERM]
+    assert read_under_monitor(FORWARDED_SIGNALS[TERM], TERM, TERM) == [TERM, TERM]

@@ -1,4 +1,4 @@
-"""CPUs and memory of this process and all below it, of real processes."""
+"""CPU and memory use of this process and all below it, with real processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import psutil
 from pipeline.system.resources import ProcessTreeUsage
 from tests.support.processes import wait_until
 
-HUNDREDTHS = 0.1
-"""Seconds: the kernel counts CPU time in hundredths, of a process and of its children, and each is rounded."""
+ROUNDING_SECONDS = 0.1
+"""The kernel counts CPU time in hundredths of a second, of a process and of its children, and rounds each."""
 BUSY = "while :; do :; done"
 
 
-def spent_below() -> float:
-    """Seconds of CPU time of all below this process, by another way than the product's."""
+def descendant_cpu_seconds() -> float:
+    """Return the CPU time of all processes below this one, measured in another way than in the product."""
     times = [os.times().children_user + os.times().children_system]
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -26,21 +26,21 @@ def spent_below() -> float:
     return sum(times)
 
 
-def test_what_runs_below_is_counted_however_deep() -> None:
+def test_sample_counts_deep_descendants() -> None:
     with subprocess.Popen(
         ["sh", "-c", f"(sh -c '(sh -c \"{BUSY}\"); true'; true); true"], start_new_session=True
     ) as deep:
         try:
-            began, own, before = time.monotonic(), ProcessTreeUsage(), spent_below()
-            wait_until(lambda: spent_below() - before > 0.5)  # however little of a CPU it is given
-            spent, cpus = spent_below() - before, own.sample()[0]
-            assert spent - HUNDREDTHS <= cpus * (time.monotonic() - began)
+            started, usage, before = time.monotonic(), ProcessTreeUsage(), descendant_cpu_seconds()
+            wait_until(lambda: descendant_cpu_seconds() - before > 0.5)  # on a loaded machine this takes longer
+            spent, cpus = descendant_cpu_seconds() - before, usage.sample()[0]
+            assert spent - ROUNDING_SECONDS <= cpus * (time.monotonic() - started)
             assert cpus < 2 * (os.cpu_count() or 1)
         finally:
             os.killpg(deep.pid, 9)
 
 
-def test_memory_is_that_of_all() -> None:
+def test_sample_memory_includes_children() -> None:
     before = ProcessTreeUsage().sample()[1]
     assert before > 1 << 20
     code = (
@@ -54,16 +54,16 @@ def test_memory_is_that_of_all() -> None:
     assert ProcessTreeUsage().sample()[1] < before + (1 << 26)
 
 
-def test_what_has_ended_still_counts() -> None:
-    began, own, before = time.monotonic(), ProcessTreeUsage(), spent_below()
-    while (spent := spent_below() - before) < 0.2:
+def test_sample_counts_ended_children() -> None:
+    started, usage, before = time.monotonic(), ProcessTreeUsage(), descendant_cpu_seconds()
+    while (spent := descendant_cpu_seconds() - before) < 0.2:
         subprocess.run(["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"], check=True)
-    assert spent - HUNDREDTHS <= own.sample()[0] * (time.monotonic() - began)
+    assert spent - ROUNDING_SECONDS <= usage.sample()[0] * (time.monotonic() - started)
 
 
-def test_a_second_look_right_after_sees_the_same() -> None:
-    own = ProcessTreeUsage()
-    first = own.sample()
+def test_sample_repeated_at_once_is_unchanged() -> None:
+    usage = ProcessTreeUsage()
+    first = usage.sample()
     ballast = bytearray(1 << 24)
     ballast[::4096] = ballast[1::4096]
-    assert own.sample() == first
+    assert usage.sample() == first
