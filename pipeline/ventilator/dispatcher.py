@@ -4,7 +4,7 @@ Theory of operation: a Dispatcher reads ahead until it has PREFETCH_BYTES or the
 turn a chunk, as long as its worker has requested more.
   - Requeued tasks are sent before unsent ones, once they are due.
   - A suspect is sent as a single task, or alone: SuspectIsolation drains a worker, sends the suspect to it, and sends
-    nothing else until that has ended. So a crash loses no other task, and convicts only this one.
+    nothing else until that has finished. So a crash loses no other task, and counts against this one alone.
   - A ChecksumSender repeats the checksums of all records read until the sink has committed them. They end at the
     boundaries of `checksums`, at the end of each piece of input, and where the records of an earlier ventilator
     process end, so that both readings can be compared.

@@ -126,7 +126,7 @@ class WorkerLane:
         self.number, self.worker, self.peer = number, heartbeat.worker, peer
         self.endpoint = ""
         """Endpoint of the lane; empty until it is bound."""
-        self.sequence, self.credit_limit, self.slots = 0, 0, heartbeat.slots
+        self.sequence, self.credit_limit = 0, 0
         self.last_heartbeat_time, self.unreachable_since = now, NEVER
         self.claims = RangeSet()
         """Tasks that the worker claims to hold, finished or not."""

@@ -90,9 +90,6 @@ class LocalFailures:
         self._results: dict[int, Result] = {}
         self._unsent: list[int] = []
 
-    def __contains__(self, task: int) -> bool:
-        return task in self._results
-
     def fail_too_large(self, span: RecordRange, size: int, record_format: RecordFormat) -> None:
         """Fail the one task of this range because of its size."""
         self._fail(span, "size", f"task size {size} bytes exceeds --max-task-bytes", record_format)

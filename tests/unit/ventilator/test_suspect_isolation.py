@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.model.messages import Heartbeat, RecordFormat
+from pipeline.model.messages import Heartbeat, RecordFormat, Result
 from pipeline.model.ranges import RangeSet
 from pipeline.ventilator.dispatcher import SuspectIsolation
 from pipeline.ventilator.lane import LaneTable, WorkerLane
@@ -79,7 +79,7 @@ def test_poison_task_fails_and_neighbours_are_requeued() -> None:
     for lost_worker in ("v", "w"):
         lanes.suspects.on_worker_lost(lost_worker, RangeSet([(7, 8)]), is_isolated=True)
     assert isolation.select_isolated(lanes, 0.0) is None
-    assert 7 in failures
+    assert [send.message.first for send in failures.resend("r") if isinstance(send.message, Result)] == [7]
     assert store.next_requeued(lambda span: span.first == 6) == RecordRange(6, 1, b"6\n")
     assert store.next_requeued(lambda span: span.first == 8) == RecordRange(8, 1, b"8\n")
     assert store.next_requeued(lambda span: span.first <= 7 < span.end) is None
