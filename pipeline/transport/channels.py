@@ -72,10 +72,21 @@ def drain(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
             return
 
 
-class RegistryChannel:
-    """ROUTER: receives Heartbeat and Goodbye, sends Registration. libzmq's routing ids identify the peers."""
+class BoundChannel:
+    """A bound socket."""
 
     deadline = NEVER
+    _socket: zmq.Socket[bytes]
+
+    def pollables(self) -> list[object]:
+        return [self._socket]
+
+    def close(self) -> None:
+        sockets.unbind(self._socket)
+
+
+class RegistryChannel(BoundChannel):
+    """ROUTER: receives Heartbeat and Goodbye, sends Registration. libzmq's routing ids identify the peers."""
 
     def __init__(self, context: ZmqContext, endpoint: str) -> None:
         self._socket = context.bind(zmq.ROUTER, endpoint)
@@ -90,9 +101,6 @@ class RegistryChannel:
         except zmq.ZMQError:
             self._unreachable_peers.append(PeerUnreachable(to.peer))
 
-    def pollables(self) -> list[object]:
-        return [self._socket]
-
     def receive(self) -> list[Message]:
         messages, self._unreachable_peers = self._unreachable_peers, []
         for peer, *frames in drain(self._socket):
@@ -102,9 +110,6 @@ class RegistryChannel:
             elif isinstance(message, VersionMismatch | PeerRejected):
                 messages.append(message)
         return messages
-
-    def close(self) -> None:
-        sockets.unbind(self._socket)
 
 
 class LaneChannels:
@@ -179,10 +184,8 @@ class LaneChannels:
         self._lanes.clear()
 
 
-class ResultsChannel:
+class ResultsChannel(BoundChannel):
     """PULL: receives everything that is sent to the sink."""
-
-    deadline = NEVER
 
     def __init__(self, context: ZmqContext, endpoint: str) -> None:
         self._socket = context.bind(zmq.PULL, endpoint)
@@ -191,20 +194,15 @@ class ResultsChannel:
     def send(self, _to: Address, message: Message) -> None:
         """Ignore the message: this socket only receives."""
 
-    def pollables(self) -> list[object]:
-        return [self._socket]
-
     def receive(self) -> list[Message]:
         return self._reader.read_all(self._socket)
 
-    def close(self) -> None:
-        sockets.unbind(self._socket)
 
+class ControlPublisher(BoundChannel):
+    """XPUB: the sink's broadcast. A new subscriber receives the latest Ack or Kill as its welcome message.
 
-class ControlPublisher:
-    """XPUB: the sink's broadcast. A new subscriber receives the latest Ack or Kill as its welcome message."""
-
-    deadline = NEVER
+    libzmq sends welcome messages only while subscriptions are being read, so the socket is polled.
+    """
 
     def __init__(self, context: ZmqContext, endpoint: str) -> None:
         self._socket = context.bind(zmq.XPUB, endpoint, hwm=sockets.SMALL_HWM)
@@ -220,10 +218,6 @@ class ControlPublisher:
             self._last_frames = frames
         self._socket.send_multipart(frames, zmq.NOBLOCK)
 
-    def pollables(self) -> list[object]:
-        """Return the socket: libzmq sends welcome messages only while subscriptions are being read."""
-        return [self._socket]
-
     def receive(self) -> list[Message]:
         """Read subscriptions, and repeat the latest message for them."""
         # libzmq sent the welcome message before this read, so repeat what was broadcast in between
@@ -232,75 +226,64 @@ class ControlPublisher:
             self._socket.send_multipart(self._last_frames, zmq.NOBLOCK)
         return []
 
-    def close(self) -> None:
-        sockets.unbind(self._socket)
-
-
-class Connection:
-    """A connecting socket that can be replaced."""
-
-    def __init__(self, context: ZmqContext, socket_type: int, hwm: int, topics: tuple[bytes, ...] = ()) -> None:
-        self._context, self._socket_type, self._hwm, self._topics = context, socket_type, hwm, topics
-        self.can_receive = socket_type != zmq.PUSH
-        self.endpoint = ""
-        self.socket: zmq.Socket[bytes] | None = None
-
-    def connect(self, endpoint: str) -> None:
-        self.close(linger=0)
-        self.endpoint = endpoint or self.endpoint
-        if self.endpoint:
-            self.socket = self._context.connect(self._socket_type, self.endpoint, hwm=self._hwm, topics=self._topics)
-
-    def close(self, linger: int = 1000) -> None:
-        sockets.close(self.socket, linger)
-        self.socket = None
-
 
 class ReceiveChannel:
     """A connecting socket that only receives: a worker's lane (PULL), or control (SUB)."""
 
     deadline = NEVER
 
-    def __init__(self, connection: Connection, label: str, endpoint: str = "") -> None:
-        self._connection, self._reader = connection, MessageReader(label)
-        if endpoint:
-            connection.connect(endpoint)
+    def __init__(
+        self,
+        context: ZmqContext,
+        socket_type: int,
+        label: str,
+        endpoint: str = "",
+        *,
+        hwm: int = 0,
+        topics: tuple[bytes, ...] = (),
+    ) -> None:
+        self._context, self._socket_type, self._hwm, self._topics = context, socket_type, hwm, topics
+        self._reader = MessageReader(label)
+        self._endpoint = ""
+        self._socket: zmq.Socket[bytes] | None = None
+        self._connect(endpoint)
+
+    def _connect(self, endpoint: str) -> None:
+        sockets.close(self._socket, linger=0)
+        self._endpoint = endpoint or self._endpoint
+        if self._endpoint:
+            self._socket = self._context.connect(self._socket_type, self._endpoint, hwm=self._hwm, topics=self._topics)
 
     def send(self, _to: Address, message: Message) -> None:
         """Handle Reconnect."""
-        if isinstance(message, Reconnect) and (message.endpoint != self._connection.endpoint or not message.endpoint):
-            self._connection.connect(message.endpoint)
+        if isinstance(message, Reconnect) and (message.endpoint != self._endpoint or not message.endpoint):
+            self._connect(message.endpoint)
 
     def pollables(self) -> list[object]:
-        return [self._connection.socket] if self._connection.socket else []
+        return [self._socket] if self._socket else []
 
     def receive(self) -> list[Message]:
-        if self._connection.socket is None:
-            return []
-        return self._reader.read_all(self._connection.socket)
+        return self._reader.read_all(self._socket) if self._socket else []
 
     def close(self) -> None:
-        self._connection.close(linger=0)
+        sockets.close(self._socket, linger=0)
+        self._socket = None
 
 
-class SendChannel:
+class SendChannel(ReceiveChannel):
     """A connecting socket that sends: results (PUSH), or a worker's registry (DEALER, which also receives).
 
     Without a connection, messages wait here in their order, except that only the newest Heartbeat is kept.
     """
 
-    deadline = NEVER
-
-    def __init__(self, connection: Connection, label: str, endpoint: str = "") -> None:
-        self._connection, self._reader = connection, MessageReader(label)
+    def __init__(self, context: ZmqContext, socket_type: int, label: str, endpoint: str = "", *, hwm: int = 0) -> None:
+        super().__init__(context, socket_type, label, endpoint, hwm=hwm)
         self._unsent: deque[tuple[bool, list[bytes]]] = deque()
-        if endpoint:
-            connection.connect(endpoint)
 
     def send(self, _to: Address, message: Message) -> None:
         """Send a message, or handle Reconnect."""
         if isinstance(message, Reconnect):
-            self._connection.connect(message.endpoint)
+            self._connect(message.endpoint)
             return
         is_heartbeat = isinstance(message, Heartbeat)
         if is_heartbeat and self._unsent:
@@ -309,44 +292,41 @@ class SendChannel:
         self._flush()
 
     def _flush(self) -> None:
-        while self._unsent and self._connection.socket is not None:
+        while self._unsent and self._socket:
             try:
-                self._connection.socket.send_multipart(self._unsent[0][1], zmq.NOBLOCK)
+                self._socket.send_multipart(self._unsent[0][1], zmq.NOBLOCK)
             except zmq.Again:
                 return
             self._unsent.popleft()
 
     def pollables(self) -> list[object]:
-        if self._connection.socket is None:
-            return []
-        return [(self._connection.socket, zmq.POLLIN | zmq.POLLOUT)] if self._unsent else [self._connection.socket]
+        return [(self._socket, zmq.POLLIN | zmq.POLLOUT)] if self._socket and self._unsent else super().pollables()
 
     def receive(self) -> list[Message]:
         self._flush()
-        if self._connection.socket is None or not self._connection.can_receive:
-            return []
-        return self._reader.read_all(self._connection.socket)
+        return super().receive() if self._socket_type != zmq.PUSH else []
 
     def close(self) -> None:
-        self._connection.close()
+        sockets.close(self._socket)
+        self._socket = None
 
 
 def connect_registry(context: ZmqContext, endpoint: str) -> SendChannel:
     """Connect a worker with the ventilator's registry."""
-    return SendChannel(Connection(context, zmq.DEALER, sockets.SMALL_HWM), "the worker", endpoint)
+    return SendChannel(context, zmq.DEALER, "the worker", endpoint, hwm=sockets.SMALL_HWM)
 
 
 def connect_lane(context: ZmqContext) -> ReceiveChannel:
     """Create a worker's lane, which a Reconnect connects once a Registration has named its endpoint."""
-    return ReceiveChannel(Connection(context, zmq.PULL, 0), "the lane")
+    return ReceiveChannel(context, zmq.PULL, "the lane")
 
 
 def connect_results(context: ZmqContext, endpoint: str = "") -> SendChannel:
     """Connect a station with the sink."""
-    return SendChannel(Connection(context, zmq.PUSH, 0), "the connection to the sink", endpoint)
+    return SendChannel(context, zmq.PUSH, "the connection to the sink", endpoint)
 
 
 def connect_control(context: ZmqContext, endpoint: str, *, with_status: bool = False) -> ReceiveChannel:
     """Subscribe to the sink's broadcast; with `with_status`, to RunStatus too."""
     topics = (TOPIC[Ack], TOPIC[Kill], *((TOPIC[RunStatus],) if with_status else ()))
-    return ReceiveChannel(Connection(context, zmq.SUB, sockets.SMALL_HWM, topics), "control", endpoint)
+    return ReceiveChannel(context, zmq.SUB, "control", endpoint, hwm=sockets.SMALL_HWM, topics=topics)
