@@ -1,0 +1,98 @@
+"""Code and docs use standard terms, and no sentence begins with a relative clause as its subject."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+
+OLD_WORDS = set(
+    """
+    accord anew audience bench bye callee callslot ceiling crew cutter deed departure desk errand everybody
+    glance habit herald hoard house inlet intake keeper lettered makings marking nobody nursery onlooker
+    patience plate pulse quarters rehearsal roster somebody speech spout unsaid wing
+    """.split()
+)
+"""Names of section 9 of the redesign that have a standard term now, and pronouns that hide which process is meant."""
+KEPT = {
+    "": ("--desk", "scripts/bench"),  # an old spelling that is still accepted; a script
+    "pipeline/lab": ("patience",),  # the option of its programs
+    "docs/lab.md": ("patience",),
+    "pipeline/config/settings.py": ("desk",),
+}
+"""What else stays, by the beginning of the path."""
+CODE = sorted((ROOT / "pipeline").rglob("*.py"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n\s*\n|\n\s*[-*] |\|")
+COMMENT_CLAUSE = re.compile(r"# (?:[Ww]ho|[Ww]hat|[Ww]hose)\b(?![^#]*\?)")
+
+
+def old_words(text: str, path: str) -> set[str]:
+    for prefix, kept in KEPT.items():
+        for words in kept if path.startswith(prefix) else ():
+            text = text.replace(words, "")
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)}
+    return (words | {word.removesuffix("s") for word in words}) & OLD_WORDS
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def clauses(text: str) -> list[str]:
+    """Sentences of a text that begin with Who, What or Whose and are no question."""
+    prose = re.sub(r"^#.*$", "", FENCE.sub("", text), flags=re.MULTILINE)
+    sentences = [sentence.strip(" *_\n") for sentence in SENTENCE_END.split(prose)]
+    return [one for one in sentences if re.match(r"(Who|What|Whose)\b", one) and not one.endswith("?")]
+
+
+def docstrings(path: Path) -> list[str]:
+    """All strings of a module that are statements of their own: docstrings, also of fields and constants."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    values = [node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    return [value.value for value in values if isinstance(value.value, str)]
+
+
+def comments(path: Path) -> list[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT]
+
+
+@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_uses_no_old_word(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    assert old_words(f"{name}\n{path.read_text()}", name) == set()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_test_name_uses_no_old_word(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    assert old_words("\n".join([name, *names(ast.parse(path.read_text()))]), name) == set()
+
+
+@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_sentence_begins_with_its_subject(path: Path) -> None:
+    if path.suffix == ".md":
+        found = clauses(path.read_text())
+    else:
+        found = [clause for text in docstrings(path) for clause in clauses(text)]
+        found += [comment for comment in comments(path) if COMMENT_CLAUSE.match(comment)]
+    assert found == []
+
+
+def test_scan_finds_old_words_and_clauses() -> None:
+    assert old_words("a _NurseryPool of crews; unsaid_lines --desk", "pipeline/x.py") == {"nursery", "crew", "unsaid"}
+    assert clauses("It ends. Who waits is told.\n\nWhat is lost goes out again.\n") != []
+    assert len(clauses("Who waits is told. What is lost, goes out again.")) == 2
+    assert clauses("What is a task? It says what it is.\n# What you need\n```\nWhat now.\n```\n") == []
