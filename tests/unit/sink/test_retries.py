@@ -1,4 +1,4 @@
-"""Who gets another try, and when."""
+"""Which failed tasks are retried, and when."""
 
 from __future__ import annotations
 
@@ -10,91 +10,92 @@ from pipeline.model.state_machine import VENTILATOR
 from pipeline.sink.retries import MAX_BACKOFF_SECONDS, RetryPolicy, RetryQueue
 
 
-def result(*kinds: tuple[int, FailureKind], tries: int = 0, worker: str = "ann") -> Result:
-    """Tasks 0 to 9, of which these failed."""
-    notes = tuple(TaskFailure(task, kind, 1, "", "", 0) for task, kind in kinds)
-    return Result("r", worker, 0, 10, b"", bytes(40), b"", notes, tries)
+def result(*kinds: tuple[int, FailureKind], attempt: int = 0, worker: str = "ann") -> Result:
+    """Return tasks 0 to 9, of which these failed."""
+    failures = tuple(TaskFailure(task, kind, 1, "", "", 0) for task, kind in kinds)
+    return Result("r", worker, 0, 10, b"", bytes(40), b"", failures, attempt)
 
 
 @pytest.mark.parametrize("kind", ["exit", "signal", "exception", "timeout", "size", "lost"])
-def test_a_failed_task_is_tried_again_until_its_tries_are_used_up(kind: FailureKind) -> None:
-    attempts = RetryQueue(RetryPolicy(retries=2))
-    assert attempts.next_attempts(result((3, kind))) == [AttemptRange(3, 4, 1)]
-    assert attempts.next_attempts(result((3, kind), tries=1)) == [AttemptRange(3, 4, 2)]
-    assert attempts.next_attempts(result((3, kind), tries=2)) == []
+def test_failed_task_is_retried_until_limit(kind: FailureKind) -> None:
+    retry_queue = RetryQueue(RetryPolicy(retries=2))
+    assert retry_queue.next_attempts(result((3, kind))) == [AttemptRange(3, 4, 1)]
+    assert retry_queue.next_attempts(result((3, kind), attempt=1)) == [AttemptRange(3, 4, 2)]
+    assert retry_queue.next_attempts(result((3, kind), attempt=2)) == []
 
 
-def test_who_ended_well_is_not_tried_again_nor_is_anybody_without_retries() -> None:
+def test_successful_task_is_not_retried() -> None:
     assert RetryQueue(RetryPolicy(retries=2)).next_attempts(result()) == []
     assert RetryQueue(RetryPolicy()).next_attempts(result((3, "exit"))) == []
 
 
-def test_each_failed_task_of_a_result_is_named_in_order() -> None:
-    attempts = RetryQueue(RetryPolicy(retries=1))
-    assert attempts.next_attempts(result((8, "exit"), (2, "signal"))) == [AttemptRange(2, 3, 1), AttemptRange(8, 9, 1)]
+def test_failed_tasks_of_result_are_sorted() -> None:
+    retry_queue = RetryQueue(RetryPolicy(retries=1))
+    assert retry_queue.next_attempts(result((8, "exit"), (2, "signal"))) == [
+        AttemptRange(2, 3, 1),
+        AttemptRange(8, 9, 1),
+    ]
 
 
-def test_who_takes_its_executor_along_is_given_up_sooner() -> None:
-    attempts = RetryQueue(RetryPolicy(retries=9, crash_limit=2))
-    assert attempts.next_attempts(result((3, "lost"), (4, "exit"))) == [AttemptRange(3, 4, 1), AttemptRange(4, 5, 1)]
-    assert attempts.next_attempts(result((3, "lost"), (4, "exit"), tries=1)) == [AttemptRange(4, 5, 2)]
+def test_crashing_task_has_lower_limit() -> None:
+    retry_queue = RetryQueue(RetryPolicy(retries=9, crash_limit=2))
+    assert retry_queue.next_attempts(result((3, "lost"), (4, "exit"))) == [AttemptRange(3, 4, 1), AttemptRange(4, 5, 1)]
+    assert retry_queue.next_attempts(result((3, "lost"), (4, "exit"), attempt=1)) == [AttemptRange(4, 5, 2)]
 
 
-def test_what_the_ventilator_has_judged_is_final() -> None:
-    attempts = RetryQueue(RetryPolicy(retries=9))
-    assert attempts.next_attempts(result((3, "poison"), worker=VENTILATOR)) == []
-    assert attempts.next_attempts(result((3, "size"), worker=VENTILATOR)) == []
+def test_failure_reported_by_ventilator_is_final() -> None:
+    retry_queue = RetryQueue(RetryPolicy(retries=9))
+    assert retry_queue.next_attempts(result((3, "poison"), worker=VENTILATOR)) == []
+    assert retry_queue.next_attempts(result((3, "size"), worker=VENTILATOR)) == []
 
 
-def test_pauses_double_and_part_those_that_failed_together() -> None:
-    retrying = RetryPolicy(retries=9, delay=1.0)
-    for tries in (1, 2, 3, 4):
-        pauses = {retrying.backoff_seconds(task, tries) for task in range(1000)}
-        assert 0.5 * 2 ** (tries - 1) <= min(pauses) < max(pauses) <= 2 ** (tries - 1)
-        assert len(pauses) > 990
-    assert retrying.backoff_seconds(5, 2) == retrying.backoff_seconds(
-        5, 2
-    )  # the lot is the task's number: nothing is drawn
-    assert MAX_BACKOFF_SECONDS / 2 <= retrying.backoff_seconds(5, 1 << 20) <= MAX_BACKOFF_SECONDS
+def test_backoff_doubles_with_jitter() -> None:
+    policy = RetryPolicy(retries=9, delay=1.0)
+    for attempt in (1, 2, 3, 4):
+        delays = {policy.backoff_seconds(task, attempt) for task in range(1000)}
+        assert 0.5 * 2 ** (attempt - 1) <= min(delays) < max(delays) <= 2 ** (attempt - 1)
+        assert len(delays) > 990
+    assert policy.backoff_seconds(5, 2) == policy.backoff_seconds(5, 2)  # computed from the task number
+    assert MAX_BACKOFF_SECONDS / 2 <= policy.backoff_seconds(5, 1 << 20) <= MAX_BACKOFF_SECONDS
     assert RetryPolicy(retries=9).backoff_seconds(5, 3) == 0.0
 
 
-def scene(delay: float, *tried: AttemptRange) -> tuple[RetryQueue, AttemptCounts]:
-    """These were known for good at 10.0."""
-    attempts = RetryQueue(RetryPolicy(retries=9, delay=delay))
-    for each in tried:
-        attempts.schedule(each, 10.0)
-    return attempts, AttemptCounts(tried)
+def make_queue(delay: float, *attempt_ranges: AttemptRange) -> tuple[RetryQueue, AttemptCounts]:
+    """Return a queue in which these were scheduled at 10.0."""
+    retry_queue = RetryQueue(RetryPolicy(retries=9, delay=delay))
+    for each in attempt_ranges:
+        retry_queue.schedule(each, 10.0)
+    return retry_queue, AttemptCounts(attempt_ranges)
 
 
-def test_those_that_wait_as_long_are_told_as_runs() -> None:
-    attempts, tries = scene(
+def test_retries_with_equal_delay_are_one_range() -> None:
+    retry_queue, counts = make_queue(
         0.0, AttemptRange(3, 5, 1), AttemptRange(5, 6, 1), AttemptRange(6, 7, 2), AttemptRange(9, 10, 2)
     )
-    assert len(attempts) == 5
-    said = (RetryRange(3, 6, 1, 0.0), RetryRange(6, 7, 2, 0.0), RetryRange(9, 10, 2, 0.0))
-    assert attempts.retries(tries, 10.0, 100) == said
-    assert attempts.retries(tries, 10.0, 2) == said[:2]
+    assert len(retry_queue) == 5
+    expected = (RetryRange(3, 6, 1, 0.0), RetryRange(6, 7, 2, 0.0), RetryRange(9, 10, 2, 0.0))
+    assert retry_queue.retries(counts, 10.0, 100) == expected
+    assert retry_queue.retries(counts, 10.0, 2) == expected[:2]
 
 
-def test_what_waits_is_told_with_the_seconds_that_are_left() -> None:
-    attempts, tries = scene(4.0, AttemptRange(3, 4, 1))
-    (at_once,) = attempts.retries(tries, 10.0, 100)
-    assert 2.0 <= at_once.delay_seconds <= 4.0
-    (later,) = attempts.retries(tries, 11.0, 100)
-    assert later.delay_seconds == pytest.approx(at_once.delay_seconds - 1.0, abs=0.002)
-    assert attempts.retries(tries, 99.0, 100) == (RetryRange(3, 4, 1, 0.0),)
+def test_retry_delay_is_remaining_time() -> None:
+    retry_queue, counts = make_queue(4.0, AttemptRange(3, 4, 1))
+    (first,) = retry_queue.retries(counts, 10.0, 100)
+    assert 2.0 <= first.delay_seconds <= 4.0
+    (later,) = retry_queue.retries(counts, 11.0, 100)
+    assert later.delay_seconds == pytest.approx(first.delay_seconds - 1.0, abs=0.002)
+    assert retry_queue.retries(counts, 99.0, 100) == (RetryRange(3, 4, 1, 0.0),)
 
 
-def test_what_is_not_known_for_good_is_not_told() -> None:
-    attempts, _ = scene(0.0, AttemptRange(3, 4, 1))
-    tries = AttemptCounts([AttemptRange(3, 5, 1), AttemptRange(7, 8, 1)])  # 4 and 7: on their way to the journal
-    assert attempts.retries(tries, 10.0, 100) == (RetryRange(3, 4, 1, 0.0),)
+def test_uncommitted_attempt_is_not_announced() -> None:
+    retry_queue, _ = make_queue(0.0, AttemptRange(3, 4, 1))
+    counts = AttemptCounts([AttemptRange(3, 5, 1), AttemptRange(7, 8, 1)])  # 4 and 7 are not committed yet
+    assert retry_queue.retries(counts, 10.0, 100) == (RetryRange(3, 4, 1, 0.0),)
 
 
 @pytest.mark.parametrize("high", [8, 1 << 60])
-def test_what_is_settled_is_not_tried_again(high: int) -> None:
-    attempts, tries = scene(0.0, AttemptRange(3, 5, 1), AttemptRange(6, 8, 1))
-    attempts.settle(((0, 4), (7, high)))
-    assert len(attempts) == 2
-    assert attempts.retries(tries, 10.0, 100) == (RetryRange(4, 5, 1, 0.0), RetryRange(6, 7, 1, 0.0))
+def test_settled_task_is_not_retried(high: int) -> None:
+    retry_queue, counts = make_queue(0.0, AttemptRange(3, 5, 1), AttemptRange(6, 8, 1))
+    retry_queue.settle(((0, 4), (7, high)))
+    assert len(retry_queue) == 2
+    assert retry_queue.retries(counts, 10.0, 100) == (RetryRange(4, 5, 1, 0.0), RetryRange(6, 7, 1, 0.0))
