@@ -70,7 +70,9 @@ class Worker:
             WorkerActivity: self._on_activity,
             StatusRequested: self._on_status_request,
             ExecutorFailed: lambda failed, _: self._stop(failed.exit_code, failed.reason),
-            VersionMismatch: lambda peer, _: self._stop(errors.INCOMPLETE, errors.version_mismatch_text(peer.version)),
+            VersionMismatch: lambda event, _: self._stop(
+                errors.INCOMPLETE, errors.version_mismatch_text(event.version)
+            ),
         }
 
     @property
