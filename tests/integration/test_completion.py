@@ -186,14 +186,15 @@ def test_without_a_shell_it_is_wrong_usage() -> None:
         argv = [sys.executable, "-m", "pipeline", "completion", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"pipe: {said}: give bash, zsh or fish, as in `pipe completion bash`\n"
+        hint = "pipe: hint: give bash, zsh or fish, as in `pipe completion bash`\n"
+        assert done.stderr == f"pipe: error: {said}\n{hint}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_offered_and_no_alias(name: str, folder: Path) -> None:
     on = [each for each in OPTIONS if name in each.on]
     expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
-    assert set(offered(["pipe", name, "-"], folder)) == expected | {"--help", "-h"}
+    assert set(offered(["pipe", name, "-"], folder)) == expected | {"--help", "--help-all", "-h"}
     known = {flag for parameter in build_command(name).params for flag in parameter.opts}
     assert known >= {alias for flag in expected for alias in ALIASES.get(flag, "").split()}
 

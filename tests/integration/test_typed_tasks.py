@@ -7,7 +7,7 @@ import pytest
 from tests.integration.cluster import Cluster
 from tests.integration.terminal import Terminal
 
-SAID = "tasks are read from this terminal, one a line; ^D ends them"
+SAID = "reading tasks from this terminal, one per line; press Ctrl-D to end"
 
 
 @pytest.mark.parametrize("word", ["run", "ventilate"])
