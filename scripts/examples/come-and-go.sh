@@ -22,13 +22,13 @@ until_written() { # LINES: wait for so many
 }
 
 : >"$folder/results"
-pipe sink --quiet --name "$name" --interval 0.2 --liveness 2 >"$folder/results" &
+pipe sink --quiet --name "$name" --heartbeat-interval 0.2 --heartbeat-timeout 2 >"$folder/results" &
 sink=$! jobs=$!
 work
 first=$! jobs="$jobs $!"
 work
 second=$! jobs="$jobs $!"
-seq 400 | pipe ventilate --quiet --name "$name" --interval 0.2 --liveness 2 &
+seq 400 | pipe ventilate --quiet --name "$name" --heartbeat-interval 0.2 --heartbeat-timeout 2 &
 ventilator=$! jobs="$jobs $!"
 
 until_written 50

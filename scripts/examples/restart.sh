@@ -12,12 +12,12 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 ventilate() {
-    pipe ventilate --quiet --name "$name" --interval 0.2 --liveness 2 "$folder/tasks" &
+    pipe ventilate --quiet --name "$name" --heartbeat-interval 0.2 --heartbeat-timeout 2 "$folder/tasks" &
 }
 
 seq 400 >"$folder/tasks"
 : >"$folder/results"
-pipe sink --quiet --name "$name" --interval 0.2 --liveness 2 >"$folder/results" &
+pipe sink --quiet --name "$name" --heartbeat-interval 0.2 --heartbeat-timeout 2 >"$folder/results" &
 sink=$! jobs=$!
 for _ in 1 2; do
     pipe work --quiet --name "$name" --jobs 2 'sleep 0.02; echo did {}' &
