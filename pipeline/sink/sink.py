@@ -36,6 +36,7 @@ from pipeline.model.messages import (
 )
 from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import Handlers, Message, Port, Send
+from pipeline.model.structs import replace
 from pipeline.sink.broadcast import AckSender, ReportOptions, StatusBuilder
 from pipeline.sink.ledger import Ledger, RunInfo
 from pipeline.sink.peers import PeerTable
@@ -156,7 +157,8 @@ class Sink:
         self.peers.expire_silent(now)
         kill = self.shutdown.kill
         return [
-            *([Send(Port.CONTROL, kill)] if kill else []),
+            # A Kill that was announced before the run was known names no run, and a confirmed ventilator ignores it.
+            *([Send(Port.CONTROL, replace(kill, run=self.ledger.run))] if kill else []),
             *self.status_builder.publish(now, kill),
             *self.writer.fetch_next(),
         ]
