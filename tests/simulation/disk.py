@@ -165,6 +165,8 @@ class SimulatedDisk:
 
     def _show(self, lines: bytes) -> None:
         for line in lines.splitlines(keepends=True):
+            if not line[:-1].isdigit():
+                raise Violation(f"a line that no task has written: {line!r}")
             self.shown_lines.append(int(line))
             self.shown_text[int(line)] = self.shown_text.get(int(line), b"") + line
         self._log.line_latency += self._clock.now * lines.count(b"\n")

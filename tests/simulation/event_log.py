@@ -12,7 +12,11 @@ from pipeline.model.state_machine import Message, Send
 
 
 class Violation(AssertionError):
-    """A promise was broken."""
+    """A broken promise, or a run that hangs."""
+
+
+class Crash(Exception):
+    """An exception of a state machine or of the simulator itself. No mutant may count as noticed by it."""
 
 
 class EventLog:

@@ -1,16 +1,31 @@
-"""Each rule of the protocol, switched off: the simulated line must notice, or a figure must worsen.
+"""Mutants: each switches off one rule of the protocol, and the simulation must notice.
 
-A mutant replaces one small method by one without its rule. What no seed and no figure misses is no rule, and goes.
+A mutant replaces one method or constant. A seed must break a promise (`measure` is None), or the measured figure must
+grow over all seeds. A rule that no seed and no figure needs is removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.model.events import FetchSpilled, Reconnect, WriteLines, WriteResult
-from pipeline.model.messages import AttemptRange, Kill, PartialOutput, RecordFormat, Result, VentilatorState
+from pipeline.model.events import Committed, FetchSpilled, Reconnect, RecordsRead, WriteLines, WriteResult
+from pipeline.model.messages import (
+    Ack,
+    AttemptRange,
+    Chunk,
+    Goodbye,
+    Heartbeat,
+    Kill,
+    PartialOutput,
+    Ranges,
+    RecordFormat,
+    ResendRequest,
+    Result,
+    RetryRange,
+    VentilatorState,
+)
 from pipeline.model.ranges import AttemptCounts, RangeSet
 from pipeline.model.results import slice_result
 from pipeline.model.state_machine import NEVER, PeerMonitor, Port, Send
@@ -38,7 +53,7 @@ Method = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A rule and the line without it. `figure` is None where a seed must fail; else what must grow, over all seeds."""
+    """A rule and the method without it. Without `measure` a seed must fail; else the figure must grow."""
 
     rule: str
     owner: Any
@@ -46,7 +61,7 @@ class Mutant:
     replacement: Callable[[Any], Any]
     measure: Callable[[Simulation], float] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
-    """To the plan of every seed, so that the rule is asked for."""
+    """Changes to the plan of every seed, so that the rule matters."""
 
 
 DEAD_LINKS: dict[str, Any] = {"faults": {"dead": 0.6}}
@@ -66,12 +81,12 @@ EDITED |= {"has_poison_tasks": False, "faults": {"restart ventilator": 0.3}}
 
 
 def return_always(value: Any) -> Callable[[Method], Method]:
-    """The method does nothing and answers so."""
+    """Replace the method by one that only returns `value`."""
     return lambda _: lambda *_args, **_named: value
 
 
 def drop_sends(port: Port, *kinds: type) -> Callable[[Method], Method]:
-    """The method's sends of these kinds to that port are left out."""
+    """Drop what the method sends of these kinds to that port."""
 
     def mutate(method: Method) -> Method:
         def mutated(*args: Any, **named: Any) -> Any:
@@ -83,10 +98,13 @@ def drop_sends(port: Port, *kinds: type) -> Callable[[Method], Method]:
 
 
 def never_reconnect(peer: str) -> Callable[[Method], Method]:
-    """This peer's connection is never replaced."""
+    """Never replace the connection to this peer."""
 
     def mutate(method: Method) -> Method:
-        return lambda self, *args: self._role != peer and method(self, *args)
+        def is_reconnect_due(self: PeerMonitor, now: float, silence_seconds: float) -> bool:
+            return self._role != peer and bool(method(self, now, silence_seconds))
+
+        return is_reconnect_due
 
     return mutate
 
@@ -120,8 +138,10 @@ def write_latency(simulation: Simulation) -> float:
 
 
 def _reconcile_by_sequence(_: Method) -> Method:
-    def reconcile(self: WorkerLane, heartbeat: Any, record_format: RecordFormat) -> list[RecordRange]:
-        self.claims = RangeSet((*heartbeat.holding, *heartbeat.finished))
+    def reconcile(
+        self: WorkerLane, heartbeat: Heartbeat, record_format: RecordFormat, _: AttemptCounts
+    ) -> list[RecordRange]:
+        self.claims, self.unacked = _all_claims(heartbeat), RangeSet(heartbeat.unacked)
         gone: list[RecordRange] = []
 
         def held(span: RecordRange) -> list[tuple[int, int]]:
@@ -136,12 +156,20 @@ def _reconcile_by_sequence(_: Method) -> Method:
     return reconcile
 
 
+def _all_claims(heartbeat: Heartbeat, _: AttemptCounts | None = None) -> RangeSet:
+    return RangeSet((*heartbeat.unfinished, *heartbeat.unacked))
+
+
 def _always_reconcile(method: Method) -> Method:
-    return lambda self, peer, pulse, _, now: method(self, peer, pulse, True, now)
+    def on_heartbeat(self: WorkerRegistry, peer: bytes, heartbeat: Heartbeat, _: bool, now: float) -> list[Send]:  # noqa: FBT001
+        sends: list[Send] = method(self, peer, heartbeat, True, now)
+        return sends
+
+    return on_heartbeat
 
 
 def _accept_all_chunks(_: Method) -> Method:
-    def accept(self: HeldTasks, chunk: Any, *_: Any) -> list[Any]:
+    def accept(self: HeldTasks, chunk: Chunk, *_: object) -> list[Chunk]:
         self.unfinished.add(chunk.first, chunk.first + chunk.count)
         return [chunk]
 
@@ -149,39 +177,48 @@ def _accept_all_chunks(_: Method) -> Method:
 
 
 def _always_resend(method: Method) -> Method:
-    return lambda self, again, pulse, now: method(self, replace(again, pulse=1 << 40), pulse, now)
+    def resend(self: UnackedResults, request: ResendRequest, heartbeat_number: int, now: float) -> list[Send]:
+        sends: list[Send] = method(self, replace(request, heartbeat_number=1 << 40), heartbeat_number, now)
+        return sends
+
+    return resend
 
 
 def _skip_quiet_period(method: Method) -> Method:
-    def confirm(self: Ventilator, *args: Any) -> Any:
-        sends = method(self, *args)
+    def confirm(self: Ventilator, ack: Ack, now: float) -> list[Send]:
+        sends: list[Send] = method(self, ack, now)
         self._dispatch_after = 0.0
         return sends
 
     return confirm
 
 
-def _welcomes_without_wants(method: Method) -> Method:
-    return lambda self, run, _, now: method(self, run, RecordFormat(), now)
+def _register_without_report_options(method: Method) -> Method:
+    def start_run(self: WorkerRegistry, run: str, _: RecordFormat, now: float) -> list[Send]:
+        sends: list[Send] = method(self, run, RecordFormat(), now)
+        return sends
+
+    return start_run
 
 
 def _never_ack(method: Method) -> Method:
-    def heartbeat(self: Sink, now: float) -> Any:
+    def on_interval(self: Sink, now: float) -> list[Send]:
         before = self.ack_sender.next_ack_time
-        sends = method(self, now)
+        sends: list[Send] = method(self, now)
         self.ack_sender.next_ack_time = before
         return sends
 
-    return heartbeat
+    return on_interval
 
 
 def _ack_before_commit(method: Method) -> Method:
-    def on_committed(self: ResultWriter, committed: Any) -> Any:
-        if committed.store == "output":
+    def on_committed(self: ResultWriter, confirmation: Committed) -> list[Send]:
+        if confirmation.store == "output":
             self._ledger.settled.update(
-                (sent.low, sent.high) for sent in self._output_writes if sent.number <= committed.number
+                (write.low, write.high) for write in self._output_writes if write.number <= confirmation.number
             )
-        return method(self, committed)
+        sends: list[Send] = method(self, confirmation)
+        return sends
 
     return on_committed
 
@@ -195,8 +232,8 @@ def _accept_all_results(_: Method) -> Method:
 
 
 def _forget_early_workers(method: Method) -> Method:
-    def on_heartbeat(self: WorkerRegistry, *args: Any) -> Any:
-        sends = method(self, *args)
+    def on_heartbeat(self: WorkerRegistry, *args: object) -> list[Send]:
+        sends: list[Send] = method(self, *args)
         self._early_heartbeats.clear()
         return sends
 
@@ -204,27 +241,31 @@ def _forget_early_workers(method: Method) -> Method:
 
 
 def _unlimited_credit(_: Method) -> Method:
-    return lambda self: 1 if self.at else 0
+    def free_credit(self: WorkerLane) -> int:
+        return 1 if self.endpoint else 0
+
+    return free_credit
 
 
 def _unlimited_window(method: Method) -> Method:
-    def request_read(self: Dispatcher, lanes: LaneTable) -> Any:
+    def request_records(self: Dispatcher, lanes: LaneTable) -> list[Send]:
         self._window = 1 << 40
-        return method(self, lanes)
+        sends: list[Send] = method(self, lanes)
+        return sends
 
-    return request_read
+    return request_records
 
 
 def _ignore_order(_: Method) -> Method:
-    def write_or_spill(self: ResultWriter, part: Any) -> Any:
+    def write_or_spill(self: ResultWriter, part: Result) -> list[Send]:
         return [self._write(part)]
 
     return write_or_spill
 
 
 def _send_below_settled(_: Method) -> Method:
-    def read(self: Dispatcher, records: Any, lanes: LaneTable) -> list[Any]:
-        self._is_reading = False
+    def on_records(self: Dispatcher, records: RecordsRead, lanes: LaneTable, needed: int = 0) -> list[Send]:
+        self._is_reading, self._read_end, self._needed = False, records.first + records.count, needed
         span = RecordRange(records.first, records.count, records.body)
         known = RangeSet(
             (
@@ -241,82 +282,89 @@ def _send_below_settled(_: Method) -> Method:
             lanes.claim(lane)
         return []
 
-    return read
+    return on_records
 
 
 def _wait_after_end(method: Method) -> Method:
-    def reason(*args: Any) -> Any:
-        end = method(*args)
-        return None if end and "left that no sink" in end[1] else end
+    def reason_to_end(
+        shutdown: worker.Shutdown,
+        held: HeldTasks,
+        connections: Connections,
+        now: float,
+        heartbeat_timeout: float,
+    ) -> tuple[int, str] | None:
+        end: tuple[int, str] | None = method(shutdown, held, connections, now, heartbeat_timeout)
+        return end if held.is_empty or connections.timeout_reason(now) else None
 
-    return reason
+    return reason_to_end
 
 
 def _retry_before_journal(method: Method) -> Method:
     def to_retry(self: RetryQueue, result: Result) -> list[AttemptRange]:
-        tried: list[AttemptRange] = method(self, result)
-        for each in tried:
-            self.schedule(each, 0.0)
-        return tried
+        failed: list[AttemptRange] = method(self, result)
+        for attempt_range in failed:
+            self.schedule(attempt_range, 0.0)
+        return failed
 
     return to_retry
 
 
 def _single_attempt(_: Method) -> Method:
-    def below(*_args: Any) -> list[Any]:
+    def find_below(_self: AttemptCounts, _low: int, _high: int, _attempt: int) -> list[tuple[int, int]]:
         return []
 
-    return below
+    return find_below
 
 
 def _count_every_loss(method: Method) -> Method:
-    def worker_lost(self: CrashSuspects, worker: str, held: RangeSet, *, is_alone: bool) -> None:
-        del is_alone
-        method(self, worker, held, is_alone=True)
-        for low, high in held:
+    def on_worker_lost(self: CrashSuspects, worker: str, unfinished: RangeSet, *, is_isolated: bool) -> None:
+        del is_isolated
+        method(self, worker, unfinished, is_isolated=True)
+        for low, high in unfinished:
             for task in range(low, high):
                 self._workers_lost_alone.setdefault(task, set()).add(worker)
 
-    return worker_lost
+    return on_worker_lost
 
 
 def _kill_before_journal(method: Method) -> Method:
     def request_stop(
-        self: ShutdownController, mode: Any, reason: str, now: float, code: int | None = None
+        self: ShutdownController, mode: Literal["soon", "now"], reason: str, now: float, exit_code: int | None = None
     ) -> list[Send]:
-        sends: list[Send] = method(self, mode, reason, now, code)
-        kills = [self._announce(Kill(self._ledger.run, mode, reason, 130))] if sends else []
-        return [*sends, *(send for said in kills for send in said)]
+        sends: list[Send] = method(self, mode, reason, now, exit_code)
+        return [*sends, *(self._announce(Kill(self._ledger.run, mode, reason, 130)) if sends else [])]
 
     return request_stop
 
 
 def _forget_kill(method: Method) -> Method:
-    def tick(self: ShutdownController, now: float) -> Any:
-        killed, self._ledger.run_stop = self._ledger.run_stop, None
+    def tick(self: ShutdownController, now: float) -> list[Send]:
         if self._proposed_kill is None:
-            return method(self, now)
-        self._ledger.run_stop = killed
-        return method(self, now)
+            self._ledger.run_stop = None
+        sends: list[Send] = method(self, now)
+        return sends
 
     return tick
 
 
 def _log_and_apply(_: Method) -> Method:
-    def write_rows(self: ResultWriter, part: Result, attempts: list[AttemptRange]) -> list[Send]:
+    def log_failed_attempts(self: ResultWriter, part: Result, attempt_ranges: list[AttemptRange]) -> list[Send]:
         sends = []
-        for each in attempts:
-            (piece,) = slice_result(part, [(each.low, each.high)])
-            number = self._add_pending(self._output_writes, piece, each)
-            sends += [Send(Port.OUTPUT, WriteResult(number, piece, is_retried=True))]
-            sends += [self._ledger.append(each)] if self._ledger.record_attempt(each) else []
+        for attempt_range in attempt_ranges:
+            (piece,) = slice_result(part, [(attempt_range.low, attempt_range.high)])
+            number = self._add_pending(self._output_writes, piece, attempt_range)
+            sends.append(Send(Port.OUTPUT, WriteResult(number, piece, is_retried=True)))
+            sends += [self._ledger.append(attempt_range)] if self._ledger.record_attempt(attempt_range) else []
         return sends
 
-    return write_rows
+    return log_failed_attempts
 
 
 def _show_all_lines(_: Method) -> Method:
-    return lambda _, part: [Send(Port.OUTPUT, WriteLines(part.body))]
+    def on_partial_output(_self: LiveOutput, partial: PartialOutput) -> list[Send]:
+        return [Send(Port.OUTPUT, WriteLines(partial.body))]
+
+    return on_partial_output
 
 
 def _accept_late_results(method: Method) -> Method:
@@ -329,45 +377,86 @@ def _accept_late_results(method: Method) -> Method:
 
 
 def _any_attempt(method: Method) -> Method:
-    def on_partial(self: LiveOutput, part: PartialOutput) -> Any:
-        known = self._live_tasks.get(part.task)
-        return method(self, replace(part, attempt=known.attempt) if known else part)
+    def on_partial_output(self: LiveOutput, partial: PartialOutput) -> list[Send]:
+        known = self._live_tasks.get(partial.task)
+        sends: list[Send] = method(self, replace(partial, attempt=known.attempt) if known else partial)
+        return sends
 
-    return on_partial
+    return on_partial_output
 
 
-def _never_advance(method: Method) -> Method:
-    def heartbeat(self: Sink, now: float) -> Any:
+def _ignore_retries(method: Method) -> Method:
+    def settle(self: UnackedResults, settled: RangeSet, _: tuple[RetryRange, ...] = ()) -> None:
+        method(self, settled)
+
+    return settle
+
+
+def _request_failed_attempts(method: Method) -> Method:
+    def missing(self: Ledger, unacked: Ranges, _: tuple[AttemptRange, ...] = ()) -> Ranges:
+        ranges: Ranges = method(self, unacked, (AttemptRange(0, 99, 99),))
+        return ranges
+
+    return missing
+
+
+def _no_cuts(_: Method) -> Method:
+    def cuts(_self: ChecksumSender, _first: int, end: int) -> list[int]:
+        return [end]
+
+    return cuts
+
+
+def _requeue_after_end(method: Method) -> Method:
+    def on_goodbye(self: WorkerRegistry, goodbye: Goodbye, now: float) -> list[Send]:
+        sends: list[Send] = method(self, replace(goodbye, is_run_over=False), now)
+        return sends
+
+    return on_goodbye
+
+
+def _repeat_kill_as_announced(method: Method) -> Method:
+    def on_interval(self: Sink, now: float) -> list[Send]:
+        return [
+            replace(send, message=self.shutdown.kill) if isinstance(send.message, Kill) else send
+            for send in method(self, now)
+        ]
+
+    return on_interval
+
+
+def _never_fetch(method: Method) -> Method:
+    def on_interval(self: Sink, now: float) -> list[Send]:
         return [send for send in method(self, now) if not isinstance(send.message, FetchSpilled)]
 
-    return heartbeat
+    return on_interval
 
 
 MUTANTS = [
-    Mutant("a failed task is tried again", RetryQueue, "next_attempts", return_always([])),
-    Mutant("a retry is told when the journal has it", RetryQueue, "next_attempts", _retry_before_journal),
-    Mutant("a later try is not the same task again", AttemptCounts, "find_below", _single_attempt),
+    Mutant("a failed task is retried", RetryQueue, "next_attempts", return_always([])),
+    Mutant("a retry is announced after the journal has it", RetryQueue, "next_attempts", _retry_before_journal),
+    Mutant("a later attempt is not a duplicate of the task", AttemptCounts, "find_below", _single_attempt),
     Mutant(
-        "a result whose task is tried again is answered",
+        "the worker drops a result whose task is retried",
         UnackedResults,
         "settle",
-        lambda method: lambda self, settled, *_: method(self, settled),
+        _ignore_retries,
         count_results_sent,
         {"retries": 3, "retry_delay": 2.0, "faults": {"break": 0.6}},
     ),
     Mutant(
-        "what has failed since is not asked for again",
+        "the sink does not request results of attempts that have failed since",
         Ledger,
         "missing",
-        lambda method: lambda self, finished, _=(): method(self, finished, (AttemptRange(0, 99, 99),)),
+        _request_failed_attempts,
         count_results_sent,
         {"retries": 3, "faults": {"late": 1, "drop": 1}},
     ),
     Mutant(
-        "a claim of an earlier try is none",
+        "a claim of an earlier attempt is not valid",
         lane_module,
         "valid_claims",
-        lambda _: lambda pulse, _: RangeSet((*pulse.holding, *pulse.finished)),
+        lambda _: _all_claims,
         write_latency,
         {"retries": 3, "retry_delay": 0.0, "faults": {}, "report_mode": "", "workers": 1, "slots": 1, "tasks": 7}
         | {
@@ -381,7 +470,7 @@ MUTANTS = [
         },
     ),
     Mutant(
-        "who takes workers along is convicted",
+        "a task that crashes workers is failed as poison",
         CrashSuspects,
         "poison_tasks",
         return_always([]),
@@ -389,7 +478,7 @@ MUTANTS = [
         {"has_poison_tasks": True},
     ),
     Mutant(
-        "only losses while alone convict",
+        "only losses in isolation count towards poison",
         CrashSuspects,
         "on_worker_lost",
         _count_every_loss,
@@ -397,7 +486,7 @@ MUTANTS = [
         {"has_poison_tasks": True, "faults": {}},
     ),
     Mutant(
-        "suspects go singly, then alone",
+        "suspects are sent singly, then in isolation",
         CrashSuspects,
         "loss_count",
         return_always(0),
@@ -405,7 +494,7 @@ MUTANTS = [
         {"has_poison_tasks": True, "faults": {}},
     ),
     Mutant(
-        "a verdict of the ventilator is repeated",
+        "a failure decided by the ventilator is repeated",
         LocalFailures,
         "resend",
         return_always([]),
@@ -413,7 +502,7 @@ MUTANTS = [
         {"has_poison_tasks": True, "faults_end_at": 150.0} | DEAD_LINKS,
     ),
     Mutant(
-        "no result is taken of a task that nobody has told of",
+        "the sink accepts only results of tasks that the ventilator announced",
         RunInfo,
         "is_announced",
         return_always(value=True),
@@ -421,24 +510,24 @@ MUTANTS = [
         BROKEN_LINKS,
     ),
     Mutant(
-        "checksums of two readings are cut at the same places",
+        "checksums of two readings end at the same records",
         ChecksumSender,
         "_cuts",
-        lambda _: lambda _self, _first, end: [end],
+        _no_cuts,
         None,
         EDITED | {"edited": 20, "slow_input": True},
     ),
     Mutant(
-        "a group is read to its end to be compared",
+        "a checksum group is read to its end",
         ChecksumSender,
         "needed",
         lambda _: 0,
         None,
-        {"window": 64, "tasks": 60, "faults": {"restart ventilator": 0.6}},
+        {"window": 64, "tasks": 60, "faults": {"restart ventilator": 0.6}, "stop_mode": "soon", "stop_at": 3.0},
     ),
-    Mutant("Read is repeated", ChecksumSender, "resend", return_always([]), None, DEAD_LINKS),
+    Mutant("InputChecksums is repeated", ChecksumSender, "resend", return_always([]), None, DEAD_LINKS),
     Mutant(
-        "an early end is in the journal before it is said",
+        "an early end is in the journal before it is announced",
         ShutdownController,
         "request_stop",
         _kill_before_journal,
@@ -446,7 +535,7 @@ MUTANTS = [
         STOPPED_RUN,
     ),
     Mutant(
-        "who is to end gives up waiting for room",
+        "a stopped run gives up waiting for disk space",
         ShutdownController,
         "_give_up",
         return_always([]),
@@ -454,7 +543,7 @@ MUTANTS = [
         {**STOPPED_RUN, "disk_full_at": 2.0},
     ),
     Mutant(
-        "a sink that comes back knows that the run was to end",
+        "a restarted sink knows that the run was stopped",
         ShutdownController,
         "tick",
         _forget_kill,
@@ -462,15 +551,15 @@ MUTANTS = [
         STOPPED_RUN,
     ),
     Mutant(
-        "a sink that comes back looks whose turn it is",
+        "a restarted sink fetches the next result in order",
         Sink,
         "_on_interval",
-        _never_advance,
+        _never_fetch,
         None,
         {"keep_order": True, "tasks": 60, "seconds": 0.03, "delay": 0.001, "faults": {"restart sink": 3.0}},
     ),
     Mutant(
-        "the spill forgets what is written",
+        "the spill discards written results",
         ResultWriter,
         "discard_written",
         return_always([]),
@@ -478,7 +567,7 @@ MUTANTS = [
         {"keep_order": True},
     ),
     Mutant(
-        "what lies below the settled is never fresh",
+        "records below settled ones count as sent before",
         Dispatcher,
         "on_records",
         _send_below_settled,
@@ -487,7 +576,7 @@ MUTANTS = [
         | {"faults": {"restart ventilator": 0.6, "kill worker": 0.2}},
     ),
     Mutant(
-        "a worker whose run has ended does not wait for a sink that is gone",
+        "a worker whose run has ended does not wait for a lost sink",
         worker,
         "reason_to_end",
         _wait_after_end,
@@ -495,27 +584,27 @@ MUTANTS = [
         {"stop_mode": "soon", "stop_at": 3.0, "faults": {"dead": 0.6, "freeze worker": 0.6}},
     ),
     Mutant(
-        "a result is kept until it is answered",
+        "a worker keeps a result until it is acknowledged",
         UnackedResults,
         "add",
         return_always(None),
         None,
         {"faults": {"break": 0.6, "dead": 0.2}, "tasks": 60},
     ),
-    Mutant("the sink asks again for what a pulse has finished and it has not", Ledger, "missing", return_always(())),
+    Mutant("the sink requests results that a heartbeat names and it lacks", Ledger, "missing", return_always(())),
     Mutant(
-        "an asking older than the last sending is ignored",
+        "a resend request older than the last send is ignored",
         UnackedResults,
         "resend",
         _always_resend,
         count_results_sent,
         {"faults": {"break": 0.6, "late": 1}},
     ),
-    Mutant("what a pulse does not hold any more goes out again", WorkerLane, "reconcile", return_always([])),
-    Mutant("lane and sequence compare as a pair", WorkerLane, "reconcile", _reconcile_by_sequence),
-    Mutant("a lane carries no more than was asked for", WorkerLane, "free_credit", _unlimited_credit),
+    Mutant("a chunk that the heartbeat no longer names is requeued", WorkerLane, "reconcile", return_always([])),
+    Mutant("lane and sequence compare as a pair", WorkerLane, "reconcile", _reconcile_by_sequence, None, DEAD_LINKS),
+    Mutant("a lane carries no more than its credit", WorkerLane, "free_credit", _unlimited_credit),
     Mutant(
-        "a pulse is judged only by an Ack as new as its own",
+        "a heartbeat is reconciled only with an Ack as new as its own",
         WorkerRegistry,
         "on_heartbeat",
         _always_reconcile,
@@ -523,16 +612,16 @@ MUTANTS = [
         {"faults": {"late": 1, "drop": 1}},
     ),
     Mutant(
-        "the same task again runs nothing",
+        "a duplicate task is not executed",
         HeldTasks,
         "accept",
         _accept_all_chunks,
         count_executions,
         {"faults": {"double": 1}},
     ),
-    Mutant("silence is loss", WorkerLane, "is_silent", return_always(value=False)),
+    Mutant("a silent worker is lost", WorkerLane, "is_silent", return_always(value=False)),
     Mutant(
-        "unreachability is suspicion",
+        "an unreachable worker is lost sooner",
         WorkerRegistry,
         "on_peer_unreachable",
         return_always([]),
@@ -540,7 +629,7 @@ MUTANTS = [
         {"faults": {"kill worker": 0.2}},
     ),
     Mutant(
-        "what a worker says it holds is not sent to others",
+        "a task that a worker claims is not sent to others",
         LaneTable,
         "claim",
         return_always(None),
@@ -548,47 +637,57 @@ MUTANTS = [
         {"faults": {"restart ventilator": 0.2}, "tasks": 7, "workers": 3, "slots": 3, "seconds": 6.0},
     ),
     Mutant(
-        "a ventilator that comes back is quiet at first",
+        "a restarted ventilator waits before it dispatches",
         Ventilator,
         "_confirm",
         _skip_quiet_period,
         count_executions,
-        {"faults": {"restart ventilator": 0.2}},
+        {"faults": {"restart ventilator": 0.2}, "tasks": 7, "workers": 3, "slots": 3, "seconds": 6.0},
     ),
     Mutant(
-        "a worker knows what the sink wants before its first task", WorkerRegistry, "start_run", _welcomes_without_wants
+        "a worker knows the report options before its first task",
+        WorkerRegistry,
+        "start_run",
+        _register_without_report_options,
     ),
-    Mutant("repair of a worker's desk", PeerMonitor, "is_reconnect_due", never_reconnect("ventilator")),
     Mutant(
-        "repair of control, and of the ventilator's way to the sink",
+        "a worker replaces a silent registry connection", PeerMonitor, "is_reconnect_due", never_reconnect("ventilator")
+    ),
+    Mutant(
+        "a silent connection to the sink is replaced",
         PeerMonitor,
         "is_reconnect_due",
         never_reconnect("sink"),
     ),
-    Mutant("repair of a lane", WorkerLane, "is_stalled", return_always(value=False), None, DEAD_LINKS),
+    Mutant("a stalled lane is replaced", WorkerLane, "is_stalled", return_always(value=False), None, DEAD_LINKS),
     Mutant(
-        "repair of a worker's results",
+        "a worker replaces a stalled results connection",
         Connections,
         "due_reconnects",
         drop_sends(Port.RESULTS, Reconnect),
         None,
         DEAD_LINKS,
     ),
-    Mutant("repair of the ventilator's results", RunAgreement, "on_interval", drop_sends(Port.RESULTS, Reconnect)),
+    Mutant(
+        "the ventilator replaces a stalled results connection",
+        RunAgreement,
+        "on_interval",
+        drop_sends(Port.RESULTS, Reconnect),
+    ),
     Mutant(
         "Ack is repeated", Sink, "_on_interval", _never_ack, count_warnings, {"faults": {}, "seconds": 6.0, "tasks": 7}
     ),
-    Mutant("Run is repeated", RunAgreement, "on_interval", drop_sends(Port.RESULTS, VentilatorState)),
+    Mutant("VentilatorState is repeated", RunAgreement, "on_interval", drop_sends(Port.RESULTS, VentilatorState)),
     Mutant(
-        "who leaves because the run is over leaves nothing to be done",
+        "tasks of a worker that left at the end of the run are not requeued",
         WorkerRegistry,
         "on_goodbye",
-        lambda method: lambda self, bye, now: method(self, replace(bye, over=False), now),
+        _requeue_after_end,
         count_executions,
         {"faults": {"late": 1}, "workers": 3, "slots": 3, "tasks": 7, "seconds": 0.03, "delay": 0.02, "retries": 0},
     ),
     Mutant(
-        "a dead ventilator is not waited for",
+        "the sink does not wait for a dead ventilator",
         PeerTable,
         "on_ventilator_dead",
         return_always([]),
@@ -597,7 +696,15 @@ MUTANTS = [
     ),
     Mutant("Kill is repeated", Sink, "_on_interval", drop_sends(Port.CONTROL, Kill)),
     Mutant(
-        "Welcome is repeated",
+        "a repeated Kill names the run that was unknown when it was announced",
+        Sink,
+        "_on_interval",
+        _repeat_kill_as_announced,
+        None,
+        {"stop_mode": "soon", "stop_at": 0.02, "faults": {"drop": 1.0}, "delay": 0.02, "tasks": 30},
+    ),
+    Mutant(
+        "Registration is repeated",
         WorkerRegistry,
         "send_registrations",
         return_always([]),
@@ -605,15 +712,15 @@ MUTANTS = [
         {"faults": {}, "seconds": 6.0, "tasks": 7},
     ),
     Mutant(
-        "a Welcome says that the run is over",
+        "a Registration reports the end of the run",
         WorkerRegistry,
         "end_run",
         return_always([]),
         None,
-        {"faults": {"dead": 0.6, "freeze worker": 0.6, "freeze sink": 0.2, "drop": 1}},
+        {"faults": {"freeze worker": 0.6, "freeze sink": 0.2, "drop": 1}},
     ),
     Mutant(
-        "what is settled elsewhere is not run on",
+        "a task settled elsewhere is cancelled",
         HeldTasks,
         "settled_elsewhere",
         return_always(()),
@@ -621,7 +728,7 @@ MUTANTS = [
         {"faults": {"freeze worker": 0.6}, "seconds": 20.0, "long_seconds": 60.0, "tasks": 7, "slots": 3, "workers": 3},
     ),
     Mutant(
-        "a ventilator reads on for what workers hold when the run ends soon",
+        "a stopping ventilator reads up to the tasks that workers hold",
         Dispatcher,
         "prefetch",
         return_always([]),
@@ -629,26 +736,26 @@ MUTANTS = [
         {"stop_mode": "soon", "stop_at": 4.0, "faults": {"restart ventilator": 0.6, "dead": 0.6}, "tasks": 60},
     ),
     Mutant(
-        "what is stuck is given back",
+        "queued tasks of a stalled worker are released",
         held_tasks,
         "STALL_SECONDS",
         lambda _: NEVER,
         write_latency,
         {"faults": {}, "chunk": 4, "long_seconds": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3},
     ),
-    Mutant("an Ack follows the journal", ResultWriter, "on_committed", _ack_before_commit),
-    Mutant("each task is taken once", Ledger, "accept", _accept_all_results),
+    Mutant("an Ack is sent after the journal has its tasks", ResultWriter, "on_committed", _ack_before_commit),
+    Mutant("each task is accepted once", Ledger, "accept", _accept_all_results),
     Mutant(
-        "who calls before the run is known is remembered",
+        "heartbeats before the run is known are kept",
         WorkerRegistry,
         "on_heartbeat",
         _forget_early_workers,
         simulated_seconds,
         {"faults": {}},
     ),
-    Mutant("nothing is read past the window", Dispatcher, "_request_records", _unlimited_window),
+    Mutant("the ventilator reads no further than its window", Dispatcher, "_request_records", _unlimited_window),
     Mutant(
-        "when the end is being written, results are too late",
+        "results are refused while the end is written",
         ResultWriter,
         "flush",
         _accept_late_results,
@@ -656,7 +763,7 @@ MUTANTS = [
         {"report_mode": "live", "keep_order": True, "stop_mode": "soon", "stop_at": 3.0, "tasks": 60},
     ),
     Mutant(
-        "a try is written down before it is known to have failed",
+        "an attempt is logged before its failure is recorded",
         ResultWriter,
         "_log_failed_attempts",
         _log_and_apply,
@@ -664,7 +771,7 @@ MUTANTS = [
         {"report_mode": "log", "retries": 3, "faults": {"restart sink": 3.0}, "tasks": 60},
     ),
     Mutant(
-        "a try that is known to have failed has its row",
+        "a recorded attempt is not logged again",
         Ledger,
         "is_new_attempt",
         return_always(value=True),
@@ -672,7 +779,7 @@ MUTANTS = [
         {"report_mode": "log", "retries": 3, "faults": {"freeze all": 0.6}},
     ),
     Mutant(
-        "what was shown is not written again",
+        "streamed lines are not written again",
         LiveOutput,
         "take_shown",
         return_always(()),
@@ -680,7 +787,7 @@ MUTANTS = [
         {"report_mode": "live"},
     ),
     Mutant(
-        "lines come once, behind each other",
+        "lines are written once, in sequence",
         LiveOutput,
         "on_partial_output",
         _show_all_lines,
@@ -688,7 +795,7 @@ MUTANTS = [
         {"report_mode": "live"},
     ),
     Mutant(
-        "lines of an earlier try are none of this one",
+        "lines of an earlier attempt are ignored",
         LiveOutput,
         "on_partial_output",
         _any_attempt,
@@ -697,7 +804,7 @@ MUTANTS = [
         | {"faults": {"freeze worker": 0.6, "partition": 0.6}},
     ),
     Mutant(
-        "lines are shown when their turn comes",
+        "lines are shown when their task is next in order",
         LiveOutput,
         "show_next_in_order",
         return_always([]),
@@ -713,5 +820,5 @@ MUTANTS = [
         }
         | {"seconds": 3.0, "long_seconds": 8.0, "tasks": 7, "workers": 3, "slots": 3},
     ),
-    Mutant("results wait for their turn", ResultWriter, "write_or_spill", _ignore_order),
+    Mutant("results are written in order", ResultWriter, "write_or_spill", _ignore_order),
 ]

@@ -23,6 +23,9 @@ FAULT_KINDS = (
 """Of faults. Those that a link does by itself are asked for at each message, the others strike."""
 
 
+REPORT_MODES = ("", "accounts", "log", "live")
+
+
 @dataclass(frozen=True, slots=True)
 class SimulationPlan:
     """What one seed does: the work, and which faults at which rate a second."""
@@ -62,6 +65,11 @@ class SimulationPlan:
     """When the ventilator dies and is not restarted."""
     padding_bytes: int = 0
     """Bytes that each record has more than its number."""
+
+    def __post_init__(self) -> None:
+        unknown = self.faults.keys() - set(FAULT_KINDS)
+        if unknown or self.report_mode not in REPORT_MODES or self.stop_mode not in {"", "soon", "now"}:
+            raise ValueError(f"unknown fault or mode: {unknown or self.report_mode or self.stop_mode}")
 
     def seconds_of(self, task: int) -> float:
         """How long this task takes."""
@@ -172,4 +180,5 @@ def draw_plan(seed: int) -> SimulationPlan:
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.has_journal or kind != "restart sink"}
     fills = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
     dies = 10 * rng.random() if rng.random() < 0.1 else inf
-    return replace(drawn, faults=faults, disk_full_at=fills, ventilator_dies=dies)
+    stop_at = drawn.stop_at / 100 if rng.random() < 0.2 else drawn.stop_at  # before the run is known
+    return replace(drawn, faults=faults, disk_full_at=fills, ventilator_dies=dies, stop_at=stop_at)

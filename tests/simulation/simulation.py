@@ -13,14 +13,14 @@ from unittest.mock import patch
 from pipeline.model import checksums
 from pipeline.model.errors import USAGE
 from tests.simulation.clock import Clock
-from tests.simulation.event_log import EventLog, Violation
+from tests.simulation.event_log import Crash, EventLog, Violation
 from tests.simulation.faults import FaultInjector
 from tests.simulation.invariants import check_outcome, check_window
 from tests.simulation.plan import HEARTBEAT_TIMEOUT, PEER_TIMEOUT, SimulationPlan, draw_plan
 from tests.simulation.routing import Router
 from tests.simulation.stations import SimulatedStations
 
-__all__ = ["Simulation", "Violation", "simulate"]
+__all__ = ["Crash", "Simulation", "Violation", "simulate"]
 
 
 class Simulation:
@@ -79,13 +79,19 @@ class Simulation:
 
 
 def simulate(seed: int, **changes: Any) -> Simulation:
-    """Run one seed, with these changes to its plan; a violation names the command that replays it."""
+    """Run one seed with these changes to its plan.
+
+    Raise Violation for a broken promise and Crash for any other exception; both name the command that replays it.
+    """
     line = Simulation(replace(draw_plan(seed), **changes))
     try:
         with patch.multiple(checksums, EXACT=0, GROUP=line.plan.group):
             return line.run()
     except Exception as error:
+        failure, name = (Violation, "") if isinstance(error, Violation) else (Crash, f"{type(error).__name__}: ")
         replay = f"replay: scripts/simulate --seed {seed}"
-        raise Violation(
-            "\n".join([f"{error}; {line.describe_processes()}", replay, str(line.plan), *line.log.format_events()])
+        raise failure(
+            "\n".join(
+                [f"{name}{error}; {line.describe_processes()}", replay, str(line.plan), *line.log.format_events()]
+            )
         ) from error

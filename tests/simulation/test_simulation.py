@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import pytest
 
 from tests.simulation.mutants import EDITED, MUTANTS, Mutant
-from tests.simulation.simulation import Violation, simulate
+from tests.simulation.simulation import Crash, Violation, simulate
 
 pytestmark = pytest.mark.untraced
 
@@ -26,8 +26,8 @@ def first_violation(start: int) -> str:
     for seed in range(start, start + PIECE):
         try:
             simulate(seed)
-        except Violation as violation:
-            return str(violation)
+        except (Violation, Crash) as failure:
+            return str(failure)
     return ""
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 
 
 def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.rule == "each task is taken once")
+    mutant = next(mutant for mutant in MUTANTS if mutant.rule == "each task is accepted once")
     switch_off(mutant, monkeypatch)
     with pytest.raises(Violation, match=r"written twice(.|\n)*replay: scripts/simulate --seed \d+"):
         total(mutant, range(FAILURE_SEEDS))
@@ -62,6 +62,8 @@ def test_no_rule_is_idle(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> Non
         without = total(mutant, seeds)
     except Violation:
         return
+    except Crash as crash:
+        pytest.fail(f"the mutant {mutant.rule!r} crashes, which proves nothing: {crash}")
     assert mutant.measure
     assert without > with_rule * 1.01
 
