@@ -1,4 +1,4 @@
-"""An executor of callables, driven as the loop drives it, with real children; fixtures for its tests."""
+"""Driver for CallExecutor with real warm processes, and fixtures for its tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 20.0
 
 
 class CallDriver:
-    """An edge in a loop, and all that it has said."""
+    """A CallExecutor in a minimal loop, and all its messages."""
 
     def __init__(self, call: str, init: str = "", slots: int = 2, limits: TaskLimits | None = None) -> None:
         self.executor = CallExecutor(call, init, slots, limits)
@@ -34,7 +34,7 @@ class CallDriver:
         self.executor.send(Port.EXECUTOR, Chunk("r", 0, 0, first, len(records), body))
 
     def run_until(self, condition: Callable[[], bool]) -> None:
-        """Drive the edge until the condition holds."""
+        """Run the loop until the condition holds."""
         poll = select.poll()
         poll.register(self.executor.pollables()[0], select.POLLIN)  # type: ignore[arg-type]
         end = time.monotonic() + TIMEOUT_SECONDS
@@ -44,8 +44,8 @@ class CallDriver:
             self.messages += self.executor.receive()
 
     def run(self, count: int) -> dict[int, bytes]:
-        """Drive until `count` tasks are done; their outputs."""
-        self.run_until(lambda: sum(done.count for done in self.finished_messages()) >= count)
+        """Run the loop until `count` tasks have finished; return their outputs."""
+        self.run_until(lambda: sum(result.count for result in self.finished_messages()) >= count)
         return self.outputs()
 
     def finished_messages(self) -> list[Result]:
@@ -55,38 +55,41 @@ class CallDriver:
         return [message.seconds for message in self.messages if isinstance(message, TasksFinished)]
 
     def outputs(self) -> dict[int, bytes]:
-        """Each task's output; every task at most once."""
-        found: dict[int, bytes] = {}
-        for done in self.finished_messages():
-            ends = struct.unpack(f"<{done.count}I", done.output_ends)
-            assert ends[-1] == len(done.output)
+        """Return the output of each task. Fail if a task is reported twice."""
+        outputs: dict[int, bytes] = {}
+        for result in self.finished_messages():
+            ends = struct.unpack(f"<{result.count}I", result.output_ends)
+            assert ends[-1] == len(result.output)
             for index, (start, stop) in enumerate(zip((0, *ends), ends, strict=False)):
-                assert done.first + index not in found
-                found[done.first + index] = done.output[start:stop]
-        return found
+                assert result.first + index not in outputs
+                outputs[result.first + index] = result.output[start:stop]
+        return outputs
 
     def failures(self) -> list[TaskFailure]:
-        return sorted((note for done in self.finished_messages() for note in done.failures), key=lambda note: note.task)
+        return sorted(
+            (failure for result in self.finished_messages() for failure in result.failures),
+            key=lambda failure: failure.task,
+        )
 
     def records(self) -> dict[int, bytes]:
-        """The records of the failed, by their numbers."""
-        found: dict[int, bytes] = {}
-        for done in self.finished_messages():
-            at = 0
-            for note in done.failures:
-                found[note.task] = done.failed_records[at : at + note.record_size]
-                at += note.record_size
-            assert at == len(done.failed_records)
-        return found
+        """Return the records of failed tasks."""
+        records: dict[int, bytes] = {}
+        for result in self.finished_messages():
+            offset = 0
+            for failure in result.failures:
+                records[failure.task] = result.failed_records[offset : offset + failure.record_size]
+                offset += failure.record_size
+            assert offset == len(result.failed_records)
+        return records
 
     def stderr(self) -> str:
-        return b"".join(done.stderr for done in self.finished_messages()).decode()
+        return b"".join(result.stderr for result in self.finished_messages()).decode()
 
     def wait_for_failure(self) -> ExecutorFailed:
-        """Drive until it breaks."""
+        """Run the loop until the executor fails."""
         self.run_until(lambda: any(isinstance(message, ExecutorFailed) for message in self.messages))
-        (broken,) = (message for message in self.messages if isinstance(message, ExecutorFailed))
-        return broken
+        (failure,) = (message for message in self.messages if isinstance(message, ExecutorFailed))
+        return failure
 
 
 StartDriver = Callable[..., CallDriver]
@@ -94,7 +97,7 @@ StartDriver = Callable[..., CallDriver]
 
 @pytest.fixture
 def start() -> Iterator[StartDriver]:
-    """Drivers, closed at the end."""
+    """Return a function that starts drivers, which are closed at the end."""
     drivers: list[CallDriver] = []
 
     def make(call: str, init: str = "", slots: int = 2, limits: TaskLimits | None = None) -> CallDriver:
@@ -108,7 +111,7 @@ def start() -> Iterator[StartDriver]:
 
 @pytest.fixture
 def module(tmp_path: Path) -> Callable[[str], str]:
-    """Writes a module, answers its file's name."""
+    """Return a function that writes a module and returns its path."""
 
     def write(text: str) -> str:
         path = tmp_path / "theirs.py"
@@ -119,7 +122,7 @@ def module(tmp_path: Path) -> Callable[[str], str]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no such process runs any more."""
+    """Return whether the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""An executor of commands, driven as the loop drives it, with real processes; and what their files say."""
+"""Driver for CommandExecutor with real processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 20.0
 
 
 class CommandDriver:
-    """A Commands edge and the smallest loop around it."""
+    """A CommandExecutor in a minimal loop, and all its messages."""
 
     def __init__(self, executor: CommandExecutor) -> None:
         self.executor = executor
@@ -35,20 +35,20 @@ class CommandDriver:
         self.metrics: dict[int, results.TaskMetrics] = {}
         self.lines: list[tuple[int, int, bytes]] = []
         self.stderr = b""
-        self.tries = 0
+        self.attempt = 0
 
     def send_records(self, *records: bytes, first: int = 0, terminator: bytes = b"\n") -> None:
         body = b"".join(record + terminator for record in records)
-        chunk = Chunk("run", 1, 1, first, len(records), body, self.tries)
+        chunk = Chunk("run", 1, 1, first, len(records), body, self.attempt)
         self.executor.send(Port.EXECUTOR, chunk)
 
     def query_running(self) -> WorkerActivity:
-        """What it says of what it does now."""
+        """Return the executor's activity report."""
         self.executor.send(Port.EXECUTOR, QueryActivity())
         self.run_until(lambda: any(isinstance(message, WorkerActivity) for message in self.messages))
-        (seen,) = [message for message in self.messages if isinstance(message, WorkerActivity)]
-        self.messages.remove(seen)
-        return seen
+        (activity,) = [message for message in self.messages if isinstance(message, WorkerActivity)]
+        self.messages.remove(activity)
+        return activity
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         limit = time.monotonic() + TIMEOUT_SECONDS
@@ -58,7 +58,7 @@ class CommandDriver:
             poller.register(file, select.POLLIN)
         while not condition():
             now = time.monotonic()
-            assert now < limit, f"not in time; heard {self.messages}"
+            assert now < limit, f"timeout; messages: {self.messages}"
             poller.poll(1000 * max(0.0, min(self.executor.deadline, now + 0.02) - now))
             for message in self.executor.receive():
                 self.handle(message)
@@ -66,28 +66,28 @@ class CommandDriver:
     def handle(self, message: Message) -> None:
         self.messages.append(message)
         if isinstance(message, TasksFinished):
-            self.hear_result(message.result)
+            self.handle_result(message.result)
         elif isinstance(message, PartialOutput):
             assert message.task not in self.outputs
             self.lines.append((message.task, message.start, message.body))
 
-    def hear_result(self, message: Result) -> None:
+    def handle_result(self, message: Result) -> None:
         ends = (0, *struct.unpack(f"<{message.count}I", message.output_ends))
         for index in range(message.count):
             assert message.first + index not in self.outputs
             self.outputs[message.first + index] = message.output[ends[index] : ends[index + 1]]
         assert ends[-1] == len(message.output)
-        self.failures |= {note.task: note for note in message.failures}
-        at = 0
-        for note in message.failures:
-            self.records[note.task] = message.failed_records[at : at + note.record_size]
-            at += note.record_size
-        assert at == len(message.failed_records)
+        self.failures |= {failure.task: failure for failure in message.failures}
+        offset = 0
+        for failure in message.failures:
+            self.records[failure.task] = message.failed_records[offset : offset + failure.record_size]
+            offset += failure.record_size
+        assert offset == len(message.failed_records)
         self.stderr += message.stderr
-        told = list(results.decode_metrics(message.metrics))
-        assert len(told) in (0, message.count)
-        assert not told or sum(account.stderr_size for account in told) == len(message.stderr)
-        self.metrics |= dict(enumerate(told, message.first))
+        metrics = list(results.decode_metrics(message.metrics))
+        assert len(metrics) in (0, message.count)
+        assert not metrics or sum(task_metrics.stderr_size for task_metrics in metrics) == len(message.stderr)
+        self.metrics |= dict(enumerate(metrics, message.first))
 
     def run_records(self, *records: bytes, terminator: bytes = b"\n") -> list[bytes]:
         self.send_records(*records, terminator=terminator)
@@ -110,16 +110,18 @@ def make_driver(
     limits: TaskLimits | None = None,
     tag: str | None = None,
 ) -> Iterator[CommandDriver]:
-    made = CommandDriver(CommandExecutor(command, slots, limits, None if tag is None else OutputTag(tag), stdin=stdin))
-    made.executor.send(Port.EXECUTOR, record_format or RecordFormat())
+    driver = CommandDriver(
+        CommandExecutor(command, slots, limits, None if tag is None else OutputTag(tag), stdin=stdin)
+    )
+    driver.executor.send(Port.EXECUTOR, record_format or RecordFormat())
     try:
-        yield made
+        yield driver
     finally:
-        made.executor.close()
+        driver.executor.close()
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
+    """Return whether the process runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""The executor of callables: every task is told once, as it ended."""
+"""CallExecutor with real warm processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.executor.call_driver import TIMEOUT_SECONDS, StartDriver, is_gon
 start, module = call_driver.start, call_driver.module
 
 
-def test_many_records_come_back_right(start: StartDriver) -> None:
+def test_call_executor_many_records_return_right_outputs(start: StartDriver) -> None:
     driver = start("builtins:len")
     records = ["x" * (n % 70) for n in range(200_000)]
     for first in range(0, len(records), 10_000):
@@ -31,7 +31,7 @@ def test_many_records_come_back_right(start: StartDriver) -> None:
     assert all(0 <= seconds < TIMEOUT_SECONDS for seconds in driver.seconds())
 
 
-def test_values_become_bytes(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_encodes_return_values(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         VALUES = dict(text="t\u00e4t", raw=b"\\xff", nothing=None, yes=True, big=2**70, parts=[1, {"a": "\u00e4"}],
                       odd=object(), lone="\\ud800", buffer=bytearray(b"b"), real=1.5, minus=-3, empty="")
@@ -53,7 +53,7 @@ def test_values_become_bytes(start: StartDriver, module: Callable[[str], str]) -
     assert (lone.task, lone.text.split(":")[0]) == (7, "UnicodeEncodeError")
 
 
-def test_an_exception_fails_its_task_alone(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_exception_fails_only_its_task(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task):
             if task == "exit": sys.exit(4)
@@ -63,7 +63,9 @@ def test_an_exception_fails_its_task_alone(start: StartDriver, module: Callable[
     driver = start(path + ":value")
     driver.send_records("5", "0", "x", "exit", "stop", "2")
     assert driver.run(6) == {0: b"2\n", 1: b"", 2: b"", 3: b"", 4: b"", 5: b"5\n"}
-    assert [(note.task, note.kind, note.code, note.text.split(":")[0]) for note in driver.failures()] == [
+    assert [
+        (failure.task, failure.kind, failure.code, failure.text.split(":")[0]) for failure in driver.failures()
+    ] == [
         (1, "exception", 1, "ZeroDivisionError"),
         (2, "exception", 1, "ValueError"),
         (3, "exception", 1, "SystemExit"),
@@ -71,21 +73,21 @@ def test_an_exception_fails_its_task_alone(start: StartDriver, module: Callable[
     ]
     assert "Traceback" in driver.stderr()
     assert "in value" in driver.stderr()
-    assert "warm.py" not in driver.stderr()
+    assert "warm_process.py" not in driver.stderr()
     assert driver.records() == {1: b"0", 2: b"x", 3: b"exit", 4: b"stop"}
     assert driver.failures()[0].stderr_tail.startswith("Traceback")
     assert driver.failures()[0].stderr_tail.endswith("by zero\n")
 
 
-def test_a_record_that_is_no_text_fails_alone(start: StartDriver) -> None:
+def test_call_executor_non_utf8_record_fails_alone(start: StartDriver) -> None:
     driver = start("builtins:len", slots=1)
     driver.send_records("abc", b"\xff\xfe", "\u00e4\r\x0b\u2028", "")
     assert driver.run(4) == {0: b"3\n", 1: b"", 2: b"4\n", 3: b"0\n"}
-    assert [(note.task, note.text.split(":")[0]) for note in driver.failures()] == [(1, "UnicodeDecodeError")]
+    assert [(failure.task, failure.text.split(":")[0]) for failure in driver.failures()] == [(1, "UnicodeDecodeError")]
     assert driver.records() == {1: b"\xff\xfe"}
 
 
-def test_records_end_as_the_recipe_says(start: StartDriver) -> None:
+def test_call_executor_respects_the_record_format(start: StartDriver) -> None:
     driver = start("builtins:len", slots=1)
     driver.executor.send(Port.EXECUTOR, RecordFormat(zero=True))
     driver.send_records("a\nb", "", terminator=b"\0")
@@ -103,7 +105,7 @@ def test_records_end_as_the_recipe_says(start: StartDriver) -> None:
         ("os._exit(0)", "lost", 0, "exited with 0"),
     ],
 )
-def test_a_death_convicts_exactly_its_task(
+def test_call_executor_crash_fails_only_the_running_task(
     start: StartDriver, module: Callable[[str], str], end: str, kind: str, code: int, text: str
 ) -> None:
     path = module(f"""
@@ -118,7 +120,7 @@ def test_a_death_convicts_exactly_its_task(
     driver.send_records(*records)
     outputs = driver.run(500)
     assert [n for n in range(500) if outputs[n] != f"{n}\n".encode()] == [99, 100, 101, 300]
-    assert [(note.task, note.kind, note.code, note.text) for note in driver.failures()] == [
+    assert [(failure.task, failure.kind, failure.code, failure.text) for failure in driver.failures()] == [
         (99, "exception", 1, "ValueError: worse"),
         (100, kind, code, text),
         (101, "exception", 1, "ValueError: worse"),
@@ -127,17 +129,17 @@ def test_a_death_convicts_exactly_its_task(
     assert driver.records() == {99: b"worse", 100: b"bad", 101: b"worse", 300: b"bad"}
 
 
-def test_many_failures_come_in_parts_with_their_records(start: StartDriver) -> None:
+def test_call_executor_many_failures_are_split(start: StartDriver) -> None:
     driver = start("builtins:int")
     driver.send_records(*(f"x{n}" for n in range(6000)))
     driver.run(6000)
     assert driver.records() == {n: b"x%d" % n for n in range(6000)}
     assert (
-        max(len(done.failures) for done in driver.finished_messages()) <= MAX_REPORTED_FAILURES
+        max(len(report.failures) for report in driver.finished_messages()) <= MAX_REPORTED_FAILURES
     )  # fewer, where it looked in between
 
 
-def test_a_block_that_fails_brings_all_its_bytes(start: StartDriver) -> None:
+def test_call_executor_failed_block_keeps_its_bytes(start: StartDriver) -> None:
     driver = start("builtins:int", slots=1)
     driver.executor.send(Port.EXECUTOR, RecordFormat(block=True))
     driver.executor.send(Port.EXECUTOR, Chunk("r", 0, 0, 2, 1, b"a\nb\n"))
@@ -145,7 +147,7 @@ def test_a_block_that_fails_brings_all_its_bytes(start: StartDriver) -> None:
     assert driver.records() == {2: b"a\nb\n"}
 
 
-def test_who_returns_too_much_fails_alone(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_too_large_result_fails_alone(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task): return "x" * int(task) if task != "7" else 10 ** 40
     """)
@@ -159,7 +161,7 @@ def test_who_returns_too_much_fails_alone(start: StartDriver, module: Callable[[
     assert driver.records() == {1: b"21", 2: b"7"}
 
 
-def test_who_runs_too_long_is_killed_and_the_others_go_on(
+def test_call_executor_timeout_fails_only_the_slow_task(
     start: StartDriver, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = module(f"""
@@ -177,16 +179,16 @@ def test_who_runs_too_long_is_killed_and_the_others_go_on(
     driver.send_records(*records)
     outputs = driver.run(300)
     assert [n for n in range(300) if outputs[n] != f"{n}\n".encode()] == [100, 200]
-    said = "timed out after 0.5 s"
+    text = "timed out after 0.5 s"
     assert driver.failures() == [
-        TaskFailure(100, "timeout", 15, said, "", record_size=5),
-        TaskFailure(200, "timeout", 9, said, "", record_size=8),
+        TaskFailure(100, "timeout", 15, text, "", record_size=5),
+        TaskFailure(200, "timeout", 9, text, "", record_size=8),
     ]
     assert driver.records() == {100: b"plain", 200: b"stubborn"}
     driver.run_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
 
 
-def test_who_ends_in_the_grace_has_run_too_long_nevertheless(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_end_in_grace_is_still_a_timeout(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def asked(*_): raise InterruptedError
         signal.signal(signal.SIGTERM, asked)
@@ -200,10 +202,12 @@ def test_who_ends_in_the_grace_has_run_too_long_nevertheless(start: StartDriver,
     driver = start(path + ":value", slots=1, limits=TaskLimits(Timeout(seconds=0.3), grace_seconds=1000.0))
     driver.send_records("a", "wait", "b", "wait")
     assert driver.run(4) == {0: b"a\n", 1: b"", 2: b"b\n", 3: b""}
-    assert [(note.task, note.kind) for note in driver.failures()] == [(1, "timeout"), (3, "timeout")]
+    assert [(failure.task, failure.kind) for failure in driver.failures()] == [(1, "timeout"), (3, "timeout")]
 
 
-def test_a_limit_in_percent_is_learned(start: StartDriver, module: Callable[[str], str], tmp_path: Path) -> None:
+def test_call_executor_timeout_in_percent_uses_samples(
+    start: StartDriver, module: Callable[[str], str], tmp_path: Path
+) -> None:
     path = module(f"""
         def value(task):
             while task == "wait" and not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
@@ -219,10 +223,10 @@ def test_a_limit_in_percent_is_learned(start: StartDriver, module: Callable[[str
     )
     driver.send_records("a", first=1)
     assert driver.run(2) == {0: b"", 1: b"a\n"}
-    assert [(note.task, note.kind) for note in driver.failures()] == [(0, "timeout")]
+    assert [(failure.task, failure.kind) for failure in driver.failures()] == [(0, "timeout")]
 
 
-def test_large_outputs_pass_and_their_memory_is_given_back(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_frees_memory_of_large_outputs(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task): return task[-1] * int(task[:-1])
     """)
@@ -232,13 +236,17 @@ def test_large_outputs_pass_and_their_memory_is_given_back(start: StartDriver, m
     outputs = driver.run(len(sizes))
     assert [len(outputs[task]) - 1 for task in range(len(sizes))] == sizes
     assert outputs[1].count(b"z") == 100 << 20
-    held = [
-        int(os.fstat(arena.descriptor).st_size) for slot in driver.executor._pool.slots for arena in slot.shared_batches
+    sizes_now = [
+        int(os.fstat(shared_batch.descriptor).st_size)
+        for slot in driver.executor._pool.slots
+        for shared_batch in slot.shared_batches
     ]
-    assert max(held) <= 8 << 20
+    assert max(sizes_now) <= 8 << 20
 
 
-def test_a_long_task_holds_back_nobody(start: StartDriver, module: Callable[[str], str], tmp_path: Path) -> None:
+def test_call_executor_long_task_delays_no_other(
+    start: StartDriver, module: Callable[[str], str], tmp_path: Path
+) -> None:
     path = module(f"""
         def value(task):
             while task == "wait" and not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
@@ -254,7 +262,7 @@ def test_a_long_task_holds_back_nobody(start: StartDriver, module: Callable[[str
     assert driver.run(3000)[1000] == b"wait\n"
 
 
-def test_release_gives_back_all_that_has_not_started(
+def test_call_executor_release_returns_unstarted_tasks(
     start: StartDriver, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = module(f"""
@@ -278,7 +286,7 @@ def test_release_gives_back_all_that_has_not_started(
     assert len(list(tmp_path.glob("ran*"))) == 102
 
 
-def test_cancel_kills_the_running_and_nobody_else(
+def test_call_executor_cancel_kills_only_running_task(
     start: StartDriver, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = module(f"""
@@ -302,10 +310,10 @@ def test_cancel_kills_the_running_and_nobody_else(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
-def test_a_cancelled_task_may_come_again_and_runs_anew(
+def test_call_executor_cancelled_task_can_run_again(
     start: StartDriver, module: Callable[[str], str], tmp_path: Path, seconds: float
 ) -> None:
-    """Also when it was cancelled in its grace."""
+    """The second case cancels during the grace period."""
     asked, began = tmp_path / "asked", tmp_path / "began"
     path = module(f"""
         def value(task):

@@ -1,4 +1,4 @@
-"""Hearing a neighbour out."""
+"""receive_all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from pipeline.executor.child_channel import receive_all
 
 
-def test_the_last_words_of_the_dead_are_heard() -> None:
+def test_receive_all_after_reset_returns_last_messages() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     assert receive_all(ours, 10) == ([], True)
     theirs.send(b"one")

@@ -1,4 +1,4 @@
-"""Commands, with real processes: outputs, failures, signals, stdin, grandchildren, cancelling and shortage."""
+"""CommandExecutor with real processes."""
 
 from __future__ import annotations
 
@@ -25,298 +25,312 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("command", [("printf", "<%s>", "{}"), ("printf '<%s>' {}",), ("printf '<%s>'",)])
-def test_each_task_has_its_own_output(command: tuple[str, ...]) -> None:
+def test_command_executor_returns_each_task_output(command: tuple[str, ...]) -> None:
     records = [b"", b"a b", b"it's $HOME", b"\xff\xfe", b"*", b"-n", *(b"%d" % n for n in range(20))]
-    with make_driver(*command) as it:
-        told = it.run_records(*records)
-    assert told == [b"<" + record + b">" for record in records]
-    assert it.failures == {}
-    assert sum(done.count for done in it.finished_messages()) == len(records)
+    with make_driver(*command) as driver:
+        outputs = driver.run_records(*records)
+    assert outputs == [b"<" + record + b">" for record in records]
+    assert driver.failures == {}
+    assert sum(result.count for result in driver.finished_messages()) == len(records)
 
 
-def test_many_short_tasks_are_told_together() -> None:
-    with make_driver("echo {}") as it:
-        it.run_records(*(b"%d" % n for n in range(100)))
-    assert len(it.finished_messages()) < 60
-    assert all(seconds > 0 for seconds in it.seconds())
+def test_command_executor_merges_short_tasks() -> None:
+    with make_driver("echo {}") as driver:
+        driver.run_records(*(b"%d" % n for n in range(100)))
+    assert len(driver.finished_messages()) < 60
+    assert all(seconds > 0 for seconds in driver.seconds())
 
 
-def test_large_output_comes_whole() -> None:
-    with make_driver("head -c {} /dev/zero") as it:
-        told = it.run_records(b"3000000", b"0", b"65536", b"65537")
-    assert [len(text) for text in told] == [3_000_000, 0, 65_536, 65_537]
+def test_command_executor_returns_large_output_whole() -> None:
+    with make_driver("head -c {} /dev/zero") as driver:
+        outputs = driver.run_records(b"3000000", b"0", b"65536", b"65537")
+    assert [len(text) for text in outputs] == [3_000_000, 0, 65_536, 65_537]
 
 
-def test_an_idle_slot_is_told_at_once(tmp_path: Path) -> None:
+def test_command_executor_idle_slot_is_reported_at_once(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with make_driver("sh", "-c", '[ "$1" = slow ] && read x < "$2"; echo "$1"', "sh", "{}", str(gate)) as it:
-        it.send_records(b"slow", b"quick")
-        it.run_until(lambda: it.outputs == {1: b"quick\n"})
+    with make_driver("sh", "-c", '[ "$1" = slow ] && read x < "$2"; echo "$1"', "sh", "{}", str(gate)) as driver:
+        driver.send_records(b"slow", b"quick")
+        driver.run_until(lambda: driver.outputs == {1: b"quick\n"})
         gate.write_text("go\n")
-        it.run_until(lambda: it.outputs == {0: b"slow\n", 1: b"quick\n"})
+        driver.run_until(lambda: driver.outputs == {0: b"slow\n", 1: b"quick\n"})
 
 
-def test_failures_are_noted_and_neighbours_are_fine() -> None:
-    with make_driver("echo {}; echo e{} >&2; exit {}", slots=1) as it:
-        assert it.run_records(b"0", b"3", b"0") == [b"0\n", b"3\n", b"0\n"]
-    assert it.stderr == b"e0\ne3\ne0\n"
-    assert it.failures == {1: TaskFailure(1, "exit", 3, "exit 3: echo 3; echo e3 >&2; exit 3", "e3\n", 1)}
-    assert it.records == {1: b"3"}
+def test_command_executor_exit_code_fails_only_its_task() -> None:
+    with make_driver("echo {}; echo e{} >&2; exit {}", slots=1) as driver:
+        assert driver.run_records(b"0", b"3", b"0") == [b"0\n", b"3\n", b"0\n"]
+    assert driver.stderr == b"e0\ne3\ne0\n"
+    assert driver.failures == {1: TaskFailure(1, "exit", 3, "exit 3: echo 3; echo e3 >&2; exit 3", "e3\n", 1)}
+    assert driver.records == {1: b"3"}
 
 
-def test_signals_are_named() -> None:
-    with make_driver("kill -{} $$") as it:
-        it.run_records(b"SEGV", b"KILL", b"0")
-    assert {task: (note.kind, note.code) for task, note in it.failures.items()} == {
+def test_command_executor_failure_names_the_signal() -> None:
+    with make_driver("kill -{} $$") as driver:
+        driver.run_records(b"SEGV", b"KILL", b"0")
+    assert {task: (failure.kind, failure.code) for task, failure in driver.failures.items()} == {
         0: ("signal", signal.SIGSEGV),
         1: ("signal", signal.SIGKILL),
     }
-    assert it.failures[0].text == "SIGSEGV: kill -SEGV $$"
+    assert driver.failures[0].text == "SIGSEGV: kill -SEGV $$"
 
 
-def test_long_commands_are_cut_in_notes() -> None:
-    with make_driver("false") as it:
-        it.run_records(b"x" * 5000)
-    assert len(it.failures[0].text) < 250
-    assert it.failures[0].text.startswith("exit 1: false xxx")
+def test_command_executor_failure_shortens_long_commands() -> None:
+    with make_driver("false") as driver:
+        driver.run_records(b"x" * 5000)
+    assert len(driver.failures[0].text) < 250
+    assert driver.failures[0].text.startswith("exit 1: false xxx")
 
 
-def test_what_cannot_be_an_argument_fails_alone() -> None:
-    with make_driver("echo", "{}") as it:
-        told = it.run_records(b"a", b"nul\0inside", b"b", b"x" * (1 << 18), b"c")
-    assert told == [b"a\n", b"", b"b\n", b"", b"c\n"]
-    assert {task: note.kind for task, note in it.failures.items()} == {1: "exception", 3: "exception"}
-    assert "NUL" in it.failures[1].text
-    assert "Argument list too long" in it.failures[3].text
-    assert it.stderr == b""  # the notes are shown: said there, it would be said twice
-    assert it.records == {1: b"nul\0inside", 3: b"x" * (1 << 18)}
+def test_command_executor_invalid_argument_fails_alone() -> None:
+    with make_driver("echo", "{}") as driver:
+        outputs = driver.run_records(b"a", b"nul\0inside", b"b", b"x" * (1 << 18), b"c")
+    assert outputs == [b"a\n", b"", b"b\n", b"", b"c\n"]
+    assert {task: failure.kind for task, failure in driver.failures.items()} == {1: "exception", 3: "exception"}
+    assert "NUL" in driver.failures[1].text
+    assert "Argument list too long" in driver.failures[3].text
+    assert driver.stderr == b""  # failures are shown: on stderr they would be shown twice
+    assert driver.records == {1: b"nul\0inside", 3: b"x" * (1 << 18)}
 
 
-def test_many_that_cannot_start_are_all_told() -> None:
-    with make_driver("{}", "x") as it:
-        it.run_records(*[b"no-such-command-%d" % n for n in range(50)])
-    assert {note.code for note in it.failures.values()} == {127}
-    assert "command not found: no-such-command-7" in it.failures[7].text
-    assert b"command not found: no-such-command-49\n" in it.stderr
+def test_command_executor_reports_all_failed_starts() -> None:
+    with make_driver("{}", "x") as driver:
+        driver.run_records(*[b"no-such-command-%d" % n for n in range(50)])
+    assert {failure.code for failure in driver.failures.values()} == {127}
+    assert "command not found: no-such-command-7" in driver.failures[7].text
+    assert b"command not found: no-such-command-49\n" in driver.stderr
 
 
-def test_not_executable(tmp_path: Path) -> None:
+def test_command_executor_not_executable_exits_126(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("x")
-    with make_driver("{}", "x") as it:
-        it.run_records(os.fsencode(tmp_path / "plain"))
-    assert (it.failures[0].kind, it.failures[0].code) == ("exit", 126)
+    with make_driver("{}", "x") as driver:
+        driver.run_records(os.fsencode(tmp_path / "plain"))
+    assert (driver.failures[0].kind, driver.failures[0].code) == ("exit", 126)
 
 
-def test_a_script_without_its_first_line_is_run_by_the_shell(tmp_path: Path) -> None:
+def test_command_executor_script_without_shebang_runs(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text('echo "$0: $1"\n')
     script.chmod(0o700)
-    with make_driver(f"{script} -{{}}") as it:
-        assert it.run_records(b"a b") == [b"%b: -a b\n" % os.fsencode(script)]
+    with make_driver(f"{script} -{{}}") as driver:
+        assert driver.run_records(b"a b") == [b"%b: -a b\n" % os.fsencode(script)]
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "text", "hint"),
     [
-        (("no-such-command {}",), "command not found: no-such-command; no folder of PATH has it"),
-        (("no-such-command", "x"), "command not found: no-such-command; no folder of PATH has it"),
-        (("./no/such", "x"), "command not found: ./no/such"),
-        (("/usr", "x"), "/usr is a folder, not a command"),
-        (("/etc/passwd", "x"), "/etc/passwd is not executable: chmod +x it, or name what runs it before it"),
+        (("no-such-command {}",), "command not found: no-such-command", "no directory of PATH contains it"),
+        (("no-such-command", "x"), "command not found: no-such-command", "no directory of PATH contains it"),
+        (("./no/such", "x"), "command not found: ./no/such", ""),
+        (("/usr", "x"), "/usr is a directory, not a command", ""),
+        (
+            ("/etc/passwd", "x"),
+            "/etc/passwd is not executable",
+            "run `chmod +x /etc/passwd`, or put its interpreter before it",
+        ),
     ],
 )
-def test_command_not_found_is_told_before_the_first_task(command: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+def test_command_executor_command_not_found_raises(command: tuple[str, ...], text: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}$") as raised:
         CommandExecutor(command, 1)
+    assert raised.value.hint == hint
 
 
-def test_stdin_is_empty_unless_asked_for() -> None:
-    with make_driver("wc -c; echo {}") as it:
-        assert it.run_records(b"x") == [b"0\nx\n"]
+def test_command_executor_stdin_is_empty_by_default() -> None:
+    with make_driver("wc -c; echo {}") as driver:
+        assert driver.run_records(b"x") == [b"0\nx\n"]
 
 
-def test_the_record_on_stdin_is_without_its_end() -> None:
-    with make_driver("cat", stdin=True, record_format=RecordFormat(zero=True)) as it:
-        assert it.run_records(b"a\nb", b"", b"\xff" * 300_000, terminator=b"\0") == [b"a\nb", b"", b"\xff" * 300_000]
+def test_command_executor_stdin_has_no_terminator() -> None:
+    with make_driver("cat", stdin=True, record_format=RecordFormat(zero=True)) as driver:
+        assert driver.run_records(b"a\nb", b"", b"\xff" * 300_000, terminator=b"\0") == [
+            b"a\nb",
+            b"",
+            b"\xff" * 300_000,
+        ]
 
 
-def test_a_block_on_stdin_is_as_it_is() -> None:
-    with make_driver("cat", stdin=True, record_format=RecordFormat(block=True)) as it:
-        assert it.run_records(b"a\nb\n", terminator=b"") == [b"a\nb\n"]
+def test_command_executor_stdin_block_is_unchanged() -> None:
+    with make_driver("cat", stdin=True, record_format=RecordFormat(block=True)) as driver:
+        assert driver.run_records(b"a\nb\n", terminator=b"") == [b"a\nb\n"]
 
 
-def test_who_does_not_read_stdin_disturbs_nobody() -> None:
-    with make_driver("true", stdin=True) as it:
-        assert it.run_records(b"x" * 300_000, b"y") == [b"", b""]
-    assert it.failures == {}
+def test_command_executor_unread_stdin_is_harmless() -> None:
+    with make_driver("true", stdin=True) as driver:
+        assert driver.run_records(b"x" * 300_000, b"y") == [b"", b""]
+    assert driver.failures == {}
 
 
-def test_children_have_default_signals_and_a_session() -> None:
+def test_command_executor_tasks_have_default_signals() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        with make_driver("grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$ {}") as it:
-            words = it.run_records(b"x")[0].split()
+        with make_driver(
+            "grep -E '^Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$ {}"
+        ) as driver:
+            words = driver.run_records(b"x")[0].split()
     finally:
         signal.signal(signal.SIGINT, before)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
-    reserved = 0b11 << 31  # 32 and 33 are the C library's own, and as it inherited them
+    reserved = 0b11 << 31  # the C library uses 32 and 33, and inherits them as they are
     assert (int(words[1], 16), int(words[3], 16) & ~reserved) == (0, 0)
     assert words[4] == words[5]
 
 
-def test_no_descriptor_is_inherited_or_left() -> None:
+def test_command_executor_leaks_no_descriptor() -> None:
     before = os.listdir("/proc/self/fd")
     ours = {int(fd) for fd in before if os.path.exists(f"/proc/self/fd/{fd}") and os.get_inheritable(int(fd))}
-    with make_driver("ls /proc/self/fd; : {}", stdin=True) as it:
-        for told in it.run_records(b"x", b"y"):
-            assert {int(fd) for fd in told.split()} - {3} <= ours | {0, 1, 2}
-        it.send_records(b"sleep", first=9)
-        it.executor.receive()
+    with make_driver("ls /proc/self/fd; : {}", stdin=True) as driver:
+        for output in driver.run_records(b"x", b"y"):
+            assert {int(fd) for fd in output.split()} - {3} <= ours | {0, 1, 2}
+        driver.send_records(b"sleep", first=9)
+        driver.executor.receive()
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_both_ends_of_a_long_stderr_are_kept() -> None:
+def test_command_executor_keeps_both_ends_of_stderr() -> None:
     size = 5 << 20
-    with make_driver("{ echo start; head -c 5242880 /dev/zero; echo end; } >&2; echo {}") as it:
-        assert it.run_records(b"x") == [b"x\n"]
+    with make_driver("{ echo start; head -c 5242880 /dev/zero; echo end; } >&2; echo {}") as driver:
+        assert driver.run_records(b"x") == [b"x\n"]
     mark = b"\n[... %d bytes of stderr left out ...]\n" % (size + len(b"start\nend\n") - task_process.MAX_STDERR_BYTES)
-    assert it.stderr.startswith(b"start\n\0")
-    assert it.stderr.endswith(b"\0end\n")
-    assert mark in it.stderr
-    assert len(it.stderr) == task_process.MAX_STDERR_BYTES + len(mark)
+    assert driver.stderr.startswith(b"start\n\0")
+    assert driver.stderr.endswith(b"\0end\n")
+    assert mark in driver.stderr
+    assert len(driver.stderr) == task_process.MAX_STDERR_BYTES + len(mark)
 
 
-def test_who_writes_too_much_is_killed_with_all_its_session_and_its_output_dropped(tmp_path: Path) -> None:
+def test_command_executor_too_much_output_kills_session(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     command = f"case {{}} in flood) set -m; sleep 1000 & echo $! > {pid}; yes;; *) head -c {{}} /dev/zero;; esac"
-    with make_driver(command, limits=TaskLimits(max_output_bytes=100_000)) as it:
-        assert [len(text) for text in it.run_records(b"100000", b"100001", b"flood", b"5")] == [100_000, 0, 0, 5]
-        it.run_until(lambda: not is_alive(read_pid(pid)))
-    assert {task: (note.kind, note.code) for task, note in it.failures.items()} == {1: ("size", 0), 2: ("size", 0)}
-    assert it.failures[1].text.startswith("wrote more than 100000 bytes: case ")
-    assert it.records == {1: b"100001", 2: b"flood"}
+    with make_driver(command, limits=TaskLimits(max_output_bytes=100_000)) as driver:
+        assert [len(text) for text in driver.run_records(b"100000", b"100001", b"flood", b"5")] == [100_000, 0, 0, 5]
+        driver.run_until(lambda: not is_alive(read_pid(pid)))
+    assert {task: (failure.kind, failure.code) for task, failure in driver.failures.items()} == {
+        1: ("size", 0),
+        2: ("size", 0),
+    }
+    assert driver.failures[1].text.startswith("wrote more than 100000 bytes: case ")
+    assert driver.records == {1: b"100001", 2: b"flood"}
 
 
-def test_a_failed_task_brings_its_record_and_the_end_of_its_stderr() -> None:
+def test_command_executor_failure_has_record_and_stderr() -> None:
     command = "head -c 5000 /dev/zero | tr '\\0' x >&2; printf 'the \\377 end' >&2; exit {}"
-    with make_driver(command, slots=1) as it:
-        it.run_records(b"1", b"0", b"2")
+    with make_driver(command, slots=1) as driver:
+        driver.run_records(b"1", b"0", b"2")
     for task, record in ((0, b"1"), (2, b"2")):
-        assert it.failures[task].stderr_tail == "x" * 2039 + "the \ufffd end"
-        assert it.records[task] == record
-    assert sorted(it.failures) == [0, 2]
+        assert driver.failures[task].stderr_tail == "x" * 2039 + "the \ufffd end"
+        assert driver.records[task] == record
+    assert sorted(driver.failures) == [0, 2]
 
 
-def test_a_block_that_fails_brings_all_its_bytes() -> None:
-    with make_driver("false", stdin=True, record_format=RecordFormat(block=True)) as it:
-        it.run_records(b"a\nb\n", terminator=b"")
-    assert it.records == {0: b"a\nb\n"}
+def test_command_executor_failed_block_keeps_its_bytes() -> None:
+    with make_driver("false", stdin=True, record_format=RecordFormat(block=True)) as driver:
+        driver.run_records(b"a\nb\n", terminator=b"")
+    assert driver.records == {0: b"a\nb\n"}
 
 
-def test_a_grandchild_that_holds_the_pipe_holds_back_nobody(tmp_path: Path) -> None:
+def test_command_executor_ignores_background_processes(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    with make_driver(f"sleep 60 & echo $! > {pid}; echo {{}}", slots=1) as it:
-        assert it.run_records(b"a", b"b") == [b"a\n", b"b\n"]
+    with make_driver(f"sleep 60 & echo $! > {pid}; echo {{}}", slots=1) as driver:
+        assert driver.run_records(b"a", b"b") == [b"a\n", b"b\n"]
         assert is_alive(read_pid(pid))
         os.kill(read_pid(pid), signal.SIGKILL)
 
 
-def test_slots_bound_what_runs(tmp_path: Path) -> None:
+def test_command_executor_runs_at_most_slots_tasks(tmp_path: Path) -> None:
     body = f"touch {tmp_path}/{{}}; ls {tmp_path} | wc -l; rm {tmp_path}/{{}}"
-    with make_driver(body, slots=3) as it:
-        told = it.run_records(*(b"%d" % n for n in range(30)))
-    assert max(int(text) for text in told) <= 3
+    with make_driver(body, slots=3) as driver:
+        outputs = driver.run_records(*(b"%d" % n for n in range(30)))
+    assert max(int(text) for text in outputs) <= 3
 
 
-def test_release_gives_back_what_has_not_started(tmp_path: Path) -> None:
+def test_command_executor_release_returns_unstarted_tasks(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with make_driver("read x < {}; echo $x", slots=1) as it:
-        it.send_records(*[os.fsencode(gate)] * 3, first=4)
-        it.run_until(lambda: it.executor.deadline != 0.0)
-        it.executor.send(Port.EXECUTOR, ReleaseQueued())
-        it.run_until(lambda: bool(it.messages))
-        assert it.messages == [TasksReleased(((5, 7),))]
+    with make_driver("read x < {}; echo $x", slots=1) as driver:
+        driver.send_records(*[os.fsencode(gate)] * 3, first=4)
+        driver.run_until(lambda: driver.executor.deadline != 0.0)
+        driver.executor.send(Port.EXECUTOR, ReleaseQueued())
+        driver.run_until(lambda: bool(driver.messages))
+        assert driver.messages == [TasksReleased(((5, 7),))]
         gate.write_text("done\n")
-        it.run_until(lambda: it.outputs == {4: b"done\n"})
-        it.executor.send(Port.EXECUTOR, ReleaseQueued())
-        it.run_until(lambda: it.messages[-1] == TasksReleased(()))
+        driver.run_until(lambda: driver.outputs == {4: b"done\n"})
+        driver.executor.send(Port.EXECUTOR, ReleaseQueued())
+        driver.run_until(lambda: driver.messages[-1] == TasksReleased(()))
 
 
-def test_cancelled_tasks_are_killed_and_never_told(tmp_path: Path) -> None:
-    with make_driver(f"sh -c 'echo $$ > {tmp_path}/$1; [ $1 = c ] || exec sleep 60' sh {{}}") as it:
-        it.send_records(b"a", b"b", b"b", b"c")
-        it.run_until(lambda: bool(read_pid(tmp_path / "a") and read_pid(tmp_path / "b")))
+def test_command_executor_cancel_kills_without_report(tmp_path: Path) -> None:
+    with make_driver(f"sh -c 'echo $$ > {tmp_path}/$1; [ $1 = c ] || exec sleep 60' sh {{}}") as driver:
+        driver.send_records(b"a", b"b", b"b", b"c")
+        driver.run_until(lambda: bool(read_pid(tmp_path / "a") and read_pid(tmp_path / "b")))
         pids = [read_pid(tmp_path / name) for name in "ab"]
-        it.executor.send(Port.EXECUTOR, CancelTasks(((0, 3),)))
-        it.run_until(lambda: 3 in it.outputs)
-        it.run_until(lambda: not any(map(is_alive, pids)))
-        it.send_records(b"c", first=1)
-        it.run_until(lambda: 1 in it.outputs)
-    assert sorted(it.outputs) == [1, 3]
-    assert it.failures == {}
+        driver.executor.send(Port.EXECUTOR, CancelTasks(((0, 3),)))
+        driver.run_until(lambda: 3 in driver.outputs)
+        driver.run_until(lambda: not any(map(is_alive, pids)))
+        driver.send_records(b"c", first=1)
+        driver.run_until(lambda: 1 in driver.outputs)
+    assert sorted(driver.outputs) == [1, 3]
+    assert driver.failures == {}
 
 
-def test_a_cancelled_task_may_come_again_and_runs_anew(tmp_path: Path) -> None:
+def test_command_executor_cancelled_task_can_run_again(tmp_path: Path) -> None:
     once = tmp_path / "once"
     with make_driver(
         f"if mkdir {once}; then echo $$ > {once}/pid; echo old; sleep 1000; fi; echo new {{}}", slots=1
-    ) as it:
-        it.send_records(b"a")
-        it.run_until(lambda: bool(read_pid(once / "pid")))
-        it.executor.send(Port.EXECUTOR, CancelTasks(((0, 1),)))
-        it.send_records(b"b")
-        it.run_until(lambda: 0 in it.outputs)
-    assert it.outputs == {0: b"new b\n"}
+    ) as driver:
+        driver.send_records(b"a")
+        driver.run_until(lambda: bool(read_pid(once / "pid")))
+        driver.executor.send(Port.EXECUTOR, CancelTasks(((0, 1),)))
+        driver.send_records(b"b")
+        driver.run_until(lambda: 0 in driver.outputs)
+    assert driver.outputs == {0: b"new b\n"}
     assert not is_alive(read_pid(once / "pid"))
 
 
-def test_cancelled_outcomes_are_not_told() -> None:
-    with make_driver("echo {}", slots=1) as it:
-        it.send_records(*[b"x"] * 200)
-        it.run_until(lambda: bool(it.outputs))
-        told = set(it.outputs)
-        it.executor.send(Port.EXECUTOR, CancelTasks(((0, 199),)))
-        it.run_until(lambda: 199 in it.outputs)
-    assert set(it.outputs) == told | {199}
+def test_command_executor_cancel_drops_ended_tasks() -> None:
+    with make_driver("echo {}", slots=1) as driver:
+        driver.send_records(*[b"x"] * 200)
+        driver.run_until(lambda: bool(driver.outputs))
+        outputs = set(driver.outputs)
+        driver.executor.send(Port.EXECUTOR, CancelTasks(((0, 199),)))
+        driver.run_until(lambda: 199 in driver.outputs)
+    assert set(driver.outputs) == outputs | {199}
 
 
-def test_close_leaves_no_process(tmp_path: Path) -> None:
-    with make_driver(f"sleep 60 & echo $$ > {tmp_path}/parent; echo $! > {tmp_path}/child; wait; : {{}}") as it:
-        it.send_records(b"x")
-        it.run_until(lambda: bool(read_pid(tmp_path / "child")))
+def test_command_executor_close_kills_all_processes(tmp_path: Path) -> None:
+    with make_driver(f"sleep 60 & echo $$ > {tmp_path}/parent; echo $! > {tmp_path}/child; wait; : {{}}") as driver:
+        driver.send_records(b"x")
+        driver.run_until(lambda: bool(read_pid(tmp_path / "child")))
         pids = [read_pid(tmp_path / "parent"), read_pid(tmp_path / "child")]
     limit = time.monotonic() + TIMEOUT_SECONDS
     while any(map(is_alive, pids)):
         assert time.monotonic() < limit
-    it.executor.close()
-    assert it.executor.deadline == NEVER
+    driver.executor.close()
+    assert driver.executor.deadline == NEVER
 
 
-def test_a_shortage_is_waited_out() -> None:
+def test_command_executor_retries_when_short_of_files() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with make_driver("echo {}", slots=20) as it:
+    with make_driver("echo {}", slots=20) as driver:
         lowest = os.dup(0)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 8, before[1]))
         try:
-            told = it.run_records(*(b"%d" % n for n in range(30)))
+            outputs = driver.run_records(*(b"%d" % n for n in range(30)))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert told == [b"%d\n" % n for n in range(30)]
+    assert outputs == [b"%d\n" % n for n in range(30)]
 
 
-def test_a_shortage_with_nothing_to_wait_for_fails_the_task() -> None:
+def test_command_executor_lasting_shortage_fails_task() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with make_driver("echo {}") as it:
+    with make_driver("echo {}") as driver:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
         try:
-            it.send_records(b"a")
-            for message in it.executor.receive():
-                it.handle(message)
+            driver.send_records(b"a")
+            for message in driver.executor.receive():
+                driver.handle(message)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert it.failures[0].kind == "exception"
-    assert "Too many open files" in it.failures[0].text
+    assert driver.failures[0].kind == "exception"
+    assert "Too many open files" in driver.failures[0].text

@@ -1,4 +1,4 @@
-"""From command and record to words: quoting, appending, and when a shell is needed."""
+"""CommandTemplate, OutputTag and shell quoting."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from pipeline.model.records import encode_fields
         (("\udcff", "x"), b"{}", [b"\xff", b"x", b"{}"]),
     ],
 )
-def test_words(command: tuple[str, ...], record: bytes, words: list[bytes]) -> None:
+def test_template_render_returns_argv(command: tuple[str, ...], record: bytes, words: list[bytes]) -> None:
     assert CommandTemplate(command, is_appended=True).render(record, "line", 0, 1).argv == words
 
 
-def test_nothing_is_appended_when_the_task_comes_another_way() -> None:
+def test_template_not_appended_leaves_command_as_is() -> None:
     assert CommandTemplate(("wc -l",), is_appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
     assert CommandTemplate(("wc", "-l"), is_appended=False).render(b"x", "line", 0, 1).argv == [b"wc", b"-l"]
     assert CommandTemplate(("wc -l;",), is_appended=False).render(b"x", "line", 0, 1).argv == [b"sh", b"-c", b"wc -l;"]
@@ -47,12 +47,12 @@ def test_nothing_is_appended_when_the_task_comes_another_way() -> None:
     ("command", "program"),
     [(("ls -l",), b"ls"), (("ls", "x"), b"ls"), (("ls *",), b"/bin/sh"), (("{}", "x"), None), (("{}/run x",), None)],
 )
-def test_program_is_the_word_to_execute(command: tuple[str, ...], program: bytes | None) -> None:
+def test_template_program_is_the_first_word_or_shell(command: tuple[str, ...], program: bytes | None) -> None:
     assert CommandTemplate(command, is_appended=True).program == program
 
 
 @pytest.mark.parametrize("command", [("",), ("  ",), ("", "x")])
-def test_empty_command_is_refused(command: tuple[str, ...]) -> None:
+def test_template_blank_command_raises(command: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="empty"):
         CommandTemplate(command, is_appended=True)
 
@@ -60,31 +60,31 @@ def test_empty_command_is_refused(command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "line", [b"A=1 x", b"cd x", b". x", b"a|b", b"a\nb", b"~/x", b"x #", b"x [a]", b"a 'b'", b"! x"]
 )
-def test_lines_for_a_shell(line: bytes) -> None:
+def test_needs_shell_with_shell_syntax_is_true(line: bytes) -> None:
     assert needs_shell(line)
 
 
 @pytest.mark.parametrize("line", [b"x", b"x y=", b"./x -a --b=c,d %e @f +g :h", b""])
-def test_lines_for_no_shell(line: bytes) -> None:
+def test_needs_shell_with_plain_words_is_false(line: bytes) -> None:
     assert not needs_shell(line)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a b", "it's", "$x", "é", "a\nb", "~", "-n", "=x", "{}"])
-def test_quoted_is_what_shlex_says(text: str) -> None:
+def test_shell_quote_matches_shlex(text: str) -> None:
     ours = shell_quote(os.fsencode(text))
     assert shlex.split(os.fsdecode(ours)) == [text]
     if text.isascii():
         assert os.fsdecode(ours) == shlex.quote(text)
 
 
-def test_a_real_shell_reads_any_bytes_back() -> None:
+def test_shell_quote_any_bytes_survive_a_shell() -> None:
     rng = random.Random(7)
     texts = [bytes(rng.randrange(1, 256) for _ in range(rng.randrange(40))) for _ in range(50)]
     words = CommandTemplate(("printf '%s\\0' {}",), is_appended=True).render(b"x", "line", 0, 1).argv
     assert words[:2] == [b"sh", b"-c"]
     line = b"printf '%s\\0' " + b" ".join(shell_quote(text) for text in texts)
-    told = subprocess.run(["/bin/sh", "-c", line], check=True, stdout=subprocess.PIPE).stdout
-    assert told == b"".join(text + b"\0" for text in texts)
+    printed = subprocess.run(["/bin/sh", "-c", line], check=True, stdout=subprocess.PIPE).stdout
+    assert printed == b"".join(text + b"\0" for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_real_shell_reads_any_bytes_back() -> None:
 @pytest.mark.parametrize(
     "line", ["printf %s '{}'", 'printf %s "{}"', "printf %s {}", """printf %s "got "'it {}'" {}" """]
 )
-def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> None:
+def test_template_task_in_quotes_stays_one_word(line: str, task: bytes) -> None:
     import subprocess
 
     words = CommandTemplate((line,), is_appended=True).render(task, "line", 0, 1).argv
@@ -104,12 +104,13 @@ def test_a_task_stays_one_word_also_within_quotes(line: str, task: bytes) -> Non
 @pytest.mark.parametrize(
     "line", [r"echo \{}", "cat <<END\n{}\nEND", 'echo "$(cat {})"', 'echo "`cat {}`"', 'echo "${x:-{}}"']
 )
-def test_a_place_where_a_task_cannot_be_quoted_is_refused(line: str) -> None:
-    with pytest.raises(UsageError, match=r"\{\}"):
+def test_template_unquotable_placeholder_raises_with_hint(line: str) -> None:
+    with pytest.raises(UsageError, match=r"^\{\} cannot ") as raised:
         CommandTemplate((line,), is_appended=True)
+    assert raised.value.hint
 
 
-def test_a_substitution_without_double_quotes_can_hold_a_task() -> None:
+def test_template_task_in_unquoted_substitution_is_quoted() -> None:
     assert CommandTemplate(("echo $(cat {})",), is_appended=True).render(b"a b", "line", 0, 1).argv == [
         b"sh",
         b"-c",
@@ -134,12 +135,12 @@ def command(words: tuple[str, ...], record: bytes, shape: Shape = "line", task: 
         (b"", b"[][][.][]"),
     ],
 )
-def test_parts_of_a_path_are_those_of_gnu_parallel(record: bytes, parts: bytes) -> None:
+def test_template_path_parts_match_gnu_parallel(record: bytes, parts: bytes) -> None:
     words = CommandTemplate(("x", "[{.}][{/}][{//}][{/.}]"), is_appended=True).render(record, "line", 0, 1).argv
     assert words == [b"x", parts]
 
 
-def test_numbers_count_from_one_and_slots_are_as_given() -> None:
+def test_template_task_counts_from_one_and_slot_is_given() -> None:
     assert command(("x", "{#}", "{%}"), b"t", task=6, slot=3) == b"x 7 3"
 
 
@@ -171,26 +172,26 @@ XY = encode_fields([b"1", b"2.c"], [b"x", b"long name"])
         ((), b"", "line", b""),
     ],
 )
-def test_arguments_stand_where_gnu_parallel_puts_them(
+def test_template_arguments_match_gnu_parallel(
     words: tuple[str, ...], record: bytes, shape: Shape, expected: bytes
 ) -> None:
     assert command(words, record, shape) == expected
 
 
-@pytest.mark.parametrize(("record", "why"), [(b" ", "blank"), (b"{", "no JSON"), (b"[" * 100_000, "no JSON")])
-def test_what_is_no_json_is_said(record: bytes, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+@pytest.mark.parametrize(("record", "text"), [(b" ", "blank"), (b"{", "not JSON"), (b"[" * 100_000, "not JSON")])
+def test_template_render_invalid_json_raises(record: bytes, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         command(("x",), record, "json")
 
 
-def test_a_command_line_of_its_own_needs_a_shell_only_for_what_a_shell_knows() -> None:
-    own = CommandTemplate((), is_appended=True)
-    assert own.program is None
-    assert own.render(b"ls -l", "line", 0, 1).argv == [b"ls", b"-l"]
-    assert own.render(b"ls | wc", "line", 0, 1).argv == [b"sh", b"-c", b"ls | wc"]
+def test_template_without_command_runs_the_record() -> None:
+    template = CommandTemplate((), is_appended=True)
+    assert template.program is None
+    assert template.render(b"ls -l", "line", 0, 1).argv == [b"ls", b"-l"]
+    assert template.render(b"ls | wc", "line", 0, 1).argv == [b"sh", b"-c", b"ls | wc"]
 
 
-def test_objects_with_ever_other_names_are_not_all_remembered() -> None:
+def test_template_cache_is_bounded() -> None:
     template = CommandTemplate(("x {a}",), is_appended=True)
     for number in range(1000):
         template.render(encode_fields([b"1"], [b"%d" % number]), "columns", 0, 1)
@@ -200,5 +201,5 @@ def test_objects_with_ever_other_names_are_not_all_remembered() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"), [("", b"a b c.d"), ("x {2.}", b"x c"), ("{#}", b"5"), ("plain", b"plain")]
 )
-def test_a_tag_is_the_arguments_or_a_text_of_its_own(text: str, expected: bytes) -> None:
+def test_output_tag_renders_arguments_or_its_text(text: str, expected: bytes) -> None:
     assert OutputTag(text).render(AB, "columns", 4, 1) == expected

@@ -1,4 +1,4 @@
-"""Which executor a worker has, by what a person has typed."""
+"""Executor created for the settings of a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restore_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(os.environ)
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "tool").write_text("#!/bin/sh\necho $GIVEN $PWD $1\n")
@@ -36,47 +36,47 @@ def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     os.environ.update(before)
 
 
-def test_commands_are_found_and_run_in_the_folder_with_the_variables_and_tagged(tmp_path: Path) -> None:
+def test_factory_applies_cwd_env_and_tag_to_commands(tmp_path: Path) -> None:
     settings = Settings(command=("./tool",), cwd="work", env=("GIVEN=it",), tagstring="{#}")
     executor = factory.create_executor(settings, 2)
     assert isinstance(executor, CommandExecutor)
-    it = CommandDriver(executor)
+    driver = CommandDriver(executor)
     try:
-        assert it.run_records(b"a") == [f"1\tit {tmp_path}/work a\n".encode()]
+        assert driver.run_records(b"a") == [f"1\tit {tmp_path}/work a\n".encode()]
     finally:
         executor.close()
 
 
-def test_the_task_is_told_on_stdin() -> None:
+def test_factory_stdin_sends_the_record() -> None:
     executor = factory.create_executor(Settings(command=("cat",), stdin=True), 1)
     assert isinstance(executor, CommandExecutor)
-    it = CommandDriver(executor)
+    driver = CommandDriver(executor)
     try:
-        assert it.run_records(b"a b") == [b"a b"]
+        assert driver.run_records(b"a b") == [b"a b"]
     finally:
         executor.close()
 
 
 @pytest.mark.parametrize(
-    ("settings", "shown"),
+    ("settings", "expected"),
     [
         (Settings(command=("no-such-command {}",), dry_run=True, tag=True), b"a\tno-such-command a\n"),
         (Settings(command=("cat",), dry_run=True, stdin=True), b"cat\n"),
         (Settings(call="m:f", dry_run=True), b"m:f('a')\n"),
     ],
 )
-def test_a_dry_run_runs_nothing(settings: Settings, shown: bytes) -> None:
+def test_factory_dry_run_creates_dry_run_executor(settings: Settings, expected: bytes) -> None:
     executor = factory.create_executor(settings, 1)
     assert isinstance(executor, DryRunExecutor)
     executor.send(Port.EXECUTOR, Chunk("run", 1, 1, 0, 1, b"a\n"))
     assert executor.receive() == [
-        TasksFinished(Result("", "", 0, 1, shown, struct.pack("<I", len(shown)), b"", ()), 0.0)
+        TasksFinished(Result("", "", 0, 1, expected, struct.pack("<I", len(expected)), b"", ()), 0.0)
     ]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_what_is_wrong_with_folder_and_variables_is_told(dry_run: bool) -> None:  # noqa: FBT001 - a case
-    with pytest.raises(UsageError, match="--cwd nowhere: no such folder"):
+def test_factory_wrong_cwd_or_env_raises(dry_run: bool) -> None:  # noqa: FBT001 - a case
+    with pytest.raises(UsageError, match="--cwd nowhere: no such directory"):
         factory.create_executor(Settings(command=("true",), cwd="nowhere", dry_run=dry_run), 1)
     with pytest.raises(UsageError, match="--env NOT_SET"):
         factory.create_executor(Settings(command=("true",), env=("NOT_SET",), dry_run=dry_run), 1)

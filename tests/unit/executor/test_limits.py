@@ -1,4 +1,4 @@
-"""How long is too long: fixed limits, those of the median, and what is said."""
+"""TaskLimits and TimeoutWatch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER
 
 
-def test_without_options_nothing_is_too_long_and_much_is_too_large() -> None:
+def test_task_limits_default_to_no_timeout() -> None:
     limits = TaskLimits()
     limits.add_sample(1.0)
     assert (limits.timeout_seconds, limits.has_timeout, limits.max_output_bytes) == (NEVER, False, MAX_OUTPUT_BYTES)
@@ -30,13 +30,13 @@ def test_without_options_nothing_is_too_long_and_much_is_too_large() -> None:
     assert TaskLimits(max_output_bytes=5).max_output_bytes == 5
 
 
-def test_seconds_are_as_they_were_set() -> None:
+def test_task_limits_in_seconds_are_fixed() -> None:
     limits = TaskLimits(Timeout(seconds=2.5), grace_seconds=1.0)
     limits.add_sample(100.0)
     assert (limits.timeout_seconds, limits.has_timeout, limits.grace_seconds) == (2.5, True, 1.0)
 
 
-def test_a_limit_in_percent_follows_the_median_of_the_latest() -> None:
+def test_task_limits_in_percent_follow_the_median() -> None:
     limits = TaskLimits(Timeout(median_factor=2.0))
     assert (limits.timeout_seconds, limits.has_timeout) == (NEVER, True)
     for seconds in (1.0, 50.0, 3.0):
@@ -53,7 +53,7 @@ def test_a_limit_in_percent_follows_the_median_of_the_latest() -> None:
     assert limits.timeout_seconds == MIN_TIMEOUT_SECONDS
 
 
-def test_a_watch_counts_from_the_first_sight_of_each_task() -> None:
+def test_timeout_watch_counts_from_first_observation() -> None:
     watch, limits = TimeoutWatch(), TaskLimits(Timeout(seconds=1.0), grace_seconds=3.0)
     assert watch.due_signal(-1, limits, 90.0) == 0
     assert watch.deadline(limits, 100.0) == NEVER
@@ -64,7 +64,7 @@ def test_a_watch_counts_from_the_first_sight_of_each_task() -> None:
     assert watch.due_signal(8, limits, 102.1) == signal.SIGTERM
 
 
-def test_who_was_asked_to_end_is_killed_once_after_its_grace() -> None:
+def test_timeout_watch_kills_once_after_grace() -> None:
     watch, limits = TimeoutWatch(), TaskLimits(Timeout(seconds=1.0), grace_seconds=3.0)
     assert watch.due_signal(8, limits, 101.0) == 0
     watch.mark_stopped(limits, 102.0)
@@ -75,14 +75,14 @@ def test_who_was_asked_to_end_is_killed_once_after_its_grace() -> None:
     assert watch.deadline(limits, 106.0) == NEVER
 
 
-def test_who_was_asked_to_end_and_is_idle_is_killed_at_once() -> None:
+def test_timeout_watch_kills_idle_process_at_once() -> None:
     watch, limits = TimeoutWatch(), TaskLimits(Timeout(seconds=1.0), grace_seconds=3.0)
     watch.observe(8, 101.0)
     watch.mark_stopped(limits, 102.0)
     assert watch.due_signal(-1, limits, 102.1) == signal.SIGKILL
 
 
-def test_short_limits_are_looked_at_more_often() -> None:
+def test_timeout_watch_checks_short_limits_more_often() -> None:
     watch = TimeoutWatch()
     watch.observe(1, 0.0)
     assert watch.deadline(TaskLimits(Timeout(seconds=0.4)), 0.0) == 0.05
@@ -93,14 +93,14 @@ def test_short_limits_are_looked_at_more_often() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(signal.SIGTERM, 15), (signal.SIGKILL, 9), (signal.SIGKILL | 0x80, 9), (3 << 8, 15)]
 )
-def test_the_verdict_names_the_signal_that_was_needed(status: int, code: int) -> None:
+def test_timeout_failure_names_the_last_signal(status: int, code: int) -> None:
     watch = TimeoutWatch()
     watch.observe(4, 0.0)
     watch.mark_stopped(TaskLimits(Timeout(seconds=1.25)), 1.3)
     assert watch.timeout_failure(status) == TaskFailure(4, "timeout", code, "timed out after 1.25 s", "", 0)
 
 
-def test_what_is_said() -> None:
+def test_limit_texts_format_seconds_and_bytes() -> None:
     assert [timeout_text(seconds) for seconds in (1.2, 5.0, 0.12345, 3600.0, 10_000_000.0)] == [
         "timed out after 1.2 s",
         "timed out after 5 s",

@@ -1,4 +1,4 @@
-"""Joining outcomes: neighbours in one Done, in order, each told once."""
+"""OutcomeBuffer."""
 
 from __future__ import annotations
 
@@ -10,60 +10,63 @@ from pipeline.model.events import TasksFinished
 from pipeline.model.messages import Result, TaskFailure
 
 
-def outcomes(*tasks: int, size: int = 1) -> OutcomeBuffer:
-    made = OutcomeBuffer()
+def make_buffer(*tasks: int, size: int = 1) -> OutcomeBuffer:
+    buffer = OutcomeBuffer()
     for task in tasks:
-        made.add(TaskOutcome(task, b"%d" % (task % 10) * size, b"", None, 0.5), now=float(task))
-    return made
+        buffer.add(TaskOutcome(task, b"%d" % (task % 10) * size, b"", None, 0.5), now=float(task))
+    return buffer
 
 
-def test_neighbours_are_joined() -> None:
-    note = TaskFailure(8, "exit", 3, "exit 3", "oh", 2)
-    made = OutcomeBuffer()
-    made.add(TaskOutcome(8, b"", b"oh", note, 0.25, b"8."), now=5.0)
-    made.add(TaskOutcome(9, b"nine", b"", None, 0.5), now=6.0)
-    made.add(TaskOutcome(7, b"seven", b"hm", None, 1.0), now=7.0)
-    assert (len(made), made.first_ended_at, made.size) == (3, 5.0, 23)
+def test_outcome_buffer_flush_merges_neighbours() -> None:
+    failure = TaskFailure(8, "exit", 3, "exit 3", "oh", 2)
+    buffer = OutcomeBuffer()
+    buffer.add(TaskOutcome(8, b"", b"oh", failure, 0.25, b"8."), now=5.0)
+    buffer.add(TaskOutcome(9, b"nine", b"", None, 0.5), now=6.0)
+    buffer.add(TaskOutcome(7, b"seven", b"hm", None, 1.0), now=7.0)
+    assert (len(buffer), buffer.first_ended_at, buffer.size) == (3, 5.0, 23)
     ends = struct.pack("<3I", 5, 5, 9)
-    assert made.flush() == [TasksFinished(Result("", "", 7, 3, b"sevennine", ends, b"hmoh", (note,), 0, b"8."), 1.75)]
-    assert made.flush() == []
-    assert (len(made), made.size) == (0, 0)
+    assert buffer.flush() == [
+        TasksFinished(Result("", "", 7, 3, b"sevennine", ends, b"hmoh", (failure,), 0, b"8."), 1.75)
+    ]
+    assert buffer.flush() == []
+    assert (len(buffer), buffer.size) == (0, 0)
 
 
-def test_a_gap_parts() -> None:
-    results = [done.result for done in outcomes(5, 1, 2, 9, 4).flush()]
+def test_outcome_buffer_flush_splits_at_gaps() -> None:
+    results = [report.result for report in make_buffer(5, 1, 2, 9, 4).flush()]
     assert [(result.first, result.count) for result in results] == [(1, 2), (4, 2), (9, 1)]
 
 
-def test_a_full_done_takes_no_more() -> None:
-    dones = outcomes(0, 1, 2, size=MAX_MERGED_BYTES - 1).flush()
-    assert [(done.result.first, done.result.count) for done in dones] == [(0, 2), (2, 1)]
-    assert dones[0].result.output_ends == struct.pack("<2I", MAX_MERGED_BYTES - 1, 2 * MAX_MERGED_BYTES - 2)
+def test_outcome_buffer_flush_splits_full_messages() -> None:
+    reports = make_buffer(0, 1, 2, size=MAX_MERGED_BYTES - 1).flush()
+    assert [(report.result.first, report.result.count) for report in reports] == [(0, 2), (2, 1)]
+    assert reports[0].result.output_ends == struct.pack("<2I", MAX_MERGED_BYTES - 1, 2 * MAX_MERGED_BYTES - 2)
 
 
-def test_what_complains_much_and_fails_much_makes_a_done_full_too() -> None:
-    made = OutcomeBuffer()
+def test_outcome_buffer_size_includes_stderr_and_records() -> None:
+    buffer = OutcomeBuffer()
     for task in range(4):
-        note = TaskFailure(task, "exit", 1, "exit 1", "", record_size=MAX_MERGED_BYTES // 2)
-        made.add(
-            TaskOutcome(task, b"", b"e" * (MAX_MERGED_BYTES // 2), note, 0.0, b"r" * (MAX_MERGED_BYTES // 2)), now=0.0
+        failure = TaskFailure(task, "exit", 1, "exit 1", "", record_size=MAX_MERGED_BYTES // 2)
+        buffer.add(
+            TaskOutcome(task, b"", b"e" * (MAX_MERGED_BYTES // 2), failure, 0.0, b"r" * (MAX_MERGED_BYTES // 2)),
+            now=0.0,
         )
-    assert [(done.result.first, done.result.count) for done in made.flush()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert [(report.result.first, report.result.count) for report in buffer.flush()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
 
 
-def test_the_ends_of_a_full_done_and_the_largest_task_behind_it_can_be_said() -> None:
+def test_outcome_limits_fit_in_uint32_ends() -> None:
     assert (MAX_MERGED_BYTES - 1) + MAX_OUTPUT_BYTES < 1 << 32
 
 
-def test_dropped_ones_are_not_told() -> None:
-    made = outcomes(1, 2, 3, 4)
-    made.discard(((0, 2), (3, 4)))
-    assert made.size == 2
-    assert [(done.result.first, done.result.output) for done in made.flush()] == [(2, b"2"), (4, b"4")]
+def test_outcome_buffer_discard_removes_outcomes() -> None:
+    buffer = make_buffer(1, 2, 3, 4)
+    buffer.discard(((0, 2), (3, 4)))
+    assert buffer.size == 2
+    assert [(report.result.first, report.result.output) for report in buffer.flush()] == [(2, b"2"), (4, b"4")]
 
 
-def test_since_is_new_after_each_taking() -> None:
-    made = outcomes(3)
-    made.flush()
-    made.add(TaskOutcome(9, b"", b"", None, 0.0), now=9.0)
-    assert made.first_ended_at == 9.0
+def test_outcome_buffer_first_ended_at_restarts_after_flush() -> None:
+    buffer = make_buffer(3)
+    buffer.flush()
+    buffer.add(TaskOutcome(9, b"", b"", None, 0.0), now=9.0)
+    assert buffer.first_ended_at == 9.0

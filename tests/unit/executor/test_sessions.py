@@ -1,4 +1,4 @@
-"""Sessions with real processes: who counts, and that all of one end at once."""
+"""Sessions of real processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pipeline.executor import task_process
 from tests.support.processes import is_alive, wait_until
 
 
-def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """A session of three groups, one of which forks without end; and the pids of those that stay."""
+def start_session(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Start a session of three groups, one of which forks without end; return its leader and the stable pids."""
     text = f"""
         set -m
         sleep 1000 & echo $! > {folder}/background
@@ -23,9 +23,9 @@ def family(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     return leader, [leader.pid, *(int((folder / name).read_text()) for name in ("background", "forker"))]
 
 
-def test_all_groups_of_a_session_are_killed_and_no_other_session(tmp_path: Path) -> None:
+def test_kill_sessions_kills_all_groups_of_a_session(tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    leader, members = family(tmp_path)
+    leader, members = start_session(tmp_path)
     assert set(members) <= set(task_process.list_alive_pids([leader.pid]))
     task_process.kill_sessions([leader.pid])
     wait_until(lambda: not task_process.list_alive_pids([leader.pid]))
@@ -35,12 +35,12 @@ def test_all_groups_of_a_session_are_killed_and_no_other_session(tmp_path: Path)
     assert leader.wait(10) == bystander.wait(10) == -9
 
 
-def test_nobody_is_named_nobody_is_killed() -> None:
+def test_kill_sessions_without_sessions_kills_nothing() -> None:
     task_process.kill_sessions([])
     assert task_process.list_alive_pids([]) == []
 
 
-def test_the_ended_do_not_count() -> None:
+def test_list_alive_pids_skips_zombies() -> None:
     child = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert os.getsid(child.pid) == child.pid

@@ -1,4 +1,4 @@
-"""From a task to its process: what is found, what a shell would say of what is not, and what is let go of."""
+"""TaskSpawner and start failures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def given(*argv: bytes) -> TaskAssignment:
-    recipe = RecordFormat(collect_metrics=True)
-    return TaskAssignment(4, b"a", 1, RenderedCommand(None, list(argv)), ChunkInfo(0, "run", 10.0), recipe, b"T\t")
+def make_assignment(*argv: bytes) -> TaskAssignment:
+    record_format = RecordFormat(collect_metrics=True)
+    return TaskAssignment(
+        4, b"a", 1, RenderedCommand(None, list(argv)), ChunkInfo(0, "run", 10.0), record_format, b"T\t"
+    )
 
 
-def test_programs_are_found_by_path_unless_they_have_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_program_uses_path_unless_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "tool"
     tool.touch()
     monkeypatch.setenv("PATH", f"/nowhere:{tmp_path}")
-    assert find_program(b"tool") is None  # it can't be executed
+    assert find_program(b"tool") is None  # it is not executable
     tool.chmod(0o700)
     assert find_program(b"tool") == os.fsencode(tool)
     monkeypatch.chdir(tmp_path)
@@ -37,7 +39,7 @@ def test_programs_are_found_by_path_unless_they_have_a_slash(tmp_path: Path, mon
     assert find_program(b"/tool") is None
 
 
-def test_who_names_what_is_not_there_is_told_unless_the_task_will_name_it() -> None:
+def test_spawner_missing_program_raises_unless_templated() -> None:
     with pytest.raises(UsageError, match="command not found: no-such-command"):
         TaskSpawner(b"no-such-command")
     TaskSpawner(b"{tool}").close()
@@ -45,7 +47,7 @@ def test_who_names_what_is_not_there_is_told_unless_the_task_will_name_it() -> N
 
 
 @pytest.mark.parametrize("size", [0, 3, 1 << 20])
-def test_a_file_holds_the_task(size: int) -> None:
+def test_create_memfd_contains_the_record(size: int) -> None:
     with os.fdopen(create_memfd(b"x" * size), "rb") as file:
         assert file.read() == b"x" * size
 
@@ -57,28 +59,28 @@ def test_a_file_holds_the_task(size: int) -> None:
         (errno.EACCES, 126, "exit 126: Permission denied: tool"),
     ],
 )
-def test_who_can_not_be_started_fails_as_in_a_shell(number: int, code: int, text: str) -> None:
-    outcome = os_error_outcome(given(b"tool", b"a"), OSError(number, os.strerror(number)), 12.5)
+def test_os_error_outcome_uses_shell_exit_codes(number: int, code: int, text: str) -> None:
+    outcome = os_error_outcome(make_assignment(b"tool", b"a"), OSError(number, os.strerror(number)), 12.5)
     assert outcome.failure == TaskFailure(4, "exit", code, text, text, 1)
     assert (outcome.output, outcome.stderr, outcome.record) == (b"", f"T\t{text}\n".encode(), b"a")
-    (account,) = decode_metrics(outcome.metrics)
-    assert (account.queued_seconds, account.seconds, account.stderr_size) == (2.5, 0.0, len(outcome.stderr))
+    (metrics,) = decode_metrics(outcome.metrics)
+    assert (metrics.queued_seconds, metrics.seconds, metrics.stderr_size) == (2.5, 0.0, len(outcome.stderr))
 
 
-def test_who_can_not_be_started_otherwise_fails_with_the_reason() -> None:
-    outcome = os_error_outcome(given(b"tool", b"a b"), OSError(errno.E2BIG, "Argument list too long"), 12.5)
+def test_os_error_outcome_other_error_is_an_exception() -> None:
+    outcome = os_error_outcome(make_assignment(b"tool", b"a b"), OSError(errno.E2BIG, "Argument list too long"), 12.5)
     assert outcome.failure == TaskFailure(4, "exception", 1, "Argument list too long: tool 'a b'", "", 1)
     assert outcome.stderr == b""
     assert len(list(decode_metrics(outcome.metrics))) == 1
 
 
-def test_nothing_is_left_open() -> None:
+def test_spawner_failed_starts_leave_no_descriptor() -> None:
     before = os.listdir("/proc/self/fd")
     spawner = TaskSpawner(b"true", stdin=True)
     with pytest.raises(FileNotFoundError):
-        spawner.start(given(b"no-such-command"))
-    with pytest.raises(OSError, match="a command can't hold a NUL byte"):
-        spawner.start(given(b"true", b"nul\0"))
+        spawner.start(make_assignment(b"no-such-command"))
+    with pytest.raises(OSError, match="a command cannot contain a NUL byte"):
+        spawner.start(make_assignment(b"true", b"nul\0"))
     assert not spawner.is_closed
     spawner.close()
     assert spawner.is_closed

@@ -1,4 +1,4 @@
-"""One task in one slot: what it sees of itself, its account, and the tag before its lines."""
+"""TaskAssignment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.model.results import TaskMetrics, decode_metrics
 COMMAND = RenderedCommand(b"/bin/sh", [b"sh", b"-c", b"echo a"], b"echo a")
 
 
-def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
-    given = TaskAssignment(41, b"a", 3, COMMAND, ChunkInfo(2, "4541"))
-    ours = {b"HOME": b"/root", b"PIPE_SLOT": b"of the pipeline around us"}
-    assert given.environment(ours) == {
+def test_assignment_environment_adds_task_variables() -> None:
+    assignment = TaskAssignment(41, b"a", 3, COMMAND, ChunkInfo(2, "4541"))
+    environment = {b"HOME": b"/root", b"PIPE_SLOT": b"of the pipeline around us"}
+    assert assignment.environment(environment) == {
         b"HOME": b"/root",
         b"PIPE_INDEX": b"42",
         b"PIPE_ATTEMPT": b"3",
@@ -25,15 +25,15 @@ def test_a_task_sees_what_it_is_and_all_that_we_see() -> None:
         b"PARALLEL_SEQ": b"42",
         b"PARALLEL_JOBSLOT": b"3",
     }
-    assert ours[b"PIPE_SLOT"] == b"of the pipeline around us"
+    assert environment[b"PIPE_SLOT"] == b"of the pipeline around us"
 
 
-def test_an_account_is_told_only_where_it_was_asked_for() -> None:
-    given = TaskAssignment(41, b"a", 3, COMMAND, record_format=RecordFormat(collect_metrics=True), assigned_at=1e9)
-    assert list(decode_metrics(given.metrics(-0.5, 2.0, 1.5, 4096, 7))) == [
+def test_assignment_metrics_only_if_collected() -> None:
+    assignment = TaskAssignment(41, b"a", 3, COMMAND, record_format=RecordFormat(collect_metrics=True), assigned_at=1e9)
+    assert list(decode_metrics(assignment.metrics(-0.5, 2.0, 1.5, 4096, 7))) == [
         TaskMetrics(1e9, 0.0, 2.0, 1.5, 4096, 3, 7, b"echo a", b"a")
     ]
-    assert given._replace(record_format=RecordFormat()).metrics(0.5, 2.0, 1.5, 4096, 7) == b""
+    assert assignment._replace(record_format=RecordFormat()).metrics(0.5, 2.0, 1.5, 4096, 7) == b""
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_an_account_is_told_only_where_it_was_asked_for() -> None:
     ],
 )
 @pytest.mark.parametrize("tag", [b"T", b"\\1", b"a\\g<0>", b"\r"])
-def test_each_line_begins_with_the_tag(tag: bytes, text: bytes, expected: bytes) -> None:
-    given = TaskAssignment(0, b"a", 1, COMMAND, tag=tag + b"\t")
-    assert given.add_tags(text) == expected.replace(b"T", tag)
+def test_add_tags_prefixes_each_line(tag: bytes, text: bytes, expected: bytes) -> None:
+    assignment = TaskAssignment(0, b"a", 1, COMMAND, tag=tag + b"\t")
+    assert assignment.add_tags(text) == expected.replace(b"T", tag)
 
 
-def test_without_a_tag_a_text_is_as_it_was() -> None:
+def test_add_tags_without_tag_keeps_text() -> None:
     assert TaskAssignment(0, b"a", 1, COMMAND).add_tags(b"a\nb\r") == b"a\nb\r"

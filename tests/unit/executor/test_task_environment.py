@@ -1,4 +1,4 @@
-"""Where tasks run, and what variables they see: --cwd and --env."""
+"""--cwd and --env of a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the person stands; all that `take` changes is put back."""
+    """Change to a temporary directory; undo all changes of `apply_cwd_and_env` afterwards."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -29,37 +29,38 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.environ.update(before)
 
 
-def test_tasks_run_there_and_own_files_are_found_from_where_the_person_stood(home: Path) -> None:
+def test_apply_cwd_makes_call_paths_absolute(home: Path) -> None:
     settings = Settings(cwd="work", call="deep/words.py:length", init="json:loads")
-    taken = factory.apply_cwd_and_env(settings)
+    applied = factory.apply_cwd_and_env(settings)
     assert Path.cwd() == home / "work"
     assert os.environ["PWD"] == str(home / "work")
-    assert taken.call == f"{home}/deep/words.py:length"
-    assert taken.init == "json:loads"
+    assert applied.call == f"{home}/deep/words.py:length"
+    assert applied.init == "json:loads"
     assert sys.path[0] == str(home)
 
 
-def test_without_options_nothing_changes(home: Path) -> None:
+def test_apply_cwd_and_env_without_options_changes_nothing(home: Path) -> None:
     before = dict(os.environ)
     settings = Settings(call="words.py:length")
     assert factory.apply_cwd_and_env(settings) == settings
     assert (Path.cwd(), dict(os.environ)) == (home, before)
 
 
-@pytest.mark.parametrize(("folder", "why"), [("nowhere", "no such folder"), ("file", "no such folder")])
-def test_a_folder_that_is_missing_is_told(home: Path, folder: str, why: str) -> None:
+@pytest.mark.parametrize("directory", ["nowhere", "file"])
+def test_validate_cwd_missing_directory_raises(home: Path, directory: str) -> None:
     (home / "file").touch()
-    with pytest.raises(UsageError, match=f"--cwd {folder}: {why}"):
-        factory.validate_cwd_and_env(Settings(cwd=folder))
+    with pytest.raises(UsageError, match=f"--cwd {directory}: no such directory"):
+        factory.validate_cwd_and_env(Settings(cwd=directory))
 
 
-def test_variables_are_set_and_those_without_a_value_must_be(home: Path) -> None:  # noqa: ARG001 - put back there
+def test_apply_env_sets_and_keeps_variables(home: Path) -> None:  # noqa: ARG001 - put back there
     os.environ["OURS"] = "1"
     factory.apply_cwd_and_env(Settings(env=("OURS", "GIVEN=a=b", "EMPTY=")))
     assert {name: os.environ[name] for name in ("OURS", "GIVEN", "EMPTY")} == {"OURS": "1", "GIVEN": "a=b", "EMPTY": ""}
 
 
-@pytest.mark.parametrize("given", ["MISSING", "=x", ""])
-def test_a_variable_that_is_not_set_is_told(home: Path, given: str) -> None:  # noqa: ARG001
-    with pytest.raises(UsageError, match=f"--env {given}: .*=VALUE"):
-        factory.validate_cwd_and_env(Settings(env=(given,)))
+@pytest.mark.parametrize("variable", ["MISSING", "=x", ""])
+def test_validate_env_unset_variable_raises_with_hint(home: Path, variable: str) -> None:  # noqa: ARG001
+    with pytest.raises(UsageError, match=f"--env {variable}: ") as raised:
+        factory.validate_cwd_and_env(Settings(env=(variable,)))
+    assert "=VALUE" in raised.value.hint

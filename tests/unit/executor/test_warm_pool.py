@@ -1,4 +1,4 @@
-"""The processes of the executor of callables: what they are, how they end, and what is told of it."""
+"""WarmPool and fork server with real processes."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ start, module = call_driver.start, call_driver.module
 
 
 @pytest.mark.parametrize(
-    ("call", "names"),
+    ("call", "text"),
     [
-        ("nothing", "MODULE:FUNCTION"),
-        (":f", "MODULE:FUNCTION"),
-        ("json:", "MODULE:FUNCTION"),
-        ("not/there.py:f", "not/there.py"),
+        ("nothing", "not the name of a function"),
+        (":f", "not the name of a function"),
+        ("json:", "not the name of a function"),
+        ("not/there.py:f", "no such file: not/there.py"),
     ],
 )
-def test_a_callable_written_wrong_is_refused_at_once(call: str, names: str) -> None:
-    with pytest.raises(UsageError, match=names):
+def test_call_executor_malformed_name_raises(call: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
         CallExecutor(call, "", 1)
 
 
 @pytest.mark.parametrize(
-    ("call", "names"),
+    ("call", "text"),
     [
         ("no_such_module_here:f", "No module named 'no_such_module_here'"),
         ("json:no_such_name", "json has no no_such_name"),
-        ("math:pi", "pi cannot be called: it is of type float"),
+        ("math:pi", "pi is not callable (its type is float)"),
     ],
 )
-def test_a_callable_that_is_not_one_breaks_with_2(start: StartDriver, call: str, names: str) -> None:
+def test_warm_pool_unloadable_callable_fails_with_usage(start: StartDriver, call: str, text: str) -> None:
     driver = start(call)
     driver.send_records("a")
-    broken = driver.wait_for_failure()
-    assert broken.exit_code == 2
-    assert names in broken.reason
+    failure = driver.wait_for_failure()
+    assert failure.exit_code == 2
+    assert text in failure.reason
     assert driver.finished_messages() == []
 
 
-def test_an_error_in_the_module_is_told_with_its_place(start: StartDriver, module: Callable[[str], str]) -> None:
-    broken = start(module("def f(task): pass\nraise ValueError('mine')") + ":f").wait_for_failure()
-    assert broken.exit_code == 2
-    assert "ValueError: mine" in broken.reason
-    assert "theirs.py" in broken.reason
-    assert "callee.py" not in broken.reason
+def test_warm_pool_import_error_shows_user_traceback(start: StartDriver, module: Callable[[str], str]) -> None:
+    failure = start(module("def f(task): pass\nraise ValueError('mine')") + ":f").wait_for_failure()
+    assert failure.exit_code == 2
+    assert "ValueError: mine" in failure.reason
+    assert "theirs.py" in failure.reason
+    assert "callable_loader.py" not in failure.reason
 
 
-def test_methods_and_init(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_warm_pool_calls_init_once_and_methods(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         class Case:
             base = None
@@ -73,37 +73,37 @@ def test_methods_and_init(start: StartDriver, module: Callable[[str], str]) -> N
     assert driver.run(20) == {n: b"%d\n" % (100 + n) for n in range(20)}
 
 
-def test_an_init_that_raises_breaks_with_2(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_warm_pool_init_exception_fails_with_usage(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def begin(): raise RuntimeError("no licence")
     """)
     driver = start("builtins:len", path + ":begin")
     driver.send_records("a")
-    broken = driver.wait_for_failure()
-    assert broken.exit_code == 2
-    assert "RuntimeError: no licence" in broken.reason
-    assert "in begin" in broken.reason
+    failure = driver.wait_for_failure()
+    assert failure.exit_code == 2
+    assert "RuntimeError: no licence" in failure.reason
+    assert "in begin" in failure.reason
 
 
-def test_an_init_that_dies_breaks_with_3(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_warm_pool_init_crash_fails_with_incomplete(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def begin(): os.kill(os.getpid(), signal.SIGKILL)
     """)
     driver = start("builtins:len", path + ":begin")
     driver.send_records("a")
-    broken = driver.wait_for_failure()
-    assert broken.exit_code == 3
-    assert "SIGKILL" in broken.reason
+    failure = driver.wait_for_failure()
+    assert failure.exit_code == 3
+    assert "SIGKILL" in failure.reason
     assert driver.finished_messages() == []
 
 
-def test_what_a_task_prints_is_no_result(
+def test_warm_process_prints_go_to_stderr(
     start: StartDriver, module: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = module("""
         print("at import")
         def value(task):
-            print("said", task)
+            print("task", task)
             os.system("echo shell")
             return [sys.stdin.read() if task == "read" else task]
     """)
@@ -116,7 +116,7 @@ def test_what_a_task_prints_is_no_result(
     assert err.count("shell") == 2
 
 
-def test_close_leaves_no_process_behind(start: StartDriver, module: Callable[[str], str], tmp_path: Path) -> None:
+def test_warm_pool_close_kills_all_processes(start: StartDriver, module: Callable[[str], str], tmp_path: Path) -> None:
     path = module(f"""
         import subprocess
         def value(task):
@@ -140,7 +140,7 @@ def test_close_leaves_no_process_behind(start: StartDriver, module: Callable[[st
     driver.executor.close()
 
 
-def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_fork_server_killed_fails_with_incomplete(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task):
             if task == "where": return [os.getppid(), os.getpid()]
@@ -148,9 +148,9 @@ def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: StartDriver,
     """)
     driver = start(path + ":value", slots=1)
     driver.send_records("where")
-    nursery, child = (int(word) for word in driver.run(1)[0].strip(b"[]\n").split(b","))
+    fork_server, child = (int(word) for word in driver.run(1)[0].strip(b"[]\n").split(b","))
     driver.send_records("sleep", first=1)
-    os.kill(nursery, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     assert driver.wait_for_failure().exit_code == 3
     driver.executor.close()
     end = time.monotonic() + TIMEOUT_SECONDS
@@ -158,7 +158,7 @@ def test_the_nursery_killed_breaks_with_3_and_leaves_nothing(start: StartDriver,
         assert time.monotonic() < end
 
 
-def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_others(
+def test_fork_server_kills_all_that_a_dead_process_started(
     start: StartDriver, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = module(f"""
@@ -167,7 +167,7 @@ def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_ot
         before = subprocess.Popen(["sleep", "1000"])
         def note(name, pid): pathlib.Path({str(tmp_path)!r}, name).write_text(str(pid))
         def value(task):
-            note("nursery", os.getppid()); note("imported", before.pid)
+            note("fork-server", os.getppid()); note("imported", before.pid)
             note(task, os.getpid())
             os.system(f"trap '' TERM HUP; sleep 1000 & echo $! > {tmp_path}/{{task}}-sh")
             note(task + "-session", subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)
@@ -179,7 +179,7 @@ def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_ot
     """)
     driver = start(path + ":value")
     kinds = ("", "-sh", "-session", "-fork", "-daemon")
-    names = ["nursery", "imported", *(name + kind for name in ("one", "two") for kind in kinds)]
+    names = ["fork-server", "imported", *(name + kind for name in ("one", "two") for kind in kinds)]
     driver.send_records("one", "two")
     driver.run_until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names))
     pids = {name: int((tmp_path / name).read_text()) for name in names}
@@ -191,7 +191,7 @@ def test_all_that_a_killed_childs_tasks_have_started_is_killed_and_nothing_of_ot
     wait_until(lambda: all(map(is_gone, pids.values())))
 
 
-def test_an_idle_child_killed_is_replaced(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_warm_pool_replaces_a_killed_idle_process(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("def value(task): return os.getpid()")
     driver = start(path + ":value", slots=1)
     for number in range(4):
@@ -204,7 +204,7 @@ def test_an_idle_child_killed_is_replaced(start: StartDriver, module: Callable[[
     assert len(set(driver.outputs().values())) == 4
 
 
-def test_interrupts_are_the_agents_alone(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_warm_process_ignores_ctrl_c(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("""
         def value(task):
             os.kill(os.getpid(), signal.SIGINT)
@@ -219,9 +219,7 @@ def test_interrupts_are_the_agents_alone(start: StartDriver, module: Callable[[s
     assert driver.run(1) == {0: b"[true, true]\n"}
 
 
-def test_an_import_that_takes_for_ever_does_not_hold_up_the_end(
-    start: StartDriver, module: Callable[[str], str]
-) -> None:
+def test_warm_pool_close_during_import_is_quick(start: StartDriver, module: Callable[[str], str]) -> None:
     driver = start(module("time.sleep(1000)\ndef value(task): return task") + ":value")
     driver.send_records("x")
     assert driver.executor.receive() == []
@@ -230,14 +228,14 @@ def test_an_import_that_takes_for_ever_does_not_hold_up_the_end(
     assert time.monotonic() - began < TIMEOUT_SECONDS
 
 
-def test_no_child_outlives_a_killed_agent(module: Callable[[str], str], tmp_path: Path) -> None:
+def test_warm_processes_end_when_the_worker_is_killed(module: Callable[[str], str], tmp_path: Path) -> None:
     path = module(f"""
         def value(task):
             pathlib.Path({str(tmp_path / "pids")!r}).write_text(f"{{os.getppid()}} {{os.getpid()}} .")
             time.sleep(1000)
     """)
-    agent = os.fork()
-    if agent == 0:
+    worker = os.fork()
+    if worker == 0:
         try:
             driver = call_driver.CallDriver(path + ":value", slots=1)
             driver.send_records("x")
@@ -247,13 +245,13 @@ def test_no_child_outlives_a_killed_agent(module: Callable[[str], str], tmp_path
     pids, end = tmp_path / "pids", time.monotonic() + TIMEOUT_SECONDS
     while not (pids.exists() and pids.read_text().endswith(".")):
         assert time.monotonic() < end
-    os.kill(agent, signal.SIGKILL)
-    os.waitpid(agent, 0)
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
     while not all(is_gone(int(pid)) for pid in pids.read_text().split()[:2]):
         assert time.monotonic() < end
 
 
-def test_a_module_that_takes_long_to_import_is_no_silence(start: StartDriver, tmp_path: Path) -> None:
+def test_warm_pool_slow_import_is_reported_once(start: StartDriver, tmp_path: Path) -> None:
     gate, slow = tmp_path / "gate", tmp_path / "slow.py"
     os.mkfifo(gate)
     slow.write_text(f"open({str(gate)!r}).read()\ndef f(task): return task\n")

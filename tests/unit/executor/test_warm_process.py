@@ -1,4 +1,4 @@
-"""What a callable is called with and finds around it, and what is told of it where an account is wanted."""
+"""Arguments, environment and metrics of calls in a warm process."""
 
 from __future__ import annotations
 
@@ -25,64 +25,62 @@ SEES = """
 IMPORTS = "\n    import os, subprocess, signal, time\n"
 
 
-def give(driver: CallDriver, *records: str, first: int = 0, tries: int = 0) -> None:
+def send_records(driver: CallDriver, *records: str, first: int = 0, attempt: int = 0) -> None:
     body = "".join(f"{record}\n" for record in records).encode()
-    driver.executor.send(Port.EXECUTOR, Chunk("run7", 1, 1, first, len(records), body, tries))
+    driver.executor.send(Port.EXECUTOR, Chunk("run7", 1, 1, first, len(records), body, attempt))
 
 
-def test_a_short_task_knows_its_number_its_try_and_its_run(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_task_environ_short_task_sees_its_variables(start: StartDriver, module: Callable[[str], str]) -> None:
     driver = start(module(IMPORTS + SEES) + ":sees")
-    give(driver, *"abc", first=41, tries=2)
+    send_records(driver, *"abc", first=41, attempt=2)
     outputs = driver.run(3)
     assert outputs[42] == b'["43", "43", "43", "3", "run7"]\n'
     assert set(outputs) == {41, 42, 43}
 
 
-def test_each_of_very_many_knows_its_own_number(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_task_environ_many_tasks_see_their_numbers(start: StartDriver, module: Callable[[str], str]) -> None:
     driver = start(module(IMPORTS + SEES) + ":number")
     for first in range(0, 60_000, 10_000):
-        give(driver, *("x" for _ in range(10_000)), first=first)
+        send_records(driver, *("x" for _ in range(10_000)), first=first)
     assert driver.run(60_000) == {task: b"%d\n" % (task + 1) for task in range(60_000)}
 
 
-def test_processes_that_it_starts_know_it_too(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_task_environ_is_inherited_by_subprocesses(start: StartDriver, module: Callable[[str], str]) -> None:
     driver = start(module(IMPORTS + SEES) + ":starts")
-    give(driver, *"abcdef")
+    send_records(driver, *"abcdef")
     assert driver.run(6) == {task: b"%d\n\n" % (task + 1) for task in range(6)}
 
 
-def test_a_slot_has_one_number(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_task_environ_slot_variables_agree(start: StartDriver, module: Callable[[str], str]) -> None:
     driver = start(module(IMPORTS + SEES) + ":slots")
-    give(driver, *"ab")
+    send_records(driver, *"ab")
     assert set(driver.run(2).values()) == {b"true\n"}
 
 
-def called(start: StartDriver, module: Callable[[str], str], shape: Shape, *records: str) -> CallDriver:
-    driver = start(module("def told(*values, **named): return [values, named]") + ":told")
+def start_with_shape(start: StartDriver, module: Callable[[str], str], shape: Shape, *records: str) -> CallDriver:
+    driver = start(module("def echo(*values, **named): return [values, named]") + ":echo")
     driver.executor.send(Port.EXECUTOR, RecordFormat(shape=shape))
-    give(driver, *records)
+    send_records(driver, *records)
     return driver
 
 
-def test_columns_are_arguments_and_names_are_theirs(start: StartDriver, module: Callable[[str], str]) -> None:
-    driver = called(start, module, "columns", '["a","b"]', '{"x":"1"}', '{"x":"1","x":"2"}', "[", "[1]")
+def test_adapt_arguments_columns_become_arguments(start: StartDriver, module: Callable[[str], str]) -> None:
+    driver = start_with_shape(start, module, "columns", '["a","b"]', '{"x":"1"}', '{"x":"1","x":"2"}', "[", "[1]")
     outputs = driver.run(5)
     assert (outputs[0], outputs[1]) == (b'[["a", "b"], {}]\n', b'[[], {"x": "1"}]\n')
-    assert [note.task for note in driver.failures()] == [2, 3]
+    assert [failure.task for failure in driver.failures()] == [2, 3]
     assert "two columns have the same name" in driver.failures()[0].text
 
 
-def test_json_is_a_value_and_what_is_none_fails_alone(start: StartDriver, module: Callable[[str], str]) -> None:
-    driver = called(start, module, "json", '{"a": [1]}', "", "{", "7")
+def test_adapt_arguments_json_becomes_a_value(start: StartDriver, module: Callable[[str], str]) -> None:
+    driver = start_with_shape(start, module, "json", '{"a": [1]}', "", "{", "7")
     outputs = driver.run(4)
     assert (outputs[0], outputs[3]) == (b'[[{"a": [1]}], {}]\n', b"[[7], {}]\n")
-    assert [(note.task, note.kind) for note in driver.failures()] == [(1, "exception"), (2, "exception")]
-    assert "a blank line is no JSON" in driver.failures()[0].text
+    assert [(failure.task, failure.kind) for failure in driver.failures()] == [(1, "exception"), (2, "exception")]
+    assert "not JSON: blank line" in driver.failures()[0].text
 
 
-def test_each_has_an_account_also_the_one_that_took_its_process_along(
-    start: StartDriver, module: Callable[[str], str]
-) -> None:
+def test_warm_process_metrics_include_crashed_tasks(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module(
         IMPORTS
         + """
@@ -96,31 +94,37 @@ def test_each_has_an_account_also_the_one_that_took_its_process_along(
     )
     driver = start(path + ":value")
     driver.executor.send(Port.EXECUTOR, RecordFormat(collect_metrics=True))
-    give(driver, "works", "dies", "raises")
+    send_records(driver, "works", "dies", "raises")
     driver.run(3)
-    for done in driver.finished_messages():
-        results.check_metrics(done.metrics, done.count, len(done.stderr))
-    told = {
-        done.first: account for done in driver.finished_messages() for account in results.decode_metrics(done.metrics)
+    for report in driver.finished_messages():
+        results.check_metrics(report.metrics, report.count, len(report.stderr))
+    metrics_by_task = {
+        report.first: metrics
+        for report in driver.finished_messages()
+        for metrics in results.decode_metrics(report.metrics)
     }
-    assert sorted(told) == [0, 1, 2]
-    assert {account.record for account in told.values()} == {b"works", b"dies", b"raises"}
-    assert told[0].cpu_seconds >= 0.05
-    assert told[0].seconds >= told[0].cpu_seconds
-    assert told[0].max_rss > 1_000_000
-    assert told[0].command == f"{path}:value('works')".encode()
-    assert told[2].stderr_size > 0
-    assert told[1].slot in {1, 2}
+    assert sorted(metrics_by_task) == [0, 1, 2]
+    assert {metrics.record for metrics in metrics_by_task.values()} == {b"works", b"dies", b"raises"}
+    assert metrics_by_task[0].cpu_seconds >= 0.05
+    assert metrics_by_task[0].seconds >= metrics_by_task[0].cpu_seconds
+    assert metrics_by_task[0].max_rss > 1_000_000
+    assert metrics_by_task[0].command == f"{path}:value('works')".encode()
+    assert metrics_by_task[2].stderr_size > 0
+    assert metrics_by_task[1].slot in {1, 2}
 
 
-def test_who_looks_sees_what_runs(start: StartDriver, module: Callable[[str], str]) -> None:
+def test_call_executor_query_activity_lists_calls(start: StartDriver, module: Callable[[str], str]) -> None:
     path = module("import time\ndef value(task): time.sleep(60 if task == 'long' else 0)")
     driver = start(path + ":value")
-    give(driver, "long")
+    send_records(driver, "long")
 
     def seen() -> bool:
         driver.executor.send(Port.EXECUTOR, QueryActivity())
-        found = [word for word in driver.executor.receive() if isinstance(word, WorkerActivity)]
-        return any(doing.task == 0 and "long" in doing.command for word in found for doing in word.running_tasks)
+        activities = [message for message in driver.executor.receive() if isinstance(message, WorkerActivity)]
+        return any(
+            running.task == 0 and "long" in running.command
+            for message in activities
+            for running in message.running_tasks
+        )
 
     wait_until(seen)
