@@ -1,7 +1,7 @@
 """Executor adapter for callables: batches of tasks for a pool of warm processes.
 
 Theory of operation: waiting tasks are cut into batches of about ten milliseconds of work, so that the slots end
-together. What stands behind a task that turns out long is requeued for other slots. When a process dies, only its
+together. Tasks after one that turns out long are requeued for other slots. When a process dies, only its
 running task fails; a task that exceeds its time limit ends with its process.
 
 Invariants:

@@ -32,7 +32,7 @@ from pipeline.model.state_machine import NEVER, NOTIFY_AFTER_SECONDS
 MAX_START_FAILURES = 3  # processes in a row that may die before they are ready
 MAX_BATCHES = 2  # of one process at a time
 LONG_TASK_SECONDS = 0.1
-"""Run time after which a batch is checked: finished tasks are reported, and those behind a long task are reclaimed."""
+"""Run time after which a batch is checked: finished tasks are reported, and tasks after a long one are reclaimed."""
 MAX_CALL_CHARS = 120  # of a call in status displays
 FAILURE_KINDS: dict[int, FailureKind] = {child_channel.FAILED: "exception", child_channel.TOO_LARGE: "size"}
 
@@ -193,7 +193,7 @@ class WarmSlot:
         return [report for batch, count in finished for report in batch.take_finished(count, now)]
 
     def check_progress(self, now: float) -> tuple[list[TasksFinished], list[TaskSlice]]:
-        """Report finished tasks of a slow batch; reclaim those behind a task that ran at the last check already."""
+        """Report finished tasks of a slow batch; reclaim those after a task that ran at the last check already."""
         batch, running = self.batches[0], self.running_task()
         reports = self.take_finished(now)
         rest = self.reclaim_unstarted() if running == batch.last_running else []
