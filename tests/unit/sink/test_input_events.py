@@ -23,7 +23,7 @@ def make_run_info(*events: JournalEvent, has_checksums: bool = True) -> tuple[Ru
 
 
 def checksums_of(first: int, count: int, epoch: str = "v", acked_below: int = 0) -> InputChecksums:
-    return InputChecksums("r", epoch, acked_below, first, count, b"marks")
+    return InputChecksums("r", epoch, acked_below, first, count, b"crcs")
 
 
 def commit(run_info: RunInfo, ledger: Ledger, number: int) -> None:
@@ -61,8 +61,8 @@ def test_without_journal_all_tasks_are_announced() -> None:
 def test_checksums_raise_watermark_after_commit() -> None:
     run_info, ledger = make_run_info()
     assert (run_info.ventilator_epoch, run_info.checksum_watermark, run_info.is_announced(0, 1)) == ("", 0, False)
-    assert run_info.on_checksums(checksums_of(0, 4)) == entry(1, ChecksumsRecorded(0, 4, b"marks"))
-    assert run_info.on_checksums(checksums_of(4, 2)) == entry(2, ChecksumsRecorded(4, 2, b"marks"))
+    assert run_info.on_checksums(checksums_of(0, 4)) == entry(1, ChecksumsRecorded(0, 4, b"crcs"))
+    assert run_info.on_checksums(checksums_of(4, 2)) == entry(2, ChecksumsRecorded(4, 2, b"crcs"))
     assert (run_info.ventilator_epoch, run_info.checksum_watermark) == ("v", 0)
     assert (run_info.is_announced(0, 6), run_info.is_announced(6, 7)) == (True, False)
     commit(run_info, ledger, 1)
@@ -92,7 +92,7 @@ def test_new_epoch_is_announced_after_comparison() -> None:
     run_info, ledger = make_run_info()
     run_info.on_checksums(checksums_of(0, 9))
     commit(run_info, ledger, 1)
-    assert run_info.on_checksums(checksums_of(0, 12, "w")) == entry(2, ChecksumsRecorded(0, 12, b"marks"))
+    assert run_info.on_checksums(checksums_of(0, 12, "w")) == entry(2, ChecksumsRecorded(0, 12, b"crcs"))
     assert (run_info.ventilator_epoch, run_info.checksum_watermark) == ("w", 0)
     assert (run_info.is_announced(8, 9), run_info.is_announced(9, 12), run_info.is_announced(12, 13)) == (
         False,
@@ -137,7 +137,7 @@ def test_restarted_sink_announces_no_task_yet() -> None:
 
 def test_restarted_sink_continues_checksums_of_ventilator() -> None:
     run_info, ledger = make_run_info(ChecksumsRecorded(0, 5, b""))
-    assert run_info.on_checksums(checksums_of(5, 2, acked_below=5)) == entry(1, ChecksumsRecorded(5, 2, b"marks"))
+    assert run_info.on_checksums(checksums_of(5, 2, acked_below=5)) == entry(1, ChecksumsRecorded(5, 2, b"crcs"))
     assert (run_info.is_announced(0, 5), run_info.is_announced(5, 7), run_info.is_announced(7, 8)) == (
         True,
         True,
@@ -151,7 +151,7 @@ def test_checksums_after_lost_first_message_are_dropped() -> None:
     run_info, _ = make_run_info()
     assert run_info.on_checksums(checksums_of(4, 2)) == []
     assert (run_info.ventilator_epoch, run_info.checksum_watermark, run_info.is_announced(4, 6)) == ("", 0, False)
-    assert run_info.on_checksums(checksums_of(0, 4)) == entry(1, ChecksumsRecorded(0, 4, b"marks"))
+    assert run_info.on_checksums(checksums_of(0, 4)) == entry(1, ChecksumsRecorded(0, 4, b"crcs"))
 
 
 def test_part_of_group_counts_only_at_recorded_end() -> None:
@@ -175,7 +175,7 @@ def test_shorter_input_repeats_last_checksums_at_end() -> None:
     run_info.on_checksums(checksums_of(EXACT, 5))
     commit(run_info, ledger, 2)
     assert (run_info.checksum_watermark, run_info.is_announced(EXACT, EXACT + 1)) == (EXACT, False)
-    assert run_info.on_end_of_input(ended) == entry(3, InputEnded(EXACT + 5, ""), ChecksumsRecorded(EXACT, 5, b"marks"))
+    assert run_info.on_end_of_input(ended) == entry(3, InputEnded(EXACT + 5, ""), ChecksumsRecorded(EXACT, 5, b"crcs"))
     commit(run_info, ledger, 3)
     assert (run_info.checksum_watermark, ledger.checksum_watermark) == (EXACT + 5, EXACT + 5)
     assert run_info.is_announced(EXACT, EXACT + 5)
