@@ -16,34 +16,34 @@ EXACT = 1024
 GROUP = 256
 
 
-def floor(number: int) -> int:
+def last_boundary(number: int) -> int:
     """Return the last boundary that is not above record `number`."""
     return number if number <= EXACT else number - number % GROUP
 
 
-def following(number: int) -> int:
+def next_boundary(number: int) -> int:
     """Return the first boundary above record `number`."""
     return number + 1 if number < EXACT else number - number % GROUP + GROUP
 
 
-def index(number: int) -> int:
+def boundary_count(number: int) -> int:
     """Return how many groups end at or below record `number`."""
     return min(number, EXACT) + max(0, number - EXACT) // GROUP
 
 
-def length(first: int, count: int) -> int:
-    """Return how many checksums `count` records from `first` on have: one for each boundary, and one for the end."""
+def checksum_count(first: int, count: int) -> int:
+    """Return how many checksums `count` records from `first` on have: one per boundary, and one for the end."""
     end = first + count
-    return index(end) - index(first) + (end > max(first, floor(end)))
+    return boundary_count(end) - boundary_count(first) + (end > max(first, last_boundary(end)))
 
 
-def each(first: int, count: int, marks: bytes) -> Iterator[tuple[int, int]]:
+def iterate(first: int, count: int, checksums: bytes) -> Iterator[tuple[int, int]]:
     """Yield each checksum with the number of the record before which it ends.
 
     Raises:
         struct.error: a checksum is cut off.
     """
     end = first + count
-    for (crc,) in iter_unpack("<I", marks):
-        first = min(following(first), end)
+    for (crc,) in iter_unpack("<I", checksums):
+        first = min(next_boundary(first), end)
         yield first, crc

@@ -127,13 +127,13 @@ class WorkerStatus(WireRecord, frozen=True):
     running_tasks: Array[RunningTask] = ()
 
 
-Why = Literal["", "ventilator", "worker", "slots", "output", "spill", "input", "turn"]
+BlockReason = Literal["", "ventilator", "worker", "slots", "output", "spill", "input", "turn"]
 """Why no task runs.
 
 ventilator, worker: none is connected; slots: all are busy; output: it is blocked; spill: it is full until task
 `next_in_order` finishes; input: waiting for more; turn: results wait for task `next_in_order`.
 """
-BLOCK_REASONS = get_args(Why)[1:]
+BLOCK_REASONS = get_args(BlockReason)[1:]
 MAX_ACK_ITEMS = 8192
 """Maximum number of items of a list in an Ack."""
 
@@ -329,7 +329,7 @@ class RunStatus(WireRecord, frozen=True, tag="status"):
     retry_count: Whole = 0
     tasks_per_second: Seconds = 0.0
     elapsed_seconds: Seconds = 0.0
-    blocked_on: Why = ""
+    blocked_on: BlockReason = ""
 
 
 class Goodbye(WireRecord, frozen=True, tag="goodbye"):

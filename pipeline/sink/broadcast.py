@@ -12,7 +12,7 @@ from collections import deque
 
 from msgspec import Struct
 
-from pipeline.model.messages import MAX_ACK_ITEMS, Ack, Kill, RunStatus, Why
+from pipeline.model.messages import MAX_ACK_ITEMS, Ack, BlockReason, Kill, RunStatus
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.sink.ledger import Ledger, RunInfo
 from pipeline.sink.peers import PeerTable
@@ -121,9 +121,9 @@ class StatusBuilder:
             blocked_on="" if kill else self._blocked_on(turn, is_output_stuck=is_output_stuck),
         )
 
-    def _blocked_on(self, next_in_order: int, *, is_output_stuck: bool) -> Why:
+    def _blocked_on(self, next_in_order: int, *, is_output_stuck: bool) -> BlockReason:
         running, slots = self._peers.load()
-        causes: dict[Why, bool] = {  # the first that holds is reported
+        causes: dict[BlockReason, bool] = {  # the first that holds is reported
             "ventilator": not self._peers.ventilator_monitor.has_been_seen,
             "worker": not slots,
             "output": is_output_stuck,

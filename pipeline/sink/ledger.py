@@ -145,7 +145,7 @@ class Ledger:
             case InputEnded(total, reason):
                 self.total, self.end_reason = total, reason
                 if total < self.checksum_watermark and not reason:
-                    self.checksum_watermark = checksums.floor(total)
+                    self.checksum_watermark = checksums.last_boundary(total)
 
     def _apply_settled(self, event: TasksSettled) -> None:
         self.settled.update(event.ranges)
@@ -194,7 +194,8 @@ class RunInfo:
             return [ledger.append(ended)]
         if self._announced_below < total:
             return []
-        self._recorded_below = checksums.floor(total)  # the input has become shorter, and this event cuts its checksums
+        # the input has become shorter, and this event cuts its checksums
+        self._recorded_below = checksums.last_boundary(total)
         return [ledger.append(ended, *self._repeat_last_checksums())]
 
     def _repeat_last_checksums(self) -> list[JournalEvent]:
@@ -233,7 +234,7 @@ class RunInfo:
             epoch, end = self._pending_checksums.popleft()
             if epoch == self.ventilator_epoch:
                 # A part of a group cannot be compared with a record that covers more of the group.
-                comparable = end if end >= self._recorded_below else checksums.floor(end)
+                comparable = end if end >= self._recorded_below else checksums.last_boundary(end)
                 self.checksum_watermark = max(self.checksum_watermark, comparable)
 
     def record_command(self, heartbeat: Heartbeat) -> list[Send]:

@@ -112,7 +112,7 @@ class ShutdownController:
             return []
         low, end = ventilator_state.total, self._ledger.settled.end
         if end <= low < self._ledger.checksum_watermark:  # the rest of this group cannot be compared
-            low = checksums.floor(low)
+            low = checksums.last_boundary(low)
         if low >= end:
             return []
         if ventilator_state.reason:  # the input broke off, so nothing is known about the settled tasks after that

@@ -116,19 +116,19 @@ class RecordedChecksums:
 
     def get(self, end: int) -> int:
         """Return the checksum of the records before `end`; 0 if there is none."""
-        index = checksums.index(end) - 1
-        is_group = checksums.floor(end) == end and 0 <= index < len(self._groups)
+        index = checksums.boundary_count(end) - 1
+        is_group = checksums.last_boundary(end) == end and 0 <= index < len(self._groups)
         return self._groups[index] if is_group else self._parts.get(end, 0)
 
     def add(self, event: ChecksumsRecorded) -> None:
         """Store these checksums in place of earlier ones."""
-        for end, crc in checksums.each(event.first, event.count, event.checksums):
-            if checksums.floor(end) < end:
+        for end, crc in checksums.iterate(event.first, event.count, event.checksums):
+            if checksums.last_boundary(end) < end:
                 if end <= self.end:  # the group has changed: its other parts are outdated
                     self._parts.clear()
                 self._parts[end] = crc
                 continue
-            index = checksums.index(end) - 1
+            index = checksums.boundary_count(end) - 1
             self._groups.extend([0] * (index + 1 - len(self._groups)))
             self._groups[index] = crc
             if end >= self.end:
@@ -138,8 +138,8 @@ class RecordedChecksums:
     def cut(self, total: int) -> None:
         """Drop the checksums of records after `total`: the input has become shorter."""
         if total < self.end:
-            self.end = checksums.floor(total)
-            del self._groups[checksums.index(total) :]
+            self.end = checksums.last_boundary(total)
+            del self._groups[checksums.boundary_count(total) :]
             self._parts.clear()
 
 
@@ -154,11 +154,11 @@ def sift(
         return [event], None
     changed: list[ChecksumsRecorded] = []
     low = event.first
-    for end, crc in checksums.each(event.first, event.count, event.checksums):
+    for end, crc in checksums.iterate(event.first, event.count, event.checksums):
         known = recorded.get(end)
         is_new = end > recorded.end or (end == recorded.end and not known)
         if is_new or (crc and known and crc != known):
-            group = checksums.floor(end - 1)
+            group = checksums.last_boundary(end - 1)
             if not is_new and settled.intersection(group, end):
                 return changed, InputChanged(group, end)
             changed.append(ChecksumsRecorded(low, end - low, crc.to_bytes(4, "little")))
@@ -273,6 +273,6 @@ def _to_json(event: JournalEvent | float) -> dict[str, Any]:
     for name in fields.keys() & {"first", "low"}:
         fields[name] += 1
     if isinstance(event, ChecksumsRecorded):
-        checks = checksums.each(event.first, event.count, event.checksums)
+        checks = checksums.iterate(event.first, event.count, event.checksums)
         fields["checksums"] = [[end, f"{crc:08x}"] for end, crc in checks]
     return {"event": NAMES[type(event)], **fields}

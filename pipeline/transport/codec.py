@@ -126,7 +126,7 @@ def _check_chunk(chunk: Chunk) -> None:
 
 
 def _check_checksums(message: InputChecksums) -> None:
-    if message.count < 1 or len(message.checksums) != 4 * checksums.length(message.first, message.count):
+    if message.count < 1 or len(message.checksums) != 4 * checksums.checksum_count(message.first, message.count):
         raise DecodeError("checksums that do not match their count")
 
 

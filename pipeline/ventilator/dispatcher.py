@@ -226,7 +226,7 @@ class ChecksumSender:
         if not self.is_wanted:
             return []
         if self._end != records.first:  # after a resume, settled input may not have been kept
-            self._crc, self._has_group_start = 0, checksums.floor(records.first) == records.first
+            self._crc, self._has_group_start = 0, checksums.last_boundary(records.first) == records.first
         first, end = records.first, records.first + records.count
         offset, added = 0, []
         for cut in self._cuts(first, end):
@@ -240,12 +240,12 @@ class ChecksumSender:
     @property
     def needed(self) -> int:
         """Number of records that must be read: the sink accepts no result of a group before it has compared it."""
-        is_inside_group = checksums.floor(self._end) < self._end < self._recorded
-        return min(checksums.following(self._end), self._recorded) if is_inside_group else 0
+        is_inside_group = checksums.last_boundary(self._end) < self._end < self._recorded
+        return min(checksums.next_boundary(self._end), self._recorded) if is_inside_group else 0
 
     def comparable(self, total: int) -> int:
         """Return how many of `total` records the sink can compare, after reading has failed."""
-        return checksums.floor(total) if total < self._recorded else total
+        return checksums.last_boundary(total) if total < self._recorded else total
 
     def on_ack(self, ack: Ack) -> list[Send]:
         """Remove committed checksums; send the others to a restarted sink that does not know this process."""
@@ -277,12 +277,12 @@ class ChecksumSender:
         """Return the checksums of these records, which begin at `offset` of the body, and the offset of their end."""
         crcs, size, view = [], 0, memoryview(body)
         while first < end:
-            number = min(checksums.following(first), end)
+            number = min(checksums.next_boundary(first), end)
             start, offset = offset, end_near(body, number - first, self._record_format, offset, size)
             size = offset - start
             self._crc = crc32(view[start:offset], self._crc)
             crcs.append(self._crc if self._has_group_start else 0)
-            if checksums.floor(number) == number:
+            if checksums.last_boundary(number) == number:
                 self._crc, self._has_group_start = 0, True
             first = number
         return pack(f"<{len(crcs)}I", *crcs), offset

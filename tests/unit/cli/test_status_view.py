@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli import status_view
-from pipeline.model.messages import BLOCK_REASONS, RunningTask, RunStatus, Why, WorkerActivity, WorkerStatus
+from pipeline.model.messages import BLOCK_REASONS, BlockReason, RunningTask, RunStatus, WorkerActivity, WorkerStatus
 from pipeline.model.structs import replace
 
 STATUS = RunStatus("ab12", "feeding", 1234, 3, 10_000, -1, (), ())
@@ -96,7 +96,7 @@ def test_status_text_of_a_run() -> None:
         ("turn", "no task is running; next in order: task 8"),
     ],
 )
-def test_blocked_text_of_each_reason(reason: Why, expected: str) -> None:
+def test_blocked_text_of_each_reason(reason: BlockReason, expected: str) -> None:
     status = replace(STATUS, blocked_on=reason, next_in_order=7, workers=(WorkerStatus("w", "c", 2, 2, 0, 0.0),))
     assert status_view.blocked_text(status, " --name x") == expected
     assert expected in status_view.status_text(status, " --name x").splitlines()

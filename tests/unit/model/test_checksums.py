@@ -7,17 +7,17 @@ from struct import error, pack
 
 import pytest
 
-from pipeline.model.checksums import EXACT, GROUP, each, floor, following, index, length
+from pipeline.model.checksums import EXACT, GROUP, boundary_count, checksum_count, iterate, last_boundary, next_boundary
 
 ENDS = [*range(1, EXACT + 1), *range(EXACT + GROUP, EXACT + 20 * GROUP, GROUP)]
-"""All boundaries up to some number, as the text says it."""
+"""All boundaries up to some number."""
 
 
 @pytest.mark.parametrize("number", [0, 1, EXACT - 1, EXACT, EXACT + 1, EXACT + GROUP - 1, EXACT + GROUP, 3000])
 def test_boundaries_are_at_fixed_numbers(number: int) -> None:
-    assert floor(number) == max((end for end in ENDS if end <= number), default=0)
-    assert following(number) == min(end for end in ENDS if end > number)
-    assert index(number) == sum(end <= number for end in ENDS)
+    assert last_boundary(number) == max((end for end in ENDS if end <= number), default=0)
+    assert next_boundary(number) == min(end for end in ENDS if end > number)
+    assert boundary_count(number) == sum(end <= number for end in ENDS)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -25,16 +25,16 @@ def test_each_checksum_ends_at_a_boundary_or_where_the_records_do(seed: int) -> 
     rng = random.Random(seed)
     first, count = rng.randrange(3000), rng.choice([1, 2, GROUP, 900])
     ends = sorted({first + count, *(end for end in ENDS if first < end < first + count)})
-    assert length(first, count) == len(ends)
-    marks = pack(f"<{len(ends)}I", *ends)
-    assert list(each(first, count, marks)) == [(end, end) for end in ends]
+    assert checksum_count(first, count) == len(ends)
+    checksums = pack(f"<{len(ends)}I", *ends)
+    assert list(iterate(first, count, checksums)) == [(end, end) for end in ends]
 
 
 def test_no_records_have_no_checksum() -> None:
-    assert length(0, 0) == length(EXACT + 1, 0) == 0
-    assert list(each(5, 0, b"")) == []
+    assert checksum_count(0, 0) == checksum_count(EXACT + 1, 0) == 0
+    assert list(iterate(5, 0, b"")) == []
 
 
 def test_half_a_checksum_is_an_error() -> None:
     with pytest.raises(error):
-        list(each(0, 2, b"12345"))
+        list(iterate(0, 2, b"12345"))
