@@ -130,5 +130,5 @@ def slots_per_worker(settings: Settings) -> list[int]:
         return [settings.jobs] * settings.workers
     from pipeline.system.resources import usable_cpus
 
-    each, rest = divmod(usable_cpus(), settings.workers)
-    return [max(1, each + (number < rest)) for number in range(settings.workers)]
+    slots, rest = divmod(usable_cpus(), settings.workers)
+    return [max(1, slots + (number < rest)) for number in range(settings.workers)]

@@ -207,7 +207,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         False, "--line-buffer", "--lb", about="write each line at once; lines of tasks mix", on=SINK_COMMANDS
     )
     results_folder: str = option(
-        "", "--results", about="write each task's output to a folder in DIR", on=SINK_COMMANDS, option_type=FOLDER
+        "", "--results", about="write each task's output to a directory in DIR", on=SINK_COMMANDS, option_type=FOLDER
     )
     joblog: str = option(
         "", "--joblog", about="write a line to FILE for each attempt", on=SINK_COMMANDS, option_type=FILE
