@@ -19,7 +19,6 @@ import os
 import socket
 import struct
 
-KIB = 1 << 10
 MIB = 1 << 20
 
 RESERVED_OUTPUT_BYTES = MIB  # always free for output; the task that exceeds it is the last of its batch

@@ -18,7 +18,7 @@ from pipeline.model.records import end_offset, terminator
 
 
 class ChunkInfo(NamedTuple):
-    """What records have in common: failed attempts before this one, the run, and their arrival (time.monotonic())."""
+    """Common data of the records of a chunk: earlier attempts, run, and arrival as a time.monotonic()."""
 
     attempt: int = 0
     run: str = ""
