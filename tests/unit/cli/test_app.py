@@ -173,8 +173,8 @@ def test_slots_are_divided_among_workers(jobs: int | None, workers: int, expecte
     ],
 )
 def test_process_that_can_resume_is_restartable(settings: Settings, sink: bool, ventilator: bool) -> None:  # noqa: FBT001
-    crew = process_specs(replace(settings, workers=2), UserConsole(settings, 0.0))
-    assert {post.name: post.restart is not None for post in crew} == {
+    specs = process_specs(replace(settings, workers=2), UserConsole(settings, 0.0))
+    assert {spec.name: spec.restart is not None for spec in specs} == {
         "sink": sink,
         "ventilator": ventilator,
         "worker-1": True,
@@ -192,11 +192,11 @@ from pipeline.cli.app import COMMANDS, parse
 assert parse({[command, *rest]!r}).command == {command!r}
 print(*sys.modules)
 """
-    shown = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True, text=True, check=True, timeout=WITHIN, cwd=ROOT,
     )  # fmt: skip
-    loaded = set(shown.stdout.split())
+    loaded = set(done.stdout.split())
     assert f"pipeline.cli.{command}" in loaded
     assert not loaded & {"rich", "pydantic", "pygments", "zmq", "msgpack", "psutil", "asyncio", "pipeline.cli.top"}
     assert not loaded & {"pipeline.cli.suggestions", "pipeline.doctor.environment_checks"}

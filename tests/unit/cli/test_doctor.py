@@ -18,7 +18,7 @@ from pipeline.doctor.system_checks import CheckResult, CheckState
 from tests.support.processes import ROOT
 
 
-def asked(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run_doctor(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`pipe doctor WORDS`, with more in its environment."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     argv = [sys.executable, "-m", "pipeline", "doctor", *words]
@@ -47,35 +47,35 @@ def test_report_shows_fix_below_its_check() -> None:
 
 
 def test_every_check_has_one_name_and_problems_have_a_fix() -> None:
-    found = list(doctor.run_checks(Settings(jobs=3, workers=2)))
-    names = [each.name for each in found]
+    results = list(doctor.run_checks(Settings(jobs=3, workers=2)))
+    names = [each.name for each in results]
     assert len(set(names)) == len(names) > 15
-    assert all(bool(each.fix) is (each.state != "ok") for each in found)
-    assert any("concurrent tasks need" in each.detail for each in found)
+    assert all(bool(each.fix) is (each.state != "ok") for each in results)
+    assert any("concurrent tasks need" in each.detail for each in results)
 
 
 def test_json_has_one_object_per_check() -> None:
-    shown = asked("--json")
-    found = [json.loads(line) for line in shown.stdout.splitlines()]
-    assert {each["state"] for each in found} <= {"ok", "warn", "bad"}
-    assert all(set(each) == {"name", "state", "detail", "fix"} for each in found)
-    assert "pipe" in {each["name"] for each in found}
-    assert shown.returncode in {0, 1}
+    done = run_doctor("--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["state"] for each in results} <= {"ok", "warn", "bad"}
+    assert all(set(each) == {"name", "state", "detail", "fix"} for each in results)
+    assert "pipe" in {each["name"] for each in results}
+    assert done.returncode in {0, 1}
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
+def short_folder() -> Iterator[Path]:
     """A folder whose name leaves room for sockets, which pytest's own may not."""
     with tempfile.TemporaryDirectory(prefix="pipe-") as made:
         yield Path(made)
 
 
-def test_doctor_finds_problems_before_a_run(short: Path) -> None:
-    (short / "pipe").mkdir()
-    (short / "pipe").chmod(0o755)
-    shown = asked("--jobs", "100000000", XDG_RUNTIME_DIR=str(short), TMPDIR=str(short / "none"))
-    assert shown.returncode == 3
-    bad = {line.split("  ")[1].strip() for line in shown.stdout.splitlines() if line.startswith("bad")}
+def test_doctor_finds_problems_before_a_run(short_folder: Path) -> None:
+    (short_folder / "pipe").mkdir()
+    (short_folder / "pipe").chmod(0o755)
+    done = run_doctor("--jobs", "100000000", XDG_RUNTIME_DIR=str(short_folder), TMPDIR=str(short_folder / "none"))
+    assert done.returncode == 3
+    bad = {line.split("  ")[1].strip() for line in done.stdout.splitlines() if line.startswith("bad")}
     assert {"runtime directory", "TMPDIR"} <= bad
-    assert f"-> chmod 700 {short / 'pipe'}" in shown.stdout
-    assert shown.stderr == ""
+    assert f"-> chmod 700 {short_folder / 'pipe'}" in done.stdout
+    assert done.stderr == ""

@@ -16,7 +16,7 @@ WITHIN = 60  # seconds; a process that takes longer hangs
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "named"),
+    ("raised", "code", "expected"),
     [
         (UsageError("no such thing"), 2, "pipe: error: no such thing\n"),
         (PipelineError("the sink is gone"), 3, "pipe: error: the sink is gone\n"),
@@ -30,15 +30,15 @@ WITHIN = 60  # seconds; a process that takes longer hangs
     ],
 )
 def test_exception_has_its_exit_code(
-    capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, named: str
+    capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, expected: str
 ) -> None:
     def run() -> int:
         raise raised
 
     assert exit_codes.make_guarded(run)() == code
-    said = capsys.readouterr().err
-    assert named in said
-    assert ("Traceback" in said) is (code == 70)
+    stderr = capsys.readouterr().err
+    assert expected in stderr
+    assert ("Traceback" in stderr) is (code == 70)
 
 
 def test_closed_stdout_ends_silently_with_141() -> None:
@@ -48,12 +48,12 @@ def test_closed_stdout_ends_silently_with_141() -> None:
     )
     read, write = os.pipe()
     os.close(read)
-    shown = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script],
         stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=WITHIN, cwd=ROOT,
     )  # fmt: skip
     os.close(write)
-    assert (shown.returncode, shown.stderr) == (141, "")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
@@ -72,5 +72,5 @@ def test_full_stderr_keeps_the_exit_code() -> None:
         "def run(): raise UsageError('x')\nos._exit(run_guarded(run))"
     )
     with open("/dev/full", "w", encoding="utf-8") as full:
-        shown = subprocess.run([sys.executable, "-c", script], stderr=full, check=False, timeout=WITHIN, cwd=ROOT)
-    assert shown.returncode == 2
+        done = subprocess.run([sys.executable, "-c", script], stderr=full, check=False, timeout=WITHIN, cwd=ROOT)
+    assert done.returncode == 2

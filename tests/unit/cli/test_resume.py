@@ -1,4 +1,4 @@
-"""What a person is told of a run before this one, and what becomes of it."""
+"""Resuming and discarding an earlier run."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from pipeline.storage import journal_reader
 from pipeline.storage.journal_reader import RunSummary
 
 YEAR = time.localtime().tm_year
-BEGUN = time.mktime((YEAR, 11, 2, 14, 2, 0, 0, 0, -1))
-HALF = RunSummary("ab12", BEGUN, 8300, 2, 10_000, is_suspended=False)
-STREAM = RunSummary("ab12", BEGUN, 8300, 2, -1, is_suspended=False)
-OVER = RunSummary("ab12", BEGUN, 10_000, 2, 10_000, is_suspended=True)
-NOTHING_DONE = RunSummary("ab12", BEGUN, 0, 0, -1, is_suspended=True)
-NO_RUN = RunSummary("", BEGUN, 0, 0, -1, is_suspended=True)
+STARTED_AT = time.mktime((YEAR, 11, 2, 14, 2, 0, 0, 0, -1))
+UNFINISHED = RunSummary("ab12", STARTED_AT, 8300, 2, 10_000, is_suspended=False)
+UNKNOWN_TOTAL = RunSummary("ab12", STARTED_AT, 8300, 2, -1, is_suspended=False)
+COMPLETE = RunSummary("ab12", STARTED_AT, 10_000, 2, 10_000, is_suspended=True)
+NOTHING_SETTLED = RunSummary("ab12", STARTED_AT, 0, 0, -1, is_suspended=True)
+NO_RUN = RunSummary("", STARTED_AT, 0, 0, -1, is_suspended=True)
 
 
-class Before:
-    """A folder with a journal, and what a person is told."""
+class EarlierRun:
+    """A directory with the journal of an earlier run, and the messages about it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.journal = folder / "out", folder / "out.journal"
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self._patch = monkeypatch
 
-    def found(self, summary: RunSummary | None) -> None:
-        """The journal is there, and says that."""
+    def set_summary(self, summary: RunSummary | None) -> None:
+        """Create a journal with this summary."""
         self._patch.setattr(journal_reader, "read_summary", lambda _: summary)
         if summary:
             self.journal.write_bytes(journal_reader.JOURNAL_MAGIC + b"of the run before")
@@ -45,21 +45,21 @@ class Before:
 
 
 @pytest.fixture
-def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Before:
-    """No journal, until one is found."""
-    it = Before(tmp_path, monkeypatch)
-    it.found(None)
-    return it
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EarlierRun:
+    """No journal, until one is set."""
+    run = EarlierRun(tmp_path, monkeypatch)
+    run.set_summary(None)
+    return run
 
 
-@pytest.mark.parametrize(("summary", "done"), [(HALF, "83% done"), (STREAM, "8,300 tasks done")])
-def test_unfinished_run_is_an_error_with_hint(before: Before, summary: RunSummary, done: str) -> None:
-    before.found(summary)
+@pytest.mark.parametrize(("summary", "done"), [(UNFINISHED, "83% done"), (UNKNOWN_TOTAL, "8,300 tasks done")])
+def test_unfinished_run_is_an_error_with_hint(earlier: EarlierRun, summary: RunSummary, done: str) -> None:
+    earlier.set_summary(summary)
     with pytest.raises(UsageError) as error:
-        resume.check_resume(before.settings(), before.said.append)
-    assert str(error.value) == f"{before.journal} contains an unfinished run (started 2 Nov 14:02, {done})"
+        resume.check_resume(earlier.settings(), earlier.messages.append)
+    assert str(error.value) == f"{earlier.journal} contains an unfinished run (started 2 Nov 14:02, {done})"
     assert error.value.hint == "use --resume to continue it, or --restart to discard it"
-    assert before.journal.exists()
+    assert earlier.journal.exists()
 
 
 def test_describe_run_shows_another_year() -> None:
@@ -67,75 +67,75 @@ def test_describe_run_shows_another_year() -> None:
     assert resume.describe_run(old) == f"started 12 Nov {YEAR - 1} 04:02, 33% done"
 
 
-def test_spooled_stdin_without_settled_tasks_is_kept(before: Before) -> None:
-    before.found(NOTHING_DONE)
-    os.mkdir(f"{before.out}.spool")
+def test_spooled_stdin_without_settled_tasks_is_kept(earlier: EarlierRun) -> None:
+    earlier.set_summary(NOTHING_SETTLED)
+    os.mkdir(f"{earlier.out}.spool")
     with pytest.raises(UsageError, match=r"contains an unfinished run \(started .*, 0 tasks done\)"):
-        resume.check_resume(before.settings(), before.said.append)
-    assert before.journal.exists()
+        resume.check_resume(earlier.settings(), earlier.messages.append)
+    assert earlier.journal.exists()
 
 
-def test_spilled_results_make_a_run_unfinished(before: Before) -> None:
-    before.found(replace(OVER, spilled=1))
+def test_spilled_results_make_a_run_unfinished(earlier: EarlierRun) -> None:
+    earlier.set_summary(replace(COMPLETE, spilled=1))
     with pytest.raises(UsageError, match=r"contains an unfinished run \(started .*, 100% done\)"):
-        resume.check_resume(before.settings(), before.said.append)
-    assert resume.check_resume(before.settings(resume=True), before.said.append)
+        resume.check_resume(earlier.settings(), earlier.messages.append)
+    assert resume.check_resume(earlier.settings(resume=True), earlier.messages.append)
 
 
-def test_resume_of_complete_run_runs_only_failed_tasks(before: Before) -> None:
-    before.found(OVER)
-    assert not resume.check_resume(before.settings(resume=True), before.said.append)
-    assert before.said == [f"nothing to resume: all 10,000 tasks of the run in {before.journal} are done"]
-    assert resume.check_resume(before.settings(resume_failed=True), before.said.append)
-    before.found(replace(OVER, failed=0))
-    assert not resume.check_resume(before.settings(resume_failed=True), before.said.append)
-    assert before.journal.exists()
+def test_resume_of_complete_run_runs_only_failed_tasks(earlier: EarlierRun) -> None:
+    earlier.set_summary(COMPLETE)
+    assert not resume.check_resume(earlier.settings(resume=True), earlier.messages.append)
+    assert earlier.messages == [f"nothing to resume: all 10,000 tasks of the run in {earlier.journal} are done"]
+    assert resume.check_resume(earlier.settings(resume_failed=True), earlier.messages.append)
+    earlier.set_summary(replace(COMPLETE, failed=0))
+    assert not resume.check_resume(earlier.settings(resume_failed=True), earlier.messages.append)
+    assert earlier.journal.exists()
 
 
 @pytest.mark.parametrize("flag", ["resume", "resume_failed"])
-def test_resume_reports_the_unfinished_run(before: Before, flag: str) -> None:
-    before.found(HALF)
-    resume.check_resume(before.settings(**{flag: True}), before.said.append)
-    assert before.said == ["resuming the unfinished run (started 2 Nov 14:02, 83% done)"]
-    assert before.journal.exists()
+def test_resume_reports_the_unfinished_run(earlier: EarlierRun, flag: str) -> None:
+    earlier.set_summary(UNFINISHED)
+    resume.check_resume(earlier.settings(**{flag: True}), earlier.messages.append)
+    assert earlier.messages == ["resuming the unfinished run (started 2 Nov 14:02, 83% done)"]
+    assert earlier.journal.exists()
 
 
-def test_resume_without_journal_starts_a_run(before: Before) -> None:
-    resume.check_resume(before.settings(resume=True), before.said.append)
-    assert before.said == [f"nothing to resume in {before.journal}; starting a new run"]
+def test_resume_without_journal_starts_a_run(earlier: EarlierRun) -> None:
+    resume.check_resume(earlier.settings(resume=True), earlier.messages.append)
+    assert earlier.messages == [f"nothing to resume in {earlier.journal}; starting a new run"]
 
 
-def test_resume_without_journal_keeps_existing_output(before: Before) -> None:
-    before.out.write_text("results")
+def test_resume_without_journal_keeps_existing_output(earlier: EarlierRun) -> None:
+    earlier.out.write_text("results")
     with pytest.raises(UsageError, match="so its run is complete"):
-        resume.check_resume(before.settings(resume=True), before.said.append)
-    resume.check_resume(before.settings(restart=True), before.said.append)
-    assert before.said == []
+        resume.check_resume(earlier.settings(resume=True), earlier.messages.append)
+    resume.check_resume(earlier.settings(restart=True), earlier.messages.append)
+    assert earlier.messages == []
 
 
-@pytest.mark.parametrize("summary", [HALF, STREAM, OVER, NOTHING_DONE])
-def test_restart_discards_the_journal(before: Before, summary: RunSummary) -> None:
-    before.found(summary)
-    resume.check_resume(before.settings(restart=True), before.said.append)
-    assert (before.said, before.journal.exists()) == ([], False)
+@pytest.mark.parametrize("summary", [UNFINISHED, UNKNOWN_TOTAL, COMPLETE, NOTHING_SETTLED])
+def test_restart_discards_the_journal(earlier: EarlierRun, summary: RunSummary) -> None:
+    earlier.set_summary(summary)
+    resume.check_resume(earlier.settings(restart=True), earlier.messages.append)
+    assert (earlier.messages, earlier.journal.exists()) == ([], False)
 
 
-@pytest.mark.parametrize("summary", [OVER, NOTHING_DONE, NO_RUN])
-def test_complete_or_empty_run_is_discarded(before: Before, summary: RunSummary) -> None:
-    before.found(summary)
-    resume.check_resume(before.settings(), before.said.append)
-    assert (before.said, before.journal.exists()) == ([], False)
+@pytest.mark.parametrize("summary", [COMPLETE, NOTHING_SETTLED, NO_RUN])
+def test_complete_or_empty_run_is_discarded(earlier: EarlierRun, summary: RunSummary) -> None:
+    earlier.set_summary(summary)
+    resume.check_resume(earlier.settings(), earlier.messages.append)
+    assert (earlier.messages, earlier.journal.exists()) == ([], False)
 
 
 Begin = Callable[[Settings, resume.PrintMessage], object]
 
 
 @pytest.mark.parametrize("begin", [resume.check_resume, resume.announce_resume])
-def test_restart_keeps_a_file_that_is_not_a_journal(before: Before, begin: Begin) -> None:
-    before.journal.write_text("precious, whatever it is")
+def test_restart_keeps_a_file_that_is_not_a_journal(earlier: EarlierRun, begin: Begin) -> None:
+    earlier.journal.write_text("precious")
     with pytest.raises(UsageError, match=r"out\.journal is not a journal, so it is kept"):
-        begin(before.settings(restart=True), before.said.append)
-    assert before.journal.read_text() == "precious, whatever it is"
+        begin(earlier.settings(restart=True), earlier.messages.append)
+    assert earlier.journal.read_text() == "precious"
 
 
 @pytest.mark.parametrize("begin", [resume.check_resume, resume.announce_resume])
@@ -147,22 +147,22 @@ def test_restart_keeps_a_file_that_is_not_a_journal(before: Before, begin: Begin
         journal_reader.JOURNAL_MAGIC + b"x" * 99,
     ],
 )
-def test_restart_discards_a_damaged_journal(before: Before, begin: Begin, content: bytes) -> None:
-    before.journal.write_bytes(content)
-    begin(before.settings(restart=True), before.said.append)
-    assert (before.said, before.journal.exists()) == ([], False)
+def test_restart_discards_a_damaged_journal(earlier: EarlierRun, begin: Begin, content: bytes) -> None:
+    earlier.journal.write_bytes(content)
+    begin(earlier.settings(restart=True), earlier.messages.append)
+    assert (earlier.messages, earlier.journal.exists()) == ([], False)
 
 
-def test_without_journal_nothing_is_read(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_journal_nothing_is_read(earlier: EarlierRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(journal_reader, "read_summary")
-    resume.check_resume(Settings(), before.said.append)
-    resume.announce_resume(Settings(), before.said.append)
-    assert before.said == []
+    resume.check_resume(Settings(), earlier.messages.append)
+    resume.announce_resume(Settings(), earlier.messages.append)
+    assert earlier.messages == []
 
 
-def test_resume_without_possible_journal_is_an_error(before: Before) -> None:
+def test_resume_without_possible_journal_is_an_error(earlier: EarlierRun) -> None:
     with pytest.raises(UsageError, match="/dev/null cannot have a journal beside it"):
-        resume.check_resume(Settings(output="/dev/null", resume=True), before.said.append)
+        resume.check_resume(Settings(output="/dev/null", resume=True), earlier.messages.append)
 
 
 @pytest.mark.parametrize(
@@ -173,47 +173,49 @@ def test_resume_without_possible_journal_is_an_error(before: Before) -> None:
     ],
 )
 def test_input_that_cannot_be_reread_is_a_warning(
-    before: Before, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], reason: str
+    earlier: EarlierRun, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], reason: str
 ) -> None:
-    monkeypatch.chdir(before.out.parent)
+    monkeypatch.chdir(earlier.out.parent)
     os.mkfifo("fifo")
     with open(os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)) as fifo:
         stdin = os.dup(0)
         os.dup2(fifo.fileno(), 0)
         try:
-            resume.check_resume(Settings(output="out", **more), before.said.append)  # type: ignore[arg-type]
+            resume.check_resume(Settings(output="out", **more), earlier.messages.append)  # type: ignore[arg-type]
         finally:
             os.dup2(stdin, 0)
             os.close(stdin)
-    assert before.said == [f"warning: this run cannot be resumed: {reason}"]
+    assert earlier.messages == [f"warning: this run cannot be resumed: {reason}"]
 
 
-# --- a sink of the three commands -------------------------------------------------------------------
+# --- pipe sink -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("summary", "done"), [(HALF, "83% done"), (STREAM, "8,300 tasks done")])
-def test_sink_resumes_and_reports_it(before: Before, summary: RunSummary, done: str) -> None:
-    before.found(summary)
-    resume.announce_resume(before.settings(), before.said.append)
-    assert before.said == [f"resuming the unfinished run (started 2 Nov 14:02, {done})"]
-    assert before.journal.exists()
+@pytest.mark.parametrize(("summary", "done"), [(UNFINISHED, "83% done"), (UNKNOWN_TOTAL, "8,300 tasks done")])
+def test_sink_resumes_and_reports_it(earlier: EarlierRun, summary: RunSummary, done: str) -> None:
+    earlier.set_summary(summary)
+    resume.announce_resume(earlier.settings(), earlier.messages.append)
+    assert earlier.messages == [f"resuming the unfinished run (started 2 Nov 14:02, {done})"]
+    assert earlier.journal.exists()
 
 
-@pytest.mark.parametrize("summary", [None, OVER, NO_RUN])
-def test_sink_without_unfinished_run_reports_nothing(before: Before, summary: RunSummary | None) -> None:
-    before.found(summary)
-    resume.announce_resume(before.settings(), before.said.append)
-    assert before.said == []
+@pytest.mark.parametrize("summary", [None, COMPLETE, NO_RUN])
+def test_sink_without_unfinished_run_reports_nothing(earlier: EarlierRun, summary: RunSummary | None) -> None:
+    earlier.set_summary(summary)
+    resume.announce_resume(earlier.settings(), earlier.messages.append)
+    assert earlier.messages == []
 
 
-def test_sink_with_restart_discards_the_journal(before: Before) -> None:
-    before.found(HALF)
-    resume.announce_resume(before.settings(restart=True), before.said.append)
-    assert (before.said, before.journal.exists()) == ([], False)
+def test_sink_with_restart_discards_the_journal(earlier: EarlierRun) -> None:
+    earlier.set_summary(UNFINISHED)
+    resume.announce_resume(earlier.settings(restart=True), earlier.messages.append)
+    assert (earlier.messages, earlier.journal.exists()) == ([], False)
 
 
-@pytest.mark.parametrize(("summary", "told"), [(HALF, True), (OVER, False), (NO_RUN, False), (None, False)])
-def test_interrupted_run_gets_a_hint(before: Before, summary: RunSummary | None, *, told: bool) -> None:
-    before.found(summary)
-    resume.suggest_resume(before.settings(), before.said.append)
-    assert before.said == (["hint: run the same command with --resume to continue"] if told else [])
+@pytest.mark.parametrize(
+    ("summary", "has_hint"), [(UNFINISHED, True), (COMPLETE, False), (NO_RUN, False), (None, False)]
+)
+def test_interrupted_run_gets_a_hint(earlier: EarlierRun, summary: RunSummary | None, *, has_hint: bool) -> None:
+    earlier.set_summary(summary)
+    resume.suggest_resume(earlier.settings(), earlier.messages.append)
+    assert earlier.messages == (["hint: run the same command with --resume to continue"] if has_hint else [])

@@ -50,7 +50,7 @@ def test_parse_settings_keeps_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "named"),
+    ("typed", "expected"),
     [
         ({"jobs": "two"}, "--jobs: 'two' is not a whole number"),
         ({"window": "big"}, "--window: 'big' is not a size"),
@@ -61,8 +61,8 @@ def test_parse_settings_keeps_defaults() -> None:
         ({"durability": "ram"}, "--durability: 'ram' is neither process nor disk"),
     ],
 )
-def test_invalid_value_names_its_option(typed: dict[str, object], named: str) -> None:
-    with pytest.raises(UsageError, match=named):
+def test_invalid_value_names_its_option(typed: dict[str, object], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
         parse_settings(typed)
 
 
