@@ -49,7 +49,7 @@ with the text around it; json: any JSON value.
 
 
 class RecordFormat(WireRecord, frozen=True):
-    """What all tasks of a run share: the format of their records, and what their results contain.
+    """Properties that all tasks of a run share: the format of their records, and the contents of their results.
 
     With `block`, a record is its bytes as they are, one per chunk. `collect_metrics` adds metrics to each result;
     `stream_output` asks for PartialOutput.
@@ -102,7 +102,7 @@ class ResendRequest(WireRecord, frozen=True):
 
 
 class RunningTask(WireRecord, frozen=True):
-    """What one slot (counted from 1) runs, and since how many seconds; `command` is truncated to one line."""
+    """The task that a slot (counted from 1) runs, and since how many seconds; `command` is truncated to one line."""
 
     task: Whole
     slot: Whole
@@ -222,7 +222,7 @@ class PartialOutput(WireRecord, frozen=True, tag="partial"):
 
 
 class WorkerActivity(WireRecord, frozen=True, tag="activity"):
-    """What a worker runs, and what that costs: for status displays. Fields as in WorkerStatus."""
+    """Running tasks of a worker and their resource use, for status displays. Fields as in WorkerStatus."""
 
     worker: Text
     cpu: Seconds
@@ -312,7 +312,7 @@ class Kill(WireRecord, frozen=True, tag="kill"):
 
 
 class RunStatus(WireRecord, frozen=True, tag="status"):
-    """What `pipe top` shows.
+    """State of the run, as `pipe top` shows it.
 
     `waiting_for` names the stations whose Goodbye is missing; `next_in_order` is the next task to be written in order;
     `tasks_per_second` is the recent rate, `elapsed_seconds` the age of this sink, `blocked_on` why no task runs.

@@ -207,7 +207,7 @@ def _create_identity(settings: Settings, slots: int) -> WorkerIdentity:
 
     from pipeline.worker.heartbeat import WorkerIdentity
 
-    # what determines the output; workers of one run may differ in their directory and environment
+    # only options that determine the output: workers of one run may differ in directory and environment
     identity = (settings.command, settings.call, settings.init, settings.stdin)
     presentation = (settings.tag, settings.tagstring, settings.dry_run)
     text = settings.call or " ".join(settings.command or ["{}"])

@@ -113,7 +113,7 @@ class RegistryChannel(BoundChannel):
 
 
 class LaneChannels:
-    """One PUSH socket per worker. What a lane refuses before its worker has connected waits here."""
+    """One PUSH socket per worker. Chunks that a lane refuses before its worker has connected wait here."""
 
     deadline = NEVER
 
