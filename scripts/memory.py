@@ -54,7 +54,7 @@ def watched(process: subprocess.Popen[bytes]) -> Watched:
 
 
 def _look(process: psutil.Process, at: float, seen: Watched) -> int:
-    """The PSS of one process, 0 when it is gone; its RSS goes into `seen`."""
+    """Return the PSS of one process, 0 when it has ended; add its RSS to `seen`."""
     try:
         sizes = process.memory_full_info()
     except psutil.Error:

@@ -33,7 +33,7 @@ def doze(task: str) -> str:
 
 
 def pool(processes: int) -> Pool:
-    """A pool that forks."""
+    """Return a pool that forks."""
     from multiprocessing import get_context
 
     return get_context("fork").Pool(processes)

@@ -40,12 +40,12 @@ class Workload:
 
 
 def faster(case: str, rival: str, times: float) -> Target:
-    """A target: at least so many times the rival's rate."""
+    """Return a target: at least this many times the rival's rate."""
     return Target(case, rival, 1 / times, f"at least {times:g} x the rate of {rival}")
 
 
 def shorter(case: str, rival: str, times: float) -> Target:
-    """A target: at most so many times the rival's time, or memory."""
+    """Return a target: at most this many times the rival's time or memory."""
     return Target(case, rival, times, f"at most {times:g} x {rival}")
 
 
@@ -63,15 +63,15 @@ class Shop:
         self.notes: list[str] = []
 
     def pipe(self, *words: object) -> list[str]:
-        """The environment's own `pipe run`."""
+        """Return the command of the environment's own `pipe run`."""
         return [self._pipe, "run", "--quiet", *map(str, words)]
 
     def rival(self, *words: object) -> list[str]:
-        """A rival in the same environment's Python."""
+        """Return the command of a rival in the same Python."""
         return [self._python, str(RIVALS), *map(str, words)]
 
     def input(self, name: str, lines: Iterator[str]) -> Path:
-        """A file of these lines, made once."""
+        """Return a file of these lines, made once."""
         path = self.folder / name
         if not path.exists():
             with path.open("w", encoding="utf-8") as file:
@@ -85,7 +85,7 @@ class Shop:
         return self.input(f"lines-{count}", (some[number % len(some)] for number in range(count)))
 
     def timed(self, words: list[str], tasks: int, stdin: Path | None = None) -> Callable[[], float]:
-        """A case: its seconds a task."""
+        """Run a case and return its seconds per task."""
 
         def case() -> float:
             with (stdin or Path("/dev/null")).open("rb") as source, self.out.open("wb") as out:
@@ -105,7 +105,7 @@ class Shop:
             raise RuntimeError(f"{' '.join(words)}: exit {code}, {found} results of {tasks} tasks")
 
     def weighed(self, words: list[str], tasks: int, *, tell: bool = False) -> Callable[[], float]:
-        """A case: the peak of all its processes together, in bytes; `tell` notes how each grew."""
+        """Run a case and return the peak of all its processes together, in bytes; `tell` records their growth."""
 
         def case() -> float:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -77,7 +77,7 @@ def w4(shop: Shop) -> Workload:
 
 
 def w5(shop: Shop) -> Workload:
-    """A heavy tail: 60 s of sleep, a few of them of 2 s."""
+    """Run a heavy tail: 60 s of sleep, with a few tasks of 2 s."""
     chance = random.Random(5)  # noqa: S311 - an input, no secret
     sleeps = [min(chance.paretovariate(1.3) / 14, 2) for _ in range(195)] + [2.0] * 5
     chance.shuffle(sleeps)
@@ -141,7 +141,7 @@ def w8(shop: Shop) -> Workload:
 
 
 def memory(shop: Shop) -> Workload:
-    """The peak of all processes together (PSS), of W1 and W7."""
+    """Measure the peak of all processes together (PSS), of W1 and W7."""
     lines, out = shop.many(shop.lines), shop.out
     records = shop.input("records", (("y" * (MIB - 1) + "\n") for _ in range(2000)))
     len_of = ("-o", out, "--call", "builtins:len")
