@@ -98,7 +98,7 @@ def option(
 class Settings(Struct, frozen=True, kw_only=True):
     """All values that the user can choose. Sizes are in bytes, times in seconds."""
 
-    # what to run
+    # commands
     command: tuple[str, ...] = option(
         (), about="a shell line, or an argument list", on="", option_type=COMMAND, positional_on=WORK_COMMANDS
     )
@@ -285,7 +285,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         option_type=TIME,
     )
 
-    # what is shown
+    # display
     now: bool = option(False, "--now", about="kill running tasks", on="kill")
     program: tuple[str, ...] = option(
         (), about="a program of the lab, and its arguments", on="", option_type=PROGRAM, positional_on="lab"
