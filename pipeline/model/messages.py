@@ -14,7 +14,7 @@ Task numbers start at 0. Ranges are half-open, ascending and merged. Times are i
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -133,7 +133,6 @@ BlockReason = Literal["", "ventilator", "worker", "slots", "output", "spill", "i
 ventilator, worker: none is connected; slots: all are busy; output: it is blocked; spill: it is full until task
 `next_in_order` finishes; input: waiting for more; turn: results wait for task `next_in_order`.
 """
-BLOCK_REASONS = get_args(BlockReason)[1:]
 MAX_ACK_ITEMS = 8192
 """Maximum number of items of a list in an Ack."""
 
