@@ -133,7 +133,7 @@ class ProcessTable:
 
     def _reap(self, process: TaskProcess) -> TaskOutcome | None:
         """Reap a process and return its outcome, or None if it was discarded."""
-        self._output_reader.remove(process)  # what the pipes still hold was written by its background processes
+        self._output_reader.remove(process)  # the rest in the pipes was written by background processes
         outcome = process.reap()
         self._pids.discard(process.pid)
         if process.is_discarded:

@@ -19,7 +19,7 @@ from pipeline.model.messages import TaskFailure
 
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 NOT_FOUND_EXIT_CODE = 127
-SHELL_EXIT_CODES = {  # what a shell returns for a command that it cannot execute
+SHELL_EXIT_CODES = {  # of a shell for a command that it cannot execute
     errno.ENOENT: NOT_FOUND_EXIT_CODE,
     errno.ENOTDIR: NOT_FOUND_EXIT_CODE,
     errno.EACCES: 126,
