@@ -1,4 +1,4 @@
-"""Dead letters as tasks: in the shape that they had, and named when they are none."""
+"""Dead letters as tasks, in the shape that they had; and other formatters that read from a spool."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ LINE = b'{"number": 1, "task": "a b"}\n'
 COLUMNS = b'{"number": 2, "task": "[\\"a\\",\\"b\\"]", "shape": "columns"}\n'
 
 
-def test_a_letter_is_a_task_again() -> None:
-    formed = DeadLetterReader([]).format(LINE * 2, 1, "f")
-    assert (formed.records, formed.is_last, formed.error) == ([b"a b"] * 2, False, "")
+def test_format_returns_task_of_dead_letter() -> None:
+    tasks = DeadLetterReader([]).format(LINE * 2, 1, "f")
+    assert (tasks.records, tasks.is_last, tasks.error) == ([b"a b"] * 2, False, "")
 
 
-def test_the_first_letter_says_the_shape(tmp_path: Path) -> None:
+def test_record_format_has_shape_of_first_dead_letter(tmp_path: Path) -> None:
     path = tmp_path / "letters"
     path.write_bytes(COLUMNS)
-    letters = DeadLetterReader([str(path)])
-    assert letters.record_format.shape == "columns"
-    assert letters.format(COLUMNS, 1, "letters").records == [b'["a","b"]']
-    mixed = letters.format(COLUMNS + LINE, 1, "letters")
+    reader = DeadLetterReader([str(path)])
+    assert reader.record_format.shape == "columns"
+    assert reader.format(COLUMNS, 1, "letters").records == [b'["a","b"]']
+    mixed = reader.format(COLUMNS + LINE, 1, "letters")
     assert mixed.records == [b'["a","b"]']
     assert mixed.error.startswith("letters, line 3 contains a task of shape 'line'")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]\n", b'{"shape": 7}\n'])
-def test_a_file_that_begins_otherwise_is_looked_at_later(tmp_path: Path, text: bytes) -> None:
+def test_record_format_of_other_file_defaults_to_line(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "letters").write_bytes(text)
     assert DeadLetterReader([str(tmp_path / "letters")]).record_format.shape == "line"
 
 
-def drained(source: InputSource) -> list[tuple[int, bytes]]:
-    """All records with their numbers, as a ventilator would get them."""
-    found: list[tuple[int, bytes]] = []
+def read_numbered_records(source: InputSource) -> list[tuple[int, bytes]]:
+    """Read all records with their numbers, as a ventilator does."""
+    numbered: list[tuple[int, bytes]] = []
     while True:
         source.send(Port.SOURCE, ReadRequest(64))
         answers = [answer for answer in source.receive() if isinstance(answer, RecordsRead | EndOfInput)]
         for answer in answers:
             if isinstance(answer, EndOfInput):
-                return found
-            found += list(enumerate(answer.body.split(b"\n")[:-1], start=answer.first))
+                return numbered
+            numbered += list(enumerate(answer.body.split(b"\n")[:-1], start=answer.first))
             source.send(Port.SOURCE, DiscardBelow(answer.first))
 
 
 @pytest.mark.parametrize(
-    "form",
+    "task_format",
     [
         TaskFormat(group_size=3),
         TaskFormat(csv=True, header=True),
@@ -62,20 +62,26 @@ def drained(source: InputSource) -> list[tuple[int, bytes]]:
         TaskFormat(pack_slots=2),
     ],
 )
-def test_what_is_formed_of_a_spool_is_formed_again_by_who_comes_back(tmp_path: Path, form: TaskFormat) -> None:
-    text = "".join(f'"{number}\n",{number}\n' if form.csv else f"{number}\n" for number in range(500)).encode()
+def test_formatted_tasks_of_reopened_spool_are_the_same(tmp_path: Path, task_format: TaskFormat) -> None:
+    text = "".join(f'"{number}\n",{number}\n' if task_format.csv else f"{number}\n" for number in range(500)).encode()
     read, write = os.pipe()
     os.write(write, text)
     os.close(write)
     first = InputSource.with_format(
-        TaskFormatter(form, [], zero=False), [], read, StdinSpool(str(tmp_path / "spool"), read, segment_size=100)
+        TaskFormatter(task_format, [], zero=False),
+        [],
+        read,
+        StdinSpool(str(tmp_path / "spool"), read, segment_size=100),
     )
-    name, tasks = first.fingerprint, drained(first)
+    fingerprint, tasks = first.fingerprint, read_numbered_records(first)
     first.close()
-    again = InputSource.with_format(
-        TaskFormatter(form, [], zero=False), [], read, StdinSpool(str(tmp_path / "spool"), read, segment_size=100)
+    reopened = InputSource.with_format(
+        TaskFormatter(task_format, [], zero=False),
+        [],
+        read,
+        StdinSpool(str(tmp_path / "spool"), read, segment_size=100),
     )
-    assert (again.fingerprint, drained(again)) == (name, tasks)
-    again.close()
+    assert (reopened.fingerprint, read_numbered_records(reopened)) == (fingerprint, tasks)
+    reopened.close()
     os.close(read)
     assert len(tasks) > 1

@@ -1,4 +1,4 @@
-"""The files of the input: what tells them apart, and one after the other. Their records are in test_source."""
+"""Input files: their identity, and reading one after the other. test_source tests their records."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_each_is_opened_in_its_turn_and_closed(tmp_path: Path) -> None:
+def test_input_files_are_opened_one_at_a_time(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in "ab"]
     for path in paths:
         with open(path, "w", encoding="ascii") as file:
             file.write(path)
     before = os.listdir("/proc/self/fd")
-    infiles = InputFiles(paths, -1, None)
+    input_files = InputFiles(paths, -1, None)
     for number, path in enumerate(paths, 1):
-        assert infiles
-        assert infiles.read() == path.encode()
-        assert (infiles.name, infiles.opened_count) == (path, number)
-        assert infiles.pollables == []
-        assert infiles.read() == b""
-        infiles.next_file()
-    assert not infiles
-    infiles.close()
+        assert input_files
+        assert input_files.read() == path.encode()
+        assert (input_files.name, input_files.opened_count) == (path, number)
+        assert input_files.pollables == []
+        assert input_files.read() == b""
+        input_files.next_file()
+    assert not input_files
+    input_files.close()
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_file_is_known_by_its_place_and_its_state_by_size_and_time(tmp_path: Path) -> None:
+def test_file_identity_is_path_and_state_is_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\n")
     name, state = file_identity(str(path), -1)
@@ -45,14 +45,14 @@ def test_a_file_is_known_by_its_place_and_its_state_by_size_and_time(tmp_path: P
     assert file_identity(str(path), -1)[1] != state
 
 
-def test_what_cannot_be_read_twice_is_another_one_each_time() -> None:
+def test_file_identity_of_pipe_is_always_new() -> None:
     reading, writing = os.pipe()
     assert file_identity("-", reading)[0] != file_identity("-", reading)[0]
     os.close(reading)
     os.close(writing)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_file_identity_of_unreadable_file_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file: nowhere"):
         file_identity("nowhere", -1)
     with pytest.raises(UsageError, match="is a directory"):
@@ -61,5 +61,5 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         InputFiles(["-"], -1, None)
 
 
-def test_stdin_is_called_stdin() -> None:
+def test_display_name_of_dash_is_stdin() -> None:
     assert (display_name("-"), display_name("./-")) == ("stdin", "./-")

@@ -1,4 +1,4 @@
-"""A spool's folder: one owner, notes that are whole, and nobody else's files."""
+"""SpoolDirectory: one owner, atomic state, and no changes to other files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.model.errors import PipelineError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOTED = SpoolState("id", "pipe", 2, 3, 4, 5)
+SAVED = SpoolState("id", "pipe", 2, 3, 4, 5)
 
 
 @pytest.fixture
@@ -24,100 +24,100 @@ def path(tmp_path: Path) -> Path:
 
 
 def files(path: Path) -> set[str]:
-    return {each.name for each in path.iterdir()}
+    return {entry.name for entry in path.iterdir()}
 
 
-@pytest.mark.parametrize("disk", [False, True])
-def test_the_next_owner_finds_what_was_noted_last(path: Path, *, disk: bool) -> None:
-    folder = SpoolDirectory(str(path), fsync=disk)
-    assert folder.load() is None
-    folder.save(SpoolState("first", ""))
-    assert folder.save(NOTED) == NOTED
-    folder.close()
-    folder.close()
-    assert SpoolDirectory(str(path)).load() == NOTED
+@pytest.mark.parametrize("fsync", [False, True])
+def test_load_returns_last_saved_state(path: Path, *, fsync: bool) -> None:
+    directory = SpoolDirectory(str(path), fsync=fsync)
+    assert directory.load() is None
+    directory.save(SpoolState("first", ""))
+    assert directory.save(SAVED) == SAVED
+    directory.close()
+    directory.close()
+    assert SpoolDirectory(str(path)).load() == SAVED
 
 
-def test_it_is_private(path: Path) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(NOTED)
+def test_spool_files_are_private(path: Path) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SAVED)
     assert path.stat().st_mode & 0o077 == 0
     assert (path / STATE_FILES[0]).stat().st_mode & 0o077 == 0
-    folder.close()
+    directory.close()
 
 
-def test_a_note_that_fails_leaves_the_one_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(NOTED)
-    real = os.pwrite
+def test_failing_save_keeps_previous_state(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SAVED)
+    pwrite = os.pwrite
     for _ in range(3):
-        with monkeypatch.context() as disk:
-            disk.setattr(os, "pwrite", lambda fd, text, at: real(fd, text[:30], at))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda fd, text, at: pwrite(fd, text[:30], at))
             with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-                folder.save(SpoolState("other", ""))
-        assert folder.load() == NOTED
-    assert folder.save(SpoolState("other", "")) == folder.load() == SpoolState("other", "")
-    folder.close()
+                directory.save(SpoolState("other", ""))
+        assert directory.load() == SAVED
+    assert directory.save(SpoolState("other", "")) == directory.load() == SpoolState("other", "")
+    directory.close()
 
 
-def test_there_is_room_for_notes_from_the_beginning(path: Path) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(NOTED)
+def test_save_does_not_grow_state_files(path: Path) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SAVED)
     sizes = [(path / name).stat().st_size for name in STATE_FILES]
     for number in range(5):
-        folder.save(SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18))
-        assert folder.load() == SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18)
+        directory.save(SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18))
+        assert directory.load() == SpoolState("id", "pipe", 10**9, 10**18 + number, 10**18, 10**18)
         assert [(path / name).stat().st_size for name in STATE_FILES] == sizes
-    folder.close()
+    directory.close()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "00000000 [1, {}]", "\xff"])
-def test_a_damaged_note_is_refused_unless_the_other_is_whole(path: Path, text: str) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(SpoolState("before", ""))
-    folder.save(NOTED)
+def test_load_with_both_state_files_damaged_raises(path: Path, text: str) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SpoolState("before", ""))
+    directory.save(SAVED)
     (path / STATE_FILES[0]).write_bytes(text.encode("latin-1"))
-    assert folder.load() == SpoolState("before", "")
+    assert directory.load() == SpoolState("before", "")
     (path / STATE_FILES[1]).write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match="spool is damaged"):
-        folder.load()
-    folder.close()
+        directory.load()
+    directory.close()
 
 
-def test_who_was_killed_before_the_first_word_has_noted_nothing(path: Path) -> None:
-    folder = SpoolDirectory(str(path))
+def test_load_of_empty_state_file_is_none(path: Path) -> None:
+    directory = SpoolDirectory(str(path))
     (path / STATE_FILES[0]).touch()
-    assert folder.load() is None
-    folder.save(NOTED)
-    folder.close()
+    assert directory.load() is None
+    directory.save(SAVED)
+    directory.close()
 
 
-def test_only_segments_of_other_lives_and_below_the_lowest_are_swept(path: Path) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(NOTED)
+def test_remove_stale_keeps_current_segments(path: Path) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SAVED)
     for name in ("1.000005", "2.000000", "2.000001", "2.000002", "12.000002", "mine.txt", "2.5"):
         (path / name).touch()
-    folder.remove_stale(2, 1)
+    directory.remove_stale(2, 1)
     assert files(path) == {*STATE_FILES, "lock", "2.000001", "2.000002", "mine.txt", "2.5"}
-    folder.remove()
+    directory.remove()
     assert files(path) == {"mine.txt", "2.5"}
 
 
-def test_the_folder_goes_when_it_is_empty(path: Path) -> None:
-    folder = SpoolDirectory(str(path))
-    folder.save(NOTED)
-    folder.remove()
-    folder.remove()
+def test_remove_deletes_empty_directory(path: Path) -> None:
+    directory = SpoolDirectory(str(path))
+    directory.save(SAVED)
+    directory.remove()
+    directory.remove()
     assert not path.exists()
 
 
-def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_released_when_owner_is_killed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.input.spool_files.LOCK_TIMEOUT_SECONDS", 0.05)
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _folder = SpoolDirectory(str(path))
+            _spool = SpoolDirectory(str(path))
             os.write(writing, b".")
             signal.pause()
         finally:
@@ -132,7 +132,7 @@ def test_one_owner_at_a_time_until_it_is_killed(path: Path, monkeypatch: pytest.
     os.close(writing)
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_spool_directory_at_a_file_raises(tmp_path: Path) -> None:
     (tmp_path / "spool").touch()
     with pytest.raises(UsageError, match=r"cannot spool stdin in .*spool: File exists"):
         SpoolDirectory(str(tmp_path / "spool"))

@@ -1,4 +1,4 @@
-"""The inlet: when two stdins are one, whether there is anything to say. How it is spooled is in test_spool."""
+"""StdinSource: identity and readiness of stdin. test_stdin_spool tests how it is spooled."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_pipe_is_the_same_for_all_who_have_it_and_no_other() -> None:
+def test_identity_of_pipe_is_shared_by_its_descriptors() -> None:
     one, two = os.pipe(), os.pipe()
-    twin = os.dup(one[0])
-    assert StdinSource(one[0]).identity() == StdinSource(twin).identity()
+    copy = os.dup(one[0])
+    assert StdinSource(one[0]).identity() == StdinSource(copy).identity()
     assert StdinSource(one[0]).identity() != StdinSource(two[0]).identity()
-    for fd in (*one, *two, twin):
+    for fd in (*one, *two, copy):
         os.close(fd)
 
 
-def test_what_has_a_name_and_nobody_holds_is_never_the_same(tmp_path: Path) -> None:
+def test_identity_of_fifo_and_file_is_always_new(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     fifo = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     with (tmp_path / "file").open("w+b") as file:
@@ -36,9 +36,7 @@ def test_what_has_a_name_and_nobody_holds_is_never_the_same(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("kind", "same"), [("fifo", True), ("file", False)])
-def test_a_named_pipe_that_our_parent_holds_is_the_same_but_a_file_is_read_again(
-    tmp_path: Path, kind: str, *, same: bool
-) -> None:
+def test_identity_of_fifo_held_by_parent_is_stable(tmp_path: Path, kind: str, *, same: bool) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
 
@@ -47,13 +45,13 @@ def test_a_named_pipe_that_our_parent_holds_is_the_same_but_a_file_is_read_again
 
     def child() -> bool:
         os.dup2(os.open(tmp_path / kind, os.O_RDONLY | os.O_NONBLOCK), 0)
-        return forked(grandchild)
+        return run_forked(grandchild)
 
-    assert forked(child)
+    assert run_forked(child)
 
 
-def forked(act: Callable[[], bool]) -> bool:
-    """Whether it came true in a child of ours."""
+def run_forked(act: Callable[[], bool]) -> bool:
+    """Run `act` in a child, and return its result."""
     child = os.fork()
     if not child:
         code = 2
@@ -64,29 +62,29 @@ def forked(act: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_what_is_not_open_has_no_origin() -> None:
+def test_identity_of_closed_stdin_raises() -> None:
     with pytest.raises(UsageError, match="cannot read stdin"):
         StdinSource(-1).identity()
 
 
-def test_it_is_ready_and_empty_at_its_end(tmp_path: Path) -> None:
+def test_is_ready_and_is_empty_at_end_of_pipe(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    inlet = StdinSource(reading)
-    assert not inlet.is_ready()
+    source = StdinSource(reading)
+    assert not source.is_ready()
     os.write(writing, b"a")
-    assert inlet.is_ready()
-    assert not inlet.is_empty()
-    tape = SegmentedFile(str(tmp_path / "1."), 0)
-    assert inlet.transfer(tape) == 1
+    assert source.is_ready()
+    assert not source.is_empty()
+    segments = SegmentedFile(str(tmp_path / "1."), 0)
+    assert source.transfer(segments) == 1
     os.close(writing)
-    assert inlet.is_ready()
-    assert inlet.is_empty()
-    assert inlet.transfer(tape) == 0
-    tape.close()
+    assert source.is_ready()
+    assert source.is_empty()
+    assert source.transfer(segments) == 0
+    segments.close()
     os.close(reading)
 
 
-def test_a_file_and_dev_null_may_be_empty(tmp_path: Path) -> None:
+def test_is_empty_at_end_of_file_and_dev_null(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"a")
     with (tmp_path / "file").open("rb", buffering=0) as file, open(os.devnull, "rb") as null:
         assert not StdinSource(file.fileno()).is_empty()
@@ -95,13 +93,13 @@ def test_a_file_and_dev_null_may_be_empty(tmp_path: Path) -> None:
         assert StdinSource(null.fileno()).is_empty()
 
 
-def test_what_does_not_fit_into_a_segment_stays_in_hand(tmp_path: Path) -> None:
+def test_transfer_keeps_rest_for_next_segment(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"x" * 2500)
-        inlet, tape = StdinSource(ours.fileno()), SegmentedFile(str(tmp_path / "1."), 0, 1000)
-        assert [inlet.transfer(tape) for _ in range(2)] == [1000, 1000]
-        assert inlet.is_ready()
-        assert inlet.transfer(tape) == 500
-        assert not inlet.is_ready()
-        tape.close()
+        source, segments = StdinSource(ours.fileno()), SegmentedFile(str(tmp_path / "1."), 0, 1000)
+        assert [source.transfer(segments) for _ in range(2)] == [1000, 1000]
+        assert source.is_ready()
+        assert source.transfer(segments) == 500
+        assert not source.is_ready()
+        segments.close()
