@@ -31,7 +31,7 @@ from pipeline.model.events import (
     Waiting,
 )
 from pipeline.model.messages import StopRequest
-from pipeline.model.state_machine import Adapter, Address, LaneAddress, Message, PeerAddress, Port, StateMachine
+from pipeline.model.state_machine import Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send, StateMachine
 from pipeline.runtime.failpoints import with_failpoints
 from pipeline.system.signals import STATUS_SIGNAL
 
@@ -140,10 +140,10 @@ class EventLoop:
     def _update_poller(self, ports: Iterable[Port]) -> None:
         """Register what the adapters of these ports want polled now; the others have not changed."""
         for port in ports:
-            files, before = self._adapters[port].pollables(), self._pollables.get(port, [])
-            if files == before:
+            files, registered = self._adapters[port].pollables(), self._pollables.get(port, [])
+            if files == registered:
                 continue
-            for file in before:
+            for file in registered:
                 bare = file[0] if isinstance(file, tuple) else file
                 if self._port_by_pollable.pop(bare, None):
                     self._poller.unregister(bare)
@@ -173,7 +173,7 @@ class EventLoop:
         ):
             self._notify(message)  # a notice of an adapter, for the user only
 
-    def _send(self, sends: list) -> None:  # type: ignore[type-arg]
+    def _send(self, sends: list[Send]) -> None:
         for send in sends:
             port = _port_for(send.to)
             if port is Port.USER:

@@ -114,7 +114,8 @@ def test_blocked_text_of_a_single_slot() -> None:
 
 
 def test_every_block_reason_has_a_text() -> None:
-    assert all(status_view.blocked_text(replace(STATUS, blocked_on=why), None) != why for why in get_args(BlockReason)[1:])
+    reasons = get_args(BlockReason)[1:]
+    assert all(status_view.blocked_text(replace(STATUS, blocked_on=reason), None) != reason for reason in reasons)
 
 
 def test_worker_text_shows_running_tasks() -> None:
