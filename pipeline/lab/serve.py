@@ -2,7 +2,7 @@
 
     ask ─REQ─┐                                ┌─ REP worker 1
     ask ─REQ─┼─5555─ ROUTER ◄─zmq.proxy─► DEALER ─ REP worker 2    threads over inproc,
-    ask ─REQ─┘           PAIR: counts replies   └─ REP worker 3      or processes over ipc
+    ask ─REQ─┘           PAIR: counts replies └─ REP worker 3      or processes over ipc
 
 ROUTER puts the name of the client's connection before each request, and uses it to route the reply back. With --secure
 an authenticator accepts known keys only.
