@@ -22,7 +22,7 @@ OLD_WORDS = set(
 )
 """Names of section 9 of the redesign that have a standard term now, and pronouns that hide which process is meant."""
 KEPT = {
-    "": ("--desk", "scripts/bench"),  # an old spelling that is still accepted; a script
+    "": ("--desk", "--patience", "scripts/bench"),  # old spellings that are still accepted; a script
     "pipeline/lab": ("patience",),  # the option of its programs
     "docs/lab.md": ("patience",),
     "pipeline/config/settings.py": ("desk",),

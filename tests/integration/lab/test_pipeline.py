@@ -146,15 +146,15 @@ def test_a_sink_tells_what_is_missing_and_kills_all_the_same() -> None:
             code, printed = wait_for_end(sink)
     assert code == 1
     assert printed.startswith(":.\n2 of 3 results")
-    assert "1 are missing" in printed
+    assert "1 results are missing" in printed
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("ventilator --port {0} --workers 2 --patience 0.1", "0 of 2 workers came within 0.1 s"),
-        ("ventilator --port {0} --sink-port {1} --workers 0 --patience 0.1", "no sink came within 0.1 s"),
-        ("worker --port {0} --sink-port {1} --control-port {2} --patience 0.1", "nothing happened for 0.1 s"),
+        ("ventilator --port {0} --workers 2 --patience 0.1", "only 0 of 2 workers connected within 0.1 s"),
+        ("ventilator --port {0} --sink-port {1} --workers 0 --patience 0.1", "no sink connected within 0.1 s"),
+        ("worker --port {0} --sink-port {1} --control-port {2} --patience 0.1", "no message for 0.1 s"),
         ("sink --port {0} --control-port {1} --start 0.1", "no batch began within 0.1 s"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_worker_that_has_gone_is_not_counted() -> None:
         with guides("worker", **where) as other:
             wait_until_ready(other)
             code, printed = wait_for_end(ventilator)
-    assert (code, printed) == (3, "1 of 2 workers came within 8 s\n")
+    assert (code, printed) == (3, "only 1 of 2 workers connected within 8 s\n")
 
 
 def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:

@@ -23,8 +23,8 @@ def test_who_may_use_a_context(capsys: pytest.CaptureFixture[str]) -> None:
     assert contexts.main(processes=2, threads=3) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     rows = [re.split(r"  +", line) for line in lines]
-    assert head.split() == ["who", "pid", "context", "thread", "outcome"]
-    assert [row[0] for row in rows] == ["a process"] * 2 + ["a thread"] * 3 + ["an heir"]
+    assert head.split() == ["requester", "pid", "context", "thread", "outcome"]
+    assert [row[0] for row in rows] == ["process"] * 2 + ["thread"] * 3 + ["forked child"]
     pids = [int(row[1]) for row in rows]
     assert len({*pids[:2], pids[5], os.getpid()}) == 4
     assert pids[2:5] == [os.getpid()] * 3
@@ -46,7 +46,7 @@ def test_the_baton_comes_home_by_way_of_each_step(transport: str, capsys: pytest
 
 
 def test_a_baton_that_is_lost_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "PATIENCE", 200)
+    monkeypatch.setattr(relay, "TIMEOUT_MS", 200)
     monkeypatch.setattr(relay, "run_step", lambda *_: None)
     assert relay.main(transport="inproc", steps=2) == 1
     assert "0 of 2 steps" in capsys.readouterr().out

@@ -20,7 +20,7 @@ Printed = pytest.CaptureFixture[str]
 @pytest.mark.parametrize("frozen", [False, True])
 def test_what_is_swallowed_is_no_mark(capsys: Printed, monkeypatch: pytest.MonkeyPatch, *, frozen: bool) -> None:
     monkeypatch.setattr(hwm, "SIZES", (10, 100_000))
-    monkeypatch.setattr(hwm, "MOST", 5000)
+    monkeypatch.setattr(hwm, "MAX_COUNT", 5000)
     monkeypatch.setattr(hwm, "ROW", "{}  {}  {}  {}")
     monkeypatch.setattr(hwm, "HEADS", ("over", "mark", "10 B", "100 kB"))
     assert hwm.main(frozen=frozen) == 0
@@ -56,13 +56,13 @@ def _place(over: str, folder: Path) -> str:
 def _swallows(number: int, place: str, mark: int, size: int, *, frozen: bool, settled: int = 10_000) -> bool:
     """Whether so many messages are swallowed. It waits for them, so a slow machine does not change the answer."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hwm, "MOST", number - 1)
-        patch.setattr(hwm, "SETTLED_MS", settled)
+        patch.setattr(hwm, "MAX_COUNT", number - 1)
+        patch.setattr(hwm, "FULL_AFTER_MS", settled)
         return hwm.count_swallowed(place, mark, size, frozen=frozen) >= number
 
 
 def test_a_receiver_that_does_not_come_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hwm, "PATIENCE", 50)
+    monkeypatch.setattr(hwm, "TIMEOUT_MS", 50)
     monkeypatch.setattr(hwm, "SIZES", (10, 100, 1000, 10_000, 100_000))
     monkeypatch.setattr(hwm, "run_idle_receiver", lambda *_: None)
     assert hwm.main() == 1
@@ -79,7 +79,7 @@ def test_each_way_reads_all(capsys: Printed) -> None:
 
 
 def test_messages_that_do_not_come_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poll, "PATIENCE", 100)
+    monkeypatch.setattr(poll, "TIMEOUT_MS", 100)
     monkeypatch.setattr(poll, "send", lambda *_: None)
     assert poll.main(msgs=5) == 1
     assert [row[1] for row in table_rows(capsys.readouterr().out)] == ["0"] * 3
@@ -132,11 +132,11 @@ def test_what_is_left_of_each_round_is_found_out(what: str, capsys: Printed, mon
         assert soak.main(minutes=0.03) == 1
     finally:
         leak.mend()
-    assert capsys.readouterr().out.endswith("not flat: something is left of each round\n")
+    assert capsys.readouterr().out.endswith("not flat: each round leaks\n")
 
 
 def test_a_round_in_which_nothing_comes_is_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak, "PATIENCE", 50)
+    monkeypatch.setattr(soak, "TIMEOUT_MS", 50)
     monkeypatch.setattr(zmq.Socket, "send_multipart", lambda *_: None)
     with pytest.raises(zmq.Again):
         soak.main(minutes=0.01)

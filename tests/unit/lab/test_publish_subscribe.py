@@ -27,7 +27,7 @@ def test_the_weather_comes_to_readers_on_both_networks(capsys: Printed) -> None:
         ["outer", "10004", "50", "0"],
     ]
     assert all(-80 <= float(row[4]) <= 135 for row in cells)
-    passed = re.fullmatch(r"the forwarder passed on (\d+) updates of 2 zip codes; there are 8", last)
+    passed = re.fullmatch(r"the forwarder sent (\d+) updates of 2 zip codes; there are 8", last)
     assert passed
     assert int(passed[1]) >= 100
 
@@ -51,7 +51,7 @@ def test_a_forwarder_that_takes_all_is_found_out(capsys: Printed, monkeypatch: p
 
 
 def test_readers_whom_nobody_tells_anything_give_up(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weather, "PATIENCE", 200)
+    monkeypatch.setattr(weather, "TIMEOUT_MS", 200)
     monkeypatch.setattr(weather, "publish", lambda *_: None)
     assert weather.main(readers=1, updates=5) == 3
     assert [row[2] for row in table_rows(capsys.readouterr().out)[:2]] == ["0", "0"]
@@ -60,7 +60,7 @@ def test_readers_whom_nobody_tells_anything_give_up(capsys: Printed, monkeypatch
 def test_who_is_waited_for_hears_all(capsys: Printed) -> None:
     assert sync.main(subscribers=3, updates=20_000) == 0
     waited, hurried = table_rows(capsys.readouterr().out)
-    assert waited[:5] == ["waits for them", "3", "20000", "0", "0"]
+    assert waited[:5] == ["waits for subscribers", "3", "20000", "0", "0"]
     assert hurried[:3] == ["begins at once", "3", "20000"]
     assert hurried[4] == "0"
 
@@ -89,13 +89,13 @@ def test_who_is_not_waited_for_loses_the_first_ones(monkeypatch: pytest.MonkeyPa
 def test_a_loss_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "subscribe", late)
     monkeypatch.setattr(sync, "HELLO", b"\0" * 8)  # a hello that is taken for an update: nobody is waited for
-    monkeypatch.setattr(sync, "PATIENCE", 1000)
+    monkeypatch.setattr(sync, "TIMEOUT_MS", 1000)
     assert sync.main(subscribers=1, updates=500) == 1  # so few that it reads them within its patience
     assert table_rows(capsys.readouterr().out)[0][3] != "0"
 
 
 def test_subscribers_that_say_nothing_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "PATIENCE", 200)
+    monkeypatch.setattr(sync, "TIMEOUT_MS", 200)
     monkeypatch.setattr(sync, "subscribe", lambda _: None)
     assert sync.main(subscribers=2, updates=10) == 3
     assert [row[1] for row in table_rows(capsys.readouterr().out)] == ["0", "0"]
@@ -111,9 +111,9 @@ def test_a_filter_is_the_beginning_of_a_key(key: str, keys: set[str], capsys: Pr
 
 
 def test_a_key_of_nobody_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope, "PATIENCE", 100)
+    monkeypatch.setattr(envelope, "TIMEOUT_MS", 100)
     assert envelope.main(key="C") == 3
-    assert "nobody says so: the keys are A, B, BB" in capsys.readouterr().err
+    assert "too few messages: the keys are A, B, BB" in capsys.readouterr().err
 
 
 def test_what_was_not_subscribed_to_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_a_pair_is_for_two(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert signal.main("pair", threads=1, msgs=50, poll=poll) == 0
     (row,) = table_rows(capsys.readouterr().out)
     assert row[3:8] == ["50", "50", "0", "0", "no"]
-    monkeypatch.setattr(pings, "WATCHDOG", 0.5)
+    monkeypatch.setattr(pings, "DEADLOCK_SECONDS", 0.5)
     assert signal.main("pair", threads=4, msgs=50, poll=poll, debug=True) == 0
     row, *lines = table_rows(capsys.readouterr().out)
     assert (row[4], row[7]) == ("50", "yes")
@@ -84,7 +84,7 @@ def test_all_is_a_table_of_patterns_threads_and_ways(
 ) -> None:
     def collected(kinds: tuple[str, str], pings_: Pings, *, poll: bool) -> Pings:
         """A watchdog that is in a hurry only where it has to bark: nobody else hangs on a slow machine."""
-        monkeypatch.setattr(pings, "WATCHDOG", 0.3 if "PAIR" in kinds and pings_.threads > 1 else 30.0)
+        monkeypatch.setattr(pings, "DEADLOCK_SECONDS", 0.3 if "PAIR" in kinds and pings_.threads > 1 else 30.0)
         return pings.run_pings(kinds, pings_, poll=poll)
 
     monkeypatch.setattr(signal, "run_pings", collected)
@@ -109,7 +109,7 @@ def test_a_pattern_that_loses_what_it_should_keep_is_found_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(signal.KINDS, "pushpull", ("PAIR", "PAIR"))
-    monkeypatch.setattr(pings, "WATCHDOG", 0.3)
+    monkeypatch.setattr(pings, "DEADLOCK_SECONDS", 0.3)
     assert signal.main("pushpull", threads=3, msgs=30) == 1
     assert table_rows(capsys.readouterr().out)[0][7] == "yes"
 
@@ -119,7 +119,7 @@ def test_what_is_missing_is_told_by_its_numbers() -> None:
     run.sent_counts, run.received_numbers = [9, 4], [[3, 4, 7, 9], []]
     assert (run.lost_at_start(0), run.lost_at_start(1)) == (2, 4)
     assert (run.gaps(0), run.gaps(1)) == ("1-2 5-6 8-8", "1-4")
-    told = [line.strip() for line in signal.threads_of(run, all_of_them=False)]
+    told = [line.strip() for line in signal.describe_threads(run, is_verbose=False)]
     assert told == [
         "thread 1: highest sent 9, highest received 9, missing: 1-2 5-6 8-8",
         "thread 2: highest sent 4, highest received 0, missing: 1-4",
