@@ -1,6 +1,6 @@
 """Checks of versions, directories, leftovers, the clock and the terminal.
 
-What a check creates it removes at once. Nothing else is changed: leftovers are named, and not removed.
+A check removes at once what it creates. Nothing else is changed: leftovers are named, and not removed.
 """
 
 from __future__ import annotations

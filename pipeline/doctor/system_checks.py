@@ -25,7 +25,7 @@ GIB, MIB = 1 << 30, 1 << 20
 FILES_PER_STATION, FILES_PER_SLOT, FILES_PER_WORKER = 64, 5, 8
 """Open files of a station; of a worker for each of its slots; of the ventilator for each worker."""
 STATION_PROCESSES, STATION_MEMORY_BYTES, WARM_PROCESS_MEMORY_BYTES = 8, 256 * MIB, 32 * MIB
-"""What all stations of a run need together, and a warm process of --call."""
+"""Needs of all stations of a run together, and of a warm process of --call."""
 UNLIMITED = 1 << 60
 """Cgroups v1 have a number like this where there is no limit."""
 

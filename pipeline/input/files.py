@@ -4,7 +4,7 @@ Invariants:
   - a file is opened when its turn has come, and read by blocks; nothing waits for a slow one;
   - the flags of a descriptor that is shared with other processes never change;
   - splitting is linear in the number of bytes, however long a record is;
-  - what RecordSplitter returns, joined, is what was added, plus a terminator after each file that lacks one
+  - the joined output of RecordSplitter is its input, plus a terminator after each file that lacks one
     (a block stays as it is).
 """
 
@@ -47,7 +47,7 @@ class InputFiles:
 
     @property
     def pollables(self) -> list[object]:
-        """What has to be ready before more can be read."""
+        """The descriptors that must be ready before more can be read."""
         return [self._current.fd] if self._current and self._current.may_block else []
 
     def feed(self, splitter: RecordSplitter, *, keep_separate: bool) -> str:

@@ -163,7 +163,7 @@ def _read_state(path: str) -> tuple[int, SpoolState] | None:
 class SegmentedFile:
     """Bytes in segments of equal size, appended at the end and deleted from the beginning.
 
-    What was added is in the kernel's page cache when the call returns, so a `kill -9` cannot lose it. At most two
+    Appended bytes are in the kernel's page cache when the call returns, so a `kill -9` cannot lose them. At most two
     segments are open at a time. The segment at the end is never deleted.
     """
 

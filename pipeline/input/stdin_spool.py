@@ -174,12 +174,12 @@ class ReadPositions:
     """Record numbers and byte positions of the first record after the beginning of each segment."""
 
     def __init__(self, position: int, segment_size: int) -> None:
-        """Reading starts at byte `position`."""
+        """Start at byte `position`."""
         self._position, self._segment_size = position, segment_size
         self._starts: deque[tuple[int, int]] = deque()
 
     def on_records_read(self, first: int, size: int, end: int) -> None:
-        """See StdinSpool. Beyond `end` bytes there is nothing: the last record may have got a terminator."""
+        """See StdinSpool. The file has `end` bytes: `size` may include a terminator that the last record lacks."""
         previous, self._position = self._position, min(self._position + size, end)
         if previous // self._segment_size < self._position // self._segment_size:
             self._starts.append((first, self._position))

@@ -25,7 +25,7 @@ DESTINATION_COUNT = 4
 
 
 class ProgressDisplay(Protocol):
-    """What is drawn on the terminal to which results are written."""
+    """A progress bar on the terminal to which results are written."""
 
     def hide(self) -> None:
         """Remove it from the terminal."""
@@ -35,7 +35,7 @@ class ProgressDisplay(Protocol):
 
 
 class Destination(Protocol):
-    """What ResultOutput writes to. All but `write` may raise OSError; sizes are bytes, or results."""
+    """A place to which ResultOutput writes. All but `write` may raise OSError; sizes are bytes, or results."""
 
     path: str
 

@@ -40,7 +40,7 @@ class OutputFiles(Struct, frozen=True):
     joblog: str = ""
     folder: str = ""
     display: ProgressDisplay | None = None
-    """What is drawn on the terminal, if results are written to it."""
+    """The progress bar on stdout, if any."""
 
     @property
     def is_stderr_captured(self) -> bool:

@@ -29,7 +29,7 @@ FORWARDED_SIGNALS: dict[int, int] = {
     STATUS_SIGNAL: signal.SIGRTMIN + 2,
     VENTILATOR_DEAD: VENTILATOR_DEAD,
 }
-"""What a monitor sends to its child instead of a signal. Real-time signals queue: two are never merged into one."""
+"""The signals that a monitor sends to its child instead. Real-time signals queue: two are never merged into one."""
 MEANING: dict[int, int] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
