@@ -1,4 +1,4 @@
-"""^C comes in the program's own lines and where it waits, and a little later where a library is in the middle."""
+"""Interrupts are raised in own lines and in waits, and deferred while a library creates or closes an object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.cli.interrupts import InterruptHandler, TerminationInterrupt
 
-ELSEWHERE = "/elsewhere/library.py"
+LIBRARY_FILE = "/elsewhere/library.py"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
@@ -30,22 +30,22 @@ def _own_lines_are_here() -> Iterator[None]:
         signal.signal(number, done)
 
 
-def elsewhere(name: str) -> Callable[..., Any]:
-    """A function of a library: it calls what it is given, and says that it came to its end."""
+def library_function(name: str) -> Callable[..., Any]:
+    """Return a library function that calls its argument, and records that it has ended."""
     code = f"def {name}(inside, ended):\n    inside()\n    ended.append({name!r})\n"
     names: dict[str, Any] = {}
-    exec(compile(code, ELSEWHERE, "exec"), names)  # noqa: S102 -- so that its file is another
-    found: Callable[..., Any] = names[name]
-    return found
+    exec(compile(code, LIBRARY_FILE, "exec"), names)  # noqa: S102 -- so that its file is another
+    function: Callable[..., Any] = names[name]
+    return function
 
 
-def strike(number: signal.Signals) -> Callable[[], None]:
-    """A call that is hit by the signal, from a library's code."""
-    code = compile(f"import os\ndef hit():\n    os.kill(os.getpid(), {int(number)})\n", ELSEWHERE, "exec")
+def raise_in_library(number: signal.Signals) -> Callable[[], None]:
+    """Return a library function during which the signal arrives."""
+    code = compile(f"import os\ndef hit():\n    os.kill(os.getpid(), {int(number)})\n", LIBRARY_FILE, "exec")
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102
-    found: Callable[[], None] = names["hit"]
-    return found
+    function: Callable[[], None] = names["hit"]
+    return function
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,23 @@ def test_interrupt_in_own_lines_is_raised_at_once(number: signal.Signals, raised
 @pytest.mark.parametrize("name", ["recv", "poll", "join", "term"])
 def test_interrupt_while_waiting_is_raised_at_once(name: str) -> None:
     ended: list[str] = []
-    waits = elsewhere(name)
+    waits = library_function(name)
     with pytest.raises(KeyboardInterrupt):
-        waits(strike(signal.SIGINT), ended)
+        waits(raise_in_library(signal.SIGINT), ended)
     assert not ended
 
 
 @pytest.mark.parametrize("name", ["__init__", "socket", "start", "__exit__", "destroy"])
 def test_interrupt_waits_for_uninterruptible_function(name: str) -> None:
     ended: list[str] = []
-    makes = elsewhere(name)
+    makes = library_function(name)
 
-    def go_on() -> None:
-        makes(strike(signal.SIGTERM), ended)
+    def run() -> None:
+        makes(raise_in_library(signal.SIGTERM), ended)
         time.sleep(10)
 
     with pytest.raises(TerminationInterrupt):
-        go_on()
+        run()
     assert ended == [name]
 
 
@@ -94,7 +94,7 @@ def test_repeated_interrupt_does_not_break_cleanup() -> None:
 
 
 class Freed:
-    """Something that is hit while it is freed, where nothing can be raised."""
+    """An object during whose destructor the signal arrives, where nothing can be raised."""
 
     def __init__(self, number: signal.Signals) -> None:
         self._number = number

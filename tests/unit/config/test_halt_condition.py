@@ -1,4 +1,4 @@
-"""When a run ends early, in GNU parallel's words."""
+"""Conditions of --halt."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_parse_halt(text: str, expected: HaltCondition | None) -> None:
              "now,lost=1", "now,fail=1,done=2", "Now,fail=1", "now, fail=1", "soon,done=101%", "soon,done=1.5%"],
 )  # fmt: skip
 def test_parse_halt_rejects_other_texts(text: str) -> None:
-    with pytest.raises(ValueError, match="is not like now,fail=1 or soon,done=10%") as wrong:
+    with pytest.raises(ValueError, match="is not like now,fail=1 or soon,done=10%") as error:
         parse_halt(text)
-    assert repr(text) in str(wrong.value)
+    assert repr(text) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_parse_halt_rejects_other_texts(text: str) -> None:
         ("soon,done=5", 4, 4, 10, False),
         ("soon,done=5", 5, 0, 10, True),
         ("soon,done=5", 5, 0, -1, True),
-        ("soon,fail=10%", 9, 9, -1, False),  # a part of what is not known yet
+        ("soon,fail=10%", 9, 9, -1, False),  # the total is unknown
         ("soon,fail=10%", 9, 1, 11, False),
         ("soon,fail=10%", 9, 1, 10, True),
         ("soon,done=100%", 10, 0, 10, True),
