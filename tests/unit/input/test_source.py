@@ -25,7 +25,7 @@ from pipeline.model.state_machine import NEVER, Message, Port
 from pipeline.output.formats import dead_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 LINES = RecordFormat()
@@ -77,18 +77,6 @@ def read_all(source: InputSource, size: int = 1 << 20) -> tuple[list[RecordsRead
 def bodies(files: Sequence[str], record_format: RecordFormat = LINES, block: int | None = None) -> list[bytes]:
     """Return the body of each answer."""
     return [records.body for records in read_all(InputSource(record_format, files, None, block))[0]]
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe to stand in for stdin."""
-    reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
 
 
 def test_empty_input_ends_without_tasks(tmp_path: Path) -> None:

@@ -19,19 +19,10 @@ from pipeline.input.stdin_spool import StdinSpool
 from pipeline.model.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 SEGMENT_BYTES = 1000
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe to stand in for stdin."""
-    reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        close_quietly(fd)
 
 
 def close_quietly(fd: int) -> None:
