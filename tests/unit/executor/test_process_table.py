@@ -125,21 +125,21 @@ def test_streamed_output_without_newline_comes_at_the_end() -> None:
 
 
 def test_query_activity_lists_running_tasks(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    os.mkfifo(gate)
-    with make_driver(f"cat {gate} {{}}{' ' * 100}") as driver:
+    gates = [tmp_path / "gate", tmp_path / ("x" * 200)]
+    for gate in gates:
+        os.mkfifo(gate)
+    with make_driver("cat {}") as driver:
         assert driver.query_running().running_tasks == ()
-        driver.send_records(b"/dev/null", b"x" * 200, first=3)
+        driver.send_records(*map(os.fsencode, gates), first=3)
         driver.run_until(lambda: len(driver.query_running().running_tasks) == 2)
         activity = driver.query_running()
         assert [(running.task, running.slot) for running in activity.running_tasks] == [(3, 1), (4, 2)]
-        assert activity.running_tasks[0].command == f"cat {gate} /dev/null"
+        assert activity.running_tasks[0].command == f"cat {gates[0]}"
         assert len(activity.running_tasks[1].command) == 120
         assert all(running.seconds >= 0 for running in activity.running_tasks)
         assert activity.memory > 1 << 20
-        for _ in range(2):
-            with gate.open("w") as file:
-                file.write("go\n")
+        for gate in gates:
+            gate.write_text("go\n")
         driver.run_until(lambda: len(driver.outputs) == 2)
         assert driver.query_running().running_tasks == ()
 
