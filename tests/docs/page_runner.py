@@ -1,8 +1,8 @@
-"""Documents as sessions: the commands that a page shows, run in order in one shell, and what they print compared.
+"""Runner of the commands in a page: in order, in one shell, with a comparison of the output.
 
-A page's ```console blocks hold commands behind `$ ` (continued behind `> `) and what they print, both streams as in a
-terminal. A ```python block whose fence names a file is that file. A line `...` stands for any lines. What differs
-from run to run (times, rates, dates, names of workers) is masked on both sides, and nothing else.
+A ```console block contains commands after `$ ` (continued after `> `) and their output, both streams together.
+A ```python block whose fence names a file is that file. A line `...` matches any lines. Only parts that differ from run
+to run (times, rates, dates, names of workers) are masked on both sides.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MASKS = (
     (r"\b[\w-]+\.\d+\.[0-9a-f]{6}\b", "WORKER"),
     (r"\brun [0-9a-f]{16}\b", "run ID"),
     (r"^bash: line \d+: +\d+ Killed.*", "Killed"),
-    (r"\d+ % done", "P % done"),
+    (r"\d+% done", "P% done"),
     (r"\b(ipc|tcp)://[^\s;]+", "PLACE"),
     (r"\b1[0-9]{9}\.[0-9]{3}\b", "WHEN"),
     (r"\t *\d+\.\d{3}\b", "\tT"),
 )
 PRINT_EXIT_CODE = 'code=$?; [ "$code" = 0 ] || echo "[$code]"'
-"""An exit code that is not 0 is shown behind what was printed, as some prompts do."""
+"""A non-zero exit code is shown after the output, as some prompts do."""
 HOSTS = {"10.0.0.5": "127." + ".".join(str(os.getpid() >> shift & 255) for shift in (16, 8, 0))}
 """Addresses of a page that stand for others, and where the test finds them: the usual ports, at a loopback address that
 no other test has."""
@@ -37,7 +37,7 @@ no other test has."""
 
 @dataclass
 class ShownCommand:
-    """What a person types, and what the page shows of its answer."""
+    """Command of a page, and the output that the page shows."""
 
     line: str
     expected: list[str] = field(default_factory=list)
@@ -45,14 +45,14 @@ class ShownCommand:
 
 @dataclass
 class ConsolePage:
-    """The files that a page gives, and its commands."""
+    """Files and commands of a page."""
 
     files: dict[str, str]
     commands: list[ShownCommand]
 
 
 def parse_page(text: str) -> ConsolePage:
-    """All of one document."""
+    """Return the files and commands of a page."""
     page = ConsolePage({}, [])
     for fence, body in re.findall(r"^```(\S+(?: \S+)?)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         language, _, name = fence.partition(" ")
@@ -76,7 +76,7 @@ def _parse_commands(block: str) -> list[ShownCommand]:
 
 
 def run_page(page: ConsolePage, folder: Path, shim: Path) -> list[list[str]]:
-    """What each command prints, with `pipe` found in the folder `shim`; the page's files lie in `folder`."""
+    """Run the page in `folder` with `pipe` from the folder `shim`, and return the output of each command."""
     for name, body in page.files.items():
         (folder / name).write_text(body)
     script = ["set +m"]
@@ -111,13 +111,24 @@ def _replace_hosts(line: str) -> str:
 
 
 def mask(line: str) -> str:
-    """The line without what differs from run to run."""
+    """Replace the parts of the line that differ from run to run."""
     for pattern, stand_in in MASKS:
         line = re.sub(pattern, stand_in, line)
     return line.rstrip()
 
 
 def matches(expected: list[str], actual: list[str]) -> bool:
-    """Whether what is shown is what was printed."""
-    pattern = "".join(r"(?:.*\n)*?" if line == ANY_LINES else re.escape(f"{mask(line)}\n") for line in expected)
-    return re.fullmatch(pattern, "".join(f"{mask(line)}\n" for line in actual)) is not None
+    """Whether what is shown is what was printed. The order between the two streams is not promised."""
+    return all(
+        re.fullmatch(_pattern(select(expected, from_pipe)), "".join(f"{line}\n" for line in select(actual, from_pipe)))
+        for from_pipe in (False, True)
+    )
+
+
+def select(lines: list[str], from_pipe: bool) -> list[str]:  # noqa: FBT001
+    """The masked lines of one stream: what pipe reports, or all else."""
+    return [mask(line) for line in lines if line == ANY_LINES or line.startswith("pipe: ") == from_pipe]
+
+
+def _pattern(lines: list[str]) -> str:
+    return "".join(r"(?:.*\n)*?" if line == ANY_LINES else re.escape(f"{line}\n") for line in lines)
