@@ -119,11 +119,3 @@ def module(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
-
-
-def is_gone(pid: int) -> bool:
-    """Return whether the process has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True

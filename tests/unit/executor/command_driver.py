@@ -120,14 +120,5 @@ def make_driver(
         driver.executor.close()
 
 
-def is_alive(pid: int) -> bool:
-    """Return whether the process runs; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def read_pid(path: Path) -> int:
     return int(path.read_text()) if path.exists() and path.read_text().endswith("\n") else 0

@@ -14,9 +14,9 @@ from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure
 from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import Port
-from tests.support.processes import wait_until
+from tests.support.processes import is_alive, wait_until
 from tests.unit.executor import call_driver
-from tests.unit.executor.call_driver import TIMEOUT_SECONDS, StartDriver, is_gone
+from tests.unit.executor.call_driver import TIMEOUT_SECONDS, StartDriver
 
 start, module = call_driver.start, call_driver.module
 
@@ -185,7 +185,7 @@ def test_call_executor_timeout_fails_only_the_slow_task(
         TaskFailure(200, "timeout", 9, text, "", record_size=8),
     ]
     assert driver.records() == {100: b"plain", 200: b"stubborn"}
-    driver.run_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+    driver.run_until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
 
 
 def test_call_executor_end_in_grace_is_still_a_timeout(start: StartDriver, module: Callable[[str], str]) -> None:
@@ -306,7 +306,7 @@ def test_call_executor_cancel_kills_only_running_task(
     outputs = driver.run(57)
     assert sorted(outputs) == [n for n in range(60) if n not in (40, 41, 50)]
     assert driver.failures() == []
-    assert is_gone(int(pid.read_text()))
+    assert not is_alive(int(pid.read_text()))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])

@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +17,8 @@ from pipeline.model.errors import UsageError
 from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
 from pipeline.model.messages import RecordFormat, TaskFailure
 from pipeline.model.state_machine import NEVER, Port
-from tests.unit.executor.command_driver import TIMEOUT_SECONDS, is_alive, make_driver, read_pid
+from tests.support.processes import is_alive, wait_until
+from tests.unit.executor.command_driver import make_driver, read_pid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -302,9 +302,7 @@ def test_command_executor_close_kills_all_processes(tmp_path: Path) -> None:
         driver.send_records(b"x")
         driver.run_until(lambda: bool(read_pid(tmp_path / "child")))
         pids = [read_pid(tmp_path / "parent"), read_pid(tmp_path / "child")]
-    limit = time.monotonic() + TIMEOUT_SECONDS
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < limit
+    wait_until(lambda: not any(map(is_alive, pids)))
     driver.executor.close()
     assert driver.executor.deadline == NEVER
 

@@ -9,7 +9,8 @@ from pipeline.executor.limits import TaskLimits
 from pipeline.model.events import CancelTasks
 from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER, Port
-from tests.unit.executor.command_driver import is_alive, make_driver, read_pid
+from tests.support.processes import is_alive
+from tests.unit.executor.command_driver import make_driver, read_pid
 
 SHORT = Timeout(seconds=0.3)
 

@@ -13,9 +13,9 @@ import pytest
 from pipeline.executor.call_executor import CallExecutor
 from pipeline.model.errors import UsageError
 from pipeline.model.events import CallableLoading
-from tests.support.processes import wait_until
+from tests.support.processes import is_alive, wait_until
 from tests.unit.executor import call_driver
-from tests.unit.executor.call_driver import TIMEOUT_SECONDS, StartDriver, is_gone
+from tests.unit.executor.call_driver import TIMEOUT_SECONDS, StartDriver
 
 start, module = call_driver.start, call_driver.module
 
@@ -133,9 +133,7 @@ def test_warm_pool_close_kills_all_processes(start: StartDriver, module: Callabl
     before = len(os.listdir("/proc/self/fd"))
     driver.executor.close()
     assert driver.executor.pollables() == driver.executor.receive() == []
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while not all(is_gone(pid) for pid in pids):
-        assert time.monotonic() < end, pids
+    wait_until(lambda: not any(map(is_alive, pids)))
     assert len(os.listdir("/proc/self/fd")) < before
     driver.executor.close()
 
@@ -153,9 +151,7 @@ def test_fork_server_killed_fails_with_incomplete(start: StartDriver, module: Ca
     os.kill(fork_server, signal.SIGKILL)
     assert driver.wait_for_failure().exit_code == 3
     driver.executor.close()
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while not is_gone(child):
-        assert time.monotonic() < end
+    wait_until(lambda: not is_alive(child))
 
 
 def test_fork_server_kills_all_that_a_dead_process_started(
@@ -184,11 +180,11 @@ def test_fork_server_kills_all_that_a_dead_process_started(
     driver.run_until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names))
     pids = {name: int((tmp_path / name).read_text()) for name in names}
     os.kill(pids["one"], signal.SIGKILL)
-    driver.run_until(lambda: all(is_gone(pids["one" + kind]) for kind in kinds))
+    driver.run_until(lambda: not any(is_alive(pids["one" + kind]) for kind in kinds))
     driver.run(1)
-    assert [name for name in names if is_gone(pids[name])] == ["one" + kind for kind in kinds]
+    assert [name for name in names if not is_alive(pids[name])] == ["one" + kind for kind in kinds]
     driver.executor.close()
-    wait_until(lambda: all(map(is_gone, pids.values())))
+    wait_until(lambda: not any(map(is_alive, pids.values())))
 
 
 def test_warm_pool_replaces_a_killed_idle_process(start: StartDriver, module: Callable[[str], str]) -> None:
@@ -198,7 +194,7 @@ def test_warm_pool_replaces_a_killed_idle_process(start: StartDriver, module: Ca
         driver.send_records("x", first=number)
         pid = int(driver.run(number + 1)[number])
         os.kill(pid, signal.SIGKILL)
-        driver.run_until(lambda pid=pid: is_gone(pid))  # type: ignore[misc]
+        driver.run_until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
         driver.messages += driver.executor.receive()
     assert driver.failures() == []
     assert len(set(driver.outputs().values())) == 4
@@ -242,13 +238,11 @@ def test_warm_processes_end_when_the_worker_is_killed(module: Callable[[str], st
             driver.run(1)
         finally:
             os._exit(0)
-    pids, end = tmp_path / "pids", time.monotonic() + TIMEOUT_SECONDS
-    while not (pids.exists() and pids.read_text().endswith(".")):
-        assert time.monotonic() < end
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("."))
     os.kill(worker, signal.SIGKILL)
     os.waitpid(worker, 0)
-    while not all(is_gone(int(pid)) for pid in pids.read_text().split()[:2]):
-        assert time.monotonic() < end
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()[:2]))
 
 
 def test_warm_pool_slow_import_is_reported_once(start: StartDriver, tmp_path: Path) -> None:
