@@ -1,4 +1,4 @@
-"""How often tasks have failed: only those that have, and never less often than before."""
+"""Attempt numbers of failed tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.model.ranges import AttemptCounts
 SOME = (AttemptRange(3, 5, 1), AttemptRange(5, 6, 2), AttemptRange(9, 10, 1))
 
 
-def test_all_that_nobody_told_of_have_failed_never() -> None:
+def test_get_unknown_task_returns_zero() -> None:
     tries = AttemptCounts()
     assert (len(tries), tries.get(7), tries.end, list(tries.tasks())) == (0, 0, 0, [])
     assert tries.split_by_attempt(2, 9) == [AttemptRange(2, 9, 0)]
@@ -19,7 +19,7 @@ def test_all_that_nobody_told_of_have_failed_never() -> None:
     assert len(tries) == 0
 
 
-def test_runs_are_cut_where_the_number_changes_and_leave_no_gap() -> None:
+def test_split_by_attempt_covers_range_without_gaps() -> None:
     tries = AttemptCounts(SOME)
     assert tries.split_by_attempt(0, 12) == [
         AttemptRange(0, 3, 0), AttemptRange(3, 5, 1), AttemptRange(5, 6, 2), AttemptRange(6, 9, 0), AttemptRange(9,
@@ -30,7 +30,7 @@ def test_runs_are_cut_where_the_number_changes_and_leave_no_gap() -> None:
     assert (list(tries.tasks()), len(tries), tries.end) == ([3, 4, 5, 9], 4, 10)
 
 
-def test_tries_are_never_taken_back() -> None:
+def test_set_never_lowers_attempt() -> None:
     tries = AttemptCounts(SOME)
     tries.set(4, 7, 1)
     assert [tries.get(task) for task in range(3, 8)] == [1, 1, 2, 1, 0]
@@ -38,14 +38,14 @@ def test_tries_are_never_taken_back() -> None:
     assert tries.get(4) == 3
 
 
-def test_who_has_failed_less_often_than_that() -> None:
+def test_find_below_returns_ranges_with_fewer_failures() -> None:
     tries = AttemptCounts(SOME)
     assert tries.find_below(2, 7, 1) == [(2, 3), (6, 7)]
     assert tries.find_below(2, 7, 2) == [(2, 3), (3, 5), (6, 7)]
     assert tries.find_below(2, 7, 0) == []
 
 
-def test_among_some_tasks_those_that_have_failed() -> None:
+def test_select_failed_returns_failed_of_given_ranges() -> None:
     tries = AttemptCounts(SOME)
     assert tries.select_failed([(0, 4), (5, 100)]) == (
         AttemptRange(3, 4, 1),
@@ -55,7 +55,7 @@ def test_among_some_tasks_those_that_have_failed() -> None:
     assert tries.select_failed([(6, 9)]) == AttemptCounts().select_failed([(0, 9)]) == ()
 
 
-def test_what_is_settled_is_forgotten() -> None:
+def test_forget_removes_settled_tasks() -> None:
     tries = AttemptCounts(SOME)
     tries.forget([(0, 4), (5, 8)])
     assert (list(tries.tasks()), tries.get(5), tries.end) == ([4, 9], 0, 10)
@@ -65,7 +65,7 @@ def test_what_is_settled_is_forgotten() -> None:
     assert (len(tries), tries.get(4)) == (0, 0)
 
 
-def test_it_is_a_dict_that_knows_its_order() -> None:
+def test_attempt_counts_agree_with_sorted_dict() -> None:
     rng, tries, plain = random.Random(3), AttemptCounts(), dict[int, int]()
     for _ in range(2000):
         low, number = rng.randrange(60), rng.randrange(4)

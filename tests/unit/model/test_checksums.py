@@ -1,4 +1,4 @@
-"""Boundaries of checksums: fixed by record number, so two readings can be compared wherever they were cut."""
+"""Boundaries of checksums."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ENDS = [*range(1, EXACT + 1), *range(EXACT + GROUP, EXACT + 20 * GROUP, GROUP)]
 
 
 @pytest.mark.parametrize("number", [0, 1, EXACT - 1, EXACT, EXACT + 1, EXACT + GROUP - 1, EXACT + GROUP, 3000])
-def test_boundaries_are_at_fixed_numbers(number: int) -> None:
+def test_checksum_boundaries_are_at_fixed_numbers(number: int) -> None:
     assert last_boundary(number) == max((end for end in ENDS if end <= number), default=0)
     assert next_boundary(number) == min(end for end in ENDS if end > number)
     assert boundary_count(number) == sum(end <= number for end in ENDS)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_each_checksum_ends_at_a_boundary_or_where_the_records_do(seed: int) -> None:
+def test_iterate_ends_checksums_at_boundaries_and_end(seed: int) -> None:
     rng = random.Random(seed)
     first, count = rng.randrange(3000), rng.choice([1, 2, GROUP, 900])
     ends = sorted({first + count, *(end for end in ENDS if first < end < first + count)})
@@ -30,11 +30,11 @@ def test_each_checksum_ends_at_a_boundary_or_where_the_records_do(seed: int) -> 
     assert list(iterate(first, count, checksums)) == [(end, end) for end in ends]
 
 
-def test_no_records_have_no_checksum() -> None:
+def test_empty_range_has_no_checksum() -> None:
     assert checksum_count(0, 0) == checksum_count(EXACT + 1, 0) == 0
     assert list(iterate(5, 0, b"")) == []
 
 
-def test_half_a_checksum_is_an_error() -> None:
+def test_iterate_truncated_checksum_raises() -> None:
     with pytest.raises(error):
         list(iterate(0, 2, b"12345"))

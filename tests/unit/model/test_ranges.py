@@ -1,4 +1,4 @@
-"""Merged ranges, against plain sets of numbers."""
+"""RangeSet, compared with plain sets of numbers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pipeline.model.ranges import RangeSet, settled_ranges
 LIMIT = 40
 
 
-def runs(tasks: set[int]) -> tuple[tuple[int, int], ...]:
-    """The merged ranges of a plain set."""
+def merged_ranges(tasks: set[int]) -> tuple[tuple[int, int], ...]:
+    """Return the merged ranges of a plain set."""
     lows = sorted(task for task in tasks if task - 1 not in tasks)
     highs = sorted(task + 1 for task in tasks if task + 1 not in tasks)
     return tuple(zip(lows, highs, strict=True))
 
 
-def test_it_is_a_set_of_numbers() -> None:
+def test_range_set_agrees_with_set_of_numbers() -> None:
     rng = random.Random(1)
     for _ in range(50):
         ranges, plain = RangeSet(), set[int]()
@@ -32,16 +32,16 @@ def test_it_is_a_set_of_numbers() -> None:
             else:
                 ranges.remove(low, high)
                 plain -= asked
-            assert ranges.ranges() == tuple(ranges) == runs(plain)
-            assert (len(ranges), ranges.task_count) == (len(runs(plain)), len(plain))
+            assert ranges.ranges() == tuple(ranges) == merged_ranges(plain)
+            assert (len(ranges), ranges.task_count) == (len(merged_ranges(plain)), len(plain))
             assert [task for task in range(LIMIT) if task in ranges] == sorted(plain)
 
 
-def test_what_touches_is_merged() -> None:
+def test_add_merges_adjacent_ranges() -> None:
     assert RangeSet(((5, 7), (0, 2), (2, 4), (6, 9))).ranges() == ((0, 4), (5, 9))
 
 
-def test_empty_and_backward_ranges_are_nothing() -> None:
+def test_empty_and_reversed_ranges_have_no_effect() -> None:
     ranges = RangeSet(((3, 3), (5, 4)))
     ranges.remove(9, 2)
     assert (ranges.ranges(), ranges.task_count) == ((), 0)
@@ -49,14 +49,14 @@ def test_empty_and_backward_ranges_are_nothing() -> None:
     assert not ranges.covers(4, 5)
 
 
-def test_several_at_once() -> None:
+def test_update_and_difference_update_take_several_ranges() -> None:
     ranges = RangeSet(((0, 10),))
     ranges.difference_update(((1, 2), (4, 6), (20, 30)))
     ranges.update(((1, 2), (12, 14)))
     assert ranges.ranges() == ((0, 4), (6, 10), (12, 14))
 
 
-def test_the_low_water_mark_starts_at_zero() -> None:
+def test_low_watermark_counts_from_zero() -> None:
     assert RangeSet().low_watermark() == 0
     assert RangeSet(((1, 3),)).low_watermark() == 0
     assert RangeSet(((1, 3),)).above_low_watermark() == ((1, 3),)
@@ -64,12 +64,12 @@ def test_the_low_water_mark_starts_at_zero() -> None:
     assert (both.low_watermark(), both.above_low_watermark()) == (3, ((5, 6),))
 
 
-def test_an_ack_says_the_same() -> None:
+def test_settled_ranges_restores_set_of_ack() -> None:
     ranges = RangeSet(((0, 3), (5, 6), (8, 9)))
     assert settled_ranges(ranges.low_watermark(), ranges.above_low_watermark()).ranges() == ranges.ranges()
     assert settled_ranges(0, ()).ranges() == ()
 
 
-def test_ten_million_tasks_are_one_range() -> None:
+def test_ten_million_tasks_make_one_range() -> None:
     ranges = RangeSet((low, low + 1000) for low in range(0, 10**7, 1000))
     assert (ranges.ranges(), ranges.task_count) == (((0, 10**7),), 10**7)

@@ -1,4 +1,4 @@
-"""Records: cutting by number is the same as splitting, whatever the lengths are."""
+"""Records: offsets by number agree with splitting, for records of any length."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NULS = RecordFormat(zero=True)
 BLOCK = RecordFormat(block=True)
 
 
-def some(seed: int) -> tuple[list[bytes], RecordFormat]:
-    """Records of one of several natures: even, empty, clumped, or with one giant among them."""
+def random_records(seed: int) -> tuple[list[bytes], RecordFormat]:
+    """Return records of one of several kinds: equal length, empty, clumped, or with one giant among them."""
     rng = random.Random(seed)
     recipe = rng.choice([LINES, NULS])
     alphabet = [b"a", b"\r", b"\x0b", b"\xe2\x80\xa8", b"\x85", b"\n" if recipe.zero else b"\0"]
@@ -29,8 +29,8 @@ def some(seed: int) -> tuple[list[bytes], RecordFormat]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_end_of_agrees_with_splitting(seed: int) -> None:
-    records, recipe = some(seed)
+def test_end_offset_agrees_with_splitting(seed: int) -> None:
+    records, recipe = random_records(seed)
     rng = random.Random(seed)
     mark = terminator(recipe)
     body = b"".join(record + mark for record in records)
@@ -47,13 +47,13 @@ def test_end_of_agrees_with_splitting(seed: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1, STEP_BELOW_RECORDS, STEP_BELOW_RECORDS + 1, 10_000])
-def test_asking_for_more_records_than_there_are_raises(number: int) -> None:
+def test_end_offset_beyond_last_record_raises(number: int) -> None:
     body = b"a\n" * (number - 1) + b"no end"
     with pytest.raises(ValueError, match="not found"):
         end_offset(body, number, LINES)
 
 
-def test_a_block_is_one_record_whatever_it_holds() -> None:
+def test_block_is_one_record() -> None:
     body = b"one\ntwo\nno end"
     assert count(body, BLOCK) == 1
     assert list_records(body, BLOCK) == [body]
@@ -62,20 +62,20 @@ def test_a_block_is_one_record_whatever_it_holds() -> None:
     assert split(body, 1, BLOCK) == (body, b"")
 
 
-def test_nothing_is_no_record() -> None:
+def test_empty_body_has_no_record() -> None:
     assert count(b"", LINES) == 0
     assert list_records(b"", LINES) == []
     assert split(b"", 0, LINES) == (b"", b"")
 
 
-def test_an_empty_line_is_a_record() -> None:
+def test_empty_line_is_a_record() -> None:
     assert list_records(b"\n\nx\n", LINES) == [b"", b"", b"x"]
     assert list_records(b"\0", NULS) == [b""]
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_guess_of_their_size_changes_nothing_about_where_records_end(seed: int) -> None:
-    records, recipe = some(seed)
+def test_end_near_agrees_with_end_offset(seed: int) -> None:
+    records, recipe = random_records(seed)
     body = b"".join(record + terminator(recipe) for record in records)
     rng = random.Random(seed)
     for _ in range(20):
@@ -86,5 +86,5 @@ def test_a_guess_of_their_size_changes_nothing_about_where_records_end(seed: int
             assert end_near(body, number, recipe, start, size) == end_offset(body, number, recipe, start)
 
 
-def test_a_block_ends_where_its_body_does() -> None:
+def test_end_near_block_is_end_of_body() -> None:
     assert end_near(b"one\ntwo\nno end", 1, BLOCK, 0, 0) == 14

@@ -1,4 +1,4 @@
-"""Results in pieces: what each task wrote and left stays with it, whatever a worker says of lengths."""
+"""Splitting and merging results: outputs stay with their task, even if a worker sends wrong ends."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FOUR_AND_FIVE = replace(
 SEVEN = replace(result(7, b"seven", notes=FAILED.failures[1:]), attempt=2, failed_records=b"bbb")
 
 
-def test_a_part_takes_its_outputs_notes_records_and_tries_along() -> None:
+def test_slice_keeps_outputs_failures_records_and_attempt() -> None:
     assert slice_result(FAILED, [(4, 8)]) == [FAILED]
     assert slice_result(FAILED, [(4, 6), (7, 8)]) == [FOUR_AND_FIVE, SEVEN]
     assert slice_result(FAILED, []) == []
 
 
-def test_accounts_go_with_their_tasks_and_cut_stderr() -> None:
+def test_slice_with_metrics_splits_stderr() -> None:
     slots = [encode_metrics(TaskMetrics(0.0, 0.0, 0.0, 0.0, 0, slot, slot, b"", b"")) for slot in (1, 0, 2)]
     told = replace(result(4, b"a", b"b", b"c", errors=b"123"), metrics=b"".join(slots), shape="json")
     assert [(part.stderr, part.metrics) for part in slice_result(told, [(4, 5), (6, 7)])] == [
@@ -47,7 +47,7 @@ def test_accounts_go_with_their_tasks_and_cut_stderr() -> None:
     assert merge_results(slice_result(told, [(4, 5), (5, 7)])) == told
 
 
-def test_stderr_is_told_once_with_the_first_part_and_records_go_with_their_notes_only() -> None:
+def test_slice_without_metrics_keeps_stderr_in_first_part() -> None:
     middle = replace(result(5, b"", b"six", errors=b"oh"), attempt=2)
     assert slice_result(FAILED, [(5, 7), (7, 8)]) == [middle, SEVEN]
 
@@ -61,15 +61,13 @@ def test_stderr_is_told_once_with_the_first_part_and_records_go_with_their_notes
         ((900, 3, 6), [b"abcdef", b"", b""]),
     ],
 )
-def test_ends_that_do_not_ascend_cut_a_workers_own_output_and_nothing_else(
-    ends: tuple[int, ...], outputs: list[bytes]
-) -> None:
+def test_slice_with_unordered_ends_does_not_raise(ends: tuple[int, ...], outputs: list[bytes]) -> None:
     odd = Result("r", "ann", 0, 3, b"abcdef", struct.pack("<3I", *ends), b"", ())
     assert [part.output for part in slice_result(odd, [(0, 1), (1, 2), (2, 3)])] == outputs
     assert [part.output for part in slice_result(odd, [(0, 2)])] == [b"".join(outputs[:2])]
 
 
-def test_neighbours_become_one_whose_ends_count_from_its_start() -> None:
+def test_merge_counts_ends_from_its_start() -> None:
     last = replace(result(8, b"eight", errors=b"no", notes=(TaskFailure(8, "exit", 2, "", "", 0),)), attempt=2)
     whole = merge_results([FOUR_AND_FIVE, slice_result(replace(FAILED, stderr=b""), [(6, 7)])[0], SEVEN, last])
     notes = (*FAILED.failures, TaskFailure(8, "exit", 2, "", "", 0))
@@ -78,12 +76,12 @@ def test_neighbours_become_one_whose_ends_count_from_its_start() -> None:
     assert merge_results([SEVEN]) is SEVEN
 
 
-def test_what_was_cut_and_merged_is_what_it_was() -> None:
+def test_merge_of_slices_is_the_original() -> None:
     parts = slice_result(FAILED, [(4, 5), (5, 7), (7, 8)])
     assert merge_results(parts) == FAILED
 
 
-def test_ends_past_the_output_do_not_reach_into_a_neighbours() -> None:
+def test_merge_limits_ends_to_their_output() -> None:
     odd = Result("r", "ann", 0, 2, b"ab", struct.pack("<2I", 900, 2), b"", ())
     whole = merge_results([odd, result(2, b"c")])
     assert [part.output for part in slice_result(whole, [(0, 1), (1, 2), (2, 3)])] == [b"ab", b"", b"c"]

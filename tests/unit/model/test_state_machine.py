@@ -1,4 +1,4 @@
-"""Watching for a peer."""
+"""PeerMonitor: reports, timeouts and reconnects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.model.state_machine import NEVER, NOTIFY_AFTER_SECONDS, PeerMonito
 MISSING, PRESENT = [Send(Port.USER, Waiting("sink"))], [Send(Port.USER, Waiting("sink", active=False))]
 
 
-def test_who_never_came_is_told_of_once_and_waited_for() -> None:
+def test_missing_peer_is_reported_once() -> None:
     watch = PeerMonitor("sink", 100.0, peer_timeout=10.0)
     assert watch.deadline == 100.0 + NOTIFY_AFTER_SECONDS
     assert watch.tick(101.9) == []
@@ -19,14 +19,14 @@ def test_who_never_came_is_told_of_once_and_waited_for() -> None:
     assert watch.has_been_seen
 
 
-def test_who_comes_in_time_is_not_spoken_of() -> None:
+def test_peer_in_time_is_not_reported() -> None:
     watch = PeerMonitor("sink", 100.0, peer_timeout=10.0)
     assert watch.record_message(101.0) == []
     assert watch.record_message(102.0) == []
     assert watch.tick(103.9) == []
 
 
-def test_a_beat_is_granted_to_one_who_was_there() -> None:
+def test_seen_peer_has_one_more_interval() -> None:
     watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
     watch.record_message(1.0)
     assert watch.deadline == 1.0 + NOTIFY_AFTER_SECONDS + 1.0
@@ -37,7 +37,7 @@ def test_a_beat_is_granted_to_one_who_was_there() -> None:
     assert watch.tick(9.0) == MISSING
 
 
-def test_patience_ends_only_for_one_who_was_there() -> None:
+def test_only_seen_peer_is_lost() -> None:
     watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
     watch.record_message(5.0)
     assert not watch.is_lost(15.0)
@@ -46,7 +46,7 @@ def test_patience_ends_only_for_one_who_was_there() -> None:
     assert not watch.is_lost(17.0)
 
 
-def test_silence_counts_from_when_it_is_expected() -> None:
+def test_restart_counts_silence_from_now() -> None:
     watch = PeerMonitor("sink", 0.0, peer_timeout=10.0)
     assert watch.tick(5.0) == MISSING
     watch.restart(50.0)
@@ -56,7 +56,7 @@ def test_silence_counts_from_when_it_is_expected() -> None:
     assert watch.record_message(51.0) == []
 
 
-def test_a_connection_is_replaced_when_silent_and_not_twice_in_that_time() -> None:
+def test_reconnect_is_due_once_per_period() -> None:
     watch = PeerMonitor("sink", 0.0, peer_timeout=100.0)
     times = [3.0, 3.1, 5.0, 6.1, 6.2, 9.2, 9.3]
     assert [now for now in times if watch.is_reconnect_due(now, 3.0)] == [3.1, 6.2, 9.3]

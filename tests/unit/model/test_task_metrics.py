@@ -1,4 +1,4 @@
-"""Accounts as bytes: back as they were, cut and joined, and refused when they do not fit."""
+"""Metrics of tasks as bytes: encoding, slicing, validation."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ TWO = TaskMetrics(0.0, 0.0, 0.0, 0.0, 0, 2, 0, b"", b"")
 BOTH = encode_metrics(ONE) + encode_metrics(TWO)
 
 
-def test_they_come_back_as_they_were() -> None:
+def test_metrics_round_trip() -> None:
     assert list(decode_metrics(BOTH)) == [ONE, TWO]
     assert list(decode_metrics(b"")) == []
 
 
 @pytest.mark.parametrize(("low", "high", "left"), [(0, 1, [ONE]), (1, 2, [TWO]), (0, 2, [ONE, TWO]), (2, 2, [])])
-def test_they_are_cut_without_being_read(low: int, high: int, left: list[TaskMetrics]) -> None:
+def test_slice_metrics_returns_given_tasks(low: int, high: int, left: list[TaskMetrics]) -> None:
     assert list(decode_metrics(slice_metrics(BOTH, low, high))) == left
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_check_metrics_mismatch_raises() -> None:
     check_metrics(BOTH, 2, 3)
     for body, count, errors in ((BOTH, 1, 3), (BOTH, 2, 2), (BOTH[:-1], 1, 3), (BOTH + b"x", 2, 3)):
         with pytest.raises(ValueError, match="metrics"):
             check_metrics(body, count, errors)
 
 
-def test_any_first_part_is_refused_or_whole() -> None:
+def test_truncated_metrics_raise() -> None:
     for size in range(len(BOTH)):
         if size in {0, len(encode_metrics(ONE))}:
             continue

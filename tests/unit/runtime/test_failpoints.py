@@ -1,4 +1,4 @@
-"""Failpoints: what can be planned, what is reached, and how it strikes."""
+"""Failpoints: parsing, recording and striking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.runtime.test_event_loop import Actor, FakeSignals, PipeAdapter
 
 
 class Worker(Actor):
-    """Wants a byte for each that it hears, three in all."""
+    """A state machine that requests a byte for each one it receives, three in all."""
 
 
 def worker() -> Worker:
@@ -33,8 +33,8 @@ def worker() -> Worker:
     return actor
 
 
-def sailed(after: Callable[[], object] = lambda: None) -> int:
-    """The wait status of a forked process in which a worker hears three words."""
+def run_worker_in_child(after: Callable[[], object] = lambda: None) -> int:
+    """Return the wait status of a forked process in which a worker receives three messages."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -66,7 +66,7 @@ def sailed(after: Callable[[], object] = lambda: None) -> int:
         ),
     ],
 )
-def test_a_plan_is_read(text: str, expected: FailpointPlan) -> None:
+def test_parse_plan(text: str, expected: FailpointPlan) -> None:
     assert parse_plan(text) == expected
 
 
@@ -84,19 +84,19 @@ def test_a_plan_is_read(text: str, expected: FailpointPlan) -> None:
         "",
     ],
 )
-def test_what_can_not_be_read_is_named(item: str) -> None:
+def test_parse_plan_invalid_item_raises(item: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_plan(f"worker.heartbeat-sent:1=kill,{item}")
     assert str(raised.value) == f"invalid {VARIABLE}: {item!r}"
 
 
-def test_a_loop_does_not_begin_with_a_wrong_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_with_invalid_plan_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "worker.result-sent")
-    assert os.waitstatus_to_exitcode(sailed()) == 2
+    assert os.waitstatus_to_exitcode(run_worker_in_child()) == 2
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_without_a_plan_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+def test_without_plan_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
@@ -107,9 +107,9 @@ def test_without_a_plan_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch, valu
     assert left[1] is edges
 
 
-def test_a_recording_names_each_point_and_hit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_record_contains_each_point_and_hit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, f"record:{tmp_path / 'points'}")
-    assert os.waitstatus_to_exitcode(sailed()) == 0
+    assert os.waitstatus_to_exitcode(run_worker_in_child()) == 0
     assert (tmp_path / "points").read_text().splitlines() == [
         "worker.read-request-sent 1",
         "worker.goodbye-received 1",
@@ -123,17 +123,17 @@ def test_a_recording_names_each_point_and_hit(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize(("act", "code"), [("kill", -signal.SIGKILL), ("exit", INTERNAL_ERROR)])
 @pytest.mark.parametrize(("point", "before"), [("goodbye-received:2", 4), ("read-request-sent:3", 5)])
-def test_it_strikes_at_its_point_and_not_before(
+def test_strike_happens_at_its_hit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, act: str, code: int, point: str, before: int
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"record:{tmp_path / 'points'},worker.{point}={act}")
-    assert os.waitstatus_to_exitcode(sailed()) == code
+    assert os.waitstatus_to_exitcode(run_worker_in_child()) == code
     reached = (tmp_path / "points").read_text().splitlines()
     assert len(reached) == before
     assert reached[-1] == f"worker.{point}".replace(":", " ")
 
 
-def test_a_stopped_one_goes_on_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_process_continues_after_sigcont(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "worker.goodbye-received:3=stop")
 
     def wake() -> None:
@@ -141,15 +141,15 @@ def test_a_stopped_one_goes_on_when_it_is_told_to(monkeypatch: pytest.MonkeyPatc
         assert stopped is not None
         os.kill(stopped.si_pid, signal.SIGCONT)
 
-    assert os.waitstatus_to_exitcode(sailed(wake)) == 0
+    assert os.waitstatus_to_exitcode(run_worker_in_child(wake)) == 0
 
 
-def test_only_one_strikes_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_once_lets_one_process_strike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, f"worker.goodbye-received:1=kill,once:{tmp_path / 'struck'}")
-    assert [os.waitstatus_to_exitcode(sailed()) for _ in range(3)] == [-signal.SIGKILL, 0, 0]
+    assert [os.waitstatus_to_exitcode(run_worker_in_child()) for _ in range(3)] == [-signal.SIGKILL, 0, 0]
 
 
-def test_what_stands_for_an_edge_or_a_station_is_like_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wrappers_forward_attributes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, f"record:{tmp_path / 'points'}")
     edge, actor = PipeAdapter(), worker()
     station, edges = with_failpoints(actor, {Port.SOURCE: edge})
@@ -159,7 +159,7 @@ def test_what_stands_for_an_edge_or_a_station_is_like_it(monkeypatch: pytest.Mon
     edges[Port.SOURCE].close()
 
 
-def test_all_words_have_points() -> None:
+def test_every_message_has_a_failpoint() -> None:
     assert parse_plan(f"worker.{Heartbeat.__name__.lower()}-sent:1=kill").strikes
     assert parse_plan(f"sink.{Goodbye.__name__.lower()}-received:1=kill").strikes
     assert parse_plan("sink.version-mismatch-received:1=kill").strikes

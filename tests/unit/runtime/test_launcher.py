@@ -1,4 +1,4 @@
-"""Whole crews of real processes: their exit codes, what is said, and that nobody's kill -9 leaves an orphan."""
+"""Runs of real processes under the launcher: exit codes, messages, and no orphans after kill -9."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.processes import assert_none_alive, is_alive, read_line, run_
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
-CREW = """
+STATIONS = """
 import select, signal
 from pipeline.runtime.launcher import ProcessSpec, launch
 from pipeline.system.processes import monitor_fd, kill_descendants
@@ -25,7 +25,7 @@ def say(text):
     print(text, flush=True)
 
 def station(name, ends=1):
-    'A family, until asked to stop `ends` times (128 + signal then), told to (that exit code) or alone.'
+    'Run until `ends` stop signals (128 + signal), a file with an exit code, or the end of the monitor.'
     def run():
         asked = []
         with SignalPipe() as signals:
@@ -42,27 +42,27 @@ def station(name, ends=1):
         return 128 + asked[-1] if asked else int(open(f"{folder}/{name}.ends").read())
     return run
 
-def crew(sink_ends=1, verbose=False, again=None):
-    posts = [ProcessSpec("sink", station("sink", sink_ends), again), ProcessSpec("ventilator", station("ventilator"),
+def launch_stations(sink_ends=1, verbose=False, again=None):
+    specs = [ProcessSpec("sink", station("sink", sink_ends), again), ProcessSpec("ventilator", station("ventilator"),
     again)]
-    posts += [ProcessSpec(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
-    sys.exit(launch(posts, say, verbose=verbose))
+    specs += [ProcessSpec(name, station(name), station(name)) for name in ("worker-1", "worker-2")]
+    sys.exit(launch(specs, say, verbose=verbose))
 """
-PATIENT = "from pipeline.runtime import supervisor\nsupervisor.TERMINATE_GRACE_SECONDS = 60.0\n"
-"""So that who ends within 30 seconds has not waited for the next, harsher word, however slow the machine is."""
+LONG_GRACE = "from pipeline.runtime import supervisor\nsupervisor.TERMINATE_GRACE_SECONDS = 60.0\n"
+"""With this grace, a process that ends within 30 seconds has not waited for SIGKILL, however slow the machine is."""
 NAMES = ("sink", "ventilator", "worker-1", "worker-2")
 
 
 def let_end(folder: Path, **codes: int) -> None:
-    """Let these end with their exit codes (`w1` is worker-1)."""
+    """Let these processes end with their exit codes (`w1` is worker-1)."""
     for name, code in codes.items():
         path = folder / "ends"
         path.write_text(str(code))
         path.rename(folder / f"{name.replace('w', 'worker-') if len(name) == 2 else name}.ends")
 
 
-def test_a_crew_that_ends_by_itself_ends_with_the_sinks_exit_code(tmp_path: Path) -> None:
-    launcher = run_script(CREW + "crew(verbose=True)", tmp_path)
+def test_run_ends_with_exit_code_of_sink(tmp_path: Path) -> None:
+    launcher = run_script(STATIONS + "launch_stations(verbose=True)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=1)
     assert launcher.communicate(timeout=30) == ("".join(f"{name} {members[name]}\n" for name in NAMES), "")
@@ -70,17 +70,17 @@ def test_a_crew_that_ends_by_itself_ends_with_the_sinks_exit_code(tmp_path: Path
     assert_none_alive(members)
 
 
-def test_posts_that_left_a_daemon_and_said_0_leave_it_no_longer_than_the_run(tmp_path: Path) -> None:
+def test_daemon_of_successful_process_ends_with_run(tmp_path: Path) -> None:
     code = "sys.exit(launch([ProcessSpec('sink', lambda: family(folder, 'sink') or 0)], say))"
-    launcher = run_script(CREW + code, tmp_path)
+    launcher = run_script(STATIONS + code, tmp_path)
     assert launcher.communicate(timeout=30) == ("", "")
     assert launcher.returncode == 0
     assert_none_alive({path.name: int(path.read_text()) for path in tmp_path.iterdir()})
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Path) -> None:
-    launcher = run_script(CREW + "crew()", tmp_path)
+def test_killed_worker_is_replaced_and_its_children_killed(tmp_path: Path) -> None:
+    launcher = run_script(STATIONS + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     lost = {name: members.pop(name) for name in list(members) if name.startswith("worker-1")}
     for name in lost:
@@ -97,8 +97,8 @@ def test_a_killed_worker_is_replaced_and_its_family_is_killed_alone(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
-def test_who_can_go_on_is_replaced_by_what_goes_on(tmp_path: Path, name: str) -> None:
-    launcher = run_script(CREW + "crew(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
+def test_restartable_process_runs_its_replacement(tmp_path: Path, name: str) -> None:
+    launcher = run_script(STATIONS + "launch_stations(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members[name], KILL)
     assert read_line(launcher) == f"{name} was killed by SIGKILL; restarting in 0.5 s\n"
@@ -124,12 +124,12 @@ def late_sink():
     return 143
 
 from pipeline.model.events import VENTILATOR_DEAD
-posts = [ProcessSpec("sink", SINK, late_sink), ProcessSpec("ventilator", station("ventilator"))]
-posts += [ProcessSpec(name, station(name)) for name in ("worker-1", "worker-2")]
-sys.exit(launch(posts, say))
+specs = [ProcessSpec("sink", SINK, late_sink), ProcessSpec("ventilator", station("ventilator"))]
+specs += [ProcessSpec(name, station(name)) for name in ("worker-1", "worker-2")]
+sys.exit(launch(specs, say))
 """
     first = "station('sink')" if is_restarted else "late_sink"
-    launcher = run_script(CREW + PATIENT + code.replace("SINK", first), tmp_path)
+    launcher = run_script(STATIONS + LONG_GRACE + code.replace("SINK", first), tmp_path)
     members = wait_for_pids(tmp_path, "ventilator", "worker-1", "worker-2")
     if is_restarted:
         os.kill(wait_for_pids(tmp_path, "sink")["sink"], KILL)
@@ -144,8 +144,8 @@ sys.exit(launch(posts, say))
     assert_none_alive(members)
 
 
-def test_a_killed_launcher_leaves_nobody(tmp_path: Path) -> None:
-    launcher = run_script(CREW + "crew()", tmp_path)
+def test_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
+    launcher = run_script(STATIONS + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     launcher.kill()
     assert_none_alive(members)
@@ -153,8 +153,8 @@ def test_a_killed_launcher_leaves_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
-def test_a_killed_end_of_the_line_ends_the_run_with_3(tmp_path: Path, name: str) -> None:
-    launcher = run_script(CREW + "crew()", tmp_path)
+def test_killed_sink_or_ventilator_ends_run_with_3(tmp_path: Path, name: str) -> None:
+    launcher = run_script(STATIONS + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     let_end(tmp_path, w1=0, w2=0)
     os.kill(members[name], KILL)
@@ -163,8 +163,8 @@ def test_a_killed_end_of_the_line_ends_the_run_with_3(tmp_path: Path, name: str)
     assert_none_alive(members)
 
 
-def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) -> None:
-    launcher = run_script(CREW + PATIENT + "crew()", tmp_path)
+def test_killed_sink_others_are_terminated(tmp_path: Path) -> None:
+    launcher = run_script(STATIONS + LONG_GRACE + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members["sink"], KILL)
     assert launcher.communicate(timeout=30) == (f"sink was killed by SIGKILL; {NO_RESTART_REASONS['sink']}\n", "")
@@ -180,10 +180,8 @@ def test_when_the_sink_was_killed_the_others_are_asked_to_leave(tmp_path: Path) 
         (signal.SIGHUP, "stopping after running tasks finish; send SIGTERM again to kill them\n", 143),
     ],
 )
-def test_signals_to_the_whole_group_count_once_and_reach_the_sink(
-    tmp_path: Path, signum: int, said: str, code: int
-) -> None:
-    launcher = run_script(CREW + "crew(sink_ends=2)", tmp_path)
+def test_group_signal_counts_once_and_reaches_sink(tmp_path: Path, signum: int, said: str, code: int) -> None:
+    launcher = run_script(STATIONS + "launch_stations(sink_ends=2)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     launcher.send_signal(signum)
     assert read_line(launcher) == said
@@ -199,8 +197,8 @@ def test_signals_to_the_whole_group_count_once_and_reach_the_sink(
     assert_none_alive(members)
 
 
-def test_a_worker_that_never_can_work_ends_the_run_with_2(tmp_path: Path) -> None:
-    launcher = run_script(CREW + "crew()", tmp_path)
+def test_worker_usage_error_ends_run_with_2(tmp_path: Path) -> None:
+    launcher = run_script(STATIONS + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     let_end(tmp_path, w1=2)
     wait_until(lambda: not is_alive(members["sink"]))
@@ -210,21 +208,21 @@ def test_a_worker_that_never_can_work_ends_the_run_with_2(tmp_path: Path) -> Non
     assert_none_alive(members)
 
 
-def test_when_no_process_can_be_started_the_run_ends_and_says_so(tmp_path: Path) -> None:
+def test_fork_failure_ends_run_with_message(tmp_path: Path) -> None:
     code = """
 def no_more():
     raise BlockingIOError(11, "Resource temporarily unavailable")
 os.fork = no_more
-crew()
+launch_stations()
 """
-    launcher = run_script(CREW + code, tmp_path)
+    launcher = run_script(STATIONS + code, tmp_path)
     said, story = launcher.communicate(timeout=30)
     assert said.startswith("sink: cannot start another process: Resource temporarily unavailable\n")
     assert (launcher.returncode, story) == (3, "")
 
 
-def test_the_launcher_knows_no_zeromq_and_starts_light(tmp_path: Path) -> None:
+def test_launcher_does_not_import_zeromq(tmp_path: Path) -> None:
     code = "launch([ProcessSpec('sink', lambda: 0)], say)\nassert 'pipeline.runtime.supervisor' in sys.modules\n"
     code += "print(sorted({'zmq', 'psutil', 'typer', 'logging'} & set(sys.modules)))"
-    launcher = run_script(CREW + code, tmp_path)
+    launcher = run_script(STATIONS + code, tmp_path)
     assert launcher.communicate(timeout=30) == ("[]\n", "")

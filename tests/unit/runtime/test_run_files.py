@@ -1,4 +1,4 @@
-"""Output, spill and journal as one: what a run leaves, and what the next life of its sink finds."""
+"""Output, spill and journal: what a run leaves, and what a restarted sink finds."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ from pipeline.sink.ledger import Ledger
 from tests.support.processes import wait_until
 
 
-def answers(safe: RunFiles, port: Port, word: Message) -> Message:
-    """The edge's one answer to this."""
+def answer_of(opened: RunFiles, port: Port, word: Message) -> Message:
+    """Return the adapter's one answer to this message."""
     heard: list[Message] = []
-    safe.adapters[port].send(port, word)
+    opened.adapters[port].send(port, word)
 
     def listen() -> bool:
-        heard.extend(safe.adapters[port].receive())
+        heard.extend(opened.adapters[port].receive())
         return bool(heard)
 
     wait_until(listen)
     return heard[0]
 
 
-def close(safe: RunFiles) -> None:
-    for edge in safe.adapters.values():
+def close(opened: RunFiles) -> None:
+    for edge in opened.adapters.values():
         edge.close()
 
 
-def wrote(safe: RunFiles, number: int, task: int, text: bytes, *notes: TaskFailure) -> tuple[int, ...]:
-    """Write this result; the sizes that are out then."""
+def write_result(opened: RunFiles, number: int, task: int, text: bytes, *notes: TaskFailure) -> tuple[int, ...]:
+    """Write this result and return the sizes of the files."""
     result = Result("r", "ann", task, 1, text, len(text).to_bytes(4, "little"), b"", notes)
-    written = answers(safe, Port.OUTPUT, WriteResult(number, result))
+    written = answer_of(opened, Port.OUTPUT, WriteResult(number, result))
     assert isinstance(written, Committed)
     return written.sizes
 
 
-def enter(safe: RunFiles, number: int, *facts: JournalEvent) -> None:
-    assert answers(safe, Port.JOURNAL, JournalEntry(number, facts)) == Committed("journal", number)
+def append_events(opened: RunFiles, number: int, *facts: JournalEvent) -> None:
+    assert answer_of(opened, Port.JOURNAL, JournalEntry(number, facts)) == Committed("journal", number)
 
 
-def begun(folder: Path, **more: str) -> tuple[RunFiles, Settings]:
-    """A run that has settled two of its tasks, the second failed, and written a third."""
+def started_run(folder: Path, **more: str) -> tuple[RunFiles, Settings]:
+    """Return a run that has settled two tasks, the second as failed, and written a third."""
     settings = Settings(output=str(folder / "out"), **more)  # type: ignore[arg-type]
-    safe = RunFiles(settings, None)
-    sizes = wrote(safe, 1, 0, b"zero\n")
-    enter(safe, 1, RunStarted("r", "print"), TasksSettled(((0, 1),), (), is_spilled=False, sizes=sizes))
-    sizes = wrote(safe, 2, 1, b"", TaskFailure(1, "exit", 1, "exit 1", "", 0))
-    enter(safe, 2, TasksSettled(((1, 2),), ((1, 2),), is_spilled=False, sizes=sizes))
-    wrote(safe, 3, 2, b"two\n")
-    close(safe)
-    return safe, settings
+    opened = RunFiles(settings, None)
+    sizes = write_result(opened, 1, 0, b"zero\n")
+    append_events(opened, 1, RunStarted("r", "print"), TasksSettled(((0, 1),), (), is_spilled=False, sizes=sizes))
+    sizes = write_result(opened, 2, 1, b"", TaskFailure(1, "exit", 1, "exit 1", "", 0))
+    append_events(opened, 2, TasksSettled(((1, 2),), ((1, 2),), is_spilled=False, sizes=sizes))
+    write_result(opened, 3, 2, b"two\n")
+    close(opened)
+    return opened, settings
 
 
-def test_what_was_written_behind_the_last_fact_is_cut_off(tmp_path: Path) -> None:
-    _, settings = begun(tmp_path)
+def test_output_after_last_event_is_truncated(tmp_path: Path) -> None:
+    _, settings = started_run(tmp_path)
     assert (tmp_path / "out").read_bytes() == b"zero\ntwo\n"
     again = RunFiles(settings, None)
     ledger = Ledger(again.journal.read_events())
     again.restore(ledger)
     assert ledger.settled.ranges() == ((0, 2),)
-    assert wrote(again, 1, 2, b"two\n") == (9,)
+    assert write_result(again, 1, 2, b"two\n") == (9,)
     assert (tmp_path / "out").read_bytes() == b"zero\ntwo\n"
     close(again)
 
 
-def test_a_run_that_is_over_leaves_its_output_alone(tmp_path: Path) -> None:
-    _, settings = begun(tmp_path)
+def test_finished_run_leaves_output_only(tmp_path: Path) -> None:
+    _, settings = started_run(tmp_path)
     again = RunFiles(settings, None)
     again.restore(Ledger(again.journal.read_events()))
     again.finish()
@@ -78,8 +78,8 @@ def test_a_run_that_is_over_leaves_its_output_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_journal_that_a_person_has_named_stays(tmp_path: Path) -> None:
-    _, settings = begun(tmp_path, journal=str(tmp_path / "journal"))
+def test_journal_named_by_user_stays(tmp_path: Path) -> None:
+    _, settings = started_run(tmp_path, journal=str(tmp_path / "journal"))
     again = RunFiles(settings, None)
     again.restore(Ledger(again.journal.read_events()))
     again.finish()
@@ -87,8 +87,8 @@ def test_a_journal_that_a_person_has_named_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "out"]
 
 
-def test_what_had_failed_is_not_settled_any_more_where_it_is_to_be_done_again(tmp_path: Path) -> None:
-    _, settings = begun(tmp_path)
+def test_resume_failed_reopens_failed_tasks(tmp_path: Path) -> None:
+    _, settings = started_run(tmp_path)
     again = RunFiles(Settings(output=settings.output, resume_failed=True), None)
     ledger = Ledger(again.journal.read_events())
     again.restore(ledger)

@@ -1,4 +1,4 @@
-"""Where things lie, what can be read twice, and that only what is ours is ever removed."""
+"""Paths beside an output, inputs that can be read twice, and removal of the files of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.runtime import run_files
 
 @pytest.fixture
 def pipe() -> Iterator[int]:
-    """A stdin that can't be read twice."""
+    """Yield a stdin that cannot be read twice."""
     read, write = os.pipe()
     yield read
     os.close(read)
@@ -27,7 +27,7 @@ def pipe() -> Iterator[int]:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[int]:
-    """A stdin that can be."""
+    """Yield a stdin that can be read twice."""
     (tmp_path / "in").write_text("1\n")
     with open(tmp_path / "in") as file:
         yield file.fileno()
@@ -47,12 +47,12 @@ def plain(tmp_path: Path) -> Iterator[int]:
         (Settings(output="/dev/null", journal="j"), "j", "j.spill", "j.spool"),
     ],
 )
-def test_each_has_its_place_beside_the_output(settings: Settings, journal: str, spill: str, spool: str) -> None:
+def test_paths_are_beside_the_output(settings: Settings, journal: str, spill: str, spool: str) -> None:
     places = (run_files.journal_path(settings), run_files.spill_path(settings), run_files.spool_path(settings))
     assert places == (journal, spill, spool)
 
 
-def test_an_output_that_is_there_keeps_its_places(tmp_path: Path) -> None:
+def test_paths_of_existing_output(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.touch()
     assert run_files.journal_path(Settings(output=str(out))) == f"{out}.journal"
@@ -60,7 +60,7 @@ def test_an_output_that_is_there_keeps_its_places(tmp_path: Path) -> None:
     assert run_files.journal_path(Settings(output=str(tmp_path / "fifo"))) == ""
 
 
-def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_path: Path) -> None:
+def test_needs_spool_only_for_unseekable_stdin(pipe: int, plain: int, tmp_path: Path) -> None:
     settings = Settings(output=str(tmp_path / "out"))
     assert run_files.needs_spool(settings, pipe)
     assert not run_files.needs_spool(settings, plain)
@@ -73,7 +73,7 @@ def test_only_a_stdin_that_can_be_read_once_is_kept(pipe: int, plain: int, tmp_p
     assert run_files.needs_spool(settings, plain)  # it holds what another stdin said, and may be complete
 
 
-def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
+def test_can_reread_input(pipe: int, plain: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     named, fifo = str(tmp_path / "in"), str(tmp_path / "fifo")
     assert run_files.can_reread_input(Settings(argument_sources=(ArgumentSource(":::", ()),)), pipe)
@@ -86,7 +86,7 @@ def test_what_can_be_read_again(pipe: int, plain: int, tmp_path: Path) -> None:
     assert not run_files.can_reread_input(Settings(files=(named, "-")), pipe)
 
 
-def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
+def test_remove_run_files_keeps_other_files(tmp_path: Path) -> None:
     settings = Settings(output=str(tmp_path / "out"), spool=str(tmp_path / "spool"))
     for name in ("out", "out.journal"):
         (tmp_path / name).touch()
@@ -101,7 +101,7 @@ def test_what_is_cleared_is_what_is_ours(tmp_path: Path) -> None:
     run_files.remove_run_files(Settings())
 
 
-def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_run_files_journal_in_use_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_files, "LOCK_WAIT_SECONDS", 0.0)
     path = tmp_path / "out.journal"
     path.touch()
@@ -113,7 +113,7 @@ def test_a_journal_in_use_is_not_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     run_files.ensure_unlocked(str(path))
 
 
-def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+def test_remove_run_files_failure_is_named(tmp_path: Path) -> None:
     (tmp_path / "out.journal.spill" / "inner").mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"cannot remove .*out\.journal\.spill/inner: Is a directory"):
         run_files.remove_run_files(Settings(output=str(tmp_path / "out")))

@@ -1,4 +1,4 @@
-"""Words to frames and back: what goes in comes out, and nothing that comes in can do more than be refused."""
+"""Encoding and decoding of messages: valid ones round-trip, all others raise DecodeError."""
 
 from __future__ import annotations
 
@@ -93,60 +93,60 @@ WORDS: list[WireMessage] = [
 ]
 
 
-def header(word: WireMessage, *fields: object) -> bytes:
-    """A header of that kind with other fields."""
+def header(message: WireMessage, *fields: object) -> bytes:
+    """Return a header of this message type with other fields."""
     packed: bytes = msgpack.packb(fields)
-    return TOPIC[type(word)] + packed
+    return TOPIC[type(message)] + packed
 
 
-def form_of(word: WireMessage) -> list[str]:
-    """The names of its small fields, in their order."""
-    return next(form.fields for form in MESSAGE_CODECS if form.kind is type(word))
+def field_names(message: WireMessage) -> list[str]:
+    """Return the names of the small fields, in order."""
+    return next(form.fields for form in MESSAGE_CODECS if form.kind is type(message))
 
 
-def instead(word: WireMessage, name: str, value: object) -> bytes:
-    """The header of this word with one field that says something else."""
-    fields = list(msgpack.unpackb(encode(word)[0].removeprefix(TOPIC[type(word)]), use_list=False))
-    fields[form_of(word).index(name)] = value
-    return header(word, *fields)
+def with_field(message: WireMessage, name: str, value: object) -> bytes:
+    """Return the header of this message with another value for one field."""
+    fields = list(msgpack.unpackb(encode(message)[0].removeprefix(TOPIC[type(message)]), use_list=False))
+    fields[field_names(message).index(name)] = value
+    return header(message, *fields)
 
 
-@pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
-def test_every_word_comes_back_as_it_was(word: WireMessage) -> None:
-    frames = encode(word)
-    assert frames[0].startswith(TOPIC[type(word)])
-    assert decode(frames) == word
+@pytest.mark.parametrize("message", WORDS, ids=lambda message: type(message).__name__)
+def test_every_message_round_trips(message: WireMessage) -> None:
+    frames = encode(message)
+    assert frames[0].startswith(TOPIC[type(message)])
+    assert decode(frames) == message
     assert encode(decode(frames)) == frames
 
 
-def test_no_word_is_forgotten() -> None:
-    assert {type(word) for word in WORDS} == {form.kind for form in MESSAGE_CODECS} == set(get_args(WireMessage))
+def test_examples_cover_every_message() -> None:
+    assert {type(message) for message in WORDS} == {form.kind for form in MESSAGE_CODECS} == set(get_args(WireMessage))
 
 
-def test_a_topic_is_no_other_ones_beginning() -> None:
+def test_no_topic_is_prefix_of_another() -> None:
     topics = sorted(TOPIC.values())
     assert topics[0] == b"pipe2.ack "
     assert not [one for one, other in pairwise(topics) if other.startswith(one)]
 
 
-def test_bodies_are_frames_of_their_own_and_never_in_the_header() -> None:
+def test_bodies_are_separate_frames() -> None:
     assert encode(CHUNK)[1:] == [CHUNK.body]
     assert encode(RESULT)[1:] == [RESULT.output, RESULT.output_ends, RESULT.stderr, RESULT.failed_records, ACCOUNTS]
     assert encode(READ)[1:] == [READ.checksums]
     assert len(encode(replace(CHUNK, body=b"x" * 10**6))[0]) == len(encode(CHUNK)[0])
 
 
-def test_a_small_chunk_costs_little() -> None:
+def test_small_chunk_has_small_header() -> None:
     assert sum(map(len, encode(CHUNK))) - len(CHUNK.body) < 30
 
 
-def test_all_kinds_of_notes_may_be_said() -> None:
+def test_every_failure_kind_round_trips() -> None:
     for kind in get_args(FailureKind):
         noted = replace(RESULT, failures=(replace(NOTE, kind=kind),))
         assert decode(encode(noted)) == noted
 
 
-def test_text_that_is_no_unicode_is_sent_anyway() -> None:
+def test_surrogates_are_replaced() -> None:
     said = decode(encode(Goodbye("a\udcffb")))
     assert said == Goodbye("a?b")
 
@@ -183,24 +183,24 @@ def test_text_that_is_no_unicode_is_sent_anyway() -> None:
     ],
     ids=lambda frames: repr(frames)[:40],
 )
-def test_what_is_not_ours_is_refused(frames: list[bytes]) -> None:
+def test_invalid_frames_raise(frames: list[bytes]) -> None:
     with pytest.raises(DecodeError):
         decode(frames)
 
 
-@pytest.mark.parametrize(("word", "name"), [(ACK, "ranges"), (PULSE, "unfinished"), (PULSE, "unacked")])
+@pytest.mark.parametrize(("message", "name"), [(ACK, "ranges"), (PULSE, "unfinished"), (PULSE, "unacked")])
 @pytest.mark.parametrize(
     "ranges",
     [((3, 3),), ((3, 2),), ((-1, 2),), ((0, 2), (2, 3)), ((0, 3), (2, 4)), ((5, 6), (0, 1)), ((0, 1, 2),), "ab"],
 )
-def test_ranges_are_ascending_and_merged(word: WireMessage, name: str, ranges: object) -> None:
-    assert decode([instead(word, name, getattr(word, name))]) == word
+def test_unordered_ranges_raise(message: WireMessage, name: str, ranges: object) -> None:
+    assert decode([with_field(message, name, getattr(message, name))]) == message
     with pytest.raises(DecodeError):
-        decode([instead(word, name, ranges)])
+        decode([with_field(message, name, ranges)])
 
 
 @pytest.mark.parametrize(
-    ("word", "name", "value"),
+    ("message", "name", "value"),
     [
         (PULSE, "attempts", ((2, 3),)), (PULSE, "attempts", ((2, 3, -1),)), (PULSE, "attempts", ((2, 3, 1, 0.5),)),
         (ACK, "retries", ((5, 6, 1),)), (ACK, "retries", ((5, 6, 1, -0.5),)), (ACK, "retries", ((5, 6, "1", 0.5),)),
@@ -211,55 +211,57 @@ def test_ranges_are_ascending_and_merged(word: WireMessage, name: str, ranges: o
         (RESULT, "attempt", -1), (CHUNK, "attempt", None), (READ, "ventilator_epoch", 7),
     ],
 )  # fmt: skip
-def test_what_stands_inside_of_a_word_is_checked_too(word: WireMessage, name: str, value: object) -> None:
+def test_nested_record_fields_are_checked(message: WireMessage, name: str, value: object) -> None:
     with pytest.raises(DecodeError):
-        decode([instead(word, name, value), *encode(word)[1:]])
+        decode([with_field(message, name, value), *encode(message)[1:]])
 
 
-ARRAYS = [(word, name) for word in (PULSE, RESULT, ACK, WORDS[-2]) for name in form_of(word)]
-ARRAYS = [(word, name) for word, name in ARRAYS if isinstance(getattr(word, name), tuple)]
+ARRAYS = [(message, name) for message in (PULSE, RESULT, ACK, WORDS[-2]) for name in field_names(message)]
+ARRAYS = [(message, name) for message, name in ARRAYS if isinstance(getattr(message, name), tuple)]
 
 
-@pytest.mark.parametrize(("word", "name"), ARRAYS, ids=lambda each: each if type(each) is str else type(each).__name__)
+@pytest.mark.parametrize(
+    ("message", "name"), ARRAYS, ids=lambda each: each if type(each) is str else type(each).__name__
+)
 @pytest.mark.parametrize("value", ["", "ab", {}, None, 0, [3]], ids=repr)
-def test_an_array_is_an_array_of_its_own(word: WireMessage, name: str, value: object) -> None:
-    bodies = [b"", b"\0" * 8, b"", b"", b""] if isinstance(word, Result) else []
-    assert decode([instead(word, name, ()), *bodies])
+def test_wrong_array_type_raises(message: WireMessage, name: str, value: object) -> None:
+    bodies = [b"", b"\0" * 8, b"", b"", b""] if isinstance(message, Result) else []
+    assert decode([with_field(message, name, ()), *bodies])
     with pytest.raises(DecodeError):
-        decode([instead(word, name, value), *bodies])
+        decode([with_field(message, name, value), *bodies])
 
 
-@pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
-def test_only_what_may_be_unknown_is_minus_one(word: WireMessage) -> None:
-    _, *bodies = encode(word)
+@pytest.mark.parametrize("message", WORDS, ids=lambda message: type(message).__name__)
+def test_minus_one_is_valid_only_where_unknown_is(message: WireMessage) -> None:
+    _, *bodies = encode(message)
     accepted = set()
-    for name in form_of(word):
+    for name in field_names(message):
         with suppress(DecodeError):
-            decode([instead(word, name, -1), *bodies])
+            decode([with_field(message, name, -1), *bodies])
             accepted.add(name)
         with pytest.raises(DecodeError):
-            decode([instead(word, name, -2), *bodies])
-    assert accepted == {"total", "last_state_number", "next_in_order", "checksum_watermark"} & set(form_of(word))
+            decode([with_field(message, name, -2), *bodies])
+    assert accepted == {"total", "last_state_number", "next_in_order", "checksum_watermark"} & set(field_names(message))
 
 
 @pytest.mark.parametrize("pace", [-1.0, float("nan"), float("inf"), "1", None, True])
-def test_seconds_are_finite_and_not_negative(pace: object) -> None:
+def test_invalid_seconds_raise(pace: object) -> None:
     with pytest.raises(DecodeError):
-        decode([instead(PULSE, "seconds_per_task", pace)])
+        decode([with_field(PULSE, "seconds_per_task", pace)])
 
 
 @pytest.mark.parametrize(
     ("output", "ends"),
     [(b"ab", (1, 3)), (b"ab", (2,)), (b"ab", (1, 1, 2)), (b"", ()), (b"abc", (1, 2))],
 )
-def test_a_result_whose_parts_do_not_fit_is_refused(output: bytes, ends: tuple[int, ...]) -> None:
+def test_result_with_wrong_ends_raises(output: bytes, ends: tuple[int, ...]) -> None:
     packed = struct.pack(f"<{len(ends)}I", *ends)
     with pytest.raises(DecodeError):
         decode(encode(replace(RESULT, output=output, output_ends=packed)))
 
 
 @pytest.mark.parametrize(("task", "sound"), [(4, False), (5, True), (6, True), (7, False)])
-def test_a_note_is_on_a_task_of_its_result(task: int, *, sound: bool) -> None:
+def test_failure_of_another_task_raises(task: int, *, sound: bool) -> None:
     noted = replace(RESULT, failures=(TaskFailure(task, "exit", 1, "odd", "", record_size=3),))
     if sound:
         assert decode(encode(noted)) == noted
@@ -269,7 +271,7 @@ def test_a_note_is_on_a_task_of_its_result(task: int, *, sound: bool) -> None:
 
 
 @pytest.mark.parametrize(("sizes", "sound"), [((3, 0), True), ((1, 2), True), ((2, 2), False), ((0, 0), False)])
-def test_the_records_of_a_result_are_as_long_as_its_notes_say(sizes: tuple[int, int], *, sound: bool) -> None:
+def test_result_with_wrong_record_sizes_raises(sizes: tuple[int, int], *, sound: bool) -> None:
     noted = replace(
         RESULT, failures=tuple(TaskFailure(5 + k, "exit", 1, "", "", record_size=size) for k, size in enumerate(sizes))
     )
@@ -284,13 +286,13 @@ def test_the_records_of_a_result_are_as_long_as_its_notes_say(sizes: tuple[int, 
     "marks",
     [b"", b"12345", struct.pack("<I", 7), struct.pack("<3I", 1, 5, 7)],
 )
-def test_read_has_a_checksum_for_each_boundary_and_for_its_end(marks: bytes) -> None:
+def test_wrong_number_of_checksums_raises(marks: bytes) -> None:
     assert decode(encode(replace(READ, first=1200, checksums=struct.pack("<I", 7))))
     with pytest.raises(DecodeError):
         decode(encode(replace(READ, checksums=marks)))
 
 
-def test_another_version_is_told_by_name() -> None:
+def test_other_version_raises_with_its_name() -> None:
     with pytest.raises(VersionMismatchError) as raised:
         decode([b"pipe3.ack \x90"])
     assert raised.value.version == "pipe3"
@@ -300,7 +302,7 @@ def test_another_version_is_told_by_name() -> None:
 
 
 @pytest.mark.parametrize("bug", [NameError, AttributeError, AssertionError])
-def test_a_bug_of_ours_is_no_strangers_fault(monkeypatch: pytest.MonkeyPatch, bug: type[Exception]) -> None:
+def test_bug_in_codec_is_not_a_decode_error(monkeypatch: pytest.MonkeyPatch, bug: type[Exception]) -> None:
     def check(_: object) -> object:
         raise bug
 
@@ -310,7 +312,7 @@ def test_a_bug_of_ours_is_no_strangers_fault(monkeypatch: pytest.MonkeyPatch, bu
 
 
 def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
-    """The frames with a few bytes changed, cut out or put in; sometimes a frame is missing, or one too many."""
+    """Return the frames with a few bytes changed, removed or inserted, and sometimes a frame too few or too many."""
     frames = list(frames)
     for _ in range(rng.randint(1, 3)):
         which = rng.randrange(len(frames))
@@ -332,16 +334,16 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
 
 
 @pytest.mark.untraced
-def test_twenty_thousand_mutations_are_words_or_refused() -> None:
+def test_mutated_frames_decode_or_raise() -> None:
     rng = random.Random(5)
-    originals = [encode(word) for word in WORDS]
+    originals = [encode(message) for message in WORDS]
     refused = 0
     for _ in range(20_000):
         frames = mutated(rng.choice(originals), rng)
         try:
-            word = decode(frames)
+            message = decode(frames)
         except DecodeError:
             refused += 1
         else:
-            assert decode(encode(word)) == word
+            assert decode(encode(message)) == message
     assert 5_000 < refused < 20_000

@@ -1,4 +1,4 @@
-"""The edges that connect, over real sockets."""
+"""Channels that connect, over real sockets."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ CHUNK = Chunk("r", 1, 1, 0, 1, b"x\n")
 
 
 class Peers:
-    """One context, whatever is opened in it, and where to meet."""
+    """A context, the sockets and adapters opened in it, and their endpoints."""
 
     def __init__(self, folder: Path) -> None:
         self.own, self.stem = ZmqContext(), f"ipc://{folder}"
         self._bound: list[zmq.Socket[bytes]] = []
-        self._edges: list[Adapter] = []
+        self._adapters: list[Adapter] = []
 
     def bind(self, kind: int, name: str) -> zmq.Socket[bytes]:
         self._bound.append(self.own.bind(kind, f"{self.stem}/{name}"))
         return self._bound[-1]
 
-    def edge(self, edge: Adapter) -> Adapter:
-        self._edges.append(edge)
-        return edge
+    def adapter(self, adapter: Adapter) -> Adapter:
+        self._adapters.append(adapter)
+        return adapter
 
     def close(self) -> None:
-        for edge in self._edges:
-            edge.close()
-            edge.close()
+        for adapter in self._adapters:
+            adapter.close()
+            adapter.close()
         for socket in self._bound:
             sockets.unbind(socket, linger=0)
         self.own.close()
@@ -70,72 +70,72 @@ def peers(tmp_path: Path) -> Iterator[Peers]:
     made.close()
 
 
-def frames(socket: zmq.Socket[bytes], edge: Adapter) -> list[bytes]:
-    """The next frames on this socket, while the edge has its turns."""
+def frames(socket: zmq.Socket[bytes], adapter: Adapter) -> list[bytes]:
+    """Return the next frames of this socket, while the adapter is polled."""
     deadline = time.monotonic() + WITHIN / 1000
     while not socket.poll(10):
-        edge.receive()
+        adapter.receive()
         assert time.monotonic() < deadline
     return socket.recv_multipart()
 
 
-def said(socket: zmq.Socket[bytes], edge: Adapter) -> WireMessage:
-    return decode(frames(socket, edge))
+def receive_message(socket: zmq.Socket[bytes], adapter: Adapter) -> WireMessage:
+    return decode(frames(socket, adapter))
 
 
-def heard(edge: Adapter, meanwhile: Callable[[], object] = lambda: None) -> list[Message]:
-    """What the edge hands over, as soon as it does."""
+def receive_until(adapter: Adapter, meanwhile: Callable[[], object] = lambda: None) -> list[Message]:
+    """Return the messages of the adapter, as soon as there are any."""
     deadline = time.monotonic() + WITHIN / 1000
-    while not (words := edge.receive()):
+    while not (received := adapter.receive()):
         meanwhile()
         assert time.monotonic() < deadline
-    return words
+    return received
 
 
-def test_the_desk_is_told_and_answers(peers: Peers) -> None:
+def test_registry_channel_sends_and_receives(peers: Peers) -> None:
     router = peers.bind(zmq.ROUTER, "desk")
-    desk = peers.edge(channels.connect_registry(peers.own, f"{peers.stem}/desk"))
+    desk = peers.adapter(channels.connect_registry(peers.own, f"{peers.stem}/desk"))
     desk.send(Port.REGISTRY, PULSE)
     peer, *told = frames(router, desk)
     assert decode(told) == PULSE
     welcome = Registration("r", "run", "", RecordFormat(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
     router.send_multipart([peer, *encode(welcome)])
-    assert heard(desk) == [welcome]
+    assert receive_until(desk) == [welcome]
 
 
-def test_while_nobody_is_there_all_words_wait_but_of_pulses_the_newest(peers: Peers) -> None:
-    results = peers.edge(channels.connect_results(peers.own, f"{peers.stem}/results"))
+def test_unconnected_channel_keeps_messages_and_newest_heartbeat(peers: Peers) -> None:
+    results = peers.adapter(channels.connect_results(peers.own, f"{peers.stem}/results"))
     run, bye = VentilatorState("r", 1, "print", "feeding", -1, ""), Goodbye("ann")
     pulses = [Heartbeat("ann", number, "r", "d", "wc", 2, 1, 0, 4, (), (), 0, 0.0, 0) for number in (1, 2, 3)]
-    for word in (pulses[0], run, pulses[1], bye, pulses[2]):
-        results.send(Port.RESULTS, word)
+    for message in (pulses[0], run, pulses[1], bye, pulses[2]):
+        results.send(Port.RESULTS, message)
     assert results.pollables() == [(results.pollables()[0][0], zmq.POLLIN | zmq.POLLOUT)]  # type: ignore[index]
     pull = peers.bind(zmq.PULL, "results")
-    assert [said(pull, results) for _ in range(3)] == [run, bye, pulses[2]]
+    assert [receive_message(pull, results) for _ in range(3)] == [run, bye, pulses[2]]
     assert not isinstance(results.pollables()[0], tuple)
 
 
-def test_before_it_knows_where_to_it_keeps_all(peers: Peers) -> None:
-    results = peers.edge(channels.connect_results(peers.own))
+def test_channel_without_endpoint_keeps_messages(peers: Peers) -> None:
+    results = peers.adapter(channels.connect_results(peers.own))
     results.send(Port.RESULTS, Goodbye("ann"))
     assert (results.pollables(), results.receive()) == ([], [])
     pull = peers.bind(zmq.PULL, "results")
     results.send(Port.RESULTS, Reconnect(f"{peers.stem}/results"))
-    assert said(pull, results) == Goodbye("ann")
+    assert receive_message(pull, results) == Goodbye("ann")
 
 
-def test_connect_makes_a_new_socket_to_where_it_was(peers: Peers) -> None:
-    results = peers.edge(channels.connect_results(peers.own, f"{peers.stem}/results"))
+def test_reconnect_opens_new_socket_to_same_endpoint(peers: Peers) -> None:
+    results = peers.adapter(channels.connect_results(peers.own, f"{peers.stem}/results"))
     before = results.pollables()
     results.send(Port.RESULTS, Reconnect())
     assert results.pollables() != before
     pull = peers.bind(zmq.PULL, "results")
     results.send(Port.RESULTS, Goodbye("ann"))
-    assert said(pull, results) == Goodbye("ann")
+    assert receive_message(pull, results) == Goodbye("ann")
 
 
-def test_a_lane_is_connected_to_where_the_welcome_says_and_once(peers: Peers) -> None:
-    lane = peers.edge(channels.connect_lane(peers.own))
+def test_lane_connects_once_per_endpoint(peers: Peers) -> None:
+    lane = peers.adapter(channels.connect_lane(peers.own))
     assert (lane.pollables(), lane.receive()) == ([], [])
     lane.send(Port.LANES, Reconnect())  # nowhere yet
     assert lane.pollables() == []
@@ -147,31 +147,31 @@ def test_a_lane_is_connected_to_where_the_welcome_says_and_once(peers: Peers) ->
     push.send_multipart(encode(CHUNK))
     push.send(b"garbage")
     push.send(b"garbage")
-    words: list[Message] = []
-    while len(words) < 2:
-        words += heard(lane)
-    assert words[0] == CHUNK
-    assert isinstance(words[1], PeerRejected)
+    received: list[Message] = []
+    while len(received) < 2:
+        received += receive_until(lane)
+    assert received[0] == CHUNK
+    assert isinstance(received[1], PeerRejected)
     lane.send(Port.LANES, Reconnect(f"{peers.stem}/lane.2"))
     assert lane.pollables() != files
 
 
-def test_control_hears_ack_and_kill_and_an_onlooker_status_too(peers: Peers) -> None:
-    out = peers.edge(ControlPublisher(peers.own, f"{peers.stem}/control"))
+def test_control_receives_status_only_if_asked(peers: Peers) -> None:
+    out = peers.adapter(ControlPublisher(peers.own, f"{peers.stem}/control"))
     status, kill = RunStatus("r", "done", 0, 0, 0, -1, (), ()), Kill("r", "done", "", 0)
     out.send(Port.CONTROL, ACK)
-    worker = peers.edge(channels.connect_control(peers.own, f"{peers.stem}/control"))
-    looks_on = peers.edge(channels.connect_control(peers.own, f"{peers.stem}/control", with_status=True))
+    worker = peers.adapter(channels.connect_control(peers.own, f"{peers.stem}/control"))
+    looks_on = peers.adapter(channels.connect_control(peers.own, f"{peers.stem}/control", with_status=True))
 
-    def speak() -> None:
+    def broadcast() -> None:
         out.receive()
         out.send(Port.CONTROL, status)
 
     kinds: set[type] = set()
     while RunStatus not in kinds:
-        kinds |= {type(word) for word in heard(looks_on, speak)}
-    words = heard(worker, speak)
+        kinds |= {type(message) for message in receive_until(looks_on, broadcast)}
+    received = receive_until(worker, broadcast)
     out.send(Port.CONTROL, kill)
-    while kill not in words:
-        words += heard(worker, out.receive)
-    assert {type(word) for word in words} == {Ack, Kill}
+    while kill not in received:
+        received += receive_until(worker, out.receive)
+    assert {type(message) for message in received} == {Ack, Kill}

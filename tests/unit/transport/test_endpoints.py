@@ -1,4 +1,4 @@
-"""Where the stations meet: endpoints, the private folder, the lock."""
+"""Endpoints, the private folder, and the locks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runtime folder of the test's own."""
+    """Return a runtime folder of this test alone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     return tmp_path
 
@@ -51,7 +51,7 @@ def folder(runtime: Path) -> str:
 
 
 def held_elsewhere(folder: str, role: str) -> subprocess.Popen[str]:
-    """Another process that holds the lock."""
+    """Return another process that holds the lock."""
     words = [sys.executable, "-c", HOLD, folder, role]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -62,7 +62,7 @@ def held_elsewhere(folder: str, role: str) -> subprocess.Popen[str]:
 
 
 def ended() -> int:
-    """The number of a process that is no more."""
+    """Return the pid of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait(WITHIN)
     return process.pid
@@ -71,38 +71,38 @@ def ended() -> int:
 # --- endpoints
 
 
-def test_on_one_machine_they_meet_in_a_folder_under_their_name(runtime: Path) -> None:
+def test_default_endpoints_are_ipc_in_named_folder(runtime: Path) -> None:
     at = f"ipc://{runtime}/pipe/hashes"
-    place = resolve_endpoints(Settings(name="hashes"))
-    assert place == Endpoints("hashes", f"{at}/registry", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
-    assert not place.is_tcp
+    resolved = resolve_endpoints(Settings(name="hashes"))
+    assert resolved == Endpoints("hashes", f"{at}/registry", f"{at}/results", f"{at}/control", f"{runtime}/pipe/hashes")
+    assert not resolved.is_tcp
     assert not (runtime / "pipe").exists()
 
 
-def test_without_a_runtime_folder_it_is_one_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_without_runtime_dir_is_in_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
     assert runtime_folder() == Path(f"/var/tmp/pipe-{os.getuid()}")
 
 
-def test_on_several_machines_they_meet_at_the_ports_of_the_guide() -> None:
-    place = resolve_endpoints(Settings(at="tcp://10.0.0.5", insecure=True))
-    assert (place.registry, place.results, place.control) == (
+def test_at_host_uses_default_ports() -> None:
+    resolved = resolve_endpoints(Settings(at="tcp://10.0.0.5", insecure=True))
+    assert (resolved.registry, resolved.results, resolved.control) == (
         "tcp://10.0.0.5:5557", "tcp://10.0.0.5:5558", "tcp://10.0.0.5:5559",
     )  # fmt: skip
-    assert (place.is_tcp, place.folder) == (True, "")
+    assert (resolved.is_tcp, resolved.folder) == (True, "")
     assert resolve_endpoints(Settings(at="tcp://[::1]", insecure=True)).registry == "tcp://[::1]:5557"
 
 
 @pytest.mark.parametrize("end", ["registry", "results", "control"])
-def test_one_end_on_ipc_is_enough_for_a_folder(runtime: Path, end: str) -> None:
+def test_one_ipc_endpoint_needs_folder(runtime: Path, end: str) -> None:
     settings = Settings(**{"at": "tcp://10.0.0.5", f"{end}_at": "ipc:///here", "insecure": True})  # type: ignore[arg-type]
     assert resolve_endpoints(settings).folder == f"{runtime}/pipe/default"
 
 
-def test_a_worker_needs_the_desk_alone() -> None:
-    place = resolve_endpoints(Settings(registry_at="tcp://host:7000", insecure=True))
-    assert (place.registry, place.control) == ("tcp://host:7000", "tcp://host:7002")
+def test_control_follows_tcp_registry() -> None:
+    resolved = resolve_endpoints(Settings(registry_at="tcp://host:7000", insecure=True))
+    assert (resolved.registry, resolved.control) == ("tcp://host:7000", "tcp://host:7002")
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_a_worker_needs_the_desk_alone() -> None:
         (Settings(at="tcp://127.0.0.1"), "refused tcp://127.0.0.1:5557: tcp is not encrypted"),
     ],
 )
-def test_what_is_no_place_is_named(settings: Settings, named: str) -> None:
+def test_invalid_endpoint_is_named(settings: Settings, named: str) -> None:
     with pytest.raises(UsageError) as raised:
         resolve_endpoints(settings)
     assert str(raised.value).startswith(named)
 
 
-def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipc_path_too_long_raises_with_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
     with pytest.raises(UsageError, match="more than the 107 that ipc allows"):
         resolve_endpoints(Settings())
@@ -141,7 +141,7 @@ def test_a_path_too_long_for_ipc_names_the_way_out(monkeypatch: pytest.MonkeyPat
 # --- the private folder
 
 
-def test_the_folder_is_the_users_alone(folder: str) -> None:
+def test_claim_folder_creates_private_folder(folder: str) -> None:
     claim_folder(folder)
     claim_folder(folder)
     assert [path.stat().st_mode & 0o777 for path in (Path(folder), Path(folder).parent)] == [0o700, 0o700]
@@ -150,14 +150,14 @@ def test_the_folder_is_the_users_alone(folder: str) -> None:
     remove_empty_folder(folder)
 
 
-def test_a_folder_that_others_may_enter_is_refused(folder: str) -> None:
+def test_claim_folder_open_to_others_raises(folder: str) -> None:
     Path(folder).mkdir(parents=True)
     Path(folder).parent.chmod(0o755)
     with pytest.raises(UsageError, match="not a private directory of yours"):
         claim_folder(folder)
 
 
-def test_a_file_or_a_link_in_its_place_is_refused(runtime: Path, folder: str) -> None:
+def test_claim_folder_file_or_link_raises(runtime: Path, folder: str) -> None:
     (runtime / "pipe").mkdir(mode=0o700)
     Path(folder).write_text("")
     with pytest.raises(UsageError):
@@ -169,13 +169,13 @@ def test_a_file_or_a_link_in_its_place_is_refused(runtime: Path, folder: str) ->
         claim_folder(folder)
 
 
-def test_a_folder_that_cannot_be_made_is_named(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_folder_cannot_create_raises(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
     with pytest.raises(UsageError, match=r"cannot create directory .*missing/pipe"):
         claim_folder(str(runtime_folder() / "here"))
 
 
-def test_a_folder_in_use_is_left_alone(folder: str) -> None:
+def test_remove_empty_folder_keeps_used_folder(folder: str) -> None:
     claim_folder(folder)
     Path(folder, "lane.1").write_text("")
     remove_empty_folder(folder)
@@ -185,7 +185,7 @@ def test_a_folder_in_use_is_left_alone(folder: str) -> None:
 # --- the lock
 
 
-def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_owner_is_rejected_with_name_of_first(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
     with held_elsewhere(folder, "sink") as owner:
         with pytest.raises(PipelineError, match=f"another sink is running as 'here': pid {owner.pid}, "):
@@ -200,7 +200,7 @@ def test_a_second_owner_is_refused_and_the_first_one_named(folder: str, monkeypa
     assert not Path(folder).exists()
 
 
-def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_waits_for_exiting_owner(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", WITHIN)
     with held_elsewhere(folder, "sink") as owner:
         owner.send_signal(signal.SIGSTOP)
@@ -209,7 +209,7 @@ def test_an_owner_that_is_about_to_leave_is_waited_for(folder: str, monkeypatch:
         assert leaving.wait(WITHIN) == 0
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_with_removed_file_is_acquired_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "LOCK_WAIT_SECONDS", 0.05)
     first = EndpointLock(folder, "sink")
     Path(folder, "sink.lock").unlink()
@@ -221,7 +221,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(folder: str, monk
     first.release()
 
 
-def test_only_sockets_are_swept_and_only_the_owners(folder: str) -> None:
+def test_remove_stale_sockets_keeps_other_files(folder: str) -> None:
     claim_folder(folder)
     for name in ("lane.1.1", "lane.1.2", "registry"):
         with socket.socket(socket.AF_UNIX) as made:
@@ -231,7 +231,7 @@ def test_only_sockets_are_swept_and_only_the_owners(folder: str) -> None:
     assert sorted(path.name for path in Path(folder).iterdir()) == ["lane.txt", "registry"]
 
 
-def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
+def test_list_live_runs_needs_running_sink(runtime: Path) -> None:
     assert list_live_runs() == []
     locks = [EndpointLock(str(runtime / "pipe" / name), "sink") for name in ("beta", "alpha")]
     locks.append(EndpointLock(str(runtime / "pipe" / "gamma"), "ventilator"))
@@ -245,7 +245,7 @@ def test_live_are_those_with_a_living_sink(runtime: Path) -> None:
 
 
 def left_behind(folder: str) -> None:
-    """What a sink and a ventilator leave that were killed."""
+    """Create what a killed sink and a killed ventilator leave."""
     claim_folder(folder)
     for name in ("results", "control", "registry", "lane.1.1"):
         with socket.socket(socket.AF_UNIX) as made:
@@ -253,7 +253,7 @@ def left_behind(folder: str) -> None:
     Path(folder, "sink.lock").write_text("pid 1")
 
 
-def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
+def test_leftovers_of_killed_owners_are_removed(folder: str) -> None:
     left_behind(folder)
     remove_run_leftovers(folder)
     assert not Path(folder).exists()
@@ -261,7 +261,7 @@ def test_what_killed_owners_left_is_tidied_away(folder: str) -> None:
     assert not Path(folder).exists()
 
 
-def test_the_private_folders_of_dead_runs_are_tidied_away_too(runtime: Path, folder: str) -> None:
+def test_folders_of_dead_runs_are_removed(runtime: Path, folder: str) -> None:
     dead, mine = (str(runtime / "pipe" / f"run-{pid}") for pid in (ended(), os.getpid()))
     others = [str(runtime / "pipe" / name) for name in ("default", "run-", "run-x")]
     for left in (folder, dead, mine, *others):
@@ -270,7 +270,7 @@ def test_the_private_folders_of_dead_runs_are_tidied_away_too(runtime: Path, fol
     assert [Path(left).exists() for left in (folder, dead, mine, *others)] == [False, False, True, True, True, True]
 
 
-def test_a_dead_run_whose_sink_still_lives_is_left_for_later(runtime: Path, folder: str) -> None:
+def test_dead_run_with_a_living_sink_is_kept(runtime: Path, folder: str) -> None:
     dead = str(runtime / "pipe" / f"run-{ended()}")
     left_behind(dead)
     with held_elsewhere(dead, "sink"):
@@ -280,7 +280,7 @@ def test_a_dead_run_whose_sink_still_lives_is_left_for_later(runtime: Path, fold
     assert not Path(dead).exists()
 
 
-def test_where_somebody_is_at_work_nothing_of_his_is_tidied_away(folder: str) -> None:
+def test_files_of_living_processes_are_kept(folder: str) -> None:
     left_behind(folder)
     with held_elsewhere(folder, "sink"):
         remove_run_leftovers(folder)

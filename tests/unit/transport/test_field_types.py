@@ -1,4 +1,4 @@
-"""What a field of a word may be, as its type says: the value itself, or an exception."""
+"""Field types of messages: which values are valid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decoded(value: Any, kind: Any) -> Any:
         (Array[Whole], (1,) * MAX_LENGTH),
     ],
 )  # fmt: skip
-def test_what_fits_comes_back_as_it_was(kind: Any, value: Any) -> None:
+def test_valid_value_round_trips(kind: Any, value: Any) -> None:
     found = decoded(value, kind)
     assert found == value
     assert type(found) is type(value)
@@ -60,15 +60,15 @@ def test_what_fits_comes_back_as_it_was(kind: Any, value: Any) -> None:
         (TaskFailure, (6, "odd", 9, "killed", "", 3)), (TaskFailure, (6, "signal", 9, "killed")),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
+def test_invalid_value_raises(kind: Any, value: Any) -> None:
     with pytest.raises(msgspec.ValidationError):
         decoded(value, kind)
 
 
-def test_a_whole_number_of_seconds_is_a_time() -> None:
+def test_integer_is_valid_as_seconds() -> None:
     assert (decoded(2, Seconds), type(decoded(2, Seconds))) == (2.0, float)
 
 
-def test_a_record_is_made_of_its_fields_each_checked_on_its_own() -> None:
+def test_record_fields_are_checked() -> None:
     assert decoded((1, 2, 3), AttemptRange) == AttemptRange(1, 2, 3)
     assert decoded(((1, 2, 3), (4, 5, 6)), Array[AttemptRange]) == (AttemptRange(1, 2, 3), AttemptRange(4, 5, 6))

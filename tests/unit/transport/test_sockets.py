@@ -1,4 +1,4 @@
-"""Sockets: bound, connected, refused and closed."""
+"""Sockets: bind, connect, errors, close."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITHIN = 10_000
 
 
 @pytest.fixture
-def own() -> Iterator[ZmqContext]:
+def context() -> Iterator[ZmqContext]:
     made = ZmqContext()
     yield made
     made.close()
@@ -26,7 +26,7 @@ def own() -> Iterator[ZmqContext]:
 
 @pytest.fixture
 def closing() -> Iterator[Callable[[zmq.Socket[bytes]], zmq.Socket[bytes]]]:
-    """Closes what it was given, at once."""
+    """Return a function that registers a socket to be closed at the end of the test."""
     opened: list[zmq.Socket[bytes]] = []
 
     def keep(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
@@ -41,7 +41,7 @@ def closing() -> Iterator[Callable[[zmq.Socket[bytes]], zmq.Socket[bytes]]]:
 Closing = Callable[[zmq.Socket[bytes]], zmq.Socket[bytes]]
 
 
-def test_a_context_knows_whose_it_is() -> None:
+def test_context_has_pid_and_name() -> None:
     one, other = ZmqContext(), ZmqContext()
     assert one.pid == os.getpid()
     assert one.name.startswith("0x")
@@ -50,11 +50,11 @@ def test_a_context_knows_whose_it_is() -> None:
     other.close()
 
 
-def test_words_go_from_the_connected_to_the_bound(own: ZmqContext, closing: Closing, tmp_path: Path) -> None:
+def test_connected_socket_sends_to_bound_one(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
     at = f"ipc://{tmp_path}/results"
-    sender = closing(own.connect(zmq.PUSH, at))  # nobody is there yet
+    sender = closing(context.connect(zmq.PUSH, at))  # nobody is there yet
     assert sender.poll(0, zmq.POLLOUT) == 0  # so nothing is swallowed
-    receiver = closing(own.bind(zmq.PULL, at))
+    receiver = closing(context.bind(zmq.PULL, at))
     assert sender.poll(WITHIN, zmq.POLLOUT)
     sender.send_multipart([b"one", b"two"])
     assert receiver.poll(WITHIN)
@@ -62,10 +62,10 @@ def test_words_go_from_the_connected_to_the_bound(own: ZmqContext, closing: Clos
 
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
-def test_every_option_is_set(own: ZmqContext, closing: Closing, tmp_path: Path, scheme: str) -> None:
+def test_every_socket_option_is_set(context: ZmqContext, closing: Closing, tmp_path: Path, scheme: str) -> None:
     at = f"ipc://{tmp_path}/x" if scheme == "ipc" else "tcp://127.0.0.1:1"
-    connected = closing(own.connect(zmq.DEALER, at, hwm=16))
-    bound = closing(own.bind(zmq.PUSH, f"ipc://{tmp_path}/y"))
+    connected = closing(context.connect(zmq.DEALER, at, hwm=16))
+    bound = closing(context.bind(zmq.PUSH, f"ipc://{tmp_path}/y"))
     for socket, marks in ((connected, 16), (bound, 0)):
         assert {option: socket.getsockopt(option) for option in OPTIONS} == OPTIONS
         assert (socket.getsockopt(zmq.SNDHWM), socket.getsockopt(zmq.RCVHWM)) == (marks, marks)
@@ -77,9 +77,9 @@ def test_every_option_is_set(own: ZmqContext, closing: Closing, tmp_path: Path, 
     ) == RECONNECT_MILLISECONDS[scheme]
 
 
-def test_topics_are_subscribed_to(own: ZmqContext, closing: Closing, tmp_path: Path) -> None:
-    control = closing(own.bind(zmq.XPUB, f"ipc://{tmp_path}/control"))
-    closing(own.connect(zmq.SUB, f"ipc://{tmp_path}/control", topics=(b"pipe2.ack ", b"pipe2.kill ")))
+def test_connect_subscribes_to_topics(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
+    control = closing(context.bind(zmq.XPUB, f"ipc://{tmp_path}/control"))
+    closing(context.connect(zmq.SUB, f"ipc://{tmp_path}/control", topics=(b"pipe2.ack ", b"pipe2.kill ")))
     heard = set()
     for _ in range(2):
         assert control.poll(WITHIN)
@@ -87,50 +87,50 @@ def test_topics_are_subscribed_to(own: ZmqContext, closing: Closing, tmp_path: P
     assert heard == {b"\1pipe2.ack ", b"\1pipe2.kill "}
 
 
-def test_a_caller_that_is_not_there_is_an_error(own: ZmqContext, closing: Closing, tmp_path: Path) -> None:
-    desk = closing(own.bind(zmq.ROUTER, f"ipc://{tmp_path}/desk"))
+def test_router_unknown_peer_raises(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
+    desk = closing(context.bind(zmq.ROUTER, f"ipc://{tmp_path}/desk"))
     with pytest.raises(zmq.ZMQError) as raised:
         desk.send_multipart([b"nobody", b"x"], zmq.NOBLOCK)
     assert raised.value.errno == zmq.EHOSTUNREACH
 
 
-def test_a_taken_endpoint_is_named(own: ZmqContext, closing: Closing) -> None:
+def test_bind_used_endpoint_raises(context: ZmqContext, closing: Closing) -> None:
     with plain.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         at = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(PipelineError, match=f"{at} is in use by another process") as raised:
-            closing(own.bind(zmq.PULL, at))
+            closing(context.bind(zmq.PULL, at))
         assert not isinstance(raised.value, UsageError)
 
 
-def test_an_endpoint_of_another_machine_is_wrong_usage(own: ZmqContext, closing: Closing) -> None:
+def test_bind_foreign_address_is_usage_error(context: ZmqContext, closing: Closing) -> None:
     with pytest.raises(UsageError, match=r"cannot use tcp://192.0.2.1:5557"):
-        closing(own.bind(zmq.PULL, "tcp://192.0.2.1:5557"))
+        closing(context.bind(zmq.PULL, "tcp://192.0.2.1:5557"))
 
 
-def test_what_is_in_the_way_and_no_socket_is_not_deleted(own: ZmqContext, closing: Closing, tmp_path: Path) -> None:
+def test_bind_keeps_file_that_is_no_socket(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
     (tmp_path / "desk").write_text("precious")
     with pytest.raises(PipelineError, match="a file that is not a socket exists"):
-        closing(own.bind(zmq.ROUTER, f"ipc://{tmp_path}/desk"))
+        closing(context.bind(zmq.ROUTER, f"ipc://{tmp_path}/desk"))
     assert (tmp_path / "desk").read_text() == "precious"
 
 
 @pytest.mark.parametrize("kind", [zmq.ROUTER, zmq.XPUB, zmq.PULL, zmq.PUSH])
-def test_a_bound_socket_leaves_no_file_behind(own: ZmqContext, tmp_path: Path, kind: int) -> None:
-    bound = own.bind(kind, f"ipc://{tmp_path}/here")
+def test_unbind_removes_ipc_file(context: ZmqContext, tmp_path: Path, kind: int) -> None:
+    bound = context.bind(kind, f"ipc://{tmp_path}/here")
     assert (tmp_path / "here").is_socket()
     sockets.unbind(bound)
     sockets.unbind(bound)
     assert not list(tmp_path.iterdir())
 
 
-def test_closing_nothing_is_no_fault() -> None:
+def test_close_none_has_no_effect() -> None:
     sockets.close(None)
     sockets.unbind(None)
 
 
-def test_what_was_said_last_still_gets_out(tmp_path: Path) -> None:
+def test_last_message_is_sent_after_close(tmp_path: Path) -> None:
     theirs, ours = ZmqContext(), ZmqContext()
     receiver = theirs.bind(zmq.PULL, f"ipc://{tmp_path}/results")
     sender = ours.connect(zmq.PUSH, f"ipc://{tmp_path}/results")
