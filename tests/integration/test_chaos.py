@@ -28,33 +28,33 @@ SAMPLE = (
 )
 
 
-def test_a_recording_names_the_words_of_all_three() -> None:
+def test_recording_names_messages_of_all_stations() -> None:
     pairs = record_points()
     assert {("worker.result-sent", 3), ("ventilator.chunk-sent", 1), ("sink.journal-entry-sent", 1)} <= set(pairs)
     assert len({point for point, _ in pairs}) > 30
 
 
 @pytest.mark.parametrize("at", [*SAMPLE, *(AT_THE_SINK if RESTARTS_SINK else ())])
-def test_who_is_killed_at_a_word_and_started_again_breaks_no_promise(at: str) -> None:
+def test_restarted_station_keeps_all_guarantees(at: str) -> None:
     point, _, hit = at.partition(":")
     assert run_with_failpoint(point, int(hit)) == []
 
 
-def test_a_worker_of_pipe_run_that_is_killed_is_replaced() -> None:
+def test_killed_worker_of_pipe_run_is_replaced() -> None:
     assert run_launcher_with_failpoint("worker.chunk-sent", 2) == []
 
 
 @pytest.mark.parametrize("seed", [3])
-def test_a_storm_breaks_no_promise(seed: int) -> None:
+def test_random_faults_keep_all_guarantees(seed: int) -> None:
     assert run_with_faults(seed, seconds=1.0) == []
 
 
 @pytest.mark.skipif(bool(NO_PARTITIONS), reason=NO_PARTITIONS)
-def test_a_partition_breaks_no_promise() -> None:
+def test_partition_keeps_all_guarantees() -> None:
     assert run_with_partition(1) == []
 
 
-def test_a_seed_is_its_plan() -> None:
+def test_seed_determines_the_fault_plan() -> None:
     plans = [tuple(plan_faults(seed, 5.0)) for seed in range(20)]
     assert plans == [tuple(plan_faults(seed, 5.0)) for seed in range(20)]
     assert len(set(plans)) == 20
@@ -62,7 +62,7 @@ def test_a_seed_is_its_plan() -> None:
     assert not [fault for plan in plans for fault in plan if (fault.kind, fault.target) == ("kill", "sink")]
 
 
-def test_a_strike_that_nobody_mends_is_seen() -> None:
+def test_unrepaired_fault_is_detected() -> None:
     """Without another ventilator in its place the output is not complete, and somebody still waits."""
     with Cluster() as cluster:
         write_tasks(cluster.folder, 40, 0.01)

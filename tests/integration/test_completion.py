@@ -143,17 +143,17 @@ def in_zsh(folder: Path) -> Iterator[Typed]:
 
 
 @pytest.mark.parametrize(("line", "expected"), CASES + WITH_EQUALS)
-def test_bash_completes(in_bash: Typed, line: str, expected: str) -> None:
+def test_bash_completes_a_line(in_bash: Typed, line: str, expected: str) -> None:
     assert in_bash.completed(line).rstrip() == expected
 
 
 @pytest.mark.parametrize(("line", "expected"), CASES)
-def test_zsh_completes(in_zsh: Typed, line: str, expected: str) -> None:
+def test_zsh_completes_a_line(in_zsh: Typed, line: str, expected: str) -> None:
     assert in_zsh.completed(line).rstrip() == expected
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-def test_fish_completes(folder: Path) -> None:
+def test_fish_completes_a_line(folder: Path) -> None:
     asked = "".join(f"echo @; complete -C '{line}'\n" for line, _ in CASES)
     script = f"source {folder}/pipe.fish\n{asked}"
     done = subprocess.run(
@@ -175,13 +175,13 @@ def offered(words: list[str], folder: Path) -> list[str]:
     return done.stdout.split()
 
 
-def test_several_completions_are_all_offered(folder: Path) -> None:
+def test_all_matching_completions_are_listed(folder: Path) -> None:
     assert offered(["pipe", "run", "--jo"], folder) == ["--jobs", "--joblog", "--journal"]
     assert offered(["pipe", ""], folder) == list(COMMANDS)
     assert offered(["pipe", "--"], folder) == ["--version", "--help"]
 
 
-def test_without_a_shell_it_is_wrong_usage() -> None:
+def test_completion_without_shell_is_a_usage_error() -> None:
     for words, said in (([], "SHELL is missing"), (["tcsh"], "no completion for 'tcsh'")):
         argv = [sys.executable, "-m", "pipeline", "completion", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -191,7 +191,7 @@ def test_without_a_shell_it_is_wrong_usage() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_offered_and_no_alias(name: str, folder: Path) -> None:
+def test_completion_offers_options_but_no_aliases(name: str, folder: Path) -> None:
     on = [each for each in OPTIONS if name in each.on]
     expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
     assert set(offered(["pipe", name, "-"], folder)) == expected | {"--help", "--help-all", "-h"}
@@ -209,5 +209,5 @@ def test_every_option_is_offered_and_no_alias(name: str, folder: Path) -> None:
         ("pipe run --header : -j", "pipe run --header : -j"),
     ],
 )
-def test_words_that_bash_splits_are_joined(line: str, joined: str) -> None:
+def test_completion_joins_words_split_by_bash(line: str, joined: str) -> None:
     assert join_words(line.split()) == joined.split()

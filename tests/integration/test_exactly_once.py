@@ -43,7 +43,7 @@ def outputs(path: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("order", ["", "-k"], ids=["any order", "in order"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_run_that_was_struck_and_gone_on_with_has_each_record_once(cluster: Cluster, form: str, order: str) -> None:
+def test_killed_and_resumed_run_has_each_record_once(cluster: Cluster, form: str, order: str) -> None:
     cluster.path("tasks").write_text(TEXT)
     more = ("--joblog", "log", "--results", "folders", "--failed", "letters", "--retries", "1", *FAST)
     words = ("run", "-j", "4", "-o", form, *more, *filter(None, [order]), "-a", "tasks")
@@ -71,7 +71,7 @@ def test_a_run_that_was_struck_and_gone_on_with_has_each_record_once(cluster: Cl
 
 
 @pytest.mark.parametrize("form", ["out.csv", "out.jsonl", "out.sqlite"])
-def test_a_sink_that_dies_in_the_middle_leaves_no_trace_in_the_records(cluster: Cluster, form: str) -> None:
+def test_killed_sink_leaves_no_trace_in_the_records(cluster: Cluster, form: str) -> None:
     run = cluster.start("run", "--name", "dies", "-j", "4", "-o", form, *FAST, "-v", WAITS, tasks=TEXT)
     wait_until(lambda: settled(cluster.path(f"{form}.journal")) == FREE)
     os.kill(run.station_pids()["sink"], signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_a_sink_that_dies_in_the_middle_leaves_no_trace_in_the_records(cluster: 
     assert sorted(outputs(cluster.path(form))) == [(number + 1, f"did {number}\n") for number in range(COUNT)]
 
 
-def test_a_database_that_holds_something_else_is_left_alone(cluster: Cluster) -> None:
+def test_database_of_another_program_is_kept(cluster: Cluster) -> None:
     with sqlite3.connect(cluster.path("mine.sqlite")) as base:
         base.execute("CREATE TABLE precious (x)")
     cluster.path("text.sqlite").write_text("a note")
@@ -91,13 +91,13 @@ def test_a_database_that_holds_something_else_is_left_alone(cluster: Cluster) ->
     assert cluster.path("text.sqlite").read_text() == "a note"
 
 
-def test_a_new_run_replaces_a_database_with_its_first_result(cluster: Cluster) -> None:
+def test_new_run_replaces_the_database_at_its_first_result(cluster: Cluster) -> None:
     for text in ("1\n2\n", "3\n"):
         assert cluster.start("run", "-q", "-o", "out.sqlite", "echo", tasks=text).wait() == 0
     assert outputs(cluster.path("out.sqlite")) == [(1, "3\n")]
 
 
-def test_a_dry_run_writes_to_stdout_only(cluster: Cluster) -> None:
+def test_dry_run_writes_only_to_stdout(cluster: Cluster) -> None:
     cluster.path("out").write_text("precious")
     files = ("-o", "out", "--joblog", "log", "--failed", "letters", "--results", "folders", "--journal", "journal")
     run = cluster.start("run", "-k", "--dry-run", *files, "touch {}", tasks="a\nb c\n")

@@ -151,7 +151,7 @@ def ours(words: str, read: bytes, folder: Path) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("theme", TABLES)
-def test_what_comes_out_is_what_comes_out_of_gnu_parallel(theme: str, folder: Path) -> None:
+def test_output_matches_gnu_parallel(theme: str, folder: Path) -> None:
     wrong = []
     for words, read in TABLES[theme]:
         expected, code = theirs(words, read, folder)
@@ -162,7 +162,7 @@ def test_what_comes_out_is_what_comes_out_of_gnu_parallel(theme: str, folder: Pa
 
 
 @pytest.mark.parametrize(("words", "expected"), DIFFERENCES)
-def test_where_it_differs_it_does_so_on_purpose(words: str, expected: str, folder: Path) -> None:
+def test_output_differs_from_gnu_parallel_where_documented(words: str, expected: str, folder: Path) -> None:
     found, _ = ours(words, b"", folder)
     assert found.decode() == expected
     assert theirs(words, b"", folder)[0] != found or "--shuf" in words or "--colsep" in words
@@ -176,7 +176,7 @@ def test_where_it_differs_it_does_so_on_purpose(words: str, expected: str, folde
         "-n2 echo ::: a 'b c' d",
     ],
 )
-def test_what_a_dry_run_prints_does_the_same(words: str, folder: Path) -> None:
+def test_dry_run_output_runs_the_same(words: str, folder: Path) -> None:
     lines = [program(f"--dry-run {words}", b"", folder)[0] for program in (theirs, ours)]
     outcomes = [subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout for line in lines]
     assert outcomes[0] == outcomes[1] == theirs(words, b"", folder)[0]
@@ -188,7 +188,7 @@ def nine(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def test_a_script_that_reads_a_joblog_keeps_working(folder: Path) -> None:
+def test_joblog_is_readable_by_existing_scripts(folder: Path) -> None:
     words = "--timeout 2 'test {} = k && kill -9 $$; test {} = t && sleep 9; echo {}; exit 3' ::: a k t 'b c'"
     theirs(f"--joblog theirs {words}", b"", folder)
     ours(f"--joblog ours {words}", b"", folder)
@@ -214,7 +214,7 @@ def test_a_script_that_reads_a_joblog_keeps_working(folder: Path) -> None:
     ["::: a/b 'c d' 'e\\f' ::: 1 2", "--header : ::: x 1 2 ::: y 3", "--colsep , ::: p,q r,s"],
     ids=["plain", "named", "columns"],
 )
-def test_a_folder_for_each_task_is_laid_out_alike(words: str, folder: Path) -> None:
+def test_results_folder_has_the_same_layout(words: str, folder: Path) -> None:
     options, _, tasks = words.partition(":::")
     for name, program in (("theirs", theirs), ("ours", ours)):
         program(f"--results {name} {options} 'printf %s, {{}}; printf %s, {{}} >&2' :::{tasks}", b"", folder)
@@ -227,7 +227,7 @@ def test_a_folder_for_each_task_is_laid_out_alike(words: str, folder: Path) -> N
     assert len(tree("ours")) >= 6
 
 
-def test_a_csv_of_results_begins_with_its_columns(folder: Path) -> None:
+def test_results_csv_starts_with_its_header(folder: Path) -> None:
     words = "'echo {1}; echo e >&2; exit {2}' ::: a 'b,\"c' ::: 0 3"
     theirs(f"--results theirs.csv {words}", b"", folder)
     ours(f"-o ours.csv {words}", b"", folder)

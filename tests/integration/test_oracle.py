@@ -45,11 +45,11 @@ def drop(folder: Path, name: str, line: str) -> None:
     (folder / name).write_text(text.replace(f"{line}\n", ""))
 
 
-def test_a_good_run_is_good(folder: Path) -> None:
+def test_correct_run_has_no_violation(folder: Path) -> None:
     assert find_violations(folder, []) == []
 
 
-def test_without_letters_and_acks_it_is_good_as_well(folder: Path) -> None:
+def test_run_without_dead_letters_and_acks_has_no_violation(folder: Path) -> None:
     (folder / DEAD_LETTERS_FILE).unlink()
     (folder / ACKS_FILE).unlink()
     assert find_violations(folder, []) == []
@@ -71,21 +71,21 @@ def test_without_letters_and_acks_it_is_good_as_well(folder: Path) -> None:
         (add, "out.journal", "", "out.journal was left behind"),
     ],
 )
-def test_each_broken_promise_is_told(folder: Path, what: object, name: str, line: str, told: str) -> None:
+def test_each_violation_is_reported(folder: Path, what: object, name: str, line: str, told: str) -> None:
     what(folder, name, line)  # type: ignore[operator]
     (broken,) = find_violations(folder, [])
     assert broken.partition(" (")[0] == told
 
 
 @pytest.mark.parametrize(("number", "lost", "excused"), [(1, 9.0, True), (1, 10.5, False), (2, 10.5, True)])
-def test_a_loss_excuses_what_was_not_acked_before_it(folder: Path, number: int, lost: float, *, excused: bool) -> None:
+def test_worker_loss_excuses_reruns_of_unacked_tasks(folder: Path, number: int, lost: float, *, excused: bool) -> None:
     add(folder, EXECUTION_LOG, f"{number} start 6")
     assert (find_violations(folder, [lost]) == []) is excused
     add(folder, EXECUTION_LOG, f"{number} start 7")
     assert find_violations(folder, [lost]) != []  # one loss excuses one execution
 
 
-def test_who_takes_too_much_is_named(tmp_path: Path) -> None:
+def test_excessive_process_is_named(tmp_path: Path) -> None:
     script = "import sys; held = [open('/dev/null') for _ in range(120)]; print('there', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path

@@ -79,7 +79,7 @@ def parent(pid: int) -> int:
 
 @pytest.mark.parametrize("start", [with_commands, with_calls])
 @pytest.mark.parametrize("who", ["launcher", "worker-1"])
-def test_no_orphan_survives_the_kill_of_launcher_or_worker(
+def test_no_orphan_survives_killed_launcher_or_worker(
     cluster: Cluster, start: Callable[[Cluster], PipeProcess], who: str
 ) -> None:
     player = start(cluster)
@@ -90,7 +90,7 @@ def test_no_orphan_survives_the_kill_of_launcher_or_worker(
         wait_until(lambda: not cluster.living_pids())
 
 
-def test_no_orphan_survives_the_kill_of_the_nursery(cluster: Cluster) -> None:
+def test_no_orphan_survives_a_killed_fork_server(cluster: Cluster) -> None:
     player = with_calls(cluster)
     family = started(cluster, "one", "two")
     nursery = parent(family["one"])
@@ -100,7 +100,7 @@ def test_no_orphan_survives_the_kill_of_the_nursery(cluster: Cluster) -> None:
     assert player.station_pids()["worker-1"] != nursery
 
 
-def test_no_orphan_survives_the_kill_of_a_warm_child_and_the_others_go_on(cluster: Cluster) -> None:
+def test_no_orphan_survives_a_killed_warm_process(cluster: Cluster) -> None:
     with_calls(cluster)
     families = started(cluster, "one", "two")
     one = {name: pid for name, pid in families.items() if name.startswith("one")}
@@ -109,7 +109,7 @@ def test_no_orphan_survives_the_kill_of_a_warm_child_and_the_others_go_on(cluste
     assert all(is_alive(pid) for name, pid in families.items() if name.startswith("two"))
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(cluster: Cluster) -> None:
+def test_next_run_removes_files_of_a_killed_run(cluster: Cluster) -> None:
     player = with_commands(cluster)
     started(cluster, "one", "two")
     cluster.kill_all()
@@ -119,7 +119,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(cluster: Cluster) -> None:
     cluster.assert_empty()
 
 
-def test_what_a_task_leaves_in_the_background_ends_with_its_worker_and_not_before(cluster: Cluster) -> None:
+def test_background_process_of_a_task_ends_with_its_worker(cluster: Cluster) -> None:
     """As xargs and GNU parallel leave it, while they run."""
     wait = "touch waiting; until [ -e go ]; do sleep 0.01; done"
     command = f"case {{}} in first) sleep 1000 & echo $! > left;; *) {wait};; esac"

@@ -69,7 +69,7 @@ def silent(end: socket.socket) -> None:
     end.settimeout(WITHIN)
 
 
-def test_it_passes_bytes_both_ways_and_the_end(ends: Ends) -> None:
+def test_proxy_forwards_bytes_and_end_both_ways(ends: Ends) -> None:
     ends.caller.sendall(b"up" * 100_000)
     arrives(ends.callee, b"up" * 100_000)
     ends.callee.sendall(b"down")
@@ -80,7 +80,7 @@ def test_it_passes_bytes_both_ways_and_the_end(ends: Ends) -> None:
     arrives(ends.caller, b"last")
 
 
-def test_a_reset_ends_all_connections_and_new_ones_can_come(ends: Ends) -> None:
+def test_reset_closes_connections_and_accepts_new_ones(ends: Ends) -> None:
     assert ends.proxy.send_command("reset") == 1
     for end in (ends.caller, ends.callee):
         with suppress(ConnectionResetError):
@@ -94,7 +94,7 @@ def test_a_reset_ends_all_connections_and_new_ones_can_come(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("way", ["up", "down", ""])
-def test_what_it_holds_comes_later_and_nobody_notices(ends: Ends, way: str) -> None:
+def test_held_bytes_arrive_later_on_open_connections(ends: Ends, way: str) -> None:
     ends.proxy.send_command("hold", way)
     held = [pair for pair in ((ends.caller, ends.callee, "up"), (ends.callee, ends.caller, "down")) if way in pair[2]]
     for sender, receiver, _ in held:
@@ -108,7 +108,7 @@ def test_what_it_holds_comes_later_and_nobody_notices(ends: Ends, way: str) -> N
         arrives(receiver, b"held")
 
 
-def test_what_it_swallows_never_comes(ends: Ends) -> None:
+def test_swallowed_bytes_never_arrive(ends: Ends) -> None:
     ends.proxy.send_command("swallow", "up")
     ends.caller.sendall(b"lost")
     silent(ends.callee)
@@ -119,7 +119,7 @@ def test_what_it_swallows_never_comes(ends: Ends) -> None:
     arrives(ends.callee, b"kept")
 
 
-def test_what_it_delays_comes_in_order(ends: Ends) -> None:
+def test_delayed_bytes_arrive_in_order(ends: Ends) -> None:
     ends.proxy.send_command("delay", SOON * 2, "up")
     ends.caller.sendall(b"one")
     silent(ends.callee)
@@ -127,7 +127,7 @@ def test_what_it_delays_comes_in_order(ends: Ends) -> None:
     arrives(ends.callee, b"onetwo")
 
 
-def test_without_a_server_a_caller_is_turned_away_and_the_proxy_stays(ends: Ends) -> None:
+def test_proxy_without_server_rejects_and_stays(ends: Ends) -> None:
     ends.server.close()
     for _ in range(2):
         with pytest.raises((OSError, AssertionError)):

@@ -23,7 +23,7 @@ def library() -> list[str]:
     return sorted(str(path) for path in found if "site-packages" not in path.parts and path.is_file())
 
 
-def test_the_standard_library_hashed_by_a_shell_line(cluster: Cluster, library: list[str]) -> None:
+def test_shell_command_hashes_the_standard_library(cluster: Cluster, library: list[str]) -> None:
     run = cluster.start("run", "sha256sum {}", tasks="\n".join(library))
     assert run.wait() == 0
     expected = [f"{hashlib.sha256(Path(path).read_bytes()).hexdigest()}  {path}" for path in library]
@@ -32,14 +32,14 @@ def test_the_standard_library_hashed_by_a_shell_line(cluster: Cluster, library: 
     assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
 
 
-def test_the_standard_library_counted_by_a_callable_in_its_order(cluster: Cluster, library: list[str]) -> None:
+def test_callable_counts_the_standard_library_in_order(cluster: Cluster, library: list[str]) -> None:
     run = cluster.start("run", "--keep-order", "-w", "2", "--call", f"{TASK_FUNCTIONS}:words", tasks="\n".join(library))
     assert run.wait() == 0
     assert run.stdout.splitlines() == [str(words(path)) for path in library]
     assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
 
 
-def test_the_batch_of_the_guide_tells_its_elapsed_time(cluster: Cluster) -> None:
+def test_guide_batch_reports_its_elapsed_time(cluster: Cluster) -> None:
     chance = random.Random(5557)
     costs = [chance.randint(1, 100) for _ in range(100)]
     sink, work = cluster.start("sink"), [cluster.start("work", "-j", "4", "sleep {}; echo {}") for _ in range(2)]

@@ -95,7 +95,7 @@ def piped(text: str) -> int:
 
 @pytest.mark.parametrize("how", ["file", "stdin", "arguments"])
 @pytest.mark.parametrize("durability", ["process", "disk"])
-def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(cluster: Cluster, how: str, durability: str) -> None:
+def test_killed_run_resumes_where_it_was(cluster: Cluster, how: str, durability: str) -> None:
     run = (*RUN, "--durability", durability)
     words = {
         "file": (*run, *tasks(cluster), WAITS),
@@ -108,11 +108,11 @@ def test_a_run_killed_with_all_its_processes_goes_on_where_it_was(cluster: Clust
     if reading is not None:
         os.close(reading)
     assert again.wait() == 0
-    assert "pipe: going on with the unfinished run of " in again.stderr
+    assert "pipe: resuming the unfinished run (started " in again.stderr
     is_whole(cluster)
 
 
-def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(cluster: Cluster) -> None:
+def test_spooled_stdin_survives_a_kill_before_any_result(cluster: Cluster) -> None:
     names = [f"{number:01000d}" for number in range(300)]
     reading, writing = os.pipe()
     words = (*RUN, "--window", "1k", "until [ -e gate ]; do sleep 0.02; done; echo {}")
@@ -120,7 +120,7 @@ def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(cluster: Clust
     os.close(reading)
     with open(writing, "w") as writer:  # it need not wait, though no task ends
         writer.writelines(f"{name}\n" for name in names)
-    noted = [cluster.path(f"out.spool/noted{number}") for number in range(2)]
+    noted = [cluster.path(f"out.spool/state{number}") for number in range(2)]
     wait_until(lambda: any(f'"size": {300 * 1001}' in note.read_text() for note in noted))
     cluster.kill_all()
     run.wait()
@@ -129,7 +129,7 @@ def test_all_that_a_pipe_had_said_is_kept_though_no_task_was_done(cluster: Clust
     assert sorted(read(cluster, "out")) == names
 
 
-def test_killed_again_and_again_it_still_has_each_result_once(cluster: Cluster) -> None:
+def test_repeatedly_killed_run_has_each_result_once(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     run = cluster.start(*words)
     midway(cluster)
@@ -147,7 +147,7 @@ def test_killed_again_and_again_it_still_has_each_result_once(cluster: Cluster) 
     assert executed.total() <= COUNT + 2 * 2
 
 
-def test_in_order_with_a_first_task_that_outlasts_the_run(cluster: Cluster) -> None:
+def test_ordered_run_resumes_with_a_slow_first_task(cluster: Cluster) -> None:
     waits = "echo {} >> ledger; [ {} -gt 0 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"
     words = (*RUN, "-k", *tasks(cluster), waits)
     run = cluster.start(*words)
@@ -163,7 +163,7 @@ def test_in_order_with_a_first_task_that_outlasts_the_run(cluster: Cluster) -> N
     assert {path.name for path in cluster.folder.iterdir()} <= OURS
 
 
-def test_with_a_journal_of_its_own_a_run_to_stdout_goes_on(cluster: Cluster) -> None:
+def test_run_to_stdout_resumes_with_a_journal(cluster: Cluster) -> None:
     words = ("run", "-j", "2", "--journal", "j", *FEED, *tasks(cluster), WAITS)
     first = strike(cluster, *words, journal="j")
     again = cluster.start("run", "--resume", *words[1:])
@@ -172,10 +172,10 @@ def test_with_a_journal_of_its_own_a_run_to_stdout_goes_on(cluster: Cluster) -> 
     assert {path.name for path in cluster.folder.iterdir()} == {"ledger", "gate", "tasks", "j"}
     over = cluster.start("run", "--resume", *words[1:])
     assert (over.wait(), over.stdout) == (0, "")
-    assert over.stderr == f"pipe: all {COUNT} tasks of the run in j were done before\n"
+    assert over.stderr == f"pipe: nothing to resume: all {COUNT} tasks of the run in j are done\n"
 
 
-def test_a_run_that_was_killed_when_all_was_done_is_only_brought_in_order(cluster: Cluster) -> None:
+def test_run_killed_after_its_last_task_is_only_merged(cluster: Cluster) -> None:
     sink = cluster.start("sink", "-o", "out", "--failed", "failed", PIPE_FAILPOINT="sink.kill-sent:1=kill")
     cluster.start("ventilate", *FEED, tasks(cluster)[1])
     cluster.start("work", "-j", "2", "echo {} >> ledger; echo {}; [ {} != 7 ]")
@@ -184,12 +184,12 @@ def test_a_run_that_was_killed_when_all_was_done_is_only_brought_in_order(cluste
     cluster.path("out").write_text(cluster.path("out").read_text() + "of a group that was not committed\n")
     again = cluster.start(*RUN, "--resume", "--failed", "failed", "-a", "tasks", "echo never")
     assert again.wait() == 1  # one had failed
-    assert again.stderr == f"pipe: all {COUNT} tasks of the run in out.journal were done before\n"
+    assert again.stderr == f"pipe: nothing to resume: all {COUNT} tasks of the run in out.journal are done\n"
     assert sorted(read(cluster, "out"), key=int) == NAMES
     assert {path.name for path in cluster.folder.iterdir()} == {"out", "failed", "tasks", "ledger"}
 
 
-def test_a_run_that_is_over_leaves_its_output_alone(cluster: Cluster) -> None:
+def test_finished_run_leaves_only_its_output(cluster: Cluster) -> None:
     run = cluster.start(*RUN, "-k", "--failed", "failed", "echo", tasks=piped("1\n2\n"))
     assert run.wait() == 0
     assert read(cluster, "out") == ["1", "2"]
@@ -199,19 +199,19 @@ def test_a_run_that_is_over_leaves_its_output_alone(cluster: Cluster) -> None:
 # --- what is refused --------------------------------------------------------------------------------
 
 
-def test_an_unfinished_run_is_not_overwritten_without_being_asked(cluster: Cluster) -> None:
+def test_unfinished_run_is_not_overwritten(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     before = [cluster.path(name).read_bytes() for name in ("out", "out.journal", "ledger")]
     again = cluster.start(*words)
     assert again.wait() == 2
-    (said,) = again.stderr.splitlines()
-    assert "an unfinished run of " in said
-    assert "go on with --resume, or begin anew with --restart" in said
+    error, hint = again.stderr.splitlines()
+    assert error.startswith("pipe: error: out.journal contains an unfinished run (started ")
+    assert hint == "pipe: hint: use --resume to continue it, or --restart to discard it"
     assert [cluster.path(name).read_bytes() for name in ("out", "out.journal", "ledger")] == before
 
 
-def test_with_restart_it_begins_anew(cluster: Cluster) -> None:
+def test_restart_discards_the_unfinished_run(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     cluster.path("ledger").unlink()
@@ -219,7 +219,7 @@ def test_with_restart_it_begins_anew(cluster: Cluster) -> None:
     is_whole(cluster, again=0)
 
 
-def test_another_input_is_refused_with_the_first_task_that_differs(cluster: Cluster) -> None:
+def test_changed_input_is_rejected_at_the_first_difference(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     before = read(cluster, "out")
@@ -235,7 +235,7 @@ def test_another_input_is_refused_with_the_first_task_that_differs(cluster: Clus
     is_whole(cluster, again=4)
 
 
-def test_nothing_of_an_input_that_is_refused_is_settled(cluster: Cluster) -> None:
+def test_rejected_input_settles_no_task(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     tasks(cluster, TEXT.replace("\n7\n", "\n"))
@@ -246,18 +246,18 @@ def test_nothing_of_an_input_that_is_refused_is_settled(cluster: Cluster) -> Non
     assert sorted(read(cluster, "out"), key=int) == NAMES
 
 
-def test_an_input_of_another_name_is_refused_soon(cluster: Cluster) -> None:
+def test_renamed_input_is_rejected_early(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     other = cluster.start("run", "--resume", *RUN[1:], WAITS, ":::", "1", "2")
     assert other.wait() == 2
-    assert "the sink is in the middle of a run of another input" in other.stderr
+    assert "the sink has an unfinished run of another input" in other.stderr
     assert "in time" not in other.stderr
     assert cluster.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(cluster, again=4)
 
 
-def test_an_input_that_has_grown_goes_on(cluster: Cluster) -> None:
+def test_appended_input_is_resumed(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     tasks(cluster, TEXT + f"{COUNT}\n{COUNT + 1}\n")
@@ -266,7 +266,7 @@ def test_an_input_that_has_grown_goes_on(cluster: Cluster) -> None:
     assert len(read(cluster, "ledger")) <= COUNT + 2 + 2
 
 
-def test_another_command_is_refused_by_name(cluster: Cluster) -> None:
+def test_changed_command_is_rejected(cluster: Cluster) -> None:
     words = (*RUN, *tasks(cluster), WAITS)
     strike(cluster, *words)
     other = cluster.start("run", "--resume", *words[1:-1], "echo other {}")
@@ -281,7 +281,7 @@ def test_another_command_is_refused_by_name(cluster: Cluster) -> None:
 # --- what failed ------------------------------------------------------------------------------------
 
 
-def test_resuming_the_failed_redoes_them_and_no_others(cluster: Cluster) -> None:
+def test_resume_failed_reruns_only_failed_tasks(cluster: Cluster) -> None:
     fails = f"case {{}} in *3) [ -e mended ] || {{ echo {{}} >> ledger; exit 1; }};; esac; {WAITS}"
     words = (*RUN, "--failed", "failed", *tasks(cluster), fails)
     strike(cluster, *words)
@@ -298,7 +298,7 @@ def test_resuming_the_failed_redoes_them_and_no_others(cluster: Cluster) -> None
 
 
 @pytest.mark.parametrize("who", ["sink", "ventilate", "work"])
-def test_each_of_the_three_commands_may_be_killed_and_started_again(cluster: Cluster, who: str) -> None:
+def test_killed_command_can_be_started_again(cluster: Cluster, who: str) -> None:
     words = {
         "sink": ("sink", "-o", "out", *FEED),
         "work": ("work", "-j", "2", WAITS),
@@ -314,18 +314,18 @@ def test_each_of_the_three_commands_may_be_killed_and_started_again(cluster: Clu
         wait_until(lambda: len(cluster.living_pids()) == 2)
     players[who] = cluster.start(*words[who])
     if who == "sink":
-        players[who].wait_for_stderr("pipe: going on with the unfinished run of ")
+        players[who].wait_for_stderr("pipe: resuming the unfinished run (started ")
     cluster.path("gate").touch()
     assert {role: player.wait() for role, player in players.items()} == dict.fromkeys(words, 0)
     is_whole(cluster, again=2 if who == "work" else 0)
 
 
 @pytest.mark.parametrize("who", ["sink", "ventilator", "worker-1"])
-def test_a_run_replaces_whoever_of_it_is_killed(cluster: Cluster, who: str) -> None:
+def test_run_restarts_any_killed_process(cluster: Cluster, who: str) -> None:
     run = cluster.start("run", "-v", *RUN[1:], *tasks(cluster), WAITS)
     midway(cluster)
     os.kill(run.station_pids()[who], signal.SIGKILL)
-    run.wait_for_stderr(f"pipe: {who} was killed by SIGKILL; starting another in 0.5 s\n")
+    run.wait_for_stderr(f"pipe: {who} was killed by SIGKILL; restarting in 0.5 s\n")
     cluster.path("gate").touch()
     assert run.wait() == 0
     is_whole(cluster, again=2 if who == "worker-1" else 0)

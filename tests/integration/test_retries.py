@@ -35,9 +35,7 @@ def letters(cluster: Cluster) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("more", [(), ("-w", "2"), ("--retry-delay", "0.1"), ("-k", "-o", "out")], ids=" ".join)
-def test_a_task_that_fails_is_tried_again_and_only_its_last_try_is_shown(
-    cluster: Cluster, more: tuple[str, ...]
-) -> None:
+def test_retried_task_shows_only_its_last_attempt(cluster: Cluster, more: tuple[str, ...]) -> None:
     player = run(cluster, "-j", "2", "--retries", "2", *more, TRY, ":::", "a", "b", "c")
     assert player.wait() == 0
     out = cluster.path("out").read_text().splitlines() if "-o" in more else player.lines
@@ -49,7 +47,7 @@ def test_a_task_that_fails_is_tried_again_and_only_its_last_try_is_shown(
     cluster.assert_empty()
 
 
-def test_when_the_tries_are_used_up_the_task_has_failed(cluster: Cluster) -> None:
+def test_task_fails_after_its_last_attempt(cluster: Cluster) -> None:
     player = run(cluster, "--retries", "1", "--failed", "failed", TRY, ":::", "a")
     assert player.wait() == 1
     assert player.lines == ["outa"]
@@ -59,7 +57,7 @@ def test_when_the_tries_are_used_up_the_task_has_failed(cluster: Cluster) -> Non
     assert (letter["task"], letter["attempts"], letter["code"], letter["stderr"]) == ("a", 2, 1, "try 2\n")
 
 
-def test_a_callable_is_tried_again_too(cluster: Cluster) -> None:
+def test_callable_is_retried(cluster: Cluster) -> None:
     cluster.path("theirs.py").write_text(
         "import os\ndef once(task):\n    if not os.path.exists(task):\n"
         "        open(task, 'w').close()\n        raise ValueError(task)\n    return task\n"
@@ -74,7 +72,7 @@ def test_a_callable_is_tried_again_too(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0.3", "300%"])
-def test_a_task_that_takes_too_long_is_ended(cluster: Cluster, limit: str) -> None:
+def test_task_over_its_timeout_is_killed(cluster: Cluster, limit: str) -> None:
     words = ("-j", "1", "--timeout", limit, "--term-grace", "0.1", "--failed", "failed")
     player = run(cluster, *words, "sleep {}; echo {}", ":::", *["0.05"] * 6, "1000")
     assert player.wait() == 1
@@ -84,7 +82,7 @@ def test_a_task_that_takes_too_long_is_ended(cluster: Cluster, limit: str) -> No
     cluster.assert_empty()
 
 
-def test_a_task_that_is_too_large_fails_alone_and_is_not_tried_again(cluster: Cluster) -> None:
+def test_too_large_task_fails_alone_without_retry(cluster: Cluster) -> None:
     words = ("--max-task-bytes", "5", "--retries", "3", "--failed", "failed")
     player = run(cluster, *words, "echo {} >> ran; echo {}", ":::", "123456", "12345")
     assert player.wait() == 1
@@ -94,7 +92,7 @@ def test_a_task_that_is_too_large_fails_alone_and_is_not_tried_again(cluster: Cl
     assert (letter["task"], letter["why"]) == ("123456", "size")
 
 
-def test_a_task_that_writes_too_much_fails_alone(cluster: Cluster) -> None:
+def test_task_with_too_much_output_fails_alone(cluster: Cluster) -> None:
     words = ("--max-output-bytes", "1k", "--failed", "failed")
     player = run(cluster, *words, "head -c {} /dev/zero | tr '\\0' x; echo", ":::", "9", "5000", "8")
     assert player.wait() == 1
@@ -106,12 +104,12 @@ def test_a_task_that_writes_too_much_fails_alone(cluster: Cluster) -> None:
 # --- halt --------------------------------------------------------------------------------------------
 
 
-def test_halt_now_kills_what_runs_and_the_run_can_be_gone_on_with(cluster: Cluster) -> None:
+def test_halt_now_kills_running_tasks_and_allows_resume(cluster: Cluster) -> None:
     waits = f"echo {{}} >> ran; [ {{}} != 2 ] || exit 1; [ {{}} -lt 4 ] || {{ {UNTIL}; }}; echo {{}}"
     tasks = (":::", *map(str, range(1, 9)))
     first = run(cluster, "-o", "out", "--halt", "now,fail=1", "-j", "1", waits, *tasks)
     assert first.wait() == 1
-    assert first.stderr.count("ends: --halt now,fail=1\n") == 1
+    assert first.stderr.count("sink stopped: --halt now,fail=1\n") == 1
     assert cluster.path("out.journal").exists()
     assert len(cluster.path("out").read_text().split()) < 8
     cluster.path("gate").touch()
@@ -122,7 +120,7 @@ def test_halt_now_kills_what_runs_and_the_run_can_be_gone_on_with(cluster: Clust
     assert not cluster.path("out.journal").exists()
 
 
-def test_halt_soon_lets_what_runs_finish(cluster: Cluster) -> None:
+def test_halt_soon_finishes_running_tasks(cluster: Cluster) -> None:
     bad = f"echo {{}} >> ran; [ {{}} -gt 2 ] || exit 1; {UNTIL}; echo {{}}"
     words = ("-j", "3", "-o", "out", "--halt", "soon,fail=2")
     player = run(cluster, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
@@ -135,30 +133,30 @@ def test_halt_soon_lets_what_runs_finish(cluster: Cluster) -> None:
     out = cluster.path("out").read_text().split()
     assert "3" in out
     assert len(cluster.path("ran").read_text().split()) == 2 + len(out) < 10
-    assert player.stderr.count("ends: --halt soon,fail=2\n") == 1
+    assert player.stderr.count("sink stopped: --halt soon,fail=2\n") == 1
     cluster.assert_empty()
 
 
-def test_halt_at_the_first_success_ends_well(cluster: Cluster) -> None:
+def test_halt_at_first_success_exits_with_0(cluster: Cluster) -> None:
     player = run(cluster, "--halt", "now,success=1", "-j", "2", "sleep {}; echo {}", ":::", "1000", "0", "2000")
     assert player.wait() == 0
     assert player.lines == ["0"]
-    assert player.stderr.count("ends: --halt now,success=1\n") == 1
+    assert player.stderr.count("sink stopped: --halt now,success=1\n") == 1
     cluster.assert_empty()
 
 
-def test_halt_at_a_share_of_all_tasks(cluster: Cluster) -> None:
+def test_halt_at_a_percentage_of_tasks(cluster: Cluster) -> None:
     done = f"[ {{}} -le 10 ] || {{ {UNTIL}; }}; echo {{}}"
     player = run(cluster, "--halt", "now,done=50%", "-j", "1", done, ":::", *map(str, range(1, 21)))
     assert player.wait() == 0
     assert sorted(map(int, player.lines)) == list(range(1, 11))
-    assert player.stderr.count("ends: --halt now,done=50%\n") == 1
+    assert player.stderr.count("sink stopped: --halt now,done=50%\n") == 1
 
 
 # --- dead letters ------------------------------------------------------------------------------------
 
 
-def test_what_failed_is_tried_again_from_its_letters(cluster: Cluster) -> None:
+def test_dead_letters_are_input_for_a_new_run(cluster: Cluster) -> None:
     tasks = ["a", "b c", "'d'", "é"]
     bad = "echo why >&2; test -e mended && echo {}"
     first = run(cluster, "-j", "1", "--failed", "failed", bad, ":::", *tasks)
@@ -174,7 +172,7 @@ def test_what_failed_is_tried_again_from_its_letters(cluster: Cluster) -> None:
 # --- poison ------------------------------------------------------------------------------------------
 
 
-def test_a_task_that_kills_its_workers_is_convicted_and_no_other(cluster: Cluster) -> None:
+def test_task_that_kills_its_workers_fails_alone(cluster: Cluster) -> None:
     words = ("-w", "2", "-j", "2", "--crash-limit", "1", "-o", "out", "--failed", "failed")
     player = run(cluster, *words, "[ {} != 7 ] || kill -9 $PPID; echo {}", ":::", *map(str, range(20)))
     assert player.wait() == 1

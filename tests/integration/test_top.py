@@ -38,35 +38,35 @@ def tasks(view: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("place", [(), ("--at", "tcp://127.0.0.1", "--insecure")], ids=["ipc", "tcp"])
-def test_it_tells_scripts_what_runs_and_why_nothing_more_does(cluster: Cluster, place: tuple[str, ...]) -> None:
+def test_top_json_shows_running_tasks_and_block_reason(cluster: Cluster, place: tuple[str, ...]) -> None:
     cluster.start("sink", *place)
     wait_until(lambda: cluster.start("top", "--once", *place).wait() == 0)
-    assert once(cluster, *place)["why"] == "ventilator"
+    assert once(cluster, *place)["blocked_on"] == "ventilator"
     cluster.start("ventilate", *place, ":::", "a", "b", "c")
-    wait_until(lambda: once(cluster, *place)["why"] == "worker")
+    wait_until(lambda: once(cluster, *place)["blocked_on"] == "worker")
     cluster.start("work", "-j", "2", *place, SLOW)
     wait_until(lambda: len(tasks(once(cluster, *place))) == 2)
     view = once(cluster, *place)
     assert tasks(view) == [(1, "echo a; exec sleep 1000"), (2, "echo b; exec sleep 1000")]
-    assert (view["why"], view["settled"], view["state"]) == ("slots", 0, "ended")
+    assert (view["blocked_on"], view["settled"], view["state"]) == ("slots", 0, "ended")
     (worker,) = view["workers"]
     assert worker["slots"] == worker["running"] == 2
     assert worker["memory"] > 1_000_000
     wait_until(lambda: once(cluster, *place)["workers"][0]["tasks"][0]["seconds"] > 1)
 
 
-def test_it_says_when_the_input_is_silent(cluster: Cluster) -> None:
+def test_top_reports_a_silent_input(cluster: Cluster) -> None:
     read, write = os.pipe()
     cluster.start("work", "true")
     cluster.start("sink")
     ventilator = subprocess.Popen(cluster.command("ventilate"), stdin=read, env=cluster.environment())
     os.close(read)
-    wait_until(lambda: cluster.start("top", "--once").wait() == 0 and once(cluster)["why"] == "input")
+    wait_until(lambda: cluster.start("top", "--once").wait() == 0 and once(cluster)["blocked_on"] == "input")
     os.close(write)
     assert ventilator.wait(30) == 0
 
 
-def test_it_survives_a_sink_that_is_killed_and_started_again(cluster: Cluster) -> None:
+def test_top_survives_a_restarted_sink(cluster: Cluster) -> None:
     out = cluster.path("out")
     sink = cluster.start("sink", "-o", out)
     cluster.start("ventilate", ":::", "a")
@@ -85,13 +85,13 @@ def test_it_survives_a_sink_that_is_killed_and_started_again(cluster: Cluster) -
     assert json.loads(top.stdout.splitlines()[-1])["state"] == "now"
 
 
-def test_where_nothing_runs_it_says_so(cluster: Cluster) -> None:
+def test_top_without_a_run_exits_with_3(cluster: Cluster) -> None:
     top = cluster.start("top")
     assert top.wait() == 3
     assert "nothing runs there" in top.stderr
 
 
-def test_on_a_terminal_it_is_live_and_ends_with_the_run(cluster: Cluster) -> None:
+def test_top_on_a_terminal_is_live_and_ends_with_the_run(cluster: Cluster) -> None:
     run = cluster.start("run", "--name", "live", "-j", "1", "sleep {}", tasks="1\n2\n")
     wait_until(lambda: cluster.start("top", "--once", "--name", "live").wait() == 0)
     top = Terminal(cluster, "top", "--name", "live")
@@ -103,7 +103,7 @@ def test_on_a_terminal_it_is_live_and_ends_with_the_run(cluster: Cluster) -> Non
 
 
 @pytest.mark.parametrize("columns", [40, 70])
-def test_a_narrow_terminal_shows_the_figures_and_q_ends_it(cluster: Cluster, columns: int) -> None:
+def test_top_on_a_narrow_terminal_shows_figures_until_q(cluster: Cluster, columns: int) -> None:
     cluster.start("run", "--name", "narrow", "-j", "2", SLOW, ":::", "a", "b")
     wait_until(lambda: cluster.start("top", "--once", "--name", "narrow").wait() == 0)
     wait_until(lambda: len(tasks(once(cluster, "--name", "narrow"))) == 2)
@@ -116,7 +116,7 @@ def test_a_narrow_terminal_shows_the_figures_and_q_ends_it(cluster: Cluster, col
     assert cluster.start("kill", "--now", "--name", "narrow").wait() == 0
 
 
-def test_ctrl_c_ends_it_and_changes_nothing(cluster: Cluster) -> None:
+def test_ctrl_c_ends_top_but_not_the_run(cluster: Cluster) -> None:
     run = cluster.start("run", "--name", "kept", SLOW, ":::", "a")
     wait_until(lambda: cluster.start("top", "--once", "--name", "kept").wait() == 0)
     top = Terminal(cluster, "top", "--name", "kept")
@@ -137,21 +137,21 @@ KILLED = replace(STATUS, state="soon")
     [((STATUS, 3.0, 16.0), True), ((KILLED, 16.0), False), ((replace(KILLED, waiting_for=("w",)), 16.0), False)],
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_sink_that_does_not_come_back_is_told(
+def test_top_reports_a_sink_that_does_not_return(
     monkeypatch: pytest.MonkeyPatch, views: tuple[RunStatus | float, ...], *, lost: bool, as_json: bool
 ) -> None:
     monkeypatch.setattr(control_client, "watch_status", lambda *_: iter(views))
     settings = Settings(as_json=as_json)
     screen = UserConsole(settings, 0.0)
     if lost:
-        with pytest.raises(PipelineError, match="the sink was lost"):
+        with pytest.raises(PipelineError, match="lost the sink"):
             top.main(settings, screen)
     else:
         assert top.main(settings, screen) == 0
 
 
 @pytest.mark.parametrize("role", ["run", "sink", "work"])
-def test_who_is_asked_by_a_signal_tells_what_runs(cluster: Cluster, role: str) -> None:
+def test_sigusr1_prints_running_tasks(cluster: Cluster, role: str) -> None:
     if role == "run":
         players = {"run": cluster.start("run", "--name", "asked", SLOW, ":::", "a")}
     else:
@@ -165,7 +165,7 @@ def test_who_is_asked_by_a_signal_tells_what_runs(cluster: Cluster, role: str) -
     wait_until(lambda: players[role].stderr.count("echo a; exec sleep 1000") >= 2)
 
 
-def test_no_child_dies_of_the_question(cluster: Cluster) -> None:
+def test_sigusr1_kills_no_child(cluster: Cluster) -> None:
     note = cluster.path("signals")
     run = cluster.start("run", "-j", "1", "--call", f"{TASK_FUNCTIONS}:wait_for", ":::", note)
     wait_until(lambda: Path(f"{note}.begun").exists())
@@ -175,7 +175,7 @@ def test_no_child_dies_of_the_question(cluster: Cluster) -> None:
     assert (run.wait(), run.stdout) == (0, "1\n"), run.stderr
 
 
-def test_nobody_dies_of_the_question(cluster: Cluster) -> None:
+def test_sigusr1_kills_no_station(cluster: Cluster) -> None:
     ventilator = cluster.start("ventilate", ":::", "a")
     ventilator.wait_for_stderr("no sink", 30)
     ventilator.send_signal(signal.SIGUSR1)

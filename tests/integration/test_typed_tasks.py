@@ -11,7 +11,7 @@ SAID = "reading tasks from this terminal, one per line; press Ctrl-D to end"
 
 
 @pytest.mark.parametrize("word", ["run", "ventilate"])
-def test_who_gives_no_tasks_is_told_to_type_them(cluster: Cluster, word: str) -> None:
+def test_terminal_stdin_prompts_for_tasks(cluster: Cluster, word: str) -> None:
     if word == "run":
         typed = Terminal(cluster, "run", "echo got {}")
     else:
@@ -28,7 +28,7 @@ def test_who_gives_no_tasks_is_told_to_type_them(cluster: Cluster, word: str) ->
 @pytest.mark.parametrize(
     "words", [("run", "-q", "true"), ("run", "true", ":::", "a"), ("run", "-a", "/dev/null", "true")]
 )
-def test_who_gives_them_or_wants_quiet_is_not(cluster: Cluster, words: tuple[str, ...]) -> None:
+def test_no_prompt_with_given_tasks_or_quiet(cluster: Cluster, words: tuple[str, ...]) -> None:
     typed = Terminal(cluster, *words)
     typed.press("\x04")
     assert typed.wait() == 0

@@ -87,7 +87,7 @@ def is_reached(program: Popen[str], port: int) -> bool:
     return any(each.laddr.port == port and each.status == "ESTABLISHED" for each in found)
 
 
-def test_our_ventilator_deals_out_to_the_guides_worker_and_sink() -> None:
+def test_our_ventilator_feeds_guide_worker_and_sink() -> None:
     deal, results, control = free_ports(3)
     with guides("sink", deal, results, control) as sink, guides("worker", deal, results, control) as worker:
         wait_until_ready(sink)
@@ -100,7 +100,7 @@ def test_our_ventilator_deals_out_to_the_guides_worker_and_sink() -> None:
         assert wait_for_end(worker) == (0, f"{TASKS} KILL\n")
 
 
-def test_our_worker_works_for_the_guides_ventilator_and_sink() -> None:
+def test_our_worker_serves_guide_ventilator_and_sink() -> None:
     where = dict(zip(("deal", "results", "control"), free_ports(3), strict=True))
     with guides("sink", **where) as sink, guides("ventilator", **where) as ventilator:
         wait_until_ready(sink)
@@ -112,7 +112,7 @@ def test_our_worker_works_for_the_guides_ventilator_and_sink() -> None:
             assert wait_for_end(worker) == (0, f"{'.' * TASKS}\nKILL after {TASKS} tasks\n")
 
 
-def test_our_sink_counts_and_kills_for_the_guides_ventilator_and_worker() -> None:
+def test_our_sink_counts_and_kills_guide_worker() -> None:
     where = dict(zip(("deal", "results", "control"), free_ports(3), strict=True))
     with (
         start_program(*OURS["sink"].format(tasks=TASKS, **where).split()) as sink,
@@ -130,7 +130,7 @@ def test_our_sink_counts_and_kills_for_the_guides_ventilator_and_worker() -> Non
         assert wait_for_end(worker) == (0, f"{TASKS} KILL\n")
 
 
-def test_a_sink_tells_what_is_missing_and_kills_all_the_same() -> None:
+def test_sink_reports_missing_results_and_still_kills() -> None:
     results, control = free_ports(2)
     line = OURS["sink"].format(results=results, control=control, tasks=3)
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender, context.socket(zmq.SUB) as controller:
@@ -158,13 +158,13 @@ def test_a_sink_tells_what_is_missing_and_kills_all_the_same() -> None:
         ("sink --port {0} --control-port {1} --start 0.1", "no batch began within 0.1 s"),
     ],
 )
-def test_alone_each_gives_up(line: str, said: str) -> None:
+def test_program_without_peers_gives_up(line: str, said: str) -> None:
     code, printed = run_lab(*line.format(*free_ports(3)).split())
     assert code == 3
     assert said in printed
 
 
-def test_a_worker_that_has_gone_is_not_counted() -> None:
+def test_ventilator_does_not_count_a_gone_worker() -> None:
     deal, results, control = free_ports(3)
     where = {"deal": deal, "results": results, "control": control}
     line = OURS["ventilator"].format(deal=deal, results=results, tasks=TASKS, workers=2)
@@ -179,7 +179,7 @@ def test_a_worker_that_has_gone_is_not_counted() -> None:
     assert (code, printed) == (3, "only 1 of 2 workers connected within 8 s\n")
 
 
-def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
+def test_killed_worker_loses_tasks_unlike_pipe_run() -> None:
     code, printed = run_lab("batch", "--workers", 2, "--tasks", 60, "--kill")
     assert code == 0, printed
     head, *lines = printed.splitlines()
@@ -197,5 +197,5 @@ def test_a_batch_beside_pipe_run_and_what_a_killed_worker_costs() -> None:
     ("task", "work"),
     [(b"37", 37), (b"37\0", 37), (b" 5\n", 5), (b"12abc", 12), (b"9" * 5000, 60_000), (b"x", 0), (b"", 0)],
 )
-def test_work_is_read_as_c_would(task: bytes, work: int) -> None:
+def test_work_is_parsed_like_atoi(task: bytes, work: int) -> None:
     assert read(task) == work

@@ -24,7 +24,7 @@ AGAIN = 2.0
 """Seconds until a person presses ^C again: Python may sleep through a signal that comes right before it waits."""
 
 
-def test_alone_it_lists_the_programs_with_what_to_learn_there() -> None:
+def test_lab_without_arguments_lists_the_programs() -> None:
     code, printed = run_lab()
     assert code == 0
     lines = printed.splitlines()
@@ -36,7 +36,7 @@ def test_alone_it_lists_the_programs_with_what_to_learn_there() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_is_told_of_in_one_way(name: str) -> None:
+def test_program_has_one_description(name: str) -> None:
     program = import_module(f"pipeline.lab.{name}")
     for text in (program.TITLE, program.LEARN):
         assert len(text) <= LINE
@@ -45,7 +45,7 @@ def test_a_program_is_told_of_in_one_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_program_help_shows_page_and_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     program = import_module(f"pipeline.lab.{name}")
     assert build_command(program)(["--help"], prog_name=name, standalone_mode=False) == 0
     shown = capsys.readouterr().out
@@ -64,8 +64,8 @@ def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.Captu
     ("words", "said"),
     [
         (["nobody"], "hint: choose one of ventilator, "),
-        (["sink", "--tasks", "many"], "(see `pipe lab sink --help`)"),
-        (["ask"], "(see `pipe lab ask --help`)"),
+        (["sink", "--tasks", "many"], "see `pipe lab sink --help`"),
+        (["ask"], "see `pipe lab ask --help`"),
         (["relay", "--steps", "0"], "invalid value for '--steps'"),
         (["relay", "--steps", "9" * 30], "invalid value for '--steps'"),
         (["signal", "pushpull", "--sleep", "nan"], "invalid value for '--sleep'"),
@@ -75,11 +75,11 @@ def test_its_help_shows_its_page_and_its_options(name: str, capsys: pytest.Captu
         (["signal", "all", "x"], "no such pattern: x"),
         (["signal", "push"], "no such pattern: push; use one of pair, pubsub, "),
         (["signal", "all", "--threads", "501"], "should be less than or equal to 500"),
-        (["hwm", "10"], "(see `pipe lab hwm --help`)"),
+        (["hwm", "10"], "see `pipe lab hwm --help`"),
         (["relay", "--transport", "tcp"], "use inproc or ipc"),
     ],
 )
-def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
+def test_invalid_option_is_a_usage_error(words: list[str], said: str) -> None:
     code, printed = run_lab(*words)
     assert code == 2
     assert said in printed
@@ -89,14 +89,14 @@ def test_what_does_not_fit_is_told(words: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("name", "option"), [("ventilator", "--port"), ("sink", "--control-port"), ("serve", "--port")]
 )
-def test_a_port_that_is_taken_is_told(name: str, option: str) -> None:
+def test_used_port_is_reported(name: str, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, printed = run_lab(
             name, option, port, *(["--port", free_ports(1)[0]] if option == "--control-port" else [])
         )
     assert code == 3
-    assert f"pipe: pipe lab {name}: Address already in use" in printed
+    assert f"pipe: error: pipe lab {name}: Address already in use" in printed
     assert str(port) in printed
 
 
@@ -133,7 +133,7 @@ def is_under_way(pid: int) -> bool:
 
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("line", LONG.values(), ids=LONG)
-def test_a_signal_ends_it_and_nothing_is_left(line: str, by: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_signal_ends_a_program_without_leftovers(line: str, by: signal.Signals, code: int, tmp_path: Path) -> None:
     with start_program(*line.format(*free_ports(3)).split(), folder=tmp_path) as program:
         assert becomes_true(lambda: is_under_way(program.pid))
         program.send_signal(by)
@@ -146,7 +146,7 @@ def test_a_signal_ends_it_and_nothing_is_left(line: str, by: signal.Signals, cod
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_stands_still_does_not_hold_a_batch_that_is_ended(tmp_path: Path) -> None:
+def test_frozen_worker_does_not_block_a_stopped_batch(tmp_path: Path) -> None:
     with start_program("batch", "--workers", 2, "--tasks", 500, folder=tmp_path) as program:
         assert becomes_true(lambda: len(Process(program.pid).children()) == 4)
         still = Process(program.pid).children()[1]
@@ -157,7 +157,7 @@ def test_a_worker_that_stands_still_does_not_hold_a_batch_that_is_ended(tmp_path
 
 
 @pytest.mark.parametrize("line", ["serve --port {0} --secure", "soak", "signal pushpull --threads 3 --sleep 30"])
-def test_a_key_held_down_leaves_nothing(line: str, tmp_path: Path) -> None:
+def test_repeated_interrupts_leave_nothing(line: str, tmp_path: Path) -> None:
     with start_program(*line.format(*free_ports(1)).split(), folder=tmp_path) as program:
         assert becomes_true(lambda: is_under_way(program.pid))
         with suppress(ProcessLookupError):
@@ -172,10 +172,10 @@ def test_a_key_held_down_leaves_nothing(line: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_with_a_long_name_is_told(tmp_path: Path) -> None:
+def test_long_folder_name_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     with start_program("poll", folder=folder) as program:
         code, printed = wait_for_end(program)
     assert code == 3
-    assert "set TMPDIR to a folder with a short name" in printed
+    assert "set TMPDIR to a directory with a short name" in printed

@@ -24,7 +24,7 @@ def counted(printed: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("way", ["threads", "processes"])
-def test_replies_come_home_and_the_load_is_spread(way: str) -> None:
+def test_replies_return_and_load_is_shared(way: str) -> None:
     (port,) = free_ports(1)
     with start_program("serve", f"--{way}", 3, "--port", port) as service:
         wait_until_ready(service)
@@ -40,19 +40,19 @@ def test_replies_come_home_and_the_load_is_spread(way: str) -> None:
     assert set(load) == {f"{'thread' if way == 'threads' else 'process'} {each}" for each in (1, 2, 3)}
 
 
-def test_it_ends_when_nobody_asks() -> None:
+def test_service_ends_without_requests() -> None:
     (port,) = free_ports(1)
     assert run_lab("serve", "--port", port, "--seconds", 0.2) == (3, "ready\nworker  replies\n")
 
 
-def test_a_reply_that_does_not_come_is_told() -> None:
+def test_missing_reply_is_reported() -> None:
     (port,) = free_ports(1)
     code, printed = run_lab("ask", "x", "--port", port, "--clients", 2, "--patience", 0.2)
     assert code == 3
     assert "2 asked, 0 replies, 0 misrouted" in printed
 
 
-def test_a_reply_of_somebody_else_is_seen() -> None:
+def test_reply_to_another_client_is_reported() -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as service:
         port = service.bind_to_random_port("tcp://127.0.0.1")
         with start_program("ask", "x", "--clients", 2, "--port", port) as asking:
@@ -66,7 +66,7 @@ def test_a_reply_of_somebody_else_is_seen() -> None:
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
 @pytest.mark.parametrize("way", ["threads", "processes"])
-def test_friends_are_let_in_and_strangers_are_not(way: str, tmp_path: Path) -> None:
+def test_curve_accepts_known_keys_only(way: str, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     keys = tmp_path / "keys"
     with start_program("serve", f"--{way}", 2, "--secure", "--port", port, "--keys", keys) as service:
@@ -85,7 +85,7 @@ def test_friends_are_let_in_and_strangers_are_not(way: str, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
-def test_who_lets_strangers_in_is_found_out(tmp_path: Path) -> None:
+def test_service_without_curve_is_reported(tmp_path: Path) -> None:
     """The keys are there, and the door stands open: a service that speaks no CURVE at all."""
     (port,), (other,) = free_ports(1), free_ports(1)
     with (
@@ -100,14 +100,14 @@ def test_who_lets_strangers_in_is_found_out(tmp_path: Path) -> None:
     assert "a client without keys: accepted" in printed
 
 
-def test_keys_that_are_not_there_are_missed(tmp_path: Path) -> None:
+def test_missing_keys_are_reported(tmp_path: Path) -> None:
     code, printed = run_lab("ask", "x", "--secure", "--keys", tmp_path / "none", "--patience", 0.1)
     assert code == 3
     assert f"no keys in {tmp_path}/none" in printed
 
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
-def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+def test_foreign_key_folder_is_kept(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "mine").touch()
@@ -118,7 +118,7 @@ def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
-def test_keys_of_a_service_that_was_killed_are_replaced_and_those_of_one_that_lives_are_not(tmp_path: Path) -> None:
+def test_keys_are_replaced_only_for_a_dead_service(tmp_path: Path) -> None:
     words = ("serve", "--secure", "--port", free_ports(1)[0])
     with start_program(*words, folder=tmp_path) as service:
         wait_until_ready(service)
@@ -139,7 +139,7 @@ def test_keys_of_a_service_that_was_killed_are_replaced_and_those_of_one_that_li
     assert not list(tmp_path.glob("pipe-lab-keys-*"))
 
 
-def test_a_question_in_several_frames_ends_no_worker() -> None:
+def test_multipart_request_does_not_end_a_worker() -> None:
     (port,) = free_ports(1)
     with start_program("serve", "--threads", 1, "--port", port) as service, zmq.Context() as context:
         wait_until_ready(service)
@@ -151,7 +151,7 @@ def test_a_question_in_several_frames_ends_no_worker() -> None:
         assert run_lab("ask", "x", "--clients", 1, "--port", port)[0] == 0
 
 
-def test_whatever_is_asked_comes_home() -> None:
+def test_any_request_gets_its_reply() -> None:
     (port,) = free_ports(1)
     with start_program("serve", "--port", port) as service:
         wait_until_ready(service)
