@@ -1,7 +1,7 @@
-"""What a simulated line reads and writes: the input, the output, the spill and the journal.
+"""Simulated input, output, spill and journal.
 
-The input hands out its records in pieces, at once or slowly. What was not synced is lost with the power, and the output
-is cut back to what the journal knows, as the real journal does it.
+The input returns its records in pieces, at once or slowly. A power failure loses what was not synced, and the output is
+truncated to the size that the journal has recorded, as after a real crash.
 """
 
 from __future__ import annotations
@@ -35,25 +35,24 @@ from tests.simulation.event_log import EventLog, Violation
 from tests.simulation.process import SimulatedProcess
 
 MAX_READ_BYTES = 3 * 20
-"""Bytes that one answer of the input has at most."""
+"""Maximum bytes of one answer of the input."""
 
 
 class SimulatedInput:
-    """Task k is the line "k"."""
+    """An input in which task k is the line "k"."""
 
     def __init__(self, clock: Clock, disk: SimulatedDisk) -> None:
         self._clock, self._disk = clock, disk
         self._cursor = self._readings = 0
         self.is_spoiled: bool | None = None
-        """Whether the task of the edited record was settled when that was read; None before."""
+        """Whether the task of the edited record was settled when it was read; None before."""
 
     def rewind(self) -> None:
-        """Another ventilator reads it from its beginning."""
+        """Start again for another ventilator."""
         self._cursor = 0
         self._readings += 1
 
     def send(self, process: SimulatedProcess, message: Message) -> None:
-        """It is asked for more."""
         if isinstance(message, DiscardBelow):
             return
         plan, rng, start = self._clock.plan, self._clock.rng, self._cursor
@@ -70,48 +69,47 @@ class SimulatedInput:
         body = b"".join(
             b"%d%*s\n" % (task, plan.padding_bytes + (task == edited), b"") for task in range(start, start + count)
         )
-        wait = rng.random() * 2 if plan.slow_input else MIN_DELAY_SECONDS
-        self._clock.call_at(self._clock.now + wait, partial(process.deliver, RecordsRead(start, count, body)))
+        delay = rng.random() * 2 if plan.slow_input else MIN_DELAY_SECONDS
+        self._clock.call_at(self._clock.now + delay, partial(process.deliver, RecordsRead(start, count, body)))
 
 
 class SimulatedDisk:
-    """The sink's output, spill and journal."""
+    """The output, spill and journal of the sink."""
 
     def __init__(self, clock: Clock, log: EventLog) -> None:
         self._clock, self._log = clock, log
         self.output: list[tuple[int, str]] = []
-        """Each task that was written, and how it ended."""
+        """Written tasks with their outcome."""
         self.rows: list[tuple[int, int]] = []
-        """Each try that was written down, as (task, tries before it)."""
+        """Logged attempts, as (task, attempt)."""
         self.shown_lines: list[int] = []
-        """Each line that was written, by its task; and all that a task has written."""
+        """The task of each written line; and the output of each task."""
         self.shown_text: dict[int, bytes] = {}
         self.spill: dict[int, Result] = {}
         self.journal: list[JournalEntry] = []
-        self._past = JournalState()
+        self._state = JournalState()
         self.synced_count = 0
         self._last_write_at = 0.0
 
     def send(self, process: SimulatedProcess, message: Message) -> None:
-        """Output, spill or journal is told to do something."""
         if isinstance(message, WriteResult | WriteLines) and self._is_full(process):
             process.deliver_soon(Waiting("disk", "the disk is full"))
         else:
             self._handle(process, message)
 
     def _is_full(self, process: SimulatedProcess) -> bool:
-        """For good, once the end was said: before it, a run would just wait, as it should."""
+        """Return whether the disk is full. It is only full in a run that is stopped: another run would wait."""
         assert isinstance(process.station, Sink)
         return self._clock.now >= self._clock.plan.effective_disk_full_at and process.station.shutdown.kill is not None
 
     def _handle(self, process: SimulatedProcess, message: Message) -> None:
         match message:
-            case WriteResult(number, result, tried, shown):
+            case WriteResult(number, result, is_retried, streamed_sizes):
                 self._check_metrics(result)
-                if tried:
+                if is_retried:
                     self._confirm_later(process, number)
                 else:
-                    self._write(process, number, result, dict(shown))
+                    self._write(process, number, result, dict(streamed_sizes))
             case WriteLines(body):
                 self._show(body)
             case SpillResult(number, result):
@@ -119,33 +117,35 @@ class SimulatedDisk:
                 process.deliver_soon(Committed("spill", number))
             case FetchSpilled(first):
                 process.deliver_soon(FetchedResult(self.spill[first]))
-            case DiscardBelow(below):
-                self.spill = {first: kept for first, kept in self.spill.items() if first + kept.count > below}
-            case JournalEntry(number, facts):
-                kept = JournalEntry(number, tuple(each for fact in facts for each in self._kept(process, fact)))
-                self.journal.append(kept)
-                self._clock.call_at(self._clock.now + 0.02, partial(self._sync, process, kept))
+            case DiscardBelow(low):
+                self.spill = {first: kept for first, kept in self.spill.items() if first + kept.count > low}
+            case JournalEntry(number, events):
+                entry = JournalEntry(
+                    number, tuple(each for event in events for each in self._journal_events(process, event))
+                )
+                self.journal.append(entry)
+                self._clock.call_at(self._clock.now + 0.02, partial(self._sync, process, entry))
 
-    def _kept(self, process: SimulatedProcess, fact: JournalEvent) -> list[JournalEvent]:
-        """What the real journal keeps of it."""
-        news: list[JournalEvent] = [fact]
-        if isinstance(fact, ChecksumsRecorded):
-            marked, differs = sift(fact, self._past.recorded, self._past.settled)
-            news = [*marked]
-            if differs and self._clock.plan.edited < 0:
-                raise Violation(f"{differs}, though the input has not changed")
-            if differs:
-                process.deliver_soon(differs)
-        for each in news:
-            self._past.apply(each)
-        return news
+    def _journal_events(self, process: SimulatedProcess, event: JournalEvent) -> list[JournalEvent]:
+        """Return what the real journal stores of an event."""
+        events: list[JournalEvent] = [event]
+        if isinstance(event, ChecksumsRecorded):
+            recorded, change = sift(event, self._state.recorded, self._state.settled)
+            events = [*recorded]
+            if change and self._clock.plan.edited < 0:
+                raise Violation(f"{change}, though the input has not changed")
+            if change:
+                process.deliver_soon(change)
+        for each in events:
+            self._state.apply(each)
+        return events
 
     def _check_metrics(self, result: Result) -> None:
-        """Each task's account is its own, and each of its tries has a row."""
+        """Check that each task has its own metrics, and log its attempts."""
         tasks = range(result.first, result.first + result.count)
-        wanted = self._clock.plan.report_mode in {"accounts", "log"} and result.worker != VENTILATOR
+        wanted = self._clock.plan.report_mode in {"metrics", "log"} and result.worker != VENTILATOR
         if wanted and [int(each.record) for each in results.decode_metrics(result.metrics)] != list(tasks):
-            raise Violation(f"{result} has other accounts")
+            raise Violation(f"{result} has metrics of other tasks")
         self.rows += [(task, result.attempt) for task in tasks]
 
     def _write(self, process: SimulatedProcess, number: int, result: Result, shown_counts: dict[int, int]) -> None:
@@ -166,13 +166,13 @@ class SimulatedDisk:
     def _show(self, lines: bytes) -> None:
         for line in lines.splitlines(keepends=True):
             if not line[:-1].isdigit():
-                raise Violation(f"a line that no task has written: {line!r}")
+                raise Violation(f"unknown line: {line!r}")
             self.shown_lines.append(int(line))
             self.shown_text[int(line)] = self.shown_text.get(int(line), b"") + line
         self._log.line_latency += self._clock.now * lines.count(b"\n")
 
     def _confirm_later(self, process: SimulatedProcess, number: int) -> None:
-        """It is written in a moment, behind all before it."""
+        """Confirm a write in a moment, after all earlier ones."""
         now, sizes = self._clock.now, (len(self.output), len(self.rows))
         self._last_write_at = max(self._last_write_at, now + 0.01 * self._clock.rng.random())
         self._clock.call_at(self._last_write_at, partial(self._on_written, process, number, sizes))
@@ -188,33 +188,33 @@ class SimulatedDisk:
             process.deliver(Committed("journal", entry.number))
 
     def durable_ledger(self) -> Ledger:
-        """What a loss of power would leave."""
-        return Ledger(fact for entry in self.journal[: self.synced_count] for fact in entry.events)
+        """Return the ledger that a power failure would leave."""
+        return Ledger(event for entry in self.journal[: self.synced_count] for event in entry.events)
 
     def crash(self) -> list[JournalEvent]:
-        """The power fails: what the next sink finds. Of what was not synced, any first part may be there."""
+        """Simulate a power failure. Return the events that remain: all synced ones, and a prefix of the rest."""
         del self.journal[self._clock.rng.randint(self.synced_count, len(self.journal)) :]
         self.synced_count = len(self.journal)
-        facts = [fact for entry in self.journal for fact in entry.events]
-        self._past = JournalState()
-        for fact in facts:
-            self._past.apply(fact)
-        ledger = Ledger(facts)
+        events = [event for entry in self.journal for event in entry.events]
+        self._state = JournalState()
+        for event in events:
+            self._state.apply(event)
+        ledger = Ledger(events)
         written, rows = ledger.output_sizes or (0, 0)
         del self.output[written:]
         del self.rows[rows:]
         kept = [part for result in self.spill.values() for part in self._slice_spilled(result, ledger.spilled)]
         self.spill = {result.first: result for result in kept}
-        return facts
+        return events
 
     def _slice_spilled(self, result: Result, spilled: RangeSet) -> list[Result]:
         inside = spilled.intersection(result.first, result.first + result.count)
         return slice_result(result, inside) if inside else []
 
     def is_suspended(self) -> bool:
-        """Whether the last that was written is a goodbye."""
+        """Return whether the last journal event is SinkSuspended."""
         return bool(self.journal) and self.journal[-1].events == (SinkSuspended(),)
 
     def spilled_bytes(self) -> int:
-        """Bytes in the spill."""
+        """Return the bytes in the spill."""
         return sum(len(result.output) + len(result.stderr) for result in self.spill.values())

@@ -1,6 +1,6 @@
-"""What one simulated line has done: the last words of its story, its figures, and the error that tells of both.
+"""The last events and the figures of one run, and the exceptions that report them.
 
-Only writes down. What must be so is promises.py's, what ought to be small is mutants.py's.
+Invariants are checked in invariants.py; mutants.py compares the figures.
 """
 
 from __future__ import annotations
@@ -20,36 +20,33 @@ class Crash(Exception):
 
 
 class EventLog:
-    """The story and the figures of one line."""
+    """The last events and the figures of one run."""
 
     def __init__(self) -> None:
         self.events: deque[tuple[float, str, Send | str]] = deque(maxlen=60)
         self.sent_counts: dict[str, int] = {}
-        """How many words of each kind were said on the wire."""
+        """Sent messages by kind."""
         self.executions: dict[int, int] = {}
-        """How often each task was begun."""
+        """Starts of each task."""
         self.warning_count = 0
-        """How often a person was told that somebody is missing."""
+        """Warnings about missing peers."""
         self.busy_seconds = 0.0
-        """Seconds that slots have worked."""
+        """Seconds in which slots were busy."""
         self.line_latency = 0.0
-        """Seconds until it was shown, of all lines."""
+        """Sum of the seconds until each line was shown."""
         self.write_latency = 0.0
-        """Seconds until it was written, of all tasks."""
+        """Sum of the seconds until each task was written."""
 
     def record(self, now: float, source: str, event: Send | str) -> None:
-        """Something happened."""
         self.events.append((now, source, event))
 
     def count_sent(self, message: Message) -> None:
-        """A word went on the wire."""
         kind = type(message).__name__
         self.sent_counts[kind] = self.sent_counts.get(kind, 0) + 1
 
     def on_notice(self, notice: Message) -> None:
-        """A person was told this."""
         self.warning_count += isinstance(notice, Waiting) and notice.active and notice.kind != "spill"
 
     def format_events(self) -> list[str]:
-        """The last words, to read."""
-        return [f"{when:.3f} {who} {what}"[:1000] for when, who, what in self.events]
+        """Return the last events as lines."""
+        return [f"{when:.3f} {source} {event}"[:1000] for when, source, event in self.events]

@@ -1,7 +1,7 @@
-"""A worker's executor on a simulated line: so many tasks at a time, each as long as its plan says.
+"""Simulated executor: runs as many tasks as there are slots, each as long as the plan says.
 
-It looks at its recipe and at what chunks carry, gives back what it has not begun, and forgets what is cancelled. While
-its worker is frozen, no task ends.
+It checks its record format and the records of each chunk, releases queued tasks and drops cancelled ones. While its
+worker is frozen, no task ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.simulation.process import SimulatedProcess
 
 
 class SimulatedExecutor:
-    """The slots of one worker, and the tasks that wait for them."""
+    """The slots of one worker, and its queued tasks."""
 
     def __init__(self, clock: Clock, log: EventLog, process: SimulatedProcess, on_crash: Callable[[], None]) -> None:
         self._clock, self._log, self._process, self._on_crash = clock, log, process, on_crash
@@ -32,29 +32,30 @@ class SimulatedExecutor:
         self._attempts: dict[int, int] = {}
         self._running: dict[int, float] = {}
         self._outcomes = OutcomeBuffer()
-        self._recipe, self._run = RecordFormat(), ""
+        self._record_format, self._run = RecordFormat(), ""
 
     def send(self, message: Message) -> None:
         match message:
             case RecordFormat():
-                self._recipe = message
-            case Chunk(first=first, count=count, body=body, attempt=tries):
-                wants, recipe = self._clock.plan.report_mode, self._recipe
-                if (recipe.collect_metrics, recipe.stream_output) != (wants in {"accounts", "log"}, wants == "live"):
-                    raise Violation(f"{recipe} does not say what the sink wants")
+                self._record_format = message
+            case Chunk(first=first, count=count, body=body, attempt=attempt):
+                report_mode, record_format = self._clock.plan.report_mode, self._record_format
+                expected = (report_mode in {"metrics", "log"}, report_mode == "live")
+                if (record_format.collect_metrics, record_format.stream_output) != expected:
+                    raise Violation(f"{record_format} lacks the report options of the sink")
                 if [int(record) for record in list_records(body, RecordFormat())] != list(range(first, first + count)):
-                    raise Violation(f"chunk {first}+{count} carries other records")
+                    raise Violation(f"chunk {first}+{count} has records of other tasks")
                 self._run = message.run
                 self._queue.extend(range(first, first + count))
-                self._attempts.update(dict.fromkeys(range(first, first + count), tries))
+                self._attempts.update(dict.fromkeys(range(first, first + count), attempt))
             case ReleaseQueued():
                 returned, self._queue = RangeSet((task, task + 1) for task in self._queue), deque()
                 self._process.deliver_soon(TasksReleased(returned.ranges()))
             case QueryActivity():
-                doing = tuple(
+                running = tuple(
                     RunningTask(task, 1, self._clock.now - since, "") for task, since in self._running.items()
                 )
-                self._process.deliver_soon(WorkerActivity("", 0.0, 0, doing))
+                self._process.deliver_soon(WorkerActivity("", 0.0, 0, running))
             case CancelTasks(ranges):
                 self._cancel(RangeSet(ranges))
             case _:
@@ -81,7 +82,7 @@ class SimulatedExecutor:
             clock.call_at(clock.now + seconds, partial(self._finish_task, task, seconds))
 
     def _write_line(self, task: int, started_at: float, number: int) -> None:
-        """Another line comes out, if it still runs."""
+        """Send another line, if the task still runs."""
         if self._process.is_running and self._running.get(task) == started_at:
             lines = self._clock.plan.output_lines(task, self._attempts[task])
             start = len(b"".join(lines[: number - 1]))
@@ -100,10 +101,10 @@ class SimulatedExecutor:
                 self._on_crash()
                 return
             failed = self._clock.plan.fails(task, self._attempts[task])
-            note = TaskFailure(task, "exit", 1, "odd", "", len(record)) if failed else None
-            slot = TaskMetrics(self._clock.now - seconds, 0.0, seconds, 0.0, 0, 1, 0, b"", record)
-            account = encode_metrics(slot) if self._clock.plan.report_mode in {"accounts", "log"} else b""
-            outcome = TaskOutcome(task, output, b"", note, seconds, record if failed else b"", account)
+            failure = TaskFailure(task, "exit", 1, "odd", "", len(record)) if failed else None
+            metrics = TaskMetrics(self._clock.now - seconds, 0.0, seconds, 0.0, 0, 1, 0, b"", record)
+            encoded = encode_metrics(metrics) if self._clock.plan.report_mode in {"metrics", "log"} else b""
+            outcome = TaskOutcome(task, output, b"", failure, seconds, record if failed else b"", encoded)
             self._outcomes.add(outcome, self._clock.now)
             if self._clock.plan.has_batched_reports:
                 self._clock.call_at(self._clock.now + 0.05, self._report)
@@ -112,6 +113,5 @@ class SimulatedExecutor:
             self._start_tasks()
 
     def _report(self) -> None:
-        """What has ended and was not told."""
-        for done in self._outcomes.flush():
-            self._process.deliver_soon(done)
+        for finished in self._outcomes.flush():
+            self._process.deliver_soon(finished)

@@ -1,7 +1,7 @@
-"""What strikes a simulated line: broken and dead connections, frozen and killed stations, restarts, workers that leave.
+"""Fault injection: broken and dead connections, frozen and killed stations, restarts, leaving workers.
 
-Each kind of the plan strikes at random intervals until it is calm. What links do by themselves (drop, double, late) is
-not here. After the last fault nothing is repaired for the line: it must do that itself.
+Each kind in the plan happens at random intervals until the faults end. Links themselves drop, duplicate and delay
+messages. After the last fault nothing is repaired from outside: the stations must recover themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.simulation.stations import SimulatedStations
 
 
 class FaultInjector:
-    """All that goes wrong on one line."""
+    """Injects the faults of one plan."""
 
     def __init__(self, router: Router, stations: SimulatedStations) -> None:
         self._router, self._stations, self._clock, self._log = router, stations, router.clock, router.log
@@ -64,13 +64,13 @@ class FaultInjector:
             self._schedule(kind, rate)
 
     def _end_faults(self) -> None:
-        """The last fault is over; broken connections stay as they are until somebody repairs them."""
+        """End all faults. Dead connections stay dead until a station replaces them."""
         self._clock.has_faults = False
-        self._log.record(self._clock.now, "calm", "")
+        self._log.record(self._clock.now, "faults end", "")
         for process in self._stations.all_processes():
             process.thaw()
-        staying = [worker for worker in self._stations.running_workers() if not worker.is_leaving]
-        if not staying and self._stations.ventilator.is_running:
+        remaining = [worker for worker in self._stations.running_workers() if not worker.is_leaving]
+        if not remaining and self._stations.ventilator.is_running:
             self._stations.add_worker()
 
     def _reset_link(self) -> None:
@@ -83,13 +83,13 @@ class FaultInjector:
             link.is_dead = True
 
     def _kill_worker(self) -> None:
-        if there := self._stations.running_workers():
-            self._stations.replace_worker(self._clock.rng.choice(there))
+        if workers := self._stations.running_workers():
+            self._stations.replace_worker(self._clock.rng.choice(workers))
 
     def _stop_worker(self) -> None:
-        there = self._stations.running_workers()
-        if len(there) > 1:
-            self._clock.rng.choice(there).deliver(StopRequest("soon", "^C"))
+        workers = self._stations.running_workers()
+        if len(workers) > 1:
+            self._clock.rng.choice(workers).deliver(StopRequest("soon", "^C"))
 
     def _freeze_worker(self) -> None:
         self._freeze(self._clock.rng.choice(self._stations.workers))
@@ -99,15 +99,15 @@ class FaultInjector:
             self._freeze(worker)
 
     def _partition(self) -> None:
-        """Nothing comes through to or from one of them, or both, for a while: it is late, or lost."""
+        """Cut one process off for a while, in one or both directions; its messages are late or lost."""
         rng, name = self._clock.rng, self._clock.rng.choice(self._stations.all_processes()).name
-        ways = rng.choice([("to",), ("from",), ("to", "from")])
-        until, lost = self._clock.now + rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5]), rng.random() < 0.5
-        for link in self._router.links.of_process(name, ways):
-            link.partition(until, is_lossy=lost)
+        directions = rng.choice([("to",), ("from",), ("to", "from")])
+        until, is_lossy = self._clock.now + rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5]), rng.random() < 0.5
+        for link in self._router.links.of_process(name, directions):
+            link.partition(until, is_lossy=is_lossy)
 
     def _suspend_all(self) -> None:
-        """The machine sleeps."""
+        """Freeze all processes, as a machine that sleeps."""
         seconds = self._clock.rng.choice([1.0, HEARTBEAT_TIMEOUT * 1.5])
         for process in self._stations.all_processes():
             process.freeze(seconds)

@@ -1,8 +1,10 @@
-"""What must be so on every simulated line: after each event, with each chunk and each Ack, and at the end.
+"""The invariants of every run, checked after each event, with each chunk and Ack, and at the end.
 
-A task is written once, in its turn where order is asked for; what an Ack says is on the disk; no lane carries more than
-was asked for; the ventilator keeps no more than its window. In the end all is written and the outcome told.
-Each raises Violation.
+  - each task is written once, in order if the plan says so;
+  - everything that an Ack reports is on the disk;
+  - a lane carries no more than its credit, and the ventilator keeps no more than its window;
+  - at the end all tasks are written, and the exit codes match their outcomes.
+A broken invariant raises Violation.
 """
 
 from __future__ import annotations
@@ -21,19 +23,18 @@ from tests.simulation.process import SimulatedProcess
 
 
 class CreditCheck:
-    """No lane carries more than its worker has asked for."""
+    """Checks that no lane carries more than its credit."""
 
     def __init__(self) -> None:
         self._credit_limits: dict[tuple[str, int], int] = {}
-        """The highest sequence each worker has asked for, by lane; -1: on any lane that it does not know yet."""
+        """Highest sequence that each worker allows, by lane; lane -1: on any lane that it does not know yet."""
         self._workers: dict[tuple[str, int], str] = {}
 
     def on_registration(self, ventilator: str, lane: int, worker: str) -> None:
-        """The lane is this worker's; empty: of one that has called again meanwhile, so that nobody hears it."""
+        """Record the worker of a lane; empty if that worker has reconnected meanwhile."""
         self._workers[ventilator, lane] = worker
 
     def on_heartbeat(self, worker: str, heartbeat: Heartbeat) -> None:
-        """A worker asks for more."""
         for lane, allowed in (
             (heartbeat.lane, heartbeat.credit_limit),
             (-1, heartbeat.credit_limit - heartbeat.last_sequence),
@@ -41,24 +42,22 @@ class CreditCheck:
             self._credit_limits[worker, lane] = max(allowed, self._credit_limits.get((worker, lane), 0))
 
     def check_chunk(self, ventilator: str, chunk: Chunk) -> None:
-        """A chunk goes out."""
         worker = self._workers.get((ventilator, chunk.lane))
         if not worker:
             return
         allowed = self._credit_limits.get((worker, chunk.lane), self._credit_limits.get((worker, 0), 0))
         if chunk.sequence > max(allowed, self._credit_limits.get((worker, -1), 0)):
-            raise Violation(f"{worker} was sent {chunk.sequence} on lane {chunk.lane}, having asked for {allowed}")
+            raise Violation(f"{worker} was sent {chunk.sequence} on lane {chunk.lane}, its credit limit is {allowed}")
 
 
 class Invariants:
-    """Each task once, in its turn if that is asked for, and acked when it is safe."""
+    """Checks the output of one run."""
 
     def __init__(self, plan: SimulationPlan, disk: SimulatedDisk) -> None:
         self._plan, self._disk = plan, disk
         self._checked_count = -1
 
     def check_output(self) -> None:
-        """After every event."""
         output = self._disk.output
         if len(output) == self._checked_count:
             return
@@ -70,49 +69,48 @@ class Invariants:
             raise Violation(f"out of order: {tasks}")
 
     def check_ack(self, ack: Ack) -> None:
-        """An Ack is said."""
-        safe = self._disk.durable_ledger()
+        durable = self._disk.durable_ledger()
         for low, high in settled_ranges(ack.low_watermark, ack.ranges):
-            if not safe.settled.covers(low, high):
+            if not durable.settled.covers(low, high):
                 raise Violation(f"acked {low}-{high}, which is not on the disk")
-            if safe.checksum_watermark < high and self._plan.has_journal:
+            if durable.checksum_watermark < high and self._plan.has_journal:
                 raise Violation(
-                    f"acked {low}-{high}, but only what is below {safe.checksum_watermark} can be known again"
+                    f"acked {low}-{high}, but only what is below {durable.checksum_watermark} has checksums"
                 )
         for retry in ack.retries:
-            if safe.attempts.find_below(retry.low, retry.high, retry.attempt):
+            if durable.attempts.find_below(retry.low, retry.high, retry.attempt):
                 raise Violation(f"{retry} is not on the disk")
 
     def check_rows(self) -> None:
-        """Each try of a task was written down once, the last one included, but for those that went with a worker."""
+        """Check that each attempt of a task was logged once, except those that were lost with their worker."""
         rows = self._disk.rows
         if len(set(rows)) != len(rows):
-            raise Violation(f"a try has two rows: {sorted(row for row in rows if rows.count(row) > 1)}")
+            raise Violation(f"an attempt has two rows: {sorted(row for row in rows if rows.count(row) > 1)}")
         for task, fate in self._disk.output if self._plan.report_mode == "log" else ():
-            tries = sorted(tries for own, tries in rows if own == task)
-            if fate != "poison" and tries != list(range(len(tries))):
-                raise Violation(f"task {task} has rows of the tries {tries}")
+            attempts = sorted(attempt for row_task, attempt in rows if row_task == task)
+            if fate != "poison" and attempts != list(range(len(attempts))):
+                raise Violation(f"task {task} has rows of the attempts {attempts}")
 
     def check_lines(self) -> None:
-        """Each line of a task that never failed before was shown once; in the order of tasks where that is asked."""
+        """Check that the lines of each attempt were shown once; in order if the plan says so."""
         shown = self._disk.shown_lines
         if self._plan.keep_order and shown != sorted(shown):
             raise Violation(f"lines out of order: {shown}")
         for task, fate in self._disk.output:
-            lines, tries = len(self._plan.output_lines(task, 0)), 1 + self._plan.retries
-            if fate != "poison" and not lines <= shown.count(task) <= lines * tries:
+            lines, attempts = len(self._plan.output_lines(task, 0)), 1 + self._plan.retries
+            if fate != "poison" and not lines <= shown.count(task) <= lines * attempts:
                 raise Violation(f"task {task} has {shown.count(task)} lines, not {lines}")
 
     def check_end(self) -> None:
-        """Everybody has gone. Of a run that was ended early only what was written counts, which is checked before."""
+        """Check the outcome of all tasks; a run that ends early may leave some out."""
         plan, fates = self._plan, dict(self._disk.output)
         if not plan.ends_early and sorted(fates) != list(range(plan.tasks)):
             raise Violation(f"never written: {sorted(set(range(plan.tasks)) - set(fates))}")
         if not plan.ends_early and self._disk.spill:
-            raise Violation(f"still kept: {sorted(self._disk.spill)}")
+            raise Violation(f"still in the spill: {sorted(self._disk.spill)}")
         for task, fate in fates.items():
-            innocent = fate == "poison" and not plan.loses_workers
-            if fate != plan.outcome(task) and (innocent or fate != "poison"):
+            is_unjust = fate == "poison" and not plan.loses_workers
+            if fate != plan.outcome(task) and (is_unjust or fate != "poison"):
                 raise Violation(f"task {task} ended with {fate}, it should with {plan.outcome(task)}")
         self.check_rows()
         if plan.report_mode == "live":
@@ -120,16 +118,16 @@ class Invariants:
 
 
 def check_window(plan: SimulationPlan, station: StateMachine) -> None:
-    """After every event, of the ventilator."""
+    """Check the bytes that the ventilator keeps."""
     assert isinstance(station, Ventilator)
     held = station.dispatcher.task_store.size + station.registry.lanes.size
     group = (plan.group - 1) * (4 + plan.padding_bytes)
-    if held > plan.window + MAX_READ_BYTES + plan.padding_bytes + group:  # a group is read to its end
+    if held > plan.window + MAX_READ_BYTES + plan.padding_bytes + group:  # a checksum group is read to its end
         raise Violation(f"the ventilator keeps {held} bytes, its window is {plan.window}")
 
 
 def check_outcome(plan: SimulationPlan, process: SimulatedProcess, outcomes: set[str], *, is_unreachable: bool) -> None:
-    """At the end, of sink and ventilator; `cut_off`: it was out of reach until the sink had gone."""
+    """Check the exit code of sink or ventilator. It is `is_unreachable` if it was cut off until the sink had ended."""
     early = {
         *((0, 130) if plan.stop_mode else ()),
         *((errors.INCOMPLETE,) if is_unreachable or plan.effective_disk_full_at < inf else ()),

@@ -1,7 +1,7 @@
-"""Connections that behave as libzmq's do.
+"""Simulated connections that behave like those of libzmq.
 
-Each is FIFO, and they are reordered between each other. One that breaks loses what is under way; one may look alive
-and carry nothing until a new socket is made. Every message goes through the codec, as on a wire.
+Each connection is FIFO; there is no order between connections. A broken one loses the messages in flight; a dead one
+looks alive and carries nothing until a new socket is made. Every message passes through the codec.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.simulation.clock import Clock
 from tests.simulation.event_log import EventLog
 
 BYTES_PER_SECOND = 100e6
-"""Bytes a second that a lane carries."""
+"""Bandwidth of a lane."""
 Deliver = Callable[[Message], None]
 
 
 class Link:
-    """One direction of one connection: FIFO, and empty after a break."""
+    """One direction of one connection."""
 
     def __init__(self, clock: Clock, log: EventLog, deliver: Deliver) -> None:
         self.clock, self.log, self.deliver = clock, log, deliver
@@ -29,17 +29,17 @@ class Link:
         self.is_dead = False
         self._lossy_until = 0.0
         self.unsent: list[Message] | None = None
-        """Kept by the sender's edge while nobody has connected yet; None once somebody has."""
+        """Messages that the sender's adapter keeps until the first connection; None after that."""
 
     def send(self, message: Message) -> None:
         if self.unsent is not None:
             self.unsent.append(message)
         elif not self.is_dead and self.clock.now >= self._lossy_until:
             self.log.count_sent(message)
-            word = decode(encode(message))  # type: ignore[arg-type]
-            self._transmit(word)
+            decoded = decode(encode(message))  # type: ignore[arg-type]
+            self._transmit(decoded)
             if self.clock.draw_fault("double", 0.1):
-                self._transmit(word)
+                self._transmit(decoded)
 
     def _transmit(self, message: Message) -> None:
         clock = self.clock
@@ -55,7 +55,7 @@ class Link:
             self.deliver(message)
 
     def connect(self) -> None:
-        """A new socket: what was under way is lost, what the edge has kept is sent."""
+        """Connect a new socket: messages in flight are lost, kept ones are sent."""
         self.is_dead = False
         self.generation += 1
         waiting, self.unsent = self.unsent or [], None
@@ -63,20 +63,20 @@ class Link:
             self.send(message)
 
     def partition(self, until: float, *, is_lossy: bool) -> None:
-        """What is sent before then is lost, or late."""
+        """Lose or delay what is sent before this time."""
         if is_lossy:
             self._lossy_until = until
         else:
             self.last_arrival = max(self.last_arrival, until)
 
     def reset(self) -> None:
-        """What is under way is lost; the next message goes through."""
+        """Lose the messages in flight; later ones arrive."""
         self.generation += 1
         self.last_arrival = 0.0
 
 
 class LinkTable:
-    """All connections of a line: by the process that made them and their kind; lanes by where they are bound."""
+    """All connections, by the process that made them and their kind; lanes by their endpoint."""
 
     def __init__(self, clock: Clock, log: EventLog) -> None:
         self._clock, self._log = clock, log
@@ -84,63 +84,66 @@ class LinkTable:
         self._lanes: dict[str, Link | None] = {}
 
     def get(self, name: str, kind: str) -> Link:
-        """The connection of this kind that this process has made."""
+        """Return the connection of this kind that this process has made."""
         return self._links[name, kind]
 
     def replace(self, name: str, kind: str, deliver: Deliver) -> Link:
-        """Another connection in place of the former, which nobody uses any more."""
+        """Return a new connection in place of the old one."""
         link = self._links[name, kind] = Link(self._clock, self._log, deliver)
         return link
 
     def get_or_create(self, name: str, kind: str, deliver: Deliver) -> Link:
-        """The connection of this kind, made if it is not there yet."""
+        """Return the connection of this kind, made if needed."""
         return self._links.get((name, kind)) or self.replace(name, kind, deliver)
 
     def lane(self, endpoint: str) -> Link | None:
-        """The lane that was bound here; None if it is shut. A KeyError for one that never was."""
+        """Return the lane that was bound here, None if it is closed. Raise KeyError if it never existed."""
         return self._lanes[endpoint]
 
     def bind(self, endpoint: str) -> None:
-        """A lane that nobody has connected to yet."""
+        """Bind a lane; its worker connects later."""
         lane = self._lanes[endpoint] = Link(self._clock, self._log, lambda _: None)
         lane.unsent = []
 
     def connect_lane(self, endpoint: str, deliver: Deliver) -> None:
-        """A worker connects to this lane; to one that is shut, in vain."""
+        """Connect a worker to this lane; nothing happens if it is closed."""
         if lane := self.lane(endpoint):
             lane.deliver = deliver
             lane.connect()
 
     def close_lanes(self, *endpoints: str) -> None:
-        """These lanes, or all, are gone, with what is under way."""
-        for at in endpoints or self._lanes:
-            if lane := self._lanes[at]:
+        """Close these lanes, or all, and lose their messages in flight."""
+        for endpoint in endpoints or self._lanes:
+            if lane := self._lanes[endpoint]:
                 lane.reset()
-                self._lanes[at] = None
+                self._lanes[endpoint] = None
 
     def of_process(self, name: str, directions: tuple[str, ...]) -> list[Link]:
-        """All connections that lead to this process, or from it, or both."""
-        lead = {"to": ("desk back", "control"), "from": ("desk", "results")}
+        """Return all connections to this process, from it, or both."""
+        kinds = {"to": ("registry back", "control"), "from": ("registry", "results")}
         own = [
-            link for (who, kind), link in self._links.items() for way in directions if who == name and kind in lead[way]
+            link
+            for (owner, kind), link in self._links.items()
+            for direction in directions
+            if owner == name and kind in kinds[direction]
         ]
         if name.startswith("ventilator"):
-            theirs = {
-                "to": self.of_kind("desk"),
-                "from": [*self.of_kind("desk back"), *filter(None, self._lanes.values())],
+            others = {
+                "to": self.of_kind("registry"),
+                "from": [*self.of_kind("registry back"), *filter(None, self._lanes.values())],
             }
         elif name.startswith("sink"):
-            theirs = {"to": self.of_kind("results"), "from": self.of_kind("control")}
+            others = {"to": self.of_kind("results"), "from": self.of_kind("control")}
         else:
-            theirs = {"to": [], "from": []}
-        return own + [link for way in directions for link in theirs[way]]
+            others = {"to": [], "from": []}
+        return own + [link for direction in directions for link in others[direction]]
 
     def of_kind(self, *kinds: str) -> list[Link]:
-        """All of these kinds, in the order in which they were made."""
+        """Return all connections of these kinds, in the order in which they were made."""
         return [link for (_, kind), link in self._links.items() if kind in kinds]
 
     def remove(self, name: str) -> None:
-        """A process has died: so have its connections."""
+        """Remove the connections of a dead process."""
         for key in [key for key in self._links if key[0] == name]:
             self._links.pop(key).reset()
 

@@ -1,6 +1,6 @@
-"""What one seed of the simulated line does: the work, the limits, and which faults strike how often.
+"""The plan of one seed: the tasks, the limits, and the kinds and rates of faults.
 
-A swarm: every seed draws its own kinds of faults and its own rates, so that some seeds have none and some have four.
+Swarm testing: each seed draws its own kinds of faults and their rates, so that some seeds have none and some have four.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Literal
 from pipeline.model.option_values import HaltCondition
 
 HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, PEER_TIMEOUT = 1.0, 8.0, 300.0
-"""Seconds, of every station on a simulated line."""
+"""Seconds, of all stations."""
 LINES_PER_TASK = 3
-"""That a task writes where lines are wanted as they come."""
+"""Lines of a task in the report mode `live`."""
 FAULT_KINDS = (
     *("break", "dead", "drop", "double", "late", "kill worker", "freeze worker", "freeze all"),
     *("restart ventilator", "restart sink", "leave", "partition", "suspend", "freeze ventilator", "freeze sink"),
 )
-"""Of faults. Those that a link does by itself are asked for at each message, the others strike."""
+"""Links draw drop, double and late for each message; the other kinds happen at random times."""
 
 
-REPORT_MODES = ("", "accounts", "log", "live")
+REPORT_MODES = ("", "metrics", "log", "live")
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationPlan:
-    """What one seed does: the work, and which faults at which rate a second."""
+    """The work of one seed, and its faults by their rate per second."""
 
     seed: int
     tasks: int
@@ -46,25 +46,25 @@ class SimulationPlan:
     faults_end_at: float = 12.0
     spill_limit: int = 10 << 30
     stop_mode: str = ""
-    """How somebody ends the run early: soon or now; empty: nobody does."""
+    """How the user stops the run: soon, now, or not at all (empty)."""
     stop_at: float = 0.0
     retries: int = 0
     retry_delay: float = 0.0
     has_poison_tasks: bool = False
-    """Whether some tasks take their worker along."""
+    """Whether some tasks crash their worker."""
     halt: HaltCondition | None = None
     has_batched_reports: bool = False
-    """Whether an executor tells of several tasks at once."""
+    """Whether an executor reports several tasks at once."""
     report_mode: str = ""
-    """What the sink asks for: accounts, each try in a log (log), or lines as they come (live)."""
+    """Report options of the sink: metrics, a log of each attempt (log), or streamed lines (live)."""
     disk_full_at: float = inf
-    """When the disk of the output is full for good, if somebody ends the run."""
+    """When the output disk is full for good, in a run that is stopped."""
     edited: int = -1
-    """The task whose record is another one from the second reading of the input on; -1: none."""
+    """The task whose record is changed before the second reading of the input; -1 for none."""
     ventilator_dies: float = inf
     """When the ventilator dies and is not restarted."""
     padding_bytes: int = 0
-    """Bytes that each record has more than its number."""
+    """Additional bytes of each record."""
 
     def __post_init__(self) -> None:
         unknown = self.faults.keys() - set(FAULT_KINDS)
@@ -72,7 +72,7 @@ class SimulationPlan:
             raise ValueError(f"unknown fault or mode: {unknown or self.report_mode or self.stop_mode}")
 
     def seconds_of(self, task: int) -> float:
-        """How long this task takes."""
+        """Return the duration of this task."""
         return self.long_seconds if self.long_seconds and task % 13 == 5 else self.seconds
 
     @property
@@ -82,63 +82,63 @@ class SimulationPlan:
 
     @property
     def ends_early(self) -> bool:
-        """Whether the run may end before all tasks are done."""
+        """Whether the run may end before all tasks are settled."""
         return bool(self.stop_mode or self.halt) or self.ventilator_dies < inf
 
     @property
     def effective_disk_full_at(self) -> float:
-        """When it is full: nobody would ever see the end of a run that nobody ends."""
+        """When the disk is full; a run that is not stopped would wait for ever."""
         return self.disk_full_at if self.stop_mode else inf
 
     @property
     def has_journal(self) -> bool:
-        """Whether another sink could go on with the run: lines that are out are out, and it could not know of them."""
+        """Whether another sink can continue the run. It cannot know which lines were already shown."""
         return self.report_mode != "live"
 
     @property
     def deadline(self) -> float:
-        """When the line must be at its end."""
-        sick = 60 * self.retries * self.retry_delay + (self.tasks // 17 + 1) * 120 * self.has_poison_tasks
-        return self.faults_end_at + 150 + sick + 4 * self.tasks * (1 + self.retries) * max(self.seconds, self.delay)
+        """When the run must have ended."""
+        extra = 60 * self.retries * self.retry_delay + (self.tasks // 17 + 1) * 120 * self.has_poison_tasks
+        return self.faults_end_at + 150 + extra + 4 * self.tasks * (1 + self.retries) * max(self.seconds, self.delay)
 
     @property
     def late_exit_seconds(self) -> float:
-        """How much later who missed the end may end: a sink does not wait longer than a liveness for anybody.
+        """How much later a process may end that missed the end of the run.
 
-        After the death of the ventilator it waits even shorter: the launcher, which is not here, ends what is left.
+        A sink waits for its peers no longer than the heartbeat timeout. After the death of the ventilator it waits even
+        less: the launcher, which is not simulated, ends the remaining processes.
         """
         missed = self.ventilator_dies < inf or {"partition", "freeze ventilator", "suspend"} & self.faults.keys()
         return 2 * PEER_TIMEOUT if missed or {"drop", "freeze all"} <= self.faults.keys() else 0.0
 
     @property
     def loses_workers(self) -> bool:
-        """Whether workers are lost that no task has taken along: innocents may then be convicted, by bad luck."""
+        """Whether workers are lost for other reasons than tasks, so that a harmless task may fail as poison."""
         kinds = {"kill worker", "freeze worker", "freeze all", "dead", "partition", "suspend", "restart ventilator"}
         return not kinds.isdisjoint(self.faults)
 
     def outcome(self, task: int) -> str:
-        """How it ends at last: ok, exit or poison."""
+        """Return the final outcome of a task: ok, exit or poison."""
         if self.has_poison_tasks and task % 17 == 8:
             return "poison"
         return "exit" if self.fails(task, self.retries) else "ok"
 
     def fails(self, task: int, attempt: int) -> bool:
-        """Whether it ends badly after so many tries before, whoever runs it."""
+        """Return whether this attempt of a task fails."""
         return task % 7 == 6 or (task % 11 == 3 and attempt == 0)
 
     def output_lines(self, task: int, attempt: int) -> list[bytes]:
-        """What it writes: its number, and more of the same where somebody looks on, longer in a try that will fail."""
+        """Return the output of an attempt: the task number, repeated if streamed, longer if the attempt fails."""
         is_last = attempt == self.retries or not self.fails(task, attempt)
         line = b"%d\n" if is_last or self.report_mode != "live" else b"00%d\n"
         return [line % task] * (LINES_PER_TASK if self.report_mode == "live" else 1)
 
     def is_poison(self, task: int) -> bool:
-        """Whether it takes its worker along."""
         return self.outcome(task) == "poison"
 
 
 def draw_plan(seed: int) -> SimulationPlan:
-    """What this seed draws."""
+    """Draw the plan of this seed."""
     rng = random.Random(seed)
     chosen = rng.sample(FAULT_KINDS, rng.randint(0, 4))
     drawn = SimulationPlan(
@@ -167,18 +167,18 @@ def draw_plan(seed: int) -> SimulationPlan:
     halt = (
         HaltCondition(mode, rng.choice(["fail", "success", "done"]), rng.choice([1, 5])) if rng.random() < 0.1 else None
     )
-    large = 3 << 20 if rng.random() < 0.01 and drawn.tasks <= 30 else 0
+    padding = 3 << 20 if rng.random() < 0.01 and drawn.tasks <= 30 else 0
     drawn = replace(
         drawn,
         halt=halt,
         has_poison_tasks=rng.random() < 0.1,
         has_batched_reports=rng.random() < 0.3,
-        padding_bytes=large,
+        padding_bytes=padding,
     )
-    wants = rng.choice(["", "", "", "accounts", "log", "live"])
-    drawn = replace(drawn, report_mode=wants)
+    report_mode = rng.choice(["", "", "", "metrics", "log", "live"])
+    drawn = replace(drawn, report_mode=report_mode)
     faults = {kind: rate for kind, rate in drawn.faults.items() if drawn.has_journal or kind != "restart sink"}
-    fills = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
-    dies = 10 * rng.random() if rng.random() < 0.1 else inf
+    disk_full_at = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
+    ventilator_dies = 10 * rng.random() if rng.random() < 0.1 else inf
     stop_at = drawn.stop_at / 100 if rng.random() < 0.2 else drawn.stop_at  # before the run is known
-    return replace(drawn, faults=faults, disk_full_at=fills, ventilator_dies=dies, stop_at=stop_at)
+    return replace(drawn, faults=faults, disk_full_at=disk_full_at, ventilator_dies=ventilator_dies, stop_at=stop_at)

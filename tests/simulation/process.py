@@ -1,7 +1,7 @@
-"""A station, its inbox and its turns: what the loop is to a real one.
+"""A simulated process: one state machine with an inbox, in place of the event loop.
 
-A process receives all that has arrived, then wakes at its deadline, and hands what it says to `route`. Frozen, it does
-nothing until it thaws; killed, it is replaced by another life, and whatever still comes for it is lost.
+A process receives all that has arrived, then wakes at its deadline, and passes what it sends to `route`. While frozen
+it does nothing; after its death its messages are lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.simulation.event_log import EventLog, Violation
 
 @dataclass(eq=False)
 class SimulatedProcess:
-    """One life of a station."""
+    """One process of a station."""
 
     name: str
     station: Ventilator | Worker | Sink
@@ -33,7 +33,7 @@ class SimulatedProcess:
     is_alive: bool = True
     alarm_at: float = -1.0
     ended_at: float = 0.0
-    """When it was done."""
+    """When it ended."""
 
     @property
     def is_running(self) -> bool:
@@ -41,15 +41,15 @@ class SimulatedProcess:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it is a worker that was asked to go."""
+        """Whether it is a worker that shuts down."""
         return isinstance(self.station, Worker) and self.station.shutdown.has_begun
 
     def start(self) -> None:
-        """Its first turn comes at once."""
+        """Schedule the first turn at once."""
         self.clock.call_at(self.clock.now, self.run)
 
     def deliver_soon(self, message: Message) -> None:
-        """The message comes from beside it, not over a wire."""
+        """Deliver a message that does not come over a connection."""
         self.clock.call_soon(partial(self.deliver, message))
 
     def deliver(self, message: Message) -> None:
@@ -58,7 +58,7 @@ class SimulatedProcess:
             self.run()
 
     def run(self) -> None:
-        """One turn of the loop; then what was said goes its ways, and an alarm is set."""
+        """Run one turn of the loop, route what it sends, and set the next alarm."""
         station, now = self.station, self.clock.now
         if not self.is_running or now < self.frozen_until:
             return
@@ -69,13 +69,13 @@ class SimulatedProcess:
             self.ended_at = now
             self.log.record(now, self.name, f"ends with {station.exit_code} {station.stop_reason}")
             return
-        at = max(station.deadline, now + MIN_DELAY_SECONDS)
-        if not now < self.alarm_at <= at:
-            self.alarm_at = at
-            self.clock.call_at(at, partial(self._on_alarm, at))
+        alarm_at = max(station.deadline, now + MIN_DELAY_SECONDS)
+        if not now < self.alarm_at <= alarm_at:
+            self.alarm_at = alarm_at
+            self.clock.call_at(alarm_at, partial(self._on_alarm, alarm_at))
 
     def _run_turn(self) -> list[Send]:
-        """All that has arrived, then the deadline."""
+        """Receive all that has arrived, then tick."""
         station, now = self.station, self.clock.now
         sends: list[Send] = []
         while self.inbox and not station.done:
@@ -83,7 +83,7 @@ class SimulatedProcess:
         while not station.done and station.deadline <= now:
             sends += station.tick(now)
             if station.deadline <= now and not station.done:
-                raise Violation(f"{self.name} asks to be woken at {station.deadline} at {now}, again")
+                raise Violation(f"{self.name} wants to wake at {station.deadline} at {now}, again")
         return sends
 
     def _on_alarm(self, at: float) -> None:
@@ -92,11 +92,11 @@ class SimulatedProcess:
             self.run()
 
     def freeze(self, seconds: float) -> None:
-        """No turn until then; what comes meanwhile is kept."""
+        """Run no turn for this long; messages are kept."""
         self.frozen_until = self.clock.now + seconds
         self.clock.call_at(self.frozen_until, self.run)
 
     def thaw(self) -> None:
-        """A turn now, frozen or not."""
+        """Run a turn now, frozen or not."""
         self.frozen_until = min(self.frozen_until, self.clock.now)
         self.run()

@@ -1,7 +1,7 @@
-"""What lies between the stations of a simulated line: where each thing that a station says goes.
+"""Routing between the simulated stations.
 
-A table of ports; each entry does what the real edge of that port would do, with links instead of sockets. Knows which
-ventilator and which sink are there now, and never what they decide.
+A table of ports; each entry does what the real adapter of that port does, with links instead of sockets. It knows the
+current ventilator and sink, but not what they decide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PortHandler = Callable[[SimulatedProcess, Any], None]
 
 
 class Router:
-    """All ways of one line."""
+    """Routes all messages of one run."""
 
     ventilator: SimulatedProcess
     sink: SimulatedProcess
@@ -36,7 +36,7 @@ class Router:
         self.executors: dict[str, SimulatedExecutor] = {}
         self.credit_check, self.invariants = CreditCheck(), Invariants(clock.plan, self.disk)
         self.last_broadcast: Message | None = None
-        """What the sink tells at once to who subscribes."""
+        """The message that a new subscriber of the sink receives first."""
         self._peers: dict[bytes, str] = {}
         self._handlers: dict[Port, PortHandler] = {
             Port.REGISTRY: self._send_to_registry,
@@ -44,13 +44,12 @@ class Router:
             Port.RESULTS: self._send_to_sink,
             Port.CONTROL: self._broadcast,
             Port.SOURCE: self.input.send,
-            Port.EXECUTOR: lambda process, word: self.executors[process.name].send(word),
+            Port.EXECUTOR: lambda process, message: self.executors[process.name].send(message),
             Port.USER: lambda _, notice: self.log.on_notice(notice),
             **dict.fromkeys((Port.OUTPUT, Port.SPILL, Port.JOURNAL), self.disk.send),
         }
 
     def route(self, process: SimulatedProcess, send: Send) -> None:
-        """A station has said this."""
         match send.to:
             case PeerAddress(peer):
                 self._send_to_peer(process, peer, send.message)
@@ -60,7 +59,7 @@ class Router:
                 self._handlers[port](process, send.message)
 
     def connect_registry(self, process: SimulatedProcess) -> None:
-        """A new connection to the desk, under a new number."""
+        """Connect to the registry, as a new peer."""
         peer = b"%d" % self.clock.next_number()
         self._forget_peer(process)
         self._peers[peer] = process.name
@@ -69,18 +68,18 @@ class Router:
             assert isinstance(message, Heartbeat | Goodbye)
             self.ventilator.deliver(ReceivedFrom(peer, message))
 
-        self.links.replace(process.name, "desk", deliver)
-        self.links.replace(process.name, "desk back", process.deliver)
+        self.links.replace(process.name, "registry", deliver)
+        self.links.replace(process.name, "registry back", process.deliver)
 
     def subscribe(self, process: SimulatedProcess) -> None:
-        """A new connection to the sink's broadcast."""
+        """Connect to the sink's broadcast."""
         link = self.links.get_or_create(process.name, "control", process.deliver)
         link.connect()
         if self.last_broadcast and self.sink.is_running:
             link.send(self.last_broadcast)
 
     def remove(self, process: SimulatedProcess) -> None:
-        """It is dead, and so are its connections; what was under way is lost."""
+        """Remove a dead process and its connections; messages in flight are lost."""
         process.is_alive = False
         self.links.remove(process.name)
         self._forget_peer(process)
@@ -96,7 +95,7 @@ class Router:
         if name is None:
             process.deliver_soon(PeerUnreachable(peer))
         else:
-            self.links.get(name, "desk back").send(message)
+            self.links.get(name, "registry back").send(message)
 
     def _send_to_lane(self, process: SimulatedProcess, number: int, message: Message) -> None:
         assert isinstance(message, Chunk)
@@ -110,22 +109,22 @@ class Router:
             return
         if isinstance(message, Heartbeat):
             self.credit_check.on_heartbeat(process.name, message)
-        self.links.get(process.name, "desk").send(message)
+        self.links.get(process.name, "registry").send(message)
 
     def _handle_lane(self, process: SimulatedProcess, message: OpenLane | CloseLane | Reconnect) -> None:
         match message:
             case OpenLane(number):
-                at = f"{process.name}/{number}"
-                self.links.bind(at)
-                process.deliver_soon(LaneOpened(number, at))
+                endpoint = f"{process.name}/{number}"
+                self.links.bind(endpoint)
+                process.deliver_soon(LaneOpened(number, endpoint))
             case CloseLane(number):
                 self.links.close_lanes(f"{process.name}/{number}")
-            case Reconnect(at):
-                self.links.connect_lane(at, process.deliver)
+            case Reconnect(endpoint):
+                self.links.connect_lane(endpoint, process.deliver)
 
     def _send_to_sink(self, process: SimulatedProcess, message: Message) -> None:
         def deliver(message: Message) -> None:
-            self.sink.deliver(message)  # whichever is there by then
+            self.sink.deliver(message)  # the current one at that time
 
         link = self.links.get_or_create(process.name, "results", deliver)
         if isinstance(message, Reconnect):

@@ -1,7 +1,8 @@
-"""A whole simulated line in one process: connections are queues, time is a number, a seed decides the rest.
+"""Simulation of a whole run in one process: connections are queues, time is a number, a seed decides the rest.
 
-It promises that the same seed gives the same story. Safety is checked after every event; the end is demanded after the
-last fault. From the ground up: plan, clock and log, process, links, disk and slots, promises, ways, lives, faults.
+The same seed always gives the same run. Invariants are checked after every event; after the last fault the run must
+end. Read in this order: plan, clock, event_log, process, links, disk, executor, invariants, routing, stations,
+faults.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Crash", "Simulation", "Violation", "simulate"]
 
 
 class Simulation:
-    """Ventilator, workers, sink, what lies between them, and what strikes them."""
+    """One run: stations, connections and faults."""
 
     def __init__(self, plan: SimulationPlan) -> None:
         self.plan, self.clock, self.log = plan, Clock(plan), EventLog()
@@ -33,49 +34,49 @@ class Simulation:
         FaultInjector(self.router, self._stations)
 
     def run(self) -> Simulation:
-        """To the end, which all promises have been kept at."""
-        ways, lives, latest = self.router, self._stations, self.plan.deadline
-        out_of_reach: set[str] | None = None
+        """Run to the end and check all invariants."""
+        router, deadline = self.router, self.plan.deadline
+        unreachable: set[str] | None = None
         while self.clock.step():
-            ways.invariants.check_output()
-            check_window(self.plan, ways.ventilator.station)
-            if lives.is_finished():
+            router.invariants.check_output()
+            check_window(self.plan, router.ventilator.station)
+            if self._stations.is_finished():
                 break
-            if out_of_reach is None and not ways.sink.is_running:
-                out_of_reach = self._unreachable_workers()
-            if self.clock.now > latest + (0.0 if ways.sink.is_running else self._end_timeout(out_of_reach or set())):
+            if unreachable is None and not router.sink.is_running:
+                unreachable = self._unreachable_workers()
+            if self.clock.now > deadline + (0.0 if router.sink.is_running else self._end_timeout(unreachable or set())):
                 raise Violation("hangs")
-        if self.plan.edited >= 0 and ways.ventilator.station.exit_code == USAGE:
-            return self  # refused: its task was settled, or another one of its group
-        if ways.input.is_spoiled:
-            raise Violation(f"an input is taken of which task {self.plan.edited} has changed since it was settled")
-        ways.invariants.check_end()
-        is_sink_alone = self._stations.is_ventilator_late() or not ways.ventilator.is_alive
-        for process in (ways.sink,) if is_sink_alone else (ways.sink, ways.ventilator):
+        if self.plan.edited >= 0 and router.ventilator.station.exit_code == USAGE:
+            return self  # rejected: a task of its group was settled
+        if router.input.is_spoiled:
+            raise Violation(f"an input is accepted although task {self.plan.edited} has changed since it was settled")
+        router.invariants.check_end()
+        is_sink_alone = self._stations.is_ventilator_late() or not router.ventilator.is_alive
+        for process in (router.sink,) if is_sink_alone else (router.sink, router.ventilator):
             check_outcome(
                 self.plan,
                 process,
-                {fate for _, fate in ways.disk.output},
-                is_unreachable=process.ended_at - ways.sink.ended_at > HEARTBEAT_TIMEOUT,
+                {outcome for _, outcome in router.disk.output},
+                is_unreachable=process.ended_at - router.sink.ended_at > HEARTBEAT_TIMEOUT,
             )
         return self
 
     def _unreachable_workers(self) -> set[str]:
-        """Whom no word reaches, or who reach nobody, or who sleep while the sink leaves: they may miss the end."""
+        """Return the workers that may miss the end: frozen, or with a dead connection, when the sink ends."""
         links, now = self.router.links, self.clock.now
-        asleep = {worker.name for worker in self._stations.running_workers() if worker.frozen_until > now}
+        frozen = {worker.name for worker in self._stations.running_workers() if worker.frozen_until > now}
         names = [worker.name for worker in self._stations.running_workers()]
-        return asleep | {name for name in names if any(link.is_dead for link in links.of_process(name, ("to", "from")))}
+        return frozen | {name for name in names if any(link.is_dead for link in links.of_process(name, ("to", "from")))}
 
     def _end_timeout(self, unreachable: set[str]) -> float:
-        """How long after the end somebody may wait for it: who was out of reach has a patience of its own."""
+        """Return how long after the sink a process may end: an unreachable worker waits for its peer timeout."""
         running = {process.name for process in self._stations.all_processes() if process.is_running}
         return 2 * PEER_TIMEOUT if running and running <= unreachable else self.plan.late_exit_seconds
 
     def describe_processes(self) -> str:
-        """Who still runs, and who does not."""
-        lives = self._stations.all_processes()
-        return "; ".join(f"{process.name} {'runs' if process.is_running else 'is over'}" for process in lives)
+        """Return which processes run and which have ended."""
+        processes = self._stations.all_processes()
+        return "; ".join(f"{process.name} {'runs' if process.is_running else 'has ended'}" for process in processes)
 
 
 def simulate(seed: int, **changes: Any) -> Simulation:
@@ -83,15 +84,20 @@ def simulate(seed: int, **changes: Any) -> Simulation:
 
     Raise Violation for a broken promise and Crash for any other exception; both name the command that replays it.
     """
-    line = Simulation(replace(draw_plan(seed), **changes))
+    simulation = Simulation(replace(draw_plan(seed), **changes))
     try:
-        with patch.multiple(checksums, EXACT=0, GROUP=line.plan.group):
-            return line.run()
+        with patch.multiple(checksums, EXACT=0, GROUP=simulation.plan.group):
+            return simulation.run()
     except Exception as error:
         failure, name = (Violation, "") if isinstance(error, Violation) else (Crash, f"{type(error).__name__}: ")
         replay = f"replay: scripts/simulate --seed {seed}"
         raise failure(
             "\n".join(
-                [f"{name}{error}; {line.describe_processes()}", replay, str(line.plan), *line.log.format_events()]
+                [
+                    f"{name}{error}; {simulation.describe_processes()}",
+                    replay,
+                    str(simulation.plan),
+                    *simulation.log.format_events(),
+                ]
             )
         ) from error

@@ -1,7 +1,7 @@
-"""The stations of a simulated line, and their lives: each that dies is followed by another in its place.
+"""The stations of a simulated run and their restarts.
 
-A worker's next life has another name; the ventilator's reads its input again; the sink's finds on the disk what was
-synced. Their connections die with them.
+A replaced worker has a new name; a restarted ventilator reads its input again; a restarted sink finds what was synced.
+The connections of a dead process are lost.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.simulation.routing import Router
 
 
 class SimulatedStations:
-    """Who is there now."""
+    """All stations of one run."""
 
     def __init__(self, router: Router) -> None:
         self._router, self._clock, self._log = router, router.clock, router.log
         self.workers: list[SimulatedProcess] = []
-        """All that ever were."""
+        """All workers that were ever started."""
         self._start_sink([])
         self._start_ventilator()
         for _ in range(self._clock.plan.workers):
@@ -45,29 +45,29 @@ class SimulatedStations:
         return self._router.ventilator
 
     def running_workers(self) -> list[SimulatedProcess]:
-        """The workers that are there now."""
+        """Return the workers that run now."""
         return [worker for worker in self.workers if worker.is_running]
 
     def all_processes(self) -> list[SimulatedProcess]:
         return [self.ventilator, self.sink, *self.workers]
 
     def is_finished(self) -> bool:
-        """Whether nobody has anything left to do; a worker or ventilator that came too late waits for another run."""
+        """Return whether the run is over. A worker or ventilator that started too late waits for another run."""
         if self._router.sink.is_running or (self._router.ventilator.is_running and not self.is_ventilator_late()):
             return False
         return not any(
-            isinstance(one.station, Worker) and one.station.heartbeat_sender.run for one in self.running_workers()
+            isinstance(worker.station, Worker) and worker.station.heartbeat_sender.run
+            for worker in self.running_workers()
         )
 
     def is_ventilator_late(self) -> bool:
-        """Whether it came back when all was over already: it has met no run, and waits for a sink."""
+        """Return whether the ventilator was restarted after the end of the run, and waits for a sink."""
         station = self._router.ventilator.station
         return (
             isinstance(station, Ventilator) and not station.agreement.is_confirmed and not self._router.sink.is_running
         )
 
     def add_worker(self) -> None:
-        """One more worker."""
         name = f"worker{self._clock.next_number()}"
         identity = WorkerIdentity(name, "d", "c", self._clock.plan.slots)
         process = self._make_process(name, Worker(identity, self._clock.now, PEER_TIMEOUT))
@@ -80,41 +80,39 @@ class SimulatedStations:
         process.start()
 
     def replace_worker(self, worker: SimulatedProcess) -> None:
-        """Another follows it."""
         self._router.remove(worker)
         self.add_worker()
 
     def restart_ventilator(self) -> None:
-        """All workers call again."""
+        """Restart the ventilator; all workers connect again."""
         if self._end_ventilator():
             self._start_ventilator()
             for worker in self.running_workers():
                 self._router.connect_registry(worker)
 
     def kill_ventilator(self) -> None:
-        """It is not restarted, and the launcher reports that to the sink."""
+        """Kill the ventilator for good; the launcher reports that to the sink."""
         if self._end_ventilator():
             self.sink.deliver_soon(VentilatorDead())
 
     def _end_ventilator(self) -> bool:
-        """Its lanes are gone; False if it had ended before."""
+        """Kill the ventilator and its lanes; return False if it had ended before."""
         if not self.ventilator.is_running:
             return False
-        ways = self._router
-        ways.remove(self.ventilator)
-        ways.links.close_lanes()
+        self._router.remove(self.ventilator)
+        self._router.links.close_lanes()
         for worker in self.running_workers():
-            ways.links.get(worker.name, "desk").reset()
-            ways.links.get(worker.name, "desk back").reset()
+            self._router.links.get(worker.name, "registry").reset()
+            self._router.links.get(worker.name, "registry back").reset()
         return True
 
     def restart_sink(self) -> None:
-        """The machine under it was switched off and on; unless all it had to do was to go."""
+        """Simulate a power failure of the sink, unless it is about to end anyway."""
         station = self.sink.station
         if not self.sink.is_running or self._router.disk.is_suspended():
             return
         if isinstance(station, Sink) and station.shutdown.kill and not station.ledger.run:
-            return  # it was told to end before there was a run: nothing to go on with
+            return  # stopped before there was a run: nothing to continue
         self._router.remove(self.sink)
         for link in self._router.links.of_kind("results", "control"):
             link.reset()
@@ -125,27 +123,27 @@ class SimulatedStations:
 
     def _start_sink(self, events: list[JournalEvent]) -> None:
         number, plan, now = self._clock.next_number(), self._clock.plan, self._clock.now
-        retrying = RetryPolicy(plan.retries, plan.retry_delay)
-        order = SinkConfig(
+        retry_policy = RetryPolicy(plan.retries, plan.retry_delay)
+        config = SinkConfig(
             plan.keep_order,
             plan.spill_limit,
             HEARTBEAT_INTERVAL,
             HEARTBEAT_TIMEOUT,
             PEER_TIMEOUT,
             plan.has_journal,
-            retrying,
+            retry_policy,
             plan.halt,
             ReportOptions(
-                plan.report_mode in {"accounts", "log"}, plan.report_mode == "live", plan.report_mode == "log"
+                plan.report_mode in {"metrics", "log"}, plan.report_mode == "live", plan.report_mode == "log"
             ),
         )
-        sink = Sink(order, f"epoch{number}", int(now * 1e6), now, Ledger(events), self._router.disk.spilled_bytes())
+        sink = Sink(config, f"epoch{number}", int(now * 1e6), now, Ledger(events), self._router.disk.spilled_bytes())
         self._router.sink = self._make_process(f"sink{number}", sink)
         self.sink.start()
 
     def _start_ventilator(self) -> None:
         number, plan = self._clock.next_number(), self._clock.plan
-        feed = VentilatorConfig(
+        config = VentilatorConfig(
             f"run{number}",
             "the input:1",
             RecordFormat(),
@@ -156,7 +154,7 @@ class SimulatedStations:
             peer_timeout=PEER_TIMEOUT,
         )
         self._router.input.rewind()
-        self._router.ventilator = self._make_process(f"ventilator{number}", Ventilator(feed, self._clock.now))
+        self._router.ventilator = self._make_process(f"ventilator{number}", Ventilator(config, self._clock.now))
         self._router.subscribe(self.ventilator)
         self.ventilator.start()
 

@@ -1,4 +1,4 @@
-"""The simulated line over thousands of seeds, and each rule of the protocol switched off in turn."""
+"""The simulation over thousands of seeds, and each rule of the protocol switched off in turn."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ pytestmark = pytest.mark.untraced
 
 SEEDS = 2000
 FRESH = SEEDS + int.from_bytes(os.urandom(4), "little")
-"""Seeds that no run before has seen; one that fails says how to replay it."""
-PIECE = 100
+"""Seeds that are new in each run of the tests; a failing one prints how to replay it."""
+SEEDS_PER_JOB = 100
 FIGURE_SEEDS = 40
 FAILURE_SEEDS = 400
 
 
 def first_violation(start: int) -> str:
-    """What the first seed of a piece says that breaks a promise; empty if none does."""
-    for seed in range(start, start + PIECE):
+    """Return the report of the first failing seed of a piece; empty if there is none."""
+    for seed in range(start, start + SEEDS_PER_JOB):
         try:
             simulate(seed)
         except (Violation, Crash) as failure:
@@ -32,21 +32,21 @@ def first_violation(start: int) -> str:
 
 
 @pytest.mark.parametrize("first", [0, FRESH], ids=["fixed", "fresh"])
-def test_every_line_ends_and_every_task_is_written_once_whatever_fails(first: int) -> None:
+def test_run_with_faults_ends_and_writes_each_task_once(first: int) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        pieces = pool.map(first_violation, range(first, first + SEEDS, PIECE))
+        pieces = pool.map(first_violation, range(first, first + SEEDS, SEEDS_PER_JOB))
         violations = [violation for violation in pieces if violation]
     assert not violations, violations[0]
 
 
-def test_the_same_seed_tells_the_same_story() -> None:
-    one, other = simulate(23), simulate(23)
-    assert one.log.events
-    assert one.log.format_events() == other.log.format_events()
-    assert one.log.sent_counts == other.log.sent_counts
+def test_same_seed_gives_same_run() -> None:
+    first, second = simulate(23), simulate(23)
+    assert first.log.events
+    assert first.log.format_events() == second.log.format_events()
+    assert first.log.sent_counts == second.log.sent_counts
 
 
-def test_a_seed_that_fails_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_seed_names_its_replay_command(monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.rule == "each task is accepted once")
     switch_off(mutant, monkeypatch)
     with pytest.raises(Violation, match=r"written twice(.|\n)*replay: scripts/simulate --seed \d+"):
@@ -69,9 +69,9 @@ def test_no_rule_is_idle(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def total(mutant: Mutant, seeds: range) -> float:
-    """The mutant's figure over these seeds. Raises Violation at the first that breaks a promise."""
-    figure = mutant.measure or (lambda _: 0.0)
-    return sum(figure(simulate(seed, **mutant.changes)) for seed in seeds)
+    """Return the mutant's figure over these seeds. Raise Violation at the first that breaks a promise."""
+    measure = mutant.measure or (lambda _: 0.0)
+    return sum(measure(simulate(seed, **mutant.changes)) for seed in seeds)
 
 
 def switch_off(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def switch_off(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("edited", range(0, 50, 7))
-def test_changed_input_is_refused_where_its_tasks_are_settled(edited: int) -> None:
+def test_changed_input_is_rejected_if_its_tasks_are_settled(edited: int) -> None:
     spoiled = 0
     for seed in range(16):
         spoiled += simulate(seed, **EDITED | {"edited": edited}).router.input.is_spoiled is True
