@@ -38,9 +38,9 @@ COMMENT_CLAUSE = re.compile(r"# (?:[Ww]ho|[Ww]hat|[Ww]hose)\b(?![^#]*\?)")
 
 def old_words(text: str, path: str) -> set[str]:
     for prefix, kept in KEPT.items():
-        for words in kept if path.startswith(prefix) else ():
-            text = text.replace(words, "")
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)}
+        for spelling in kept if path.startswith(prefix) else ():
+            text = text.replace(spelling, "")
+    words = {match[0].lower() for match in re.finditer(r"[A-Z]?[a-z]+|[A-Z]+", text)}
     return (words | {word.removesuffix("s") for word in words}) & OLD_WORDS
 
 
