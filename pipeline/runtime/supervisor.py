@@ -247,11 +247,9 @@ class ManagedProcess(Struct):
 
     @property
     def is_alive_or_due(self) -> bool:
-        """Whether it is running or due to start."""
         return self.is_running or self.start_at < NEVER
 
     def mark_started(self, now: float) -> None:
-        """Note the start."""
         self.start_at, self.is_running, self.started_at = NEVER, True, now
 
     def schedule_restart(self, now: float) -> float:
@@ -273,12 +271,10 @@ class ProcessSet:
 
     @property
     def is_any_alive_or_due(self) -> bool:
-        """Whether any process is running or due to start."""
         return any(process.is_alive_or_due for process in self.by_name.values())
 
     @property
     def next_start_at(self) -> float:
-        """When the next process is to start."""
         return min(process.start_at for process in self.by_name.values())
 
     def start_due(self, now: float) -> list[str]:
@@ -289,7 +285,6 @@ class ProcessSet:
         return [process.name for process in due]
 
     def running_names(self) -> list[str]:
-        """Return the names of running processes."""
         return [process.name for process in self.by_name.values() if process.is_running]
 
     def disable_starts(self, except_for: ManagedProcess | None) -> None:
