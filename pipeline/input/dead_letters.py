@@ -43,8 +43,6 @@ class DeadLetterReader:
         return FormattedTasks(records, is_last=False)
 
     def _parse_line(self, line: bytes) -> tuple[bytes, str]:
-        from pipeline.output.formats import parse_dead_letter
-
         try:
             record, shape = parse_dead_letter(line)
         except ValueError as error:
@@ -67,3 +65,21 @@ def _read_shape(files: Sequence[str]) -> Shape:
                 shape = json.loads(file.readline()).get("shape")
             return next((known for known in get_args(Shape) if known == shape), "line")
     return "line"
+
+
+def parse_dead_letter(line: bytes) -> tuple[bytes, str]:
+    """Return the task of a dead letter, without a terminator, and its shape. Raises ValueError if it is not one."""
+    import json  # costs start-up time
+
+    try:
+        fields = json.loads(line)
+    except RecursionError:
+        fields = None
+    match fields:
+        case {"task": str(task)}:
+            return task.encode(), fields.get("shape", "line")
+        case {"task_base64": str(task)}:
+            from base64 import b64decode
+
+            return b64decode(task, validate=True), fields.get("shape", "line")
+    raise ValueError("no task")

@@ -153,24 +153,6 @@ def dead_letter(result: Result, failure: TaskFailure, record: bytes) -> bytes:
     return _encode_json(fields | {"worker": result.worker, "stderr": failure.stderr_tail})
 
 
-def parse_dead_letter(line: bytes) -> tuple[bytes, str]:
-    """Return the task of a dead letter, without a terminator, and its shape. Raises ValueError if it is not one."""
-    import json  # costs start-up time
-
-    try:
-        fields = json.loads(line)
-    except RecursionError:
-        fields = None
-    match fields:
-        case {"task": str(task)}:
-            return task.encode(), fields.get("shape", "line")
-        case {"task_base64": str(task)}:
-            from base64 import b64decode
-
-            return b64decode(task, validate=True), fields.get("shape", "line")
-    raise ValueError("no task")
-
-
 def _parallel_columns(row: ResultRow, hostname: str, runtime_format: str) -> list[bytes]:
     """Return GNU parallel's columns but the last, the command."""
     host = row.result.worker.rsplit(".", 2)[0]

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from pipeline.input.dead_letters import parse_dead_letter
 from pipeline.model.messages import Result, TaskFailure
-from pipeline.output.formats import dead_letter, dead_letters, parse_dead_letter
+from pipeline.output.formats import dead_letter, dead_letters
 
 FAILURE = TaskFailure(6, "signal", 9, "SIGKILL: x", "the end\n\udcff", 4)
 RESULT = Result("run", "host.1.a", 4, 5, b"", b"", b"", (FAILURE,), 2, b"task")
