@@ -1,6 +1,6 @@
-"""ZeroMQ peers in processes of their own, to be stopped and killed; and what a socket's monitor has seen.
+"""ZeroMQ peers in separate processes that a test can stop and kill, and a monitor of socket events.
 
-A peer is a piece of Python that has `zmq`, a context and its words. It says lines; each wait for one has a deadline.
+A peer runs Python code with `zmq`, a context and its arguments. It prints lines; each wait for a line has a deadline.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 TIMEOUT_MS = 10_000
-"""Milliseconds that anything here may take."""
+"""Deadline of each wait."""
 QUIET_MS = 200
-"""Milliseconds in which something that should not happen had time to."""
+"""Time to wait for an event that must not happen."""
 PREAMBLE = """
 import os, signal, sys, zmq
 context = zmq.Context()
@@ -39,9 +39,9 @@ BytesSocket = zmq.Socket[bytes]
 
 @contextmanager
 def start_peer(code: str, *arguments: object) -> Iterator[PeerProcess]:
-    """A process that runs `code`; killed at the end, whatever it does."""
+    """Run `code` in a process, and kill it at the end."""
     argv = [sys.executable, "-c", PREAMBLE + code, *map(str, arguments)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:  # two lines may come at once
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:  # two lines may arrive at once
         try:
             yield process
         finally:
@@ -50,7 +50,7 @@ def start_peer(code: str, *arguments: object) -> Iterator[PeerProcess]:
 
 
 def read_line(process: PeerProcess, milliseconds: int = TIMEOUT_MS) -> str:
-    """The next line it says; nothing if it says none in time."""
+    """Return the next line of the peer, or "" after the deadline."""
     assert process.stdout is not None
     ready = select.select([process.stdout], [], [], milliseconds / 1000)[0]
     return process.stdout.readline().decode().strip() if ready else ""
@@ -58,39 +58,39 @@ def read_line(process: PeerProcess, milliseconds: int = TIMEOUT_MS) -> str:
 
 @contextmanager
 def make_sockets() -> Iterator[SocketFactory]:
-    """Makes sockets; all are closed at the end, at once."""
+    """Yield a socket factory, and close all its sockets at the end without linger."""
     made = SocketFactory()
     yield made
     made.context.destroy(linger=0)
 
 
 class SocketFactory:
-    """A context and sockets with options by their names."""
+    """Context that makes sockets with options by name."""
 
     def __init__(self) -> None:
         self.context: zmq.Context[BytesSocket] = zmq.Context()
 
     def __call__(self, kind: int, **options: int | bytes) -> BytesSocket:
         made = self.context.socket(kind)
-        made.set(zmq.LINGER, 0)  # a test that lets go of a socket would wait for its peers for ever
+        made.set(zmq.LINGER, 0)  # otherwise closing a socket could block for ever
         for name, value in options.items():
             made.set(getattr(zmq, name), value)
         return made
 
 
 def endpoint_of(bound: BytesSocket) -> str:
-    """The endpoint that it is bound to."""
+    """Return the endpoint that the socket is bound to."""
     return bound.get_string(zmq.LAST_ENDPOINT)
 
 
 class SocketMonitor:
-    """What happens to a socket's connections."""
+    """Monitor of the connection events of a socket."""
 
     def __init__(self, socket: BytesSocket) -> None:
         self._events = socket.get_monitor_socket()
 
     def wait(self, *kinds: zmq.Event) -> zmq.Event:
-        """Until one of these has happened."""
+        """Wait for one of these events."""
         deadline = time.monotonic() + TIMEOUT_MS / 1000
         while time.monotonic() < deadline:
             if self._events.poll(100) and (event := self._next()) in kinds:
@@ -98,7 +98,7 @@ class SocketMonitor:
         raise AssertionError(f"none of {kinds} has happened")
 
     def collect_events(self, milliseconds: int = QUIET_MS) -> list[zmq.Event]:
-        """What happens until nothing does for so long."""
+        """Return all events until none happens for this time."""
         events = []
         while self._events.poll(milliseconds):
             events.append(self._next())
@@ -109,7 +109,7 @@ class SocketMonitor:
 
 
 def fill_socket(socket: BytesSocket, message: bytes, limit: int = 50_000, settled: int = QUIET_MS) -> int:
-    """How many of these a socket takes until it has taken none for `settled` milliseconds; `most` at most."""
+    """Return how many messages the socket accepts, up to `limit`, until it accepts none for `settled` milliseconds."""
     count = 0
     while count < limit and socket.poll(settled, zmq.POLLOUT):
         with suppress(zmq.Again):
@@ -120,10 +120,10 @@ def fill_socket(socket: BytesSocket, message: bytes, limit: int = 50_000, settle
 
 
 def kernel_holds(over: str) -> int:
-    """How many small messages the send buffer of a connection takes at least, on this machine as it is set up.
+    """Return how many small messages the send buffer of a connection holds at least on this machine.
 
     The kernel charges a packet of some bytes with its own overhead, in all less than 2 kB (Linux 6: 768 bytes to 1280).
-    What libzmq's batch and the receiver's buffer hold comes on top.
+    The batch of libzmq and the buffer of the receiver hold more.
     """
     if over == "ipc":
         one, two = plain.socketpair()

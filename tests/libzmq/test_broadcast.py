@@ -1,4 +1,4 @@
-"""What libzmq does with a broadcast, as far as the design leans on it: latecomers, welcomes, slow listeners."""
+"""Assumptions about PUB-SUB in libzmq: late subscribers, welcome messages, slow subscribers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def control(make: SocketFactory, tmp_path_factory: pytest.TempPathFactory) -> tu
     return xpub, at
 
 
-def test_who_subscribes_late_has_missed_what_was_said(make: SocketFactory, control: tuple[BytesSocket, str]) -> None:
+def test_late_subscriber_misses_earlier_messages(make: SocketFactory, control: tuple[BytesSocket, str]) -> None:
     xpub, at = control
     xpub.send(b"ack 1")
     late = make(zmq.SUB, SUBSCRIBE=b"ack")
@@ -42,9 +42,7 @@ def test_who_subscribes_late_has_missed_what_was_said(make: SocketFactory, contr
     assert late.recv() == b"ack 2"
 
 
-def test_the_welcome_message_reaches_a_latecomer_but_only_while_its_sender_is_polled(
-    make: SocketFactory, control: tuple[BytesSocket, str]
-) -> None:
+def test_welcome_message_needs_a_polled_sender(make: SocketFactory, control: tuple[BytesSocket, str]) -> None:
     xpub, at = control
     xpub.set(zmq.XPUB_WELCOME_MSG, b"kill")
     late = make(zmq.SUB, SUBSCRIBE=b"kill")
@@ -55,9 +53,7 @@ def test_the_welcome_message_reaches_a_latecomer_but_only_while_its_sender_is_po
     assert late.recv() == b"kill"
 
 
-def test_a_new_welcome_message_does_not_reach_who_is_there(
-    make: SocketFactory, control: tuple[BytesSocket, str]
-) -> None:
+def test_new_welcome_message_skips_existing_subscribers(make: SocketFactory, control: tuple[BytesSocket, str]) -> None:
     xpub, at = control
     xpub.set(zmq.XPUB_WELCOME_MSG, b"ack 1")
     here, late = make(zmq.SUB, SUBSCRIBE=b"ack"), make(zmq.SUB, SUBSCRIBE=b"ack")
@@ -76,7 +72,7 @@ def test_a_new_welcome_message_does_not_reach_who_is_there(
     assert here.recv() == b"ack 3"
 
 
-def test_the_welcome_goes_out_before_the_subscription_is_known_so_what_is_said_between_is_lost(
+def test_message_between_welcome_and_subscription_is_lost(
     make: SocketFactory, control: tuple[BytesSocket, str]
 ) -> None:
     xpub, at = control
@@ -104,10 +100,10 @@ signal.pause()
 """
 
 
-def test_a_broadcast_is_dropped_for_who_does_not_read_and_never_waits(make: SocketFactory, tmp_path: Path) -> None:
+def test_broadcast_to_slow_subscriber_drops_without_blocking(make: SocketFactory, tmp_path: Path) -> None:
     at, xpub = f"ipc://{tmp_path}/control", make(zmq.XPUB, SNDHWM=16)
     xpub.bind(at)
-    quick = make(zmq.SUB, SUBSCRIBE=b"x")  # an XPUB is told of a topic once
+    quick = make(zmq.SUB, SUBSCRIBE=b"x")  # an XPUB receives the first subscription of a topic only
     with start_peer(SLOW, at) as slow:
         assert xpub.poll(TIMEOUT_MS)
         xpub.recv()
@@ -121,4 +117,4 @@ def test_a_broadcast_is_dropped_for_who_does_not_read_and_never_waits(make: Sock
             xpub.send(b"x" * 1000, zmq.NOBLOCK)  # never EAGAIN
             assert quick.poll(TIMEOUT_MS)
             quick.recv()
-            xpub.poll(0)  # else it does not notice that the quick one reads, and drops its words, too
+            xpub.poll(0)  # otherwise it also drops the messages of the quick subscriber

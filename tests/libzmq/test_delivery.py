@@ -1,4 +1,4 @@
-"""What libzmq does with messages, as far as the design leans on it: a mark is no credit, and taken is not arrived."""
+"""Assumptions about delivery in libzmq: a high-water mark is not a credit, and an accepted message may be lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pull.poll() if words[4] == "poll" else signal.pause()
 
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
-def test_a_high_water_mark_is_no_credit(tmp_path: Path, scheme: str) -> None:
+def test_high_water_mark_is_not_a_credit(tmp_path: Path, scheme: str) -> None:
     with make_sockets() as make:
         push = make(zmq.PUSH, SNDHWM=1)
         push.bind(f"ipc://{tmp_path}/lane" if scheme == "ipc" else "tcp://127.0.0.1:*")
@@ -45,15 +45,15 @@ def test_a_high_water_mark_is_no_credit(tmp_path: Path, scheme: str) -> None:
             push.send(b"first")
             assert [read_line(pull), read_line(pull)] == ["here", "read"]
             os.kill(pull.pid, signal.SIGSTOP)
-            holds = kernel_holds(scheme)  # over ipc 104, where nobody has changed the kernel's defaults
+            holds = kernel_holds(scheme)  # 104 over ipc with the kernel's defaults
             assert holds > 1
             assert (
                 fill_socket(push, b"x" * 100, limit=holds + 1, settled=TIMEOUT_MS) > holds
-            )  # by a peer that reads nothing
+            )  # although the peer reads nothing
 
 
 @pytest.mark.parametrize("end", ["bind", "connect"])
-def test_what_was_accepted_is_lost_with_the_peer_and_nobody_says_so(tmp_path: Path, end: str) -> None:
+def test_accepted_messages_of_killed_peer_are_lost_silently(tmp_path: Path, end: str) -> None:
     at, other = f"ipc://{tmp_path}/results", "connect" if end == "bind" else "bind"
     with make_sockets() as make:
         push = make(zmq.PUSH, SNDHWM=0, IMMEDIATE=1, RECONNECT_IVL=5)
@@ -62,14 +62,14 @@ def test_what_was_accepted_is_lost_with_the_peer_and_nobody_says_so(tmp_path: Pa
         with start_peer(PULL, at, 0, other, 10, "pause") as first:
             for number in range(500):
                 assert push.poll(TIMEOUT_MS, zmq.POLLOUT)
-                push.send(b"%d" % number, zmq.NOBLOCK)  # taken, all of them
+                push.send(b"%d" % number, zmq.NOBLOCK)  # all are accepted
             assert [read_line(first), read_line(first)] == ["here", "read"]
             os.kill(first.pid, signal.SIGKILL)
             monitor.wait(zmq.Event.DISCONNECTED)
         pull = make(zmq.PULL)
         (pull.bind if other == "bind" else pull.connect)(at)
         while not pull.poll(10):
-            with suppress(zmq.Again):  # the monitor hears of it a moment before the socket does
+            with suppress(zmq.Again):  # the monitor reports the disconnect before the socket knows it
                 push.send(b"after", zmq.NOBLOCK)
         assert pull.recv() == b"after"
 
@@ -86,7 +86,7 @@ say("all is sent")
 
 
 @pytest.mark.parametrize(("mark", "arrives"), [(10, False), (0, True)])
-def test_term_is_no_receipt_and_no_mark_at_the_sink_is_the_way_out(tmp_path: Path, mark: int, *, arrives: bool) -> None:
+def test_term_without_receiver_mark_confirms_no_delivery(tmp_path: Path, mark: int, *, arrives: bool) -> None:
     at = f"ipc://{tmp_path}/results"
     with make_sockets() as make:
         pull = make(zmq.PULL, RCVHWM=mark)
@@ -105,14 +105,14 @@ def test_term_is_no_receipt_and_no_mark_at_the_sink_is_the_way_out(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("immediate", "taken"), [(1, 0), (0, 5)])
-def test_immediate_queues_nothing_for_who_is_not_there(tmp_path: Path, immediate: int, taken: int) -> None:
+def test_immediate_without_peer_queues_nothing(tmp_path: Path, immediate: int, taken: int) -> None:
     with make_sockets() as make:
         push = make(zmq.PUSH, IMMEDIATE=immediate)
         push.connect(f"ipc://{tmp_path}/nobody")
         assert fill_socket(push, b"x", limit=5) == taken
 
 
-def test_conflate_breaks_words_of_several_frames(tmp_path: Path) -> None:
+def test_conflate_breaks_multipart_messages(tmp_path: Path) -> None:
     at = f"ipc://{tmp_path}/control"
     with make_sockets() as make:
         pull, push = make(zmq.PULL, CONFLATE=1), make(zmq.PUSH, IMMEDIATE=1)

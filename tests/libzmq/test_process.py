@@ -1,4 +1,4 @@
-"""What libzmq and pyzmq do in a process, as far as the design leans on it: forks, signals, options, limits."""
+"""Assumptions about libzmq and pyzmq in a process: forks, signals, options, limits."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ for number in range(5):
 
 
 @pytest.mark.parametrize(("way", "works"), [("here", True), ("fork", False)])
-def test_a_context_does_not_survive_a_fork(tmp_path: Path, way: str, *, works: bool) -> None:
-    """Whatever the child does, hang, raise or abort, and abort its parent too: nothing comes through."""
+def test_context_does_not_survive_fork(tmp_path: Path, way: str, *, works: bool) -> None:
+    """The child may hang, raise or abort, and may abort its parent too: no message is delivered."""
     with start_peer(FORKED, f"ipc://{tmp_path}/x", way) as parent:
         child = read_line(parent) if way == "fork" else ""
         try:
@@ -66,7 +66,7 @@ say("message" if pull in ready else "signal", len(flag))
 
 
 @pytest.mark.parametrize("way", ["handler", "fd"])
-def test_a_signals_handler_does_not_wake_a_poll_but_its_descriptor_does(tmp_path: Path, way: str) -> None:
+def test_signal_wakes_poll_only_through_a_descriptor(tmp_path: Path, way: str) -> None:
     at = f"ipc://{tmp_path}/x"
     with make_sockets() as make, start_peer(SIGNALLED, at, way) as polling:
         push = make(zmq.PUSH)
@@ -79,7 +79,7 @@ def test_a_signals_handler_does_not_wake_a_poll_but_its_descriptor_does(tmp_path
         assert read_line(polling) == ("message 1" if way == "handler" else "signal 1")
 
 
-def test_our_options_are_known_and_what_we_leave_alone_is_as_we_think() -> None:
+def test_socket_options_and_defaults_are_as_expected() -> None:
     with make_sockets() as make:
         for kind in (zmq.ROUTER, zmq.DEALER, zmq.PUSH, zmq.PULL, zmq.XPUB, zmq.SUB):
             socket = make(kind)
@@ -92,7 +92,7 @@ def test_our_options_are_known_and_what_we_leave_alone_is_as_we_think() -> None:
         make(zmq.XPUB, XPUB_WELCOME_MSG=b"x")
 
 
-def test_a_context_may_have_as_many_sockets_as_there_are_lanes() -> None:
+def test_context_has_enough_sockets_for_all_lanes() -> None:
     with make_sockets() as make:
         make.context.set(zmq.MAX_SOCKETS, 16384)
         assert make.context.get(zmq.MAX_SOCKETS) == 16384
@@ -100,14 +100,14 @@ def test_a_context_may_have_as_many_sockets_as_there_are_lanes() -> None:
 
 
 @pytest.mark.parametrize(("length", "fits"), [(MAX_PATH_BYTES, True), (MAX_PATH_BYTES + 1, False)])
-def test_the_longest_ipc_path_is_as_long_as_we_say(length: int, *, fits: bool) -> None:
-    with TemporaryDirectory(dir="/tmp") as folder, make_sockets() as make:  # pytest's folder is too long itself
+def test_longest_ipc_path_matches_our_limit(length: int, *, fits: bool) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder, make_sockets() as make:  # the path of pytest's folder is too long
         at = f"ipc://{folder}/".ljust(length + len("ipc://"), "x")
         with nullcontext() if fits else pytest.raises(zmq.ZMQError, match="longer than 107"):
             make(zmq.PULL).bind(at)
 
 
-def test_a_context_has_two_threads_and_they_end_with_it() -> None:
+def test_context_has_two_threads_until_closed() -> None:
     def threads() -> int:
         return len(os.listdir("/proc/self/task"))
 

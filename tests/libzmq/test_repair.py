@@ -1,4 +1,4 @@
-"""What libzmq does with broken connections and taken endpoints, as far as the design leans on it."""
+"""Assumptions about libzmq with broken connections and used endpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.untraced
 
 RETRIES = {zmq.Event.CONNECT_RETRIED, zmq.Event.CONNECT_DELAYED, zmq.Event.CONNECTED}
 OTHERS_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20, b"\0") + bytes(32)
-"""Of a peer that wants a password."""
+"""The greeting of a peer that requires a password."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def make() -> Iterator[SocketFactory]:
         yield made
 
 
-def test_a_broken_connection_is_made_again(make: SocketFactory, tmp_path: Path) -> None:
+def test_broken_connection_is_reconnected(make: SocketFactory, tmp_path: Path) -> None:
     at, pull = f"ipc://{tmp_path}/lane", make(zmq.PULL, RECONNECT_IVL=5)
     pull.connect(at)
     for word in (b"one", b"two"):
@@ -46,7 +46,7 @@ def test_a_broken_connection_is_made_again(make: SocketFactory, tmp_path: Path) 
         push.close(linger=0)
 
 
-def test_who_connects_and_is_sent_too_much_never_connects_again(make: SocketFactory, tmp_path: Path) -> None:
+def test_oversized_message_stops_reconnection(make: SocketFactory, tmp_path: Path) -> None:
     at, pull, push = f"ipc://{tmp_path}/lane", make(zmq.PULL, MAXMSGSIZE=1000, RECONNECT_IVL=5), make(zmq.PUSH)
     monitor = SocketMonitor(pull)
     push.bind(at)
@@ -58,13 +58,13 @@ def test_who_connects_and_is_sent_too_much_never_connects_again(make: SocketFact
     monitor.wait(zmq.Event.DISCONNECTED)
     assert not RETRIES & set(monitor.collect_events())
     assert not push.poll(0, zmq.POLLOUT)
-    pull.disconnect(at)  # what repairs it
+    pull.disconnect(at)  # this repairs the connection
     pull.connect(at)
     assert push.poll(TIMEOUT_MS, zmq.POLLOUT)
 
 
 @pytest.mark.parametrize(("answer", "again"), [(OTHERS_GREETING, False), (b"", True)], ids=["other mechanism", "reset"])
-def test_after_a_protocol_error_nobody_tries_again(make: SocketFactory, answer: bytes, *, again: bool) -> None:
+def test_protocol_error_stops_reconnection(make: SocketFactory, answer: bytes, *, again: bool) -> None:
     with plain.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(TIMEOUT_MS / 1000)
         dealer = make(zmq.DEALER, RECONNECT_IVL=5)
@@ -75,7 +75,7 @@ def test_after_a_protocol_error_nobody_tries_again(make: SocketFactory, answer: 
             caller.recv(1)
             if answer:
                 caller.sendall(answer)
-                while caller.recv(100):  # until it has hung up
+                while caller.recv(100):  # until it closes the connection
                     pass
         server.settimeout(QUIET_MS / 1000 if not again else TIMEOUT_MS / 1000)
         try:
@@ -86,14 +86,12 @@ def test_after_a_protocol_error_nobody_tries_again(make: SocketFactory, answer: 
         assert came is again
 
 
-def test_a_caller_whose_connection_broke_is_unreachable_and_comes_back_as_another(
-    make: SocketFactory, tmp_path: Path
-) -> None:
+def test_reconnected_dealer_gets_a_new_routing_id(make: SocketFactory, tmp_path: Path) -> None:
     at, desk, worker = f"ipc://{tmp_path}/desk", make(zmq.ROUTER, ROUTER_MANDATORY=1), make(zmq.DEALER, RECONNECT_IVL=5)
     desk.bind(at)
 
     def pulse() -> bytes:
-        """Who says it."""
+        """Send heartbeats until one arrives, and return the routing id of the sender."""
         while not desk.poll(10):
             worker.send(b"pulse", zmq.NOBLOCK)
         return desk.recv_multipart()[0]
@@ -109,7 +107,7 @@ def test_a_caller_whose_connection_broke_is_unreachable_and_comes_back_as_anothe
 
 
 def _error(desk: BytesSocket, peer: bytes) -> int:
-    """What comes of sending to this caller; 0 if it goes well."""
+    """Return the errno of a send to this peer; 0 if it succeeds."""
     try:
         desk.send_multipart([peer, b"welcome"], zmq.NOBLOCK)
     except zmq.ZMQError as error:
@@ -117,13 +115,13 @@ def _error(desk: BytesSocket, peer: bytes) -> int:
     return 0
 
 
-def test_bind_removes_a_plain_file(make: SocketFactory, tmp_path: Path) -> None:
+def test_bind_removes_a_regular_file(make: SocketFactory, tmp_path: Path) -> None:
     (tmp_path / "desk").write_text("precious")
     make(zmq.ROUTER).bind(f"ipc://{tmp_path}/desk")
     assert (tmp_path / "desk").is_socket()
 
 
-def test_bind_takes_the_place_of_a_living_owner_and_neither_is_told(make: SocketFactory, tmp_path: Path) -> None:
+def test_bind_silently_replaces_a_live_owner(make: SocketFactory, tmp_path: Path) -> None:
     at = f"ipc://{tmp_path}/results"
     owner, thief, late = make(zmq.PULL), make(zmq.PULL), make(zmq.PUSH)
     monitor = SocketMonitor(owner)
@@ -135,13 +133,13 @@ def test_bind_takes_the_place_of_a_living_owner_and_neither_is_told(make: Socket
     assert set(monitor.collect_events(10)) <= {zmq.Event.LISTENING}
 
 
-def test_an_ipc_file_outlives_its_socket(tmp_path: Path) -> None:
+def test_ipc_file_outlives_its_socket(tmp_path: Path) -> None:
     with make_sockets() as make:
         make(zmq.PULL).bind(f"ipc://{tmp_path}/results")
     assert (tmp_path / "results").is_socket()
 
 
-def test_a_taken_port_is_an_error(make: SocketFactory) -> None:
+def test_bind_to_used_port_is_an_error(make: SocketFactory) -> None:
     first = make(zmq.PULL)
     first.bind("tcp://127.0.0.1:*")
     with pytest.raises(zmq.ZMQError) as raised:
