@@ -1,8 +1,8 @@
-"""docs/lab.md: its ```text blocks begin with the commands that print the rest of them.
+"""Blocks of docs/lab.md: each ```text block starts with commands, and the rest is their output.
 
-A block's commands run in one shell, and it is over when all of them are. Numbers with a unit or a point vary, and with
-the word `numbers` behind the fence all of them do; tables are as wide as their numbers, so spaces count as one.
-`python -m tests.docs.lab_page` writes what they print into the page.
+The commands of a block run in one shell, which ends after all of them. Numbers with a unit or a decimal point may vary.
+After the fence ```text numbers all numbers may vary. Column widths follow the numbers, so several spaces equal one.
+`python -m tests.docs.lab_page` writes the current output into the page.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import ROOT
 from tests.support.lab_programs import TIMEOUT_SECONDS, free_ports
+from tests.support.processes import ROOT
 
 PAGE = ROOT / "docs" / "lab.md"
 BLOCK = re.compile(r"^```text( numbers)?\n((?:\$ .*\n)+)((?:(?!```).*\n)*)```$", re.MULTILINE)
@@ -29,12 +29,12 @@ serve | ask) set -- "$@" --port {3} ;;
 esac
 PYTHONPATH='{house}' exec '{python}' -m pipeline "$@"
 """
-"""`pipe`, at ports that nobody else uses: the page shows the usual ones."""
+"""`pipe` on free ports instead of the default ports of the page."""
 
 
 @dataclass(frozen=True)
 class LabBlock:
-    """The commands of a block, as lines of a shell, and what the page shows of their output."""
+    """Shell commands of a block, and the output that the page shows."""
 
     commands: tuple[str, ...]
     expected: str
@@ -42,7 +42,7 @@ class LabBlock:
 
 
 def find_blocks(text: str) -> list[LabBlock]:
-    """All blocks of the page that begin with commands."""
+    """Return all blocks of the page that start with commands."""
     return [
         LabBlock(tuple(line[2:] for line in commands.splitlines()), shown, bool(numbers))
         for numbers, commands, shown in BLOCK.findall(text)
@@ -50,7 +50,7 @@ def find_blocks(text: str) -> list[LabBlock]:
 
 
 def run_block(block: LabBlock, folder: Path) -> str:
-    """What its commands print, both streams as in a terminal; an exit code that is not 0 ends it."""
+    """Return the output of the commands, both streams together; a non-zero exit code is appended."""
     shim = folder / "pipe"
     shim.write_text(SHIM.format(*free_ports(4), house=ROOT, python=sys.executable))
     shim.chmod(0o755)
@@ -72,13 +72,13 @@ def run_block(block: LabBlock, folder: Path) -> str:
 
 
 def mask(text: str, *, has_varying_numbers: bool) -> str:
-    """The text without what differs from run to run."""
+    """Replace the parts that differ from run to run."""
     number = r"\d+(\.\d+)?" if has_varying_numbers else r"\d+\.\d+|\d+(?= ms\b)"
     return re.sub(r" +", " ", re.sub(number, "N", text))
 
 
 def rewrite(text: str) -> str:
-    """The page with what is printed now."""
+    """Return the page with the current output."""
 
     def replace_block(match: re.Match[str]) -> str:
         (block,) = find_blocks(match[0])

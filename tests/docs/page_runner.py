@@ -81,9 +81,8 @@ def run_page(page: ConsolePage, folder: Path, shim: Path) -> list[list[str]]:
         (folder / name).write_text(body)
     script = ["set +m"]
     for number, command in enumerate(page.commands):
-        script.append(
-            f"{{ {_replace_hosts(command.line)}\n}} > '{folder}/.out.{number}' 2>&1; {PRINT_EXIT_CODE} >> '{folder}/.out.{number}'"
-        )
+        out = f"'{folder}/.out.{number}'"
+        script.append(f"{{ {_replace_hosts(command.line)}\n}} > {out} 2>&1; {PRINT_EXIT_CODE} >> {out}")
     environment = {
         **{key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}},
         "PATH": f"{shim}:{os.environ['PATH']}",
@@ -118,7 +117,7 @@ def mask(line: str) -> str:
 
 
 def matches(expected: list[str], actual: list[str]) -> bool:
-    """Whether what is shown is what was printed. The order between the two streams is not promised."""
+    """Return whether the output matches the page. The order between the two streams is not promised."""
     return all(
         re.fullmatch(_pattern(select(expected, from_pipe)), "".join(f"{line}\n" for line in select(actual, from_pipe)))
         for from_pipe in (False, True)

@@ -1,10 +1,10 @@
-"""docs/architecture.md is short, and names only what is there."""
+"""docs/architecture.md is short and names existing files only."""
 
 from __future__ import annotations
 
 import re
+
 from tests.support.processes import ROOT
-from pathlib import Path
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 MAX_WORDS = 1500
@@ -27,7 +27,7 @@ def test_architecture_page_names_existing_files() -> None:
     ] == []
 
 
-def test_life_of_a_task_passes_few_modules_once() -> None:
+def test_task_path_passes_few_modules_once() -> None:
     steps = re.findall(r"^\d+\. `([\w/]+\.py)`", section("The life of a task"), re.MULTILINE)
     assert len(steps) == len(set(steps)) <= MAX_MODULES
     assert steps[-1] == "storage/journal.py"

@@ -1,8 +1,6 @@
-"""The example scripts do what they say, leave nothing behind, and are clean."""
+"""The example scripts print the promised result, leave no files, and pass shellcheck."""
 
 from __future__ import annotations
-
-from tests.support.processes import ROOT
 
 import os
 import shutil
@@ -12,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.untraced
 
@@ -28,7 +28,7 @@ LAST_WORDS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With `pipe` in bin, and a runtime folder and a place for temporary files of the test's own."""
+    """Return a folder with `pipe` in bin, a private runtime folder and a folder for temporary files."""
     made = tmp_path_factory.mktemp("scripts")
     for name in ("bin", "run", "tmp"):
         (made / name).mkdir(mode=0o700)
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """All of them at once: each waits more than it works, and none may be in another's way."""
+    """Start all scripts at once: they mostly wait, and they must not disturb each other."""
     environment = {
         **os.environ,
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
@@ -59,24 +59,24 @@ def running(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
         script.wait(WITHIN)
 
 
-def test_every_script_has_its_test() -> None:
+def test_every_example_script_has_a_test() -> None:
     assert {path.stem for path in EXAMPLES.iterdir()} == {*LAST_WORDS, "nightly"}  # which nights runs
 
 
 @pytest.mark.parametrize("name", LAST_WORDS)
-def test_the_script_does_what_it_says(running: dict[str, subprocess.Popen[str]], name: str) -> None:
+def test_example_script_prints_its_last_line(running: dict[str, subprocess.Popen[str]], name: str) -> None:
     said, _ = running[name].communicate(timeout=WITHIN)
     assert (running[name].returncode, said.splitlines()[-1]) == (0, LAST_WORDS[name]), said
 
 
-def test_they_leave_nothing_behind(running: dict[str, subprocess.Popen[str]], folder: Path) -> None:
+def test_example_scripts_leave_nothing(running: dict[str, subprocess.Popen[str]], folder: Path) -> None:
     for script in running.values():
         script.wait(WITHIN)
     assert list((folder / "tmp").iterdir()) == []
     assert [path for path in (folder / "run").rglob("*") if path.name != "pipe"] == []
 
 
-def test_a_wrong_result_is_a_failure(folder: Path, tmp_path: Path) -> None:
+def test_example_script_with_wrong_result_fails(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cmp").write_text("#!/bin/sh\nexit 1\n")  # finds a difference
     (tmp_path / "cmp").chmod(0o755)
     path = f"{tmp_path}:{folder}/bin:{os.environ['PATH']}"
@@ -89,7 +89,7 @@ def test_a_wrong_result_is_a_failure(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_finds_no_problem() -> None:
     scripts = sorted(EXAMPLES.iterdir())
     checked = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout

@@ -1,15 +1,15 @@
-"""Every command line that README and docs show is run, and does what the page says."""
+"""Each command line in README and docs is run, and prints the shown output."""
 
 from __future__ import annotations
-
-from tests.support.processes import ROOT
 
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
 from tests.docs.page_runner import ShownCommand, mask, matches, parse_page, run_page
+from tests.support.processes import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 TIMEOUT = f"""#!{sys.executable}
@@ -26,14 +26,14 @@ while program.poll() is None:
     time.sleep(0.005)
 sys.exit(program.returncode)
 """
-"""`timeout -s KILL SECONDS COMMAND`, struck as soon as something is done: on each machine that takes other SECONDS."""
+"""`timeout -s KILL SECONDS COMMAND` that kills as soon as a task is done, because SECONDS depends on the machine."""
 UNRUN = {"architecture.md", "decisions.md", "glossary.md", "lab.md", "limits.md", "performance.md", "protocol.md"}
 """Pages that show no commands."""
 
 
 @pytest.fixture
 def shim(tmp_path: Path) -> Path:
-    """A folder with `pipe` in it, and a runtime folder of the test's own."""
+    """Return a folder that contains `pipe`, next to a private runtime folder."""
     made = tmp_path / "bin"
     made.mkdir()
     (tmp_path / "run").mkdir(mode=0o700)
@@ -46,7 +46,7 @@ def shim(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path, shim: Path) -> None:
+def test_page_shows_the_printed_output(path: Path, tmp_path: Path, shim: Path) -> None:
     page = parse_page(path.read_text())
     assert bool(page.commands) == (path.name not in UNRUN)
     folder = tmp_path / "here"
@@ -60,7 +60,7 @@ def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path, shim: Pat
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_no_page_shows_a_command_that_is_not_run(path: Path) -> None:
+def test_every_shown_command_is_run(path: Path) -> None:
     if path.name in UNRUN:
         return
     outside = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -70,18 +70,18 @@ def test_no_page_shows_a_command_that_is_not_run(path: Path) -> None:
     assert fences <= {"console"}
 
 
-def test_a_page_is_read_as_a_session() -> None:
+def test_parse_page_returns_a_session() -> None:
     page = parse_page("x\n```console\n$ a\nb\n$ c \\\n> d\n```\n```python f.py\ncode\n```\n```text\n$ e\n```\n")
     assert page.commands == [ShownCommand("a", ["b"]), ShownCommand("c \\\nd", [])]
     assert page.files == {"f.py": "code\n"}
 
 
-def test_a_session_keeps_its_folder_and_shows_both_streams(tmp_path: Path, shim: Path) -> None:
+def test_session_keeps_its_folder_and_shows_both_streams(tmp_path: Path, shim: Path) -> None:
     text = "```console\n$ mkdir x && cd x && cat ../f\n$ pwd >&2; sleep 0 &\n```\n```python f\nhello\n```\n"
     assert run_page(parse_page(text), tmp_path, shim) == [["hello"], [f"{tmp_path}/x"]]
 
 
-def test_only_what_must_differ_may_differ() -> None:
+def test_matches_ignores_only_varying_parts() -> None:
     told = "pipe: 1,790 tasks, 0 failed, 1.6 s, 1,103 tasks/s"
     assert matches([told], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
     assert not matches([told], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])

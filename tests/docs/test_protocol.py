@@ -1,8 +1,6 @@
-"""The worker in docs/protocol.md, which knows nothing of this package, does the work of a real line."""
+"""The worker in docs/protocol.md, which does not import this package, works in a real pipeline."""
 
 from __future__ import annotations
-
-from tests.support.processes import ROOT
 
 import os
 import re
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.transport.codec import MESSAGE_CODECS
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.untraced
 
@@ -22,7 +21,7 @@ TASKS = 5000
 
 
 class Started:
-    """Processes that do not outlive the test."""
+    """Processes that end with the test."""
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o700)
@@ -53,7 +52,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Path:
-    """The only Python in the document."""
+    """Write the only Python block of the document to a file."""
     blocks = re.findall(
         r"^```python\n(.*?)^```$", (ROOT / "docs" / "protocol.md").read_text(), re.DOTALL | re.MULTILINE
     )
@@ -64,7 +63,7 @@ def worker(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_worker_of_the_document_works(started: Started, worker: Path, tmp_path: Path) -> None:
+def test_worker_of_the_protocol_page_works(started: Started, worker: Path, tmp_path: Path) -> None:
     records = [f"task {number} ü" for number in range(TASKS)]
     (tmp_path / "in").write_text("".join(f"{record}\n" for record in records))
     sink = started.pipe("sink", "-o", f"{tmp_path}/out", "-k")
@@ -77,7 +76,7 @@ def test_the_worker_of_the_document_works(started: Started, worker: Path, tmp_pa
 
 
 def fields_of(text: str) -> tuple[list[str], list[str]]:
-    """The small fields and the bodies that a word's part of the document names, in their order."""
+    """Return the header fields and the bodies that the document names for a message, in order."""
     rows: list[str] = re.findall(r"^\| ([^|]+) \|", text.partition("|---|")[2], re.MULTILINE)
     if not rows:
         rows = [re.sub(r"\([^()]*\)", "", text.partition("Fields: ")[2]).rstrip(".\n ")]
@@ -85,7 +84,7 @@ def fields_of(text: str) -> tuple[list[str], list[str]]:
     return [name for name in names if "*" not in name], [name.strip("*") for name in names if "*" in name]
 
 
-def test_every_word_is_in_the_document_with_its_fields_in_their_order() -> None:
+def test_protocol_page_has_each_message_with_its_fields() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text().partition("## Messages")[2].partition("## Rules")[0]
     parts = dict(re.findall(r"^\*\*(\w+)\*\*:(.*?)(?=^\*\*|\Z)", text, re.DOTALL | re.MULTILINE))
     assert {word: fields_of(part) for word, part in parts.items()} == {
