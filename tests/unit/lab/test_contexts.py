@@ -1,4 +1,4 @@
-"""Contexts, processes and threads; the relay race: in this process, to see what is left of them."""
+"""The lab's contexts and relay programs, run in this process to check for leftovers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.lab_programs import TIMEOUT_SECONDS, becomes_true
 pytestmark = pytest.mark.usefixtures("tidy")
 
 
-def test_who_may_use_a_context(capsys: pytest.CaptureFixture[str]) -> None:
+def test_context_is_used_only_by_its_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert contexts.main(processes=2, threads=3) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     rows = [re.split(r"  +", line) for line in lines]
@@ -35,7 +35,7 @@ def test_who_may_use_a_context(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("transport", ["inproc", "ipc"])
-def test_the_baton_comes_home_by_way_of_each_step(transport: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_relay_baton_passes_each_step(transport: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert relay.main(transport=transport, steps=5) == 0
     *steps, last = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in steps] == [f"step {number}" for number in range(1, 6)]
@@ -45,14 +45,14 @@ def test_the_baton_comes_home_by_way_of_each_step(transport: str, capsys: pytest
     assert last.startswith(f"5 of 5 steps over {transport}, ")
 
 
-def test_a_baton_that_is_lost_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relay_reports_a_lost_baton(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "TIMEOUT_MS", 200)
     monkeypatch.setattr(relay, "run_step", lambda *_: None)
     assert relay.main(transport="inproc", steps=2) == 1
     assert "0 of 2 steps" in capsys.readouterr().out
 
 
-def test_a_child_ends_with_what_its_work_returns() -> None:
+def test_child_exits_with_its_return_value() -> None:
     with fork_children([lambda: 5, lambda: None, partial(time.sleep, 2 * TIMEOUT_SECONDS)]) as pids:
         assert [wait_for_exit(pid, TIMEOUT_SECONDS) for pid in pids[:2]] == [5, 0]
         assert wait_for_exit(pids[2], 0) is None
@@ -61,7 +61,7 @@ def test_a_child_ends_with_what_its_work_returns() -> None:
     assert not any(pid_exists(pid) for pid in pids)
 
 
-def test_children_end_when_the_block_is_left_by_an_error() -> None:
+def test_children_are_killed_after_an_error() -> None:
     pids: list[int] = []
 
     def interrupted() -> None:
@@ -75,7 +75,7 @@ def test_children_end_when_the_block_is_left_by_an_error() -> None:
     assert not any(pid_exists(pid) for pid in pids)
 
 
-def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
+def test_children_do_not_outlive_a_killed_parent() -> None:
     read, write = os.pipe()
 
     def parent() -> int:
@@ -90,7 +90,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
         assert becomes_true(lambda: not pid_exists(child) or Process(child).status() == "zombie")
 
 
-def test_a_table_has_its_numbers_to_the_right() -> None:
+def test_table_aligns_numbers_right() -> None:
     rows = [("one", 1, 0.25, "x"), ("three", 300, 12.0, "y z")]
     assert table(("name", "n", "seconds", "how"), rows) == (
         "name     n  seconds  how\none      1      0.2  x\nthree  300     12.0  y z"

@@ -1,4 +1,4 @@
-"""What is measured: what a receiver that stands still swallows, a poller against reads without waiting, and a soak."""
+"""The lab's measurements: messages accepted for a frozen receiver, poller or non-blocking reads, and a soak."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Printed = pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_what_is_swallowed_is_no_mark(capsys: Printed, monkeypatch: pytest.MonkeyPatch, *, frozen: bool) -> None:
+def test_hwm_swallowed_count_is_not_the_mark(capsys: Printed, monkeypatch: pytest.MonkeyPatch, *, frozen: bool) -> None:
     monkeypatch.setattr(hwm, "SIZES", (10, 100_000))
     monkeypatch.setattr(hwm, "MAX_COUNT", 5000)
     monkeypatch.setattr(hwm, "ROW", "{}  {}  {}  {}")
@@ -54,14 +54,14 @@ def _place(over: str, folder: Path) -> str:
 
 
 def _swallows(number: int, place: str, mark: int, size: int, *, frozen: bool, settled: int = 10_000) -> bool:
-    """Whether so many messages are swallowed. It waits for them, so a slow machine does not change the answer."""
+    """Return whether `number` messages are accepted. It waits for them, so the speed of the machine does not matter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hwm, "MAX_COUNT", number - 1)
         patch.setattr(hwm, "FULL_AFTER_MS", settled)
         return hwm.count_swallowed(place, mark, size, frozen=frozen) >= number
 
 
-def test_a_receiver_that_does_not_come_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hwm_missing_receiver_is_reported(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hwm, "TIMEOUT_MS", 50)
     monkeypatch.setattr(hwm, "SIZES", (10, 100, 1000, 10_000, 100_000))
     monkeypatch.setattr(hwm, "run_idle_receiver", lambda *_: None)
@@ -69,7 +69,7 @@ def test_a_receiver_that_does_not_come_is_told(capsys: Printed, monkeypatch: pyt
     assert table_rows(capsys.readouterr().out)[0] == ["ipc", "1", *["0"] * 5]
 
 
-def test_each_way_reads_all(capsys: Printed) -> None:
+def test_poller_reads_all_messages_in_each_way(capsys: Printed) -> None:
     assert poll.main(msgs=60, every=2.0) == 0
     busy, napping, polling = table_rows(capsys.readouterr().out)
     assert [row[0] for row in (busy, napping, polling)] == ["non-blocking reads", "and a nap of 1 ms", "a poller"]
@@ -78,14 +78,14 @@ def test_each_way_reads_all(capsys: Printed) -> None:
     assert all(float(row[4]) > 0 for row in (busy, napping, polling))
 
 
-def test_messages_that_do_not_come_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poller_reports_missing_messages(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poll, "TIMEOUT_MS", 100)
     monkeypatch.setattr(poll, "send", lambda *_: None)
     assert poll.main(msgs=5) == 1
     assert [row[1] for row in table_rows(capsys.readouterr().out)] == ["0"] * 3
 
 
-def test_a_soak_is_flat(capsys: Printed) -> None:
+def test_soak_without_leak_is_flat(capsys: Printed) -> None:
     assert soak.main(minutes=0.05) == 0
     *cells, last = table_rows(capsys.readouterr().out)
     assert len(cells) == 10
@@ -95,7 +95,7 @@ def test_a_soak_is_flat(capsys: Printed) -> None:
 
 
 class Leak:
-    """What is left of each round."""
+    """Rounds that leak a resource."""
 
     def __init__(self) -> None:
         self.files: list[int] = []
@@ -103,29 +103,29 @@ class Leak:
         self.over = Event()
 
     def descriptor(self, _: str) -> int:
-        """A file that stays open."""
+        """Leave a file open."""
         self.files.append(os.dup(0))
         return 0
 
     def thread(self, _: str) -> int:
-        """A thread that does not end."""
+        """Leave a thread running."""
         Thread(target=self.over.wait).start()
         return 0
 
     def block(self, _: str) -> int:
-        """100 kB that is kept."""
+        """Keep 100 kB."""
         self.memory.append(b"x" * 100_000)
         return 0
 
     def mend(self) -> None:
-        """Put all of it away."""
+        """Release all leaked resources."""
         self.over.set()
         for file in self.files:
             os.close(file)
 
 
 @pytest.mark.parametrize("what", ["descriptor", "thread", "block"])
-def test_what_is_left_of_each_round_is_found_out(what: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak_finds_a_leak(what: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     leak = Leak()
     monkeypatch.setattr(soak, "run_round", getattr(leak, what))
     try:
@@ -135,7 +135,7 @@ def test_what_is_left_of_each_round_is_found_out(what: str, capsys: Printed, mon
     assert capsys.readouterr().out.endswith("not flat: each round leaks\n")
 
 
-def test_a_round_in_which_nothing_comes_is_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak_round_without_messages_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "TIMEOUT_MS", 50)
     monkeypatch.setattr(zmq.Socket, "send_multipart", lambda *_: None)
     with pytest.raises(zmq.Again):

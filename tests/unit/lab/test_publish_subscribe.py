@@ -1,4 +1,4 @@
-"""Publish-subscribe: the weather on two networks, a publisher that waits, and envelopes."""
+"""The lab's publish-subscribe programs: weather on two networks, a waiting publisher, envelopes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ subscribe = sync.subscribe
 Printed = pytest.CaptureFixture[str]
 
 
-def test_the_weather_comes_to_readers_on_both_networks(capsys: Printed) -> None:
+def test_weather_reaches_subscribers_on_both_networks(capsys: Printed) -> None:
     assert weather.main(readers=2, updates=50) == 0
     *table, last = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["network", "zip", "code", "updates", "of", "others", "average", "F"]
@@ -32,7 +32,7 @@ def test_the_weather_comes_to_readers_on_both_networks(capsys: Printed) -> None:
     assert int(passed[1]) >= 100
 
 
-def test_a_forwarder_that_takes_all_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weather_finds_an_unfiltered_forwarder(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = weather.forward
 
     def greedy(context: weather.Context, inner: str, readers: int, updates: int, found: weather.Rows) -> object:
@@ -50,14 +50,14 @@ def test_a_forwarder_that_takes_all_is_found_out(capsys: Printed, monkeypatch: p
     assert "there are 4" in capsys.readouterr().out
 
 
-def test_readers_whom_nobody_tells_anything_give_up(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weather_subscribers_without_publisher_give_up(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weather, "TIMEOUT_MS", 200)
     monkeypatch.setattr(weather, "publish", lambda *_: None)
     assert weather.main(readers=1, updates=5) == 3
     assert [row[2] for row in table_rows(capsys.readouterr().out)[:2]] == ["0", "0"]
 
 
-def test_who_is_waited_for_hears_all(capsys: Printed) -> None:
+def test_sync_subscriber_receives_all(capsys: Printed) -> None:
     assert sync.main(subscribers=3, updates=20_000) == 0
     waited, hurried = table_rows(capsys.readouterr().out)
     assert waited[:5] == ["waits for subscribers", "3", "20000", "0", "0"]
@@ -71,7 +71,7 @@ def test_sync_program_exits_with_0() -> None:
 
 
 def late(folder: str) -> None:
-    """A subscriber that comes when something has been said."""
+    """Subscribe after the first update was sent."""
     with zmq.Context() as context, context.socket(zmq.SUB) as news:
         news.connect(f"ipc://{folder}/news")
         news.subscribe(b"")
@@ -79,22 +79,22 @@ def late(folder: str) -> None:
     subscribe(folder)
 
 
-def test_who_is_not_waited_for_loses_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsynced_subscriber_loses_the_first_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "subscribe", late)
     for first, later in sync.publish(2, 50_000, waits=False):
         assert 0 < first <= 50_000
         assert later == 0
 
 
-def test_a_loss_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_finds_a_lost_update(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "subscribe", late)
-    monkeypatch.setattr(sync, "HELLO", b"\0" * 8)  # a hello that is taken for an update: nobody is waited for
+    monkeypatch.setattr(sync, "HELLO", b"\0" * 8)  # a hello that looks like an update, so the publisher does not wait
     monkeypatch.setattr(sync, "TIMEOUT_MS", 1000)
     assert sync.main(subscribers=1, updates=500) == 1  # so few that it reads them within its patience
     assert table_rows(capsys.readouterr().out)[0][3] != "0"
 
 
-def test_subscribers_that_say_nothing_are_missed(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_reports_silent_subscribers(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "TIMEOUT_MS", 200)
     monkeypatch.setattr(sync, "subscribe", lambda _: None)
     assert sync.main(subscribers=2, updates=10) == 3
@@ -102,7 +102,7 @@ def test_subscribers_that_say_nothing_are_missed(capsys: Printed, monkeypatch: p
 
 
 @pytest.mark.parametrize(("key", "keys"), [("B", {"B", "BB"}), ("BB", {"BB"}), ("", {"A", "B", "BB"})])
-def test_a_filter_is_the_beginning_of_a_key(key: str, keys: set[str], capsys: Printed) -> None:
+def test_envelope_filter_is_a_key_prefix(key: str, keys: set[str], capsys: Printed) -> None:
     assert envelope.main(key=key, messages=90, publishers=2) == 0
     cells = table_rows(capsys.readouterr().out)[:-1]
     assert {row[1] for row in cells} == keys
@@ -110,13 +110,13 @@ def test_a_filter_is_the_beginning_of_a_key(key: str, keys: set[str], capsys: Pr
     assert sum(int(row[2]) for row in cells) == 90
 
 
-def test_a_key_of_nobody_is_told(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_envelope_without_match_is_reported(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "TIMEOUT_MS", 100)
     assert envelope.main(key="C") == 3
     assert "too few messages: the keys are A, B, BB" in capsys.readouterr().err
 
 
-def test_what_was_not_subscribed_to_is_found_out(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_envelope_finds_an_unsubscribed_key(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     subscribe = zmq.Socket.subscribe
     monkeypatch.setattr(zmq.Socket, "subscribe", lambda socket, _: subscribe(socket, ""))
     assert envelope.main(key="B", messages=30) == 1

@@ -1,4 +1,4 @@
-"""Signals between threads: what each pattern keeps and loses, and what is told of it."""
+"""The lab's signals between threads: kept and lost messages of each pattern, and their report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEEP = ["pushpull", "router-dealer", *(["client-server"] if DRAFT else [])]
 @pytest.mark.parametrize("way", [[], ["--poll"]], ids=["without-poll", "poll"])
 @pytest.mark.parametrize("threads", [1, 10, 100])
 @pytest.mark.parametrize("name", KEEP)
-def test_who_waits_for_its_peer_loses_nothing(name: str, threads: int, way: list[str]) -> None:
+def test_signals_after_handshake_lose_nothing(name: str, threads: int, way: list[str]) -> None:
     code, printed = run_lab("signal", name, "--threads", threads, "--msgs", 50, *way)
     assert code == 0, printed
     (row,) = table_rows(printed)
@@ -29,7 +29,9 @@ def test_who_waits_for_its_peer_loses_nothing(name: str, threads: int, way: list
 
 
 @pytest.mark.parametrize("poll", [True, False])
-def test_a_pair_is_for_two(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, poll: bool) -> None:
+def test_pair_accepts_only_one_peer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, poll: bool
+) -> None:
     assert signal.main("pair", threads=1, msgs=50, poll=poll) == 0
     (row,) = table_rows(capsys.readouterr().out)
     assert row[3:8] == ["50", "50", "0", "0", "no"]
@@ -43,8 +45,8 @@ def test_a_pair_is_for_two(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 
 @pytest.mark.parametrize("poll", [True, False])
-def test_a_pub_loses_what_it_says_before_it_is_heard(capsys: pytest.CaptureFixture[str], *, poll: bool) -> None:
-    """That depends on who is quicker, so only what must hold always is looked at: the sums."""
+def test_pub_loses_messages_before_subscription(capsys: pytest.CaptureFixture[str], *, poll: bool) -> None:
+    """The loss depends on timing, so only the sums are compared."""
     assert signal.main("pubsub", threads=3, msgs=500, sleep=0.0001, poll=poll) == 0
     row, *lines = table_rows(capsys.readouterr().out)
     sent, received, first, later = map(int, row[3:7])
@@ -54,8 +56,8 @@ def test_a_pub_loses_what_it_says_before_it_is_heard(capsys: pytest.CaptureFixtu
     assert bool(lines) == bool(first + later)
 
 
-def test_who_is_late_to_subscribe_hears_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the subscription held back until half is sent, exactly the first ones are lost."""
+def test_late_subscriber_receives_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delayed subscription loses exactly the first messages."""
     half = threading.Event()
     collect = pings.collect
 
@@ -79,11 +81,9 @@ def test_who_is_late_to_subscribe_hears_the_rest(monkeypatch: pytest.MonkeyPatch
     assert not run.is_hung
 
 
-def test_all_is_a_table_of_patterns_threads_and_ways(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_patterns_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def collected(kinds: tuple[str, str], pings_: Pings, *, poll: bool) -> Pings:
-        """A watchdog that is in a hurry only where it has to bark: nobody else hangs on a slow machine."""
+        """Shorten the watchdog's timeout only where it must fire, so that a slow machine passes."""
         monkeypatch.setattr(pings, "DEADLOCK_SECONDS", 0.3 if "PAIR" in kinds and pings_.threads > 1 else 30.0)
         return pings.run_pings(kinds, pings_, poll=poll)
 
@@ -99,22 +99,20 @@ def test_all_is_a_table_of_patterns_threads_and_ways(
 
 
 @pytest.mark.skipif(DRAFT, reason="this libzmq has draft sockets")
-def test_where_there_are_no_drafts_it_says_so() -> None:
+def test_missing_draft_support_is_reported() -> None:
     code, printed = run_lab("signal", "client-server")
     assert code == 3
     assert "skipped: CLIENT and SERVER are drafts, and this libzmq was built without them" in printed
 
 
-def test_a_pattern_that_loses_what_it_should_keep_is_found_out(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lossy_pattern_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(signal.KINDS, "pushpull", ("PAIR", "PAIR"))
     monkeypatch.setattr(pings, "DEADLOCK_SECONDS", 0.3)
     assert signal.main("pushpull", threads=3, msgs=30) == 1
     assert table_rows(capsys.readouterr().out)[0][7] == "yes"
 
 
-def test_what_is_missing_is_told_by_its_numbers() -> None:
+def test_missing_signals_are_listed_by_number() -> None:
     run = Pings(2, 9, 0.0)
     run.sent_counts, run.received_numbers = [9, 4], [[3, 4, 7, 9], []]
     assert (run.lost_at_start(0), run.lost_at_start(1)) == (2, 4)
