@@ -1,7 +1,7 @@
-"""A line of real processes that is struck: at one word, by a failpoint, or by a storm of a seed's faults.
+"""Real pipelines with faults: a failpoint at one message, or random faults from a seed.
 
-Whoever dies of our hand is started again with the same words, as a person would. What comes of it is the oracle's to
-judge; a line that does not end in time has broken a promise, too.
+A killed station is started again with the same arguments, as a user would do. The oracle checks the result.
+A pipeline that does not end in time is a violation, too.
 """
 
 from __future__ import annotations
@@ -50,55 +50,55 @@ RUN_COMMAND = (
     *WORK_COMMAND[3:],
 )
 END_TIMEOUT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS + 15.0
-"""Seconds after the last fault in which a run ends, whatever happened."""
+"""Deadline of a run after its last fault."""
 GOOD_EXIT_CODES = {0, 1}
 RESTARTS_SINK = True
-"""Whether a sink that was killed is started again and goes on: only with a journal."""
+"""A killed sink is restarted and resumes; this needs a journal."""
 
 
 def write_tasks(folder: Path, count: int, seconds: float, gated_count: int = 0) -> None:
-    """Write so many tasks of that length, of which every tenth fails, and some that wait for the gate."""
+    """Write `count` tasks of `seconds`, every tenth of which fails, and some that wait for the gate."""
     hows = ["fail" if number % 10 == 9 else f"{seconds}" for number in range(count)] + ["gate"] * gated_count
     folder.joinpath(TASKS_FILE).write_text("".join(f"{number} {how}\n" for number, how in enumerate(hows)))
 
 
 def exit_code_of(process: PipeProcess) -> int | None:
-    """Its exit code if it has ended."""
+    """Return the exit code if the process has ended."""
     return process._process.poll()
 
 
 class RunningStations:
-    """Who plays in a line of three commands, and who has fallen."""
+    """Stations of a pipeline of three commands, and the faults they had."""
 
     def __init__(self, cluster: Cluster, commands: Mapping[str, Sequence[object]]) -> None:
         self._cluster, self._commands = cluster, commands
         self.processes: dict[str, PipeProcess] = {}
         self.restarted: set[str] = set()
-        """Who was started again, and may have come too late for the run."""
+        """Stations that were started again, perhaps too late for the run."""
         self.loss_times: list[float] = []
         self.victim: PipeProcess | None = None
-        """Who will be struck, maybe only when all is over."""
+        """Stations with a fault, perhaps only after the end of the run."""
         self.excessive: set[str] = set()
-        """Who took more memory or descriptors than a small line needs."""
+        """Stations with more memory or descriptors than a small pipeline needs."""
 
     def start(self, role: str, **environment: str) -> None:
-        """Start who plays this part."""
+        """Start the station of this role."""
         self.processes[role] = self._cluster.start(*self._commands[role], **environment)
 
     def restart(self, role: str) -> None:
-        """The one who played it has died; another comes."""
+        """Start a dead station again."""
         if role.startswith("worker"):
             self.loss_times.append(time.monotonic())
         self.restarted.add(role)
         self.start(role)
 
     def is_finished(self) -> bool:
-        """Whether the run is finished, as far as those tell who were there."""
+        """Return whether the stations that were never restarted report the end of the run."""
         ended = {exit_code_of(self.processes[part]) for part in ("sink", "ventilator") if part not in self.restarted}
         return bool(ended & GOOD_EXIT_CODES) or exit_code_of(self.processes["sink"]) in GOOD_EXIT_CODES
 
     def wait_for_end(self) -> list[str]:
-        """Wait for the end; what went wrong."""
+        """Wait for the end, and return the violations."""
         players = self.processes
         try:
             wait_until(self._is_done, END_TIMEOUT_SECONDS)
@@ -124,13 +124,13 @@ class RunningStations:
         ]
 
     def _is_waiting(self, process: PipeProcess) -> bool:
-        """Whether it came too late for a run that is finished, and waits for another, as it says."""
+        """Return whether a restarted station missed the finished run and reports that it waits for another."""
         said = process.stderr.splitlines()
         return self.is_finished() and bool(said) and "start one with" in said[-1]
 
 
 def _terminate_if_running(process: PipeProcess) -> bool:
-    """Whether it still lived, and does no more."""
+    """Terminate the process, and return whether it was still running."""
     if exit_code_of(process) is not None:
         return False
     process.send_signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ def _terminate_if_running(process: PipeProcess) -> bool:
 
 
 def record_points(*, run: bool = False) -> list[tuple[str, int]]:
-    """All points and hits that a small line reaches when nobody is struck; or `pipe run`."""
+    """Return all points and hits that a small pipeline, or `pipe run`, reaches without a fault."""
     with Cluster() as cluster:
         note = cluster.folder.parent / "points"
         write_tasks(cluster.folder, 40, 0.01)
@@ -156,7 +156,7 @@ def record_points(*, run: bool = False) -> list[tuple[str, int]]:
 
 
 def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
-    """The broken promises of a line of three commands, one of whom is struck there."""
+    """Return the violations of a pipeline of three commands with a fault at this point."""
     role = point.partition(".")[0]
     victim = "worker-1" if role == "worker" else role
     with Cluster() as cluster:
@@ -180,7 +180,7 @@ def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
 
 
 def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
-    """The broken promises of a `pipe run`, of whose processes one is struck there, and replaced by the launcher."""
+    """Return the violations of a `pipe run` with a fault at this point; the launcher restarts the process."""
     with Cluster() as cluster:
         write_tasks(cluster.folder, 40, 0.01)
         mark = cluster.folder.parent / "struck"
@@ -195,7 +195,7 @@ def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill") -> l
 
 
 def check_run(cluster: Cluster, loss_times: Sequence[float]) -> list[str]:
-    """What the oracle says, and whether the cluster is empty."""
+    """Return the violations found by the oracle, and any remaining process or file."""
     broken = find_violations(cluster.folder, loss_times)
     try:
         cluster.assert_empty()

@@ -1,7 +1,7 @@
-"""Whole pipelines of real processes, all in one private runtime folder.
+"""Pipelines of real processes in one private runtime folder.
 
-Each process that is started here, and each that it starts, carries the cluster's mark in its environment. So a test can
-ask which are left, and at the end exactly these are killed. Nothing here waits without a deadline.
+Each process that is started here, and each of its children, has the cluster's mark in its environment. So a test can
+list the remaining processes, and the end kills exactly these. Each wait has a deadline.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.support.processes import ROOT, wait_until
 TASK_FUNCTIONS = ROOT / "tests" / "support" / "task_functions.py"
 """Callables for --call."""
 TIMEOUT_SECONDS = 90.0
-"""Seconds that anything here may take; what takes longer hangs."""
+"""Deadline of each wait; a process that takes longer hangs."""
 
 
 class PipeProcess:
-    """One `pipe` process; what it writes can be read at any time."""
+    """`pipe` process whose output can be read at any time."""
 
     def __init__(self, process: subprocess.Popen[bytes], stem: Path) -> None:
         self._process, self._stem = process, stem
@@ -37,51 +37,51 @@ class PipeProcess:
 
     @property
     def stdout(self) -> str:
-        """What it has written to stdout so far."""
+        """Return the stdout so far."""
         return self._stem.with_suffix(".out").read_text()
 
     @property
     def stderr(self) -> str:
-        """What it has written to stderr so far."""
+        """Return the stderr so far."""
         return self._stem.with_suffix(".err").read_text()
 
     @property
     def lines(self) -> list[str]:
-        """The lines of stdout, sorted."""
+        """Return the sorted lines of stdout."""
         return sorted(self.stdout.splitlines())
 
     def wait(self, timeout: float = TIMEOUT_SECONDS) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end, and return the exit code."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self._process.args!r} does not end; it said:\n{self.stderr}") from None
 
     def wait_for_stderr(self, text: str, timeout: float = TIMEOUT_SECONDS) -> None:
-        """Wait until stderr holds `text`."""
+        """Wait until stderr contains `text`."""
         with suppress(AssertionError):
             wait_until(lambda: text in self.stderr or self._process.poll() is not None, timeout)
         assert text in self.stderr
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal, and nobody else."""
+        """Send a signal to this process only."""
         self._process.send_signal(signum)
 
     def children(self) -> list[psutil.Process]:
-        """Its children; for `pipe work`, whose process is the keeper, that is the worker."""
+        """Return the children; for `pipe work`, whose process is the supervisor, that is the worker."""
         return psutil.Process(self.pid).children()
 
     def station_pids(self) -> dict[str, int]:
-        """The processes of a `pipe run -v` and their pids, the newest of each name."""
+        """Return the newest pid of each process of a `pipe run -v`."""
         said = (line.split() for line in self.stderr.splitlines())
         return {words[1]: int(words[2]) for words in said if len(words) == 3 and words[2].isdigit()}
 
 
 class Cluster:
-    """Where the processes of one test meet, and what is left of them."""
+    """Processes of one test and their folders."""
 
     def __init__(self) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="pipe-", dir="/tmp"))  # pytest's paths are too long for ipc
+        self._root = Path(tempfile.mkdtemp(prefix="pipe-", dir="/tmp"))  # the paths of pytest are too long for ipc
         self.runtime_folder = self._root / "run"
         self.runtime_folder.mkdir(0o700)
         self.folder = self._root / "files"
@@ -93,12 +93,12 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill whoever is left, and remove the folders."""
+        """Kill all remaining processes, and remove the folders."""
         self.kill_all()
         shutil.rmtree(self._root)
 
     def kill_all(self) -> None:
-        """Kill all that is left, at once: nobody has time to notice that another has gone."""
+        """Kill all remaining processes at once, before one can react to the death of another."""
         while left := self.living_pids():
             for signum in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in left:
@@ -106,17 +106,17 @@ class Cluster:
                         os.kill(pid, signum)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What each process here is given."""
+        """Return the environment of each process."""
         name, _, value = self._mark.partition("=")
         own = {name: value, "XDG_RUNTIME_DIR": str(self.runtime_folder), "PYTHONPATH": str(ROOT)}
         return {**os.environ, **own, **(extra or {})}
 
     def command(self, *arguments: object) -> list[str]:
-        """The argv of `pipe WORDS`."""
+        """Return the argv of `pipe ARGUMENTS`."""
         return [sys.executable, "-m", "pipeline", *map(str, arguments)]
 
     def start(self, *arguments: object, tasks: object = "", **extra: str) -> PipeProcess:
-        """`pipe WORDS`; stdin is the text `tasks`, or that descriptor; `more` goes into the environment."""
+        """Start `pipe ARGUMENTS`; `tasks` is the text or descriptor of stdin, the rest goes into the environment."""
         self._count += 1
         stem = self._root / str(self._count)
         stem.with_suffix(".in").write_text(tasks if isinstance(tasks, str) else "")
@@ -130,7 +130,7 @@ class Cluster:
         return PipeProcess(process, stem)
 
     def living_pids(self) -> list[int]:
-        """The pids of all living processes that carry the mark; a zombie has no environment any more."""
+        """Return the pids of all living processes with the mark; a zombie has no environment."""
         pids = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
@@ -139,10 +139,10 @@ class Cluster:
         return pids
 
     def assert_empty(self) -> None:
-        """Wait until nobody and no file or folder of the line is left."""
+        """Wait until no process, file or folder of the pipeline remains."""
         wait_until(lambda: not self.living_pids())
         assert [str(path) for path in self.runtime_folder.glob("pipe/*")] == []
 
     def path(self, name: str) -> Path:
-        """A file for tasks to write to."""
+        """Return the path of a file for tasks."""
         return self.folder / name

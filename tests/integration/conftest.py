@@ -1,4 +1,4 @@
-"""A fixture for tests of real processes."""
+"""Fixture for tests of real processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.integration.cluster import Cluster
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """An empty cluster; each process that is left in it at the end is killed."""
+    """Yield an empty cluster, and kill its remaining processes at the end."""
     with Cluster() as cluster:
         yield cluster

@@ -1,7 +1,7 @@
-"""The oracle of the fault tests: what a run has left behind, held against what it promised.
+"""Oracle of the fault tests: compares the evidence of a run with the guarantees of `pipe`.
 
-It reads the tasks, the output, the dead letters, the tasks' own ledger of executions and all Acks that a listener has
-heard, and believes nobody. Run as a program (CONTROL FILE) it is that listener.
+It reads the tasks, the output, the dead letters, the tasks' own log of executions and all recorded Acks. It does not
+rely on any report of `pipe`. As a program (arguments CONTROL FILE) it records the Acks.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from tests.support.processes import ROOT
 
 TASKS_FILE, OUTPUT_FILE, DEAD_LETTERS_FILE, ACKS_FILE, GATE_FILE = "tasks", "out", "failed", "acks", "gate"
 MAX_MEMORY_KIB, MAX_DESCRIPTORS = 100 << 10, 100
-"""KiB and descriptors: several times what a process of a small line has at its height."""
+"""KiB and descriptors: several times the maximum of a process in a small pipeline."""
 EXPECTED_FILES = {TASKS_FILE, OUTPUT_FILE, DEAD_LETTERS_FILE, ACKS_FILE, GATE_FILE, EXECUTION_LOG}
-"""All that may be left in the folder of a run."""
+"""All files that may remain in the folder of a run."""
 
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """What was found in a folder. Times are seconds of the monotonic clock."""
+    """Evidence in the folder of a run. Times are seconds of the monotonic clock."""
 
     tasks: dict[int, str]
-    """What each task was to do."""
+    """The action of each task."""
     output: Counter[str]
     dead_letters: Counter[int]
-    """How often each task was named as failed; empty where nobody asked for it."""
+    """How often each task was reported as failed; empty without `--failed`."""
     start_times: dict[int, list[float]]
     end_counts: Counter[int]
     settled_at: dict[int, float]
-    """When an Ack first said so."""
+    """Time of the first Ack of each task."""
     files: set[str]
 
     @property
     def start_counts(self) -> Counter[int]:
-        """How often each task was begun."""
+        """Return how often each task was started."""
         return Counter({number: len(times) for number, times in self.start_times.items()})
 
 
 def find_violations(folder: Path, loss_times: Sequence[float]) -> list[str]:
-    """The promises that were broken; `losses` are the times at which a worker was lost, with what it held."""
+    """Return the broken guarantees; each of `losses` is the time at which a worker was lost with its tasks."""
     found = collect_evidence(folder)
     guilty = {number for number, how in found.tasks.items() if how == "fail"}
     expected = Counter(f"got {number}" for number in found.tasks.keys() - guilty)
@@ -74,7 +74,7 @@ def find_violations(folder: Path, loss_times: Sequence[float]) -> list[str]:
 
 
 def find_excessive(pids: Sequence[int]) -> set[str]:
-    """Which of these processes have taken more than the processes of a small line should ever need."""
+    """Return the processes that use more than a process of a small pipeline should ever need."""
     found = set()
     for pid in pids:
         with suppress(OSError, ValueError, KeyError):  # a zombie has no memory
@@ -87,7 +87,7 @@ def find_excessive(pids: Sequence[int]) -> set[str]:
 
 
 def collect_evidence(folder: Path) -> RunEvidence:
-    """All there is in the folder."""
+    """Read all evidence in the folder."""
     executed = [line.split() for line in _read_lines(folder / EXECUTION_LOG)]
     words = [line.split(maxsplit=1) for line in _read_lines(folder / TASKS_FILE)]
     return RunEvidence(
@@ -106,7 +106,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _start_times(executed: list[list[str]]) -> dict[int, list[float]]:
-    """When each task was begun."""
+    """Return the start times of each task."""
     begun: dict[int, list[float]] = {}
     for number, what, at in executed:
         if what == "start":
@@ -115,7 +115,7 @@ def _start_times(executed: list[list[str]]) -> dict[int, list[float]]:
 
 
 def _first_ack_times(path: Path) -> dict[int, float]:
-    """When each task was first acked."""
+    """Return the time of the first Ack of each task."""
     settled: dict[int, float] = {}
     for line in _read_lines(path):
         at, ranges = json.loads(line)
@@ -127,7 +127,7 @@ def _first_ack_times(path: Path) -> dict[int, float]:
 
 @contextmanager
 def record_acks(control: str, folder: Path) -> Iterator[None]:
-    """Somebody listens at `control` and writes down all Acks into the folder."""
+    """Record all Acks of the endpoint `control` in a file of the folder."""
     words = [sys.executable, "-m", "tests.integration.oracle", control, str(folder / ACKS_FILE)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, env=environment) as process:
@@ -138,7 +138,7 @@ def record_acks(control: str, folder: Path) -> Iterator[None]:
 
 
 def _record_acks_until_killed(control: str, path: str) -> None:
-    """Until killed."""
+    """Record Acks until killed."""
     import zmq
 
     from pipeline.model.messages import Ack

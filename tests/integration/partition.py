@@ -1,7 +1,7 @@
-"""Partitions: a worker in a network namespace of its own, whose packets vanish silently, one way or both.
+"""Partitions: a worker in a separate network namespace whose packets are lost silently, one way or both.
 
-What vanishes is sent to a neighbour that is not there, so nobody is told, and connections stay half-open. Needs root
-and `ip netns`; `missing` says why it can't be done here.
+Dropped packets go to a neighbour that does not exist, so no error is reported and connections stay half-open. Needs
+root and `ip netns`; `unavailable_reason` returns why this machine cannot do it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNUSED_MAC = "02:00:00:00:00:01"
 
 
 def unavailable_reason() -> str:
-    """Why there can be no partitions here; empty if there can."""
+    """Return why this machine cannot make partitions; empty if it can."""
     if not shutil.which("ip"):
         return "there is no `ip`"
     if os.getuid():
@@ -45,7 +45,7 @@ def unavailable_reason() -> str:
 
 
 class NetworkNamespace:
-    """A namespace joined with this one by one link. `here` and `there` are the addresses of its ends."""
+    """Namespace with one link to this one. `here` and `there` are the addresses of the ends."""
 
     def __init__(self) -> None:
         pid = os.getpid()
@@ -69,12 +69,12 @@ class NetworkNamespace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The link goes with its end."""
+        """Delete the namespace, and the link with it."""
         _run_ip("netns", "del", self.name)
 
     @contextmanager
     def drop_packets(self, direction: str) -> Iterator[None]:
-        """What is sent `up` (from there), `down` or both ways vanishes meanwhile."""
+        """Drop packets `up` (from there), `down` or both ways for a time."""
         ends = {
             "down": ((), self.remote_address, f"{self.name}a"),
             "up": (("-n", self.name), self.local_address, f"{self.name}b"),
@@ -90,21 +90,21 @@ class NetworkNamespace:
 
 
 class SplitCluster(Cluster):
-    """A cluster of which a part is far away."""
+    """Cluster with some processes in the other namespace."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
 
     def command(self, *arguments: object) -> list[str]:
-        """The argv; `far` goes before what is to run there."""
+        """Return the argv; a first argument `far` selects the other namespace."""
         if arguments[0] == "far":
             return ["ip", "netns", "exec", self._name, *super().command(*arguments[1:])]
         return super().command(*arguments)
 
 
 def run_with_partition(seed: int) -> list[str]:
-    """The broken promises of a line of which one worker is cut off, for a while and again."""
+    """Return the violations of a pipeline with one worker that is cut off twice."""
     rng = random.Random(seed)
     with NetworkNamespace() as far, SplitCluster(far.name) as cluster, ExitStack() as stack:
         write_tasks(cluster.folder, 200, 0.02, gated_count=2)

@@ -1,8 +1,8 @@
-"""A storm of a seed's faults over a line of three commands on tcp.
+"""Random faults from a seed in a pipeline of three commands on tcp.
 
-Stations are frozen and killed, connections reset, held and delayed. All that the stations say to desk, results and
-control goes through proxies; lanes, whose ports the ventilator chooses, are reset by the kernel where it can (`ss -K`).
-The plan is the seed's alone; when it is over all is healed, and the oracle judges.
+Stations are frozen and killed, connections reset, held and delayed. The messages for registry, results and control pass
+through proxies. The kernel resets lanes, whose ports the ventilator chooses, if it can (`ss -K`). Only the seed
+determines the plan. After it all faults are repaired, and the oracle checks the result.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ PORT_NAMES = ("desk", "results", "control")
 LANE_PORT_COUNT = 40
 """Ports for lanes."""
 SHORT_FAULT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS / 3
-"""Seconds of a fault that is no reason to lose anybody."""
+"""Duration of a fault that must not lose a worker."""
 
 
 @dataclass(frozen=True, order=True)
 class PlannedFault:
-    """What happens when, to whom, and for how long."""
+    """Fault with its time, target and duration."""
 
     at: float
     kind: str
@@ -49,12 +49,12 @@ class PlannedFault:
     duration: float
 
     def __str__(self) -> str:
-        """As it is printed."""
+        """Return one line for the report."""
         return f"{self.at:5.2f} s: {self.kind} {self.target} for {self.duration:.2f} s"
 
 
 def plan_faults(seed: int, seconds: float, *, sink: bool = False) -> list[PlannedFault]:
-    """The faults of this seed; with `sink` it may die as well."""
+    """Return the faults of this seed; with `sink` the sink may be killed, too."""
     rng = random.Random(seed)
     mortal = ["worker-1", "worker-2", "ventilator", *(["sink"] if sink else [])]
     targets = {
@@ -74,7 +74,7 @@ def plan_faults(seed: int, seconds: float, *, sink: bool = False) -> list[Planne
 
 
 class FaultyCluster:
-    """The line, its proxies, and what is done to them."""
+    """Pipeline with its proxies and faults."""
 
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         own = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True))
@@ -96,7 +96,7 @@ class FaultyCluster:
         })  # fmt: skip
 
     def start_fault(self, fault: PlannedFault) -> Callable[[], object]:
-        """Do it; what ends it."""
+        """Start a fault, and return the function that ends it."""
         name, _, way = fault.target.partition(" ")
         if fault.kind in {"freeze", "kill"}:
             return self._strike(fault)
@@ -112,9 +112,9 @@ class FaultyCluster:
         return partial(proxy.send_command, "pass")
 
     def _strike(self, fault: PlannedFault) -> Callable[[], object]:
-        """Freeze or kill a station; a worker is the process below its keeper."""
+        """Freeze or kill a station; a worker is the child of its supervisor."""
         player = self.stations.processes[fault.target]
-        with suppress(psutil.Error, IndexError):  # it has ended, or has no station yet
+        with suppress(psutil.Error, IndexError):  # the process has ended, or has no child yet
             station = player.children()[0] if fault.target.startswith("worker") else psutil.Process(player.pid)
             if fault.kind == "kill":
                 station.kill()
@@ -126,7 +126,7 @@ class FaultyCluster:
         return lambda: None
 
     def _allow_loss(self) -> None:
-        """Some worker may be taken for lost, now or when it is over."""
+        """Allow the loss of a worker, now or at the end of the fault."""
         self.stations.loss_times += [float("-inf")]
 
     def _replace(self, role: str, process: PipeProcess) -> None:
@@ -136,20 +136,20 @@ class FaultyCluster:
 
 
 def reset_connections(low: int, high: int) -> None:
-    """Reset all connections of these ports of ours; without `ss` or its right nothing happens."""
+    """Reset all connections of these local ports; does nothing without `ss` or its permission."""
     if shutil.which("ss"):
         words = ["ss", "-K", "-t", f"( sport >= :{low} and sport <= :{high} )"]
         subprocess.run(words, check=False, capture_output=True)
 
 
 def resume(process: psutil.Process) -> None:
-    """Let it go on, if it is still there."""
+    """Resume the process if it still exists."""
     with suppress(psutil.Error):
         process.resume()
 
 
 def inject_faults(cluster: FaultyCluster, faults: list[PlannedFault]) -> None:
-    """All faults, at their times, ended at theirs."""
+    """Start and end all faults at their times."""
     start = time.monotonic()
     coming: list[tuple[float, Callable[[], object], float]]
     coming = [(fault.at, partial(cluster.start_fault, fault), fault.duration) for fault in faults]
@@ -163,7 +163,7 @@ def inject_faults(cluster: FaultyCluster, faults: list[PlannedFault]) -> None:
 
 
 def run_with_faults(seed: int, seconds: float = 3.0, *, sink: bool = False) -> list[str]:
-    """The broken promises of a line in the storm of this seed."""
+    """Return the violations of a pipeline with the random faults of this seed."""
     with Cluster() as cluster, ExitStack() as stack:
         write_tasks(cluster.folder, 200, 0.02, gated_count=2)
         storm = FaultyCluster(cluster, stack)

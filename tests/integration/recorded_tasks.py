@@ -1,4 +1,4 @@
-"""What tasks do in the fault tests: a callable that keeps a ledger of executions, apart from all that `pipe` keeps."""
+"""Task of the fault tests: a callable that records its executions independently of `pipe`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXECUTION_LOG = "executed"
 
 
 def run_task(task: str) -> str:
-    """`NUMBER SECONDS`, `NUMBER gate` (until that file is there) or `NUMBER fail`; each start and end leaves a line."""
+    """Run `NUMBER SECONDS`, `NUMBER gate` (until that file exists) or `NUMBER fail`, and record start and end."""
     number, how = task.split()
     _append_event(number, "start")
     if how == "gate":
@@ -24,7 +24,7 @@ def run_task(task: str) -> str:
 
 
 def _append_event(number: str, event: str) -> None:
-    """A whole line, whoever writes at the same time: number, what, when (nanoseconds of the monotonic clock)."""
+    """Append a line atomically: number, event, time (nanoseconds of the monotonic clock)."""
     file = os.open(EXECUTION_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, f"{number} {event} {time.monotonic_ns()}\n".encode())
     os.close(file)

@@ -1,4 +1,4 @@
-"""A command of the cluster on a terminal of its own: what it shows, and keys for it."""
+"""Command of the cluster on a separate terminal, with its output and key presses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.cluster import TIMEOUT_SECONDS, Cluster
 
 
 class Terminal:
-    """`pipe WORDS` in the foreground of a new terminal; `seen` is all that it has written there so far."""
+    """`pipe ARGUMENTS` in the foreground of a new terminal; `seen` is its output so far."""
 
     def __init__(self, cluster: Cluster, *arguments: object, columns: int = 100, lines: int = 24) -> None:
         command, environment = (
@@ -30,18 +30,18 @@ class Terminal:
             os.execvpe(command[0], command, environment)  # noqa: S606 -- the words are ours
 
     def press(self, keys: str) -> None:
-        """Type."""
+        """Press keys."""
         os.write(self._fd, keys.encode())
 
     def wait_for_text(self, text: str) -> None:
-        """Wait until it has shown this."""
+        """Wait until the terminal shows the text."""
         until = time.monotonic() + TIMEOUT_SECONDS
         while text not in self.screen_text:
             assert self._read(), self.screen_text
             assert time.monotonic() < until, self.screen_text
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end, and return the exit code."""
         until = time.monotonic() + TIMEOUT_SECONDS
         while self._read():
             if time.monotonic() > until:
@@ -51,7 +51,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(status)
 
     def _read(self) -> bool:
-        """Take what has come, within a second; False when the terminal has been left."""
+        """Read the output within a second; return False if the terminal was closed."""
         poll = select.poll()  # not select(): a test's process may have more than 1024 files
         poll.register(self._fd, select.POLLIN)
         if poll.poll(1000):

@@ -1,4 +1,4 @@
-"""A sample of what `scripts/chaos` does: stations killed at a word, a storm, a partition; and that a strike is seen."""
+"""Sample of `scripts/chaos`: stations killed at a failpoint, random faults, a partition, a detected fault."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_seed_determines_the_fault_plan() -> None:
 
 
 def test_unrepaired_fault_is_detected() -> None:
-    """Without another ventilator in its place the output is not complete, and somebody still waits."""
+    """Without a restarted ventilator the output is incomplete, and processes remain."""
     with Cluster() as cluster:
         write_tasks(cluster.folder, 40, 0.01)
         cast = RunningStations(cluster, STATION_COMMANDS)

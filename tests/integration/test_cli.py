@@ -1,4 +1,4 @@
-"""The door by its exit codes and by what a person reads, in processes of its own."""
+"""The command line in separate processes: exit codes and output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN = 60  # seconds; a process that takes longer hangs
 
 
 def pipe(*words: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`pipe WORDS` in a process of its own."""
+    """Run `pipe WORDS` in a separate process."""
     environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *words],
@@ -225,7 +225,7 @@ def ready(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-    """A run whose first task has spoken and whose second takes longer than any test."""
+    """Start a run whose first task has written a line and whose second task outlasts any test."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     words = ["run", "-j", "1", "echo {}; sleep {}", ":::", "0", "1000"]
@@ -234,7 +234,7 @@ def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subpro
             ready(process)
             yield process
         finally:
-            process.kill()  # what it started sees that, and ends
+            process.kill()  # its child processes detect that and end
 
 
 def test_top_without_name_shows_the_only_run(long_run: subprocess.Popen[str]) -> None:
@@ -266,7 +266,7 @@ def test_endpoint_error_of_several_stations_is_printed_once(tmp_path: Path, monk
 
 
 class Running:
-    """A `pipe run -v` whose stations can be killed by name; stdin is that file, else a pipe that stays open."""
+    """`pipe run -v` whose stations can be killed by name; stdin is a file, or a pipe that stays open."""
 
     def __init__(self, *words: str, stdin: BinaryIO | None = None) -> None:
         argv = [sys.executable, "-m", "pipeline", "run", "-v", *words]
@@ -278,25 +278,25 @@ class Running:
             self.process.stdin.flush()
 
     def kill(self, name: str) -> None:
-        """Kill it once it is at work."""
+        """Kill the station after it has created its context."""
         self.hear(f"pipe: {name} ", " created ZeroMQ context")
         os.kill(int(self.told[-1].split()[2]), signal.SIGKILL)
 
     def hear(self, *parts: str) -> None:
-        """Read on until a line has all these parts."""
+        """Read lines until one contains all these parts."""
         while not self.told or not all(part in self.told[-1] for part in parts):
             self.told.append(self.process.stderr.readline())
             assert self.told[-1]
 
     def end(self) -> tuple[int, str]:
-        """Its exit code, and all that it said."""
+        """Return the exit code and the whole stderr."""
         self.told += self.process.stderr.readlines()
         return self.process.wait(WITHIN), "".join(self.told)
 
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime folder of this test's own; pytest's paths are too long for ipc."""
+    """Make a private runtime folder; the paths of pytest are too long for ipc."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -311,14 +311,14 @@ def test_unrestartable_station_ends_the_run_with_3(runtime: Path, name: str) -> 
     run.process.communicate()
     assert code == 3
     assert told.count(f"pipe: error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
-    assert "start one" not in told  # there is nobody to be started by hand
+    assert "start one" not in told  # the user cannot start a station of a `pipe run`
     assert "did not exit in time" not in told
     assert "SIGTERM" not in told
     assert list((runtime / "pipe").iterdir()) == []
 
 
 def replaced(run: Running, started: Path, go: Path) -> list[int]:
-    """What the run wrote whose ventilator was killed after a task had started."""
+    """Kill the ventilator after a task has started, and return the output of the run."""
     wait_until(started.exists)
     run.kill("ventilator")
     run.hear("restarting in 0.5 s")
@@ -333,7 +333,7 @@ def test_ventilator_with_rereadable_input_is_restarted(runtime: Path, tmp_path: 
     task = f"echo {{}} >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
     run = Running("-j", "2", "--interval", "0.2", task, ":::", *map(str, range(30)))
     assert replaced(run, started, go) == list(range(30))
-    assert sorted(map(int, started.read_text().split())) == list(range(30))  # and none has run twice
+    assert sorted(map(int, started.read_text().split())) == list(range(30))  # no task has run twice
     assert list((runtime / "pipe").iterdir()) == []
 
 
@@ -342,7 +342,7 @@ def test_restarted_ventilator_keeps_the_stdin_offset(runtime: Path, tmp_path: Pa
     (tmp_path / "in").write_text("".join(f"{number}\n" for number in range(30)))
     task = f"echo >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
     with (tmp_path / "in").open("rb", buffering=0) as stdin:
-        stdin.seek(4)  # behind the first two
+        stdin.seek(4)  # after the first two lines
         run = Running("-j", "2", "--interval", "0.2", task, stdin=stdin)
     assert replaced(run, started, go) == list(range(2, 30))
     assert list((runtime / "pipe").iterdir()) == []

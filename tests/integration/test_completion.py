@@ -1,4 +1,4 @@
-"""What a TAB does, in the shells themselves, each with a terminal of its own."""
+"""Completion by TAB in bash, zsh and fish, each on its own terminal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def printed(shell: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with what can be completed there."""
+    """Return a folder with names to complete."""
     made = tmp_path_factory.mktemp("completion")
     (made / "only-one.txt").touch()
     for name in ("some-folder", "bin", "run", "run/pipe"):
@@ -84,7 +84,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class Typed:
-    """A shell in a terminal, and a person who types."""
+    """Shell in a terminal, with typed input."""
 
     def __init__(self, shell: str, words: list[str], folder: Path) -> None:
         self._shown, ready = folder / f"{shell}.shown", folder / f"{shell}.ready"
@@ -98,7 +98,7 @@ class Typed:
         self._until(ready)
 
     def completed(self, line: str) -> str:
-        """The line after a TAB."""
+        """Return the line after a TAB."""
         self._shown.unlink(missing_ok=True)
         os.write(self._master, b"\x15" + line.encode() + b"\t\x18")
         self._until(self._shown)
@@ -110,7 +110,7 @@ class Typed:
         def is_there() -> bool:
             nonlocal said
             with suppress(OSError):
-                said += os.read(self._master, 1 << 16)  # else the shell would wait for us
+                said += os.read(self._master, 1 << 16)  # otherwise the shell would block
             return path.exists()
 
         try:

@@ -1,4 +1,4 @@
-"""Workers and tasks that die or freeze: nothing is lost, nothing is written twice, and only the guilty task fails."""
+"""Workers and tasks that die or freeze: each result is written once, and only the faulty task fails."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FEED = ("--interval", "0.2", "--liveness", "1.5")
 NUMBERS = sorted(map(str, range(200)))
 TASKS = "".join(f"{number}\n" for number in range(200))
 SLOW = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; sleep 0.01; echo {}"
-"""The last tasks wait for the test, so that it always strikes in the middle of the run."""
+"""The last tasks wait for the test, so that the fault always happens in the middle of the run."""
 
 
 def line(cluster: Cluster, workers: int) -> tuple[PipeProcess, PipeProcess, list[PipeProcess]]:
-    """Sink, ventilator, and workers that are in the middle of it."""
+    """Start sink, ventilator and workers, and wait until the run is under way."""
     sink = cluster.start("sink", "--liveness", "1.5", "--interval", "0.2")
     work = [cluster.start("work", "-j", "2", SLOW) for _ in range(workers)]
     wait_until(lambda: all(worker.children() for worker in work))
@@ -53,7 +53,7 @@ def test_frozen_worker_is_lost_and_its_late_results_dropped(cluster: Cluster) ->
     cluster.assert_empty()
 
 
-def test_all_workers_frozen_at_once_resume(cluster: Cluster) -> None:
+def test_all_workers_frozen_at_once_continue(cluster: Cluster) -> None:
     sink, vent, work = line(cluster, 2)
     frozen = [worker.children()[0] for worker in work]
     for each in frozen:

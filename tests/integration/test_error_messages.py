@@ -1,4 +1,4 @@
-"""Errors are told: the exact exit code, and a message that names what is wrong."""
+"""Error messages: the exact exit code, and a message that names the cause."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LONG = "echo >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
 def test_start_error_is_printed_once(cluster: Cluster, words: str, code: int, named: str) -> None:
     player = cluster.start(*words.split(), tasks=TASKS)
     assert (player.wait(), player.stdout) == (code, "")
-    lines = player.stderr.splitlines()  # a sink adds its summary, and who waits for long says so
+    lines = player.stderr.splitlines()  # a sink adds its summary, and a waiting station reports that
     assert [named in line for line in lines].count(True) == 1
     assert all(line.startswith("pipe: ") for line in lines)
     cluster.assert_empty()
@@ -129,7 +129,7 @@ def test_second_station_is_rejected_and_names_the_first(cluster: Cluster) -> Non
 
 @pytest.fixture
 def line(cluster: Cluster) -> Iterator[dict[str, PipeProcess]]:
-    """A line where one task runs, and goes on until the file `go` is there."""
+    """Start a pipeline with one task that runs until the file `go` exists."""
     players = {"sink": cluster.start("sink"), "work": cluster.start("work", "-j", "1", LONG)}
     players["ventilate"] = cluster.start("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks=TASKS)
     wait_until(cluster.path("started").exists)
@@ -142,7 +142,7 @@ def line(cluster: Cluster) -> Iterator[dict[str, PipeProcess]]:
 
 @pytest.fixture
 def stranger() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    """Whoever can reach the sockets."""
+    """Yield a context for sockets of a foreign process."""
     with zmq.Context() as context:
         yield context
 
@@ -211,7 +211,7 @@ def test_closed_output_pipe_ends_the_run_with_141(cluster: Cluster) -> None:
     os.close(write)
     assert process.stdin is not None
     process.stdin.write("".join(f"{number}\n" for number in range(1000)))
-    process.stdin.flush()  # and stays open: an input that goes on must not hold up the end
+    process.stdin.flush()  # stays open: an unfinished input must not delay the end
     assert os.read(read, 1).isdigit()
     os.close(read)
     assert process.wait(10) == 141

@@ -1,4 +1,4 @@
-"""Every form of results is exact when a run was struck and gone on with: each task once, each try once."""
+"""Each output format is exact after a kill and a resume: one record per task and attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settled(journal: Path) -> int:
 
 
 def outputs(path: Path) -> list[tuple[int, str]]:
-    """The number of each task that has a record there, and what it wrote."""
+    """Return the number and the output of each task with a record in the file."""
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             return [(int(row["Seq"]), row["Stdout"]) for row in csv.DictReader(file)]

@@ -1,6 +1,6 @@
-"""The same command line through GNU parallel and through `pipe run`: stdout byte for byte, and whether it went well.
+"""The same command line in GNU parallel and `pipe run`: equal stdout and success.
 
-Where ours differs on purpose stands in a table of its own, with the reason.
+A separate table lists the intended differences with their reasons.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ TABLES: dict[str, list[tuple[str, bytes]]] = {
     ],
 }
 DIFFERENCES = [
-    # several words are an argv, which no shell sees; GNU parallel joins them to a shell line
+    # several words are an argv without a shell; GNU parallel joins them to a shell line
     ("echo '$HOME' {} ::: a", "$HOME a\n"),
     # a task is quoted also where the command begins with it
     ("'{} {}' ::: 'echo x'", ""),
@@ -183,7 +183,7 @@ def test_dry_run_output_runs_the_same(words: str, folder: Path) -> None:
 
 
 def nine(path: Path) -> list[dict[str, str]]:
-    """As scripts read a joblog: by the names of its first line."""
+    """Read a joblog as scripts do: by the column names of its first line."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 

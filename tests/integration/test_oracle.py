@@ -1,4 +1,4 @@
-"""The oracle sees each broken promise: one that sees none would bless anything."""
+"""The oracle reports each violation; otherwise the fault tests would prove nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEVER = float("inf")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a good run of four tasks leaves, the last of which fails."""
+    """Return the folder of a correct run of four tasks, the last of which fails."""
     (tmp_path / TASKS_FILE).write_text("0 0.1\n1 0.1\n2 0.1\n3 fail\n")
     (tmp_path / OUTPUT_FILE).write_text("got 1\ngot 0\ngot 2\n")
     (tmp_path / EXECUTION_LOG).write_text("".join(f"{n} {what} 5\n" for n in range(3) for what in ("start", "end")))
@@ -94,5 +94,5 @@ def test_excessive_process_is_named(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"there\n"
         (named,) = find_excessive([process.pid])
         assert "descriptors: " in named
-        assert find_excessive([1 << 30]) == set()  # who has gone takes nothing
+        assert find_excessive([1 << 30]) == set()  # a dead process uses nothing
         process.communicate()

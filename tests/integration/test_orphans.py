@@ -1,4 +1,4 @@
-"""Whole lines of real processes: what tasks have started outlives no `kill -9`, whoever is killed, however it hides."""
+"""No child of a task outlives a `kill -9` of any process of the pipeline, even if it has left its session."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def family(task):
 
 
 def started(cluster: Cluster, *tasks: str) -> dict[str, int]:
-    """The pids of the families of these tasks, once they are complete."""
+    """Wait for all processes of these tasks, and return their pids."""
     notes = {task + kind: cluster.path(task + kind) for task in tasks for kind in KINDS}
     wait_until(lambda: all(note.exists() and note.read_text().strip() for note in notes.values()))
     return {name: int(note.read_text()) for name, note in notes.items()}
 
 
 def none_of(pids: dict[str, int]) -> None:
-    """They are gone within 2 seconds, and what the machine takes for them when it is busy."""
+    """Wait until none of these processes is alive."""
     wait_until(lambda: not any(map(is_alive, pids.values())))
 
 
@@ -120,7 +120,7 @@ def test_next_run_removes_files_of_a_killed_run(cluster: Cluster) -> None:
 
 
 def test_background_process_of_a_task_ends_with_its_worker(cluster: Cluster) -> None:
-    """As xargs and GNU parallel leave it, while they run."""
+    """As in xargs and GNU parallel, it survives its task."""
     wait = "touch waiting; until [ -e go ]; do sleep 0.01; done"
     command = f"case {{}} in first) sleep 1000 & echo $! > left;; *) {wait};; esac"
     player = cluster.start("run", "-j", "1", command, tasks="first\nsecond\n")

@@ -1,4 +1,4 @@
-"""The proxy of the fault tests does what it is told: else they would show nothing."""
+"""The proxy of the fault tests executes its commands; otherwise those tests would prove nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOON, WITHIN = 0.15, 10.0
 
 
 class Ends(NamedTuple):
-    """A connection through the proxy, seen from both sides."""
+    """Both ends of a connection through the proxy."""
 
     proxy: Proxy
     server: socket.socket
@@ -26,7 +26,7 @@ class Ends(NamedTuple):
 
 
 def called(proxy: Proxy, server: socket.socket) -> tuple[socket.socket, socket.socket]:
-    """A new connection."""
+    """Open a new connection."""
     if proxy.endpoint.startswith("ipc"):
         caller = socket.socket(socket.AF_UNIX)
         caller.connect(proxy.endpoint.removeprefix("ipc://"))

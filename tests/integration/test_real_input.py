@@ -1,4 +1,4 @@
-"""Real input: the running Python's standard library, and the batch of the ZeroMQ guide, against plain loops."""
+"""Real input, compared with plain loops: Python's standard library, and the batch of the ZeroMQ guide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.untraced
 
 @pytest.fixture(scope="module")
 def library() -> list[str]:
-    """Every module of the standard library, some thousand files; what was installed beside it is not of it."""
+    """Return all modules of the standard library, some thousand files, without installed packages."""
     found = Path(os.__file__).parent.rglob("*.py")
     return sorted(str(path) for path in found if "site-packages" not in path.parts and path.is_file())
 

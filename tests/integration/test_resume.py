@@ -1,7 +1,7 @@
-"""Runs that were struck, and go on: each result once, nothing that was settled is done again, no other input taken.
+"""Killed and resumed runs: each result once, no settled task runs again, and another input is rejected.
 
-The first tasks are done, two run and wait for the gate, the others have not begun when the strike comes: so what must
-be done again is known to the task.
+At the time of the kill the first tasks are done, two run and wait for the gate, and the others have not started. So the
+test knows which tasks must run again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 COUNT, FREE = 50, 30
-"""Tasks, and how many of them do not wait for the gate."""
+"""Number of tasks, and of those that do not wait for the gate."""
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 NAMES = [str(number) for number in range(COUNT)]
 TEXT = "".join(f"{name}\n" for name in NAMES)
@@ -32,30 +32,30 @@ OURS = {"out", "ledger", "gate", "tasks"}
 
 
 def read(cluster: Cluster, name: str) -> list[str]:
-    """The lines of a file; none if it is not there."""
+    """Return the lines of a file; empty if it does not exist."""
     path = cluster.path(name)
     return path.read_text().splitlines() if path.exists() else []
 
 
 def settled(cluster: Cluster, journal: str = "out.journal") -> int:
-    """How many tasks the journal knows to be settled."""
+    """Return the number of settled tasks in the journal."""
     found = journal_reader.read_summary(str(cluster.path(journal)))
     return found.settled if found else 0
 
 
 def tasks(cluster: Cluster, text: str = TEXT) -> tuple[str, str]:
-    """The tasks in a file, as words."""
+    """Write the tasks to a file, and return the arguments for it."""
     cluster.path("tasks").write_text(text)
     return "-a", "tasks"
 
 
 def midway(cluster: Cluster, journal: str = "out.journal") -> None:
-    """Wait until the free tasks are settled, and two others run."""
+    """Wait until all tasks without gate are settled and two others run."""
     wait_until(lambda: settled(cluster, journal) == FREE and len(read(cluster, "ledger")) == FREE + 2)
 
 
 def strike(cluster: Cluster, *words: object, journal: str = "out.journal", stdin: object = "") -> PipeProcess:
-    """A run that is killed midway, all of it, at once; then the gate opens."""
+    """Kill all processes of a run midway at once, then open the gate."""
     run = cluster.start(*words, tasks=stdin)
     midway(cluster, journal)
     cluster.kill_all()
@@ -65,7 +65,7 @@ def strike(cluster: Cluster, *words: object, journal: str = "out.journal", stdin
 
 
 def is_whole(cluster: Cluster, again: int = 2) -> None:
-    """Each result is there once, `again` tasks at most were run twice, none that was settled, and nothing is left."""
+    """Check that each result exists once, at most `again` unsettled tasks ran twice, and nothing remains."""
     assert sorted(read(cluster, "out"), key=int) == NAMES
     executed = Counter(read(cluster, "ledger"))
     assert sorted(executed, key=int) == NAMES
@@ -76,14 +76,14 @@ def is_whole(cluster: Cluster, again: int = 2) -> None:
 
 
 def shown(cluster: Cluster) -> str:
-    """What `pipe top` shows."""
+    """Return the output of `pipe top --once`."""
     top = cluster.start("top", "--once")
     top.wait()
     return top.stdout
 
 
 def piped(text: str) -> int:
-    """The reading end of a pipe whose writer has said that and gone."""
+    """Return the read end of a pipe that contains the text and is closed for writing."""
     reading, writing = os.pipe()
     os.write(writing, text.encode())
     os.close(writing)
@@ -118,7 +118,7 @@ def test_spooled_stdin_survives_a_kill_before_any_result(cluster: Cluster) -> No
     words = (*RUN, "--window", "1k", "until [ -e gate ]; do sleep 0.02; done; echo {}")
     run = cluster.start(*words, tasks=reading)
     os.close(reading)
-    with open(writing, "w") as writer:  # it need not wait, though no task ends
+    with open(writing, "w") as writer:  # the writer is not blocked although no task ends
         writer.writelines(f"{name}\n" for name in names)
     noted = [cluster.path(f"out.spool/state{number}") for number in range(2)]
     wait_until(lambda: any(f'"size": {300 * 1001}' in note.read_text() for note in noted))
@@ -183,7 +183,7 @@ def test_run_killed_after_its_last_task_is_only_merged(cluster: Cluster) -> None
     cluster.kill_all()
     cluster.path("out").write_text(cluster.path("out").read_text() + "of a group that was not committed\n")
     again = cluster.start(*RUN, "--resume", "--failed", "failed", "-a", "tasks", "echo never")
-    assert again.wait() == 1  # one had failed
+    assert again.wait() == 1  # one task had failed
     assert again.stderr == f"pipe: nothing to resume: all {COUNT} tasks of the run in out.journal are done\n"
     assert sorted(read(cluster, "out"), key=int) == NAMES
     assert {path.name for path in cluster.folder.iterdir()} == {"out", "failed", "tasks", "ledger"}
@@ -272,7 +272,7 @@ def test_changed_command_is_rejected(cluster: Cluster) -> None:
     other = cluster.start("run", "--resume", *words[1:-1], "echo other {}")
     assert other.wait() == 2
     assert "other" not in cluster.path("out").read_text()
-    assert "echo {} >> ledger" in other.stderr  # what the run was begun with
+    assert "echo {} >> ledger" in other.stderr  # the command of the first run
     assert "in time" not in other.stderr
     assert cluster.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(cluster)
@@ -306,7 +306,7 @@ def test_killed_command_can_be_started_again(cluster: Cluster, who: str) -> None
     }
     players = {role: cluster.start(*each) for role, each in words.items()}
     midway(cluster)
-    if who == "ventilate":  # the worker has given back what it can't begin, so the run can't end without another one
+    if who == "ventilate":  # the worker has returned its queued tasks, so the run needs another ventilator to end
         wait_until(lambda: re.search(r" +2 +2 +30 ", shown(cluster)))
     players[who].send_signal(signal.SIGKILL)
     assert players[who].wait() == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Tasks that fail, take too long, write too much or kill: tried again as often as asked, and told of once."""
+"""Tasks that fail, exceed a limit or kill their worker: retried as configured, and reported once."""
 
 from __future__ import annotations
 

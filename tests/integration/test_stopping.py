@@ -1,4 +1,4 @@
-"""KILL, signals, and the ends that nobody planned: everybody leaves, and no orphan and no file stays."""
+"""Stopping by Kill, by signals and by crashes: all processes end, and no orphan and no file remains."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 TASKS = "".join(f"{number}\n" for number in range(300))
 LONG = "echo {} >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
-"""A task that ends when the file `go` is there."""
+"""A task that ends when the file `go` exists."""
 FAMILY = f"sleep 1000 & {sys.executable} {TASK_FUNCTIONS} daemon; echo >> started; sleep 1000; echo {{}}"
 """A task with a child in the background and a daemon that has left its session."""
 
 
 def started(cluster: Cluster, count: int) -> None:
-    """Wait until so many tasks run."""
+    """Wait until `count` tasks have started."""
     note = cluster.path("started")
     wait_until(lambda: note.exists() and len(note.read_text().splitlines()) >= count)
 
 
 def three(cluster: Cluster, command: str, *more: str) -> dict[str, PipeProcess]:
-    """A line of the three commands, where two tasks run."""
+    """Start the three commands, and wait until two tasks run."""
     players = {
         "sink": cluster.start("sink", *more),
         "work": cluster.start("work", "-j", "2", *more, command),
@@ -170,7 +170,7 @@ def test_no_process_outlives_a_killed_process_of_a_run(cluster: Cluster, who: st
         run.send_signal(INT)
         run.wait_for_stderr("stopping")
         run.send_signal(INT)
-    if who == "sink":  # without a journal there is none to follow; the others have been told
+    if who == "sink":  # without a journal the sink is not restarted; the others receive a signal
         run.wait_for_stderr("sink was killed by SIGKILL; cannot restart it without a journal")
     assert run.wait() == {"launcher": -9, "sink": 3}.get(who, 130)
     wait_until(lambda: not cluster.living_pids())

@@ -1,4 +1,4 @@
-"""Ventilator, workers and sink started by themselves: any order, and whoever is missing is named."""
+"""Ventilator, workers and sink as separate commands: any start order, and a report of missing stations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOT = sorted(f"got {number}" for number in range(40))
 
 
 def begin(cluster: Cluster, role: str) -> PipeProcess:
-    """Start one of the three, and wait until it has a context."""
+    """Start one command, and wait until it has created its context."""
     words = {"work": ("-v", "echo got {}")}.get(role, ("-v",))
     player = cluster.start(role, *words, tasks=TASKS if role == "ventilate" else "")
     player.wait_for_stderr("created ZeroMQ context")
@@ -79,7 +79,9 @@ def test_restarted_ventilator_resumes_its_run(cluster: Cluster) -> None:
     tasks.write_text("".join(f"{number}\n" for number in range(200)))
     feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
     sink, first = cluster.start("sink"), cluster.start(*feed)
-    waits = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that it is struck in the middle
+    waits = (
+        "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that the kill happens in the middle
+    )
     work = cluster.start("work", "-j", "2", waits)
     wait_until(lambda: len(sink.lines) > 20)
     first.send_signal(9)
@@ -103,7 +105,7 @@ def test_kill_between_welcome_and_subscription_is_received(tmp_path: Path) -> No
         late.connect(at)
         late.send(b"\1something else")
         control.send(Port.CONTROL, Kill("run", "soon", "said before", 0))
-        assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so it has had its welcome
+        assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so the welcome has arrived
         control.receive()
         said, heard = Kill("run", "now", "said then", 0), None
         control.send(Port.CONTROL, said)

@@ -1,4 +1,4 @@
-"""`pipe top` and SIGUSR1: what runs now, why nothing does, and through restarts of what is watched."""
+"""`pipe top` and SIGUSR1: running tasks, the reason of a block, and restarts of the watched sink."""
 
 from __future__ import annotations
 

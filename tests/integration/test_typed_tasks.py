@@ -1,4 +1,4 @@
-"""Where tasks come from a terminal, a person is told so."""
+"""A run that reads tasks from a terminal prompts for them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The lab's parallel pipeline: each of ours with programs as the guide has them, all of ours, and what a kill costs.
+"""The lab's parallel pipeline: each program with those of the guide, all together, and with a killed worker.
 
-The guide's programs stand here once more, as small as they can be: they block for ever where the guide's do.
+Minimal copies of the guide's programs are included here; they block for ever where the originals do.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ OURS = {
 
 @contextmanager
 def guides(name: str, deal: int, results: int, control: int) -> Iterator[Popen[str]]:
-    """One of the guide's programs as a process; killed at the end."""
+    """Run a program of the guide, and kill it at the end."""
     head = f"import sys, time, zmq\nTASKS, deal, results, control = {TASKS}, {deal}, {results}, {control}\n"
     code = f"{head}context = zmq.Context()\n{GUIDES[name]}\ncontext.destroy()\n"
     program = Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True)
@@ -82,7 +82,7 @@ def guides(name: str, deal: int, results: int, control: int) -> Iterator[Popen[s
 
 
 def is_reached(program: Popen[str], port: int) -> bool:
-    """Whether somebody is connected to this port of its; who comes later misses its KILL, as the guide tells."""
+    """Return whether a peer is connected to this port. As the guide says, a later subscriber misses the KILL."""
     found = Process(program.pid).net_connections("tcp4")
     return any(each.laddr.port == port and each.status == "ESTABLISHED" for each in found)
 
@@ -189,7 +189,7 @@ def test_killed_worker_loses_tasks_unlike_pipe_run() -> None:
     assert [row[2:4] for row in rows if row[:2] != ["bare", "killed"]] == [["60", "0"]] * 3
     came, missing, _, how = rows[2][2:]
     assert int(came) + int(missing) == 60
-    assert int(missing) >= 1  # after 5 of its 30 tasks: the 25 others take it more than a second
+    assert int(missing) >= 1  # killed after 5 of its 30 tasks: the other 25 would take more than a second
     assert how == "hung: ended by a watchdog after 2 s"
 
 

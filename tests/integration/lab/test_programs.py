@@ -1,4 +1,4 @@
-"""`pipe lab`: the door to the programs, and what all of them promise."""
+"""`pipe lab`: the list of programs, and the behaviour that all programs share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.processes import ROOT
 
 LINE = 95
 AGAIN = 2.0
-"""Seconds until a person presses ^C again: Python may sleep through a signal that comes right before it waits."""
+"""Seconds until the second Ctrl-C: Python may miss a signal that arrives right before it waits."""
 
 
 def test_lab_without_arguments_lists_the_programs() -> None:
@@ -36,7 +36,7 @@ def test_lab_without_arguments_lists_the_programs() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_program_has_one_description(name: str) -> None:
+def test_program_title_is_one_short_line(name: str) -> None:
     program = import_module(f"pipeline.lab.{name}")
     for text in (program.TITLE, program.LEARN):
         assert len(text) <= LINE
@@ -122,11 +122,11 @@ LONG = {
     "poll": "poll --every 1000",
     "soak": "soak",
 }
-"""Command lines that would go on for a while."""
+"""Command lines that run for a long time."""
 
 
 def is_under_way(pid: int) -> bool:
-    """Whether it has begun: its context has its threads, or it has children."""
+    """Return whether the program has started: its context has threads, or it has children."""
     process = Process(pid)
     return process.num_threads() > 1 or bool(process.children())
 

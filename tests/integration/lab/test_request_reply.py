@@ -1,4 +1,4 @@
-"""The lab's request-reply service, by threads and by processes, plain and by CURVE."""
+"""The lab's request-reply service with threads and processes, with and without CURVE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPREAD = len(TEXTS) * CLIENTS
 
 
 def counted(printed: str) -> dict[str, int]:
-    """The table of workers and replies."""
+    """Return the replies of each worker in the table."""
     lines = printed.splitlines()
     rows = [line.rsplit(maxsplit=1) for line in lines[lines.index(lines[0]) + 1 :] if line[:6] in {"thread", "proces"}]
     return {name: int(replies) for name, replies in rows}
@@ -86,7 +86,7 @@ def test_curve_accepts_known_keys_only(way: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not zmq.has("curve"), reason="this libzmq has no CURVE")
 def test_service_without_curve_is_reported(tmp_path: Path) -> None:
-    """The keys are there, and the door stands open: a service that speaks no CURVE at all."""
+    """The keys exist, but the service does not use CURVE."""
     (port,), (other,) = free_ports(1), free_ports(1)
     with (
         start_program("serve", "--secure", "--port", port, "--keys", tmp_path / "keys") as service,
