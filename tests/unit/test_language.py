@@ -21,6 +21,16 @@ OLD_WORDS = set(
     """.split()
 )
 """Names of section 9 of the redesign that have a standard term now, and pronouns that hide which process is meant."""
+OLD_NAMES = set(
+    """
+    accord admission arena asked audience began bench bite bye callee called caller ceilings chosen closing commanded
+    complaints crew curtain cutter departure desk differs doing ears errands fetch fillings forming given glance hearing
+    held hoard inlet intake judged keep kept kernel kinds lanes lettered life look lot makings marking note nursery
+    overtime paper parts past places plate pulse quarantine quarters read recheck recipe roster safe shelf speech spout
+    stock surroundings ties transit tries unanswered underway unsaid urge verdict voice wants warm watch welcome wrongs
+    """.split()
+)
+"""Old names of classes and modules: ordinary words, but no name for a concept of this program."""
 KEPT = {
     "": ("--desk", "--patience", "scripts/bench"),  # old spellings that are still accepted; a script
     "pipeline/lab": ("patience",),  # the option of its programs
@@ -89,6 +99,13 @@ def test_sentence_begins_with_its_subject(path: Path) -> None:
         found = [clause for text in docstrings(path) for clause in clauses(text)]
         found += [comment for comment in comments(path) if COMMENT_CLAUSE.match(comment)]
     assert found == []
+
+
+def test_class_and_module_have_standard_names() -> None:
+    classes = {
+        node.name for path in CODE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    }
+    assert {name for name in classes | {path.stem for path in CODE} if name.strip("_").lower() in OLD_NAMES} == set()
 
 
 def test_scan_finds_old_words_and_clauses() -> None:
