@@ -39,7 +39,7 @@ def test_hwm_receiver_that_runs_doubles_the_mark(tmp_path: Path, over: str, size
 
 
 @pytest.mark.parametrize("over", ["ipc", "tcp"])
-def test_hwm_frozen_receiver_exceeds_a_mark_of_one_by_the_buffers(tmp_path: Path, over: str) -> None:
+def test_hwm_frozen_receiver_exceeds_mark_one_by_the_buffers(tmp_path: Path, over: str) -> None:
     """At a mark of 1, each message that leaves for the kernel makes room for one more. (At 1000 it takes 500 of them.)
 
     More small messages than large ones pass, for the kernel counts bytes.

@@ -110,7 +110,7 @@ def test_restartable_process_runs_its_replacement(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["first", "restarted"])
-def test_dead_ventilator_sink_receives_the_signal_even_before_it_listens(tmp_path: Path, *, is_restarted: bool) -> None:
+def test_dead_ventilator_signal_reaches_a_late_sink(tmp_path: Path, *, is_restarted: bool) -> None:
     code = """
 def late_sink():
     note(folder, "late", os.getpid())
