@@ -112,7 +112,7 @@ MAX_CHUNK_GROWTH = 4
 MAX_CHUNK_BYTES = 512 << 10
 """Bytes above which a chunk gets no further record; a larger record is sent whole."""
 MAX_IN_FLIGHT_BYTES = 8 << 20
-"""Bytes in flight above which a lane is sent nothing. What arrives is limited by the credit and the window."""
+"""Bytes in flight above which a lane is sent nothing. The worker's credit and the window limit the rest."""
 MAX_ASSIGNED_CHUNKS = 4096
 """Chunks assigned to a worker at most: each needs space in its heartbeats, and time to be reconciled."""
 UNREACHABLE_SECONDS = 2.0

@@ -90,20 +90,20 @@ def test_reconnected_dealer_gets_a_new_routing_id(make: SocketFactory, tmp_path:
     at, desk, worker = f"ipc://{tmp_path}/desk", make(zmq.ROUTER, ROUTER_MANDATORY=1), make(zmq.DEALER, RECONNECT_IVL=5)
     desk.bind(at)
 
-    def pulse() -> bytes:
+    def heartbeat() -> bytes:
         """Send heartbeats until one arrives, and return the routing id of the sender."""
         while not desk.poll(10):
-            worker.send(b"pulse", zmq.NOBLOCK)
+            worker.send(b"heartbeat", zmq.NOBLOCK)
         return desk.recv_multipart()[0]
 
     with Proxy(at, f"ipc://{tmp_path}/proxy") as proxy:
         worker.connect(proxy.endpoint)
-        before = pulse()
+        before = heartbeat()
         while desk.poll(0):
             desk.recv_multipart()
         assert proxy.send_command("reset") == 1
         wait_until(lambda: _error(desk, before) == zmq.EHOSTUNREACH)
-        assert pulse() != before
+        assert heartbeat() != before
 
 
 def _error(desk: BytesSocket, peer: bytes) -> int:
