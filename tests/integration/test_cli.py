@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -37,19 +38,19 @@ def pipe(*words: str, stdin: str = "", cwd: Path | None = None) -> subprocess.Co
     )  # fmt: skip
 
 
+def listed_options(text: str) -> set[str]:
+    """The options that a help text lists."""
+    left = [line.strip().split("  ")[0] for line in text.splitlines() if line.startswith("  -")]
+    return {word for part in left for word in re.split("[ ,/]+", part) if word.startswith("-")}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_each_option_with_its_command(command: str) -> None:
-    shown = [
-        line.strip().split("  ")[0]
-        for line in pipe(command, "--help-all").stdout.splitlines()
-        if line.startswith("  -")
-    ]
-    offered = {
-        word for line in shown for word in line.replace(",", " ").replace("/", " ").split() if word.startswith("-")
-    }
+    short, full = (listed_options(pipe(command, flag).stdout) for flag in ("--help", "--help-all"))
     on = [each for each in OPTIONS if command in each.on]
     expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
-    assert offered == expected | {"-h", "--help", "--help-all"}
+    assert (short | full) - {"--help-all"} == expected | {"-h", "--help"}
+    assert ("--help-all" in short) == (not full <= short)
 
 
 # --- what a person reads ------------------------------------------------------------------------------
@@ -86,8 +87,8 @@ def test_help_shows_examples(command: str) -> None:
         (["run", "--jobs"], "option '--jobs' requires an argument"),
         (["run", "--jobs", "0", "wc"], "--jobs must be at least 1, not 0"),
         (["run", "--jobs", "many", "wc"], "--jobs: 'many' is not a whole number"),
-        (["run", "-j200%", "wc"], "--jobs: '200%' is not a plain number; compute it in the shell"),
-        (["run", "-j", "+1", "wc"], "--jobs: '+1' is not a plain number; compute it in the shell"),
+        (["run", "-j200%", "wc"], "--jobs: '200%' is not a plain number"),
+        (["run", "-j", "+1", "wc"], "--jobs: '+1' is not a plain number"),
         (["run", "--jsonl", "wc", ":::", "1"], "--jsonl reads lines, not words after :::"),
         (["run", "echo {= uc =}", ":::", "1"], "{= PERL =} works only in GNU parallel"),
         (["run", "--workers", "0", "wc"], "--workers must be at least 1, not 0"),
@@ -310,7 +311,7 @@ def test_unrestartable_station_ends_the_run_with_3(runtime: Path, name: str) -> 
     code, told = run.end()
     run.process.communicate()
     assert code == 3
-    assert told.count(f"pipe: error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
+    assert told.count(f"pipe: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
     assert "start one" not in told  # the user cannot start a station of a `pipe run`
     assert "did not exit in time" not in told
     assert "SIGTERM" not in told

@@ -126,7 +126,9 @@ def test_halt_soon_finishes_running_tasks(cluster: Cluster) -> None:
     player = run(cluster, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
     journal = cluster.path("out.journal")
     wait_until(
-        lambda: journal.exists() and any('"killed"' in fact for fact in journal_reader.to_json_lines(str(journal)))
+        lambda: (
+            journal.exists() and any('"run-stopped"' in event for event in journal_reader.to_json_lines(str(journal)))
+        )
     )
     cluster.path("gate").touch()
     assert player.wait() == 1
