@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "transport": "model system",
     "executor": "model config system",
     "output": "model storage",
-    "input": "model config storage output",  # the output package defines the format of dead letters
+    "input": "model config storage",
     "runtime": "model config ventilator worker sink system storage transport executor output input",
     "doctor": "model config system transport pipeline",
     "cli": "model config system storage transport executor input runtime doctor lab pipeline",
