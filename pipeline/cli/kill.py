@@ -29,7 +29,8 @@ def main(settings: Settings, console: UserConsole) -> int:
 
     def notify(message: Message) -> None:
         if isinstance(message, RunStatus):
-            console.print_message(messages.waiting_for_text(message))
+            if not settings.quiet:
+                console.print_message(messages.waiting_for_text(message))
         else:
             console.notify(message)
 
