@@ -96,7 +96,8 @@ class SqliteDestination:
     def _check_tables(self) -> None:
         hint = "choose another file"
         try:
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
+            # Not read-only: if a kill interrupted a commit, the first read rolls it back.
+            with closing(sqlite3.connect(f"file:{self.path}?mode=rw", uri=True)) as database:
                 tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         except sqlite3.Error as error:
             raise UsageError(f"cannot write {self.path}: not a result database: {error}", hint) from None
