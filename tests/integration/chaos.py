@@ -125,8 +125,8 @@ class RunningStations:
 
     def _is_waiting(self, process: PipeProcess) -> bool:
         """Return whether a restarted station missed the finished run and reports that it waits for another."""
-        said = process.stderr.splitlines()
-        return self.is_finished() and bool(said) and "start one with" in said[-1]
+        report = process.stderr.splitlines()
+        return self.is_finished() and bool(report) and "start one with" in report[-1]
 
 
 def _terminate_if_running(process: PipeProcess) -> bool:

@@ -55,7 +55,7 @@ class PipeProcess:
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self._process.args!r} does not end; it said:\n{self.stderr}") from None
+            raise AssertionError(f"{self._process.args!r} does not end; stderr:\n{self.stderr}") from None
 
     def wait_for_stderr(self, text: str, timeout: float = TIMEOUT_SECONDS) -> None:
         """Wait until stderr contains `text`."""
@@ -73,8 +73,8 @@ class PipeProcess:
 
     def station_pids(self) -> dict[str, int]:
         """Return the newest pid of each process of a `pipe run -v`."""
-        said = (line.split() for line in self.stderr.splitlines())
-        return {words[1]: int(words[2]) for words in said if len(words) == 3 and words[2].isdigit()}
+        reports = (line.split() for line in self.stderr.splitlines())
+        return {words[1]: int(words[2]) for words in reports if len(words) == 3 and words[2].isdigit()}
 
 
 class Cluster:

@@ -273,7 +273,7 @@ class Running:
         argv = [sys.executable, "-m", "pipeline", "run", "-v", *words]
         pipes = {"stdin": stdin or subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(argv, text=True, **pipes)  # type: ignore[call-overload]
-        self.told: list[str] = []
+        self.lines: list[str] = []
         if not stdin:
             self.process.stdin.write("1\n" * 10)
             self.process.stdin.flush()
@@ -281,18 +281,18 @@ class Running:
     def kill(self, name: str) -> None:
         """Kill the station after it has created its context."""
         self.hear(f"pipe: {name} ", " created ZeroMQ context")
-        os.kill(int(self.told[-1].split()[2]), signal.SIGKILL)
+        os.kill(int(self.lines[-1].split()[2]), signal.SIGKILL)
 
     def hear(self, *parts: str) -> None:
         """Read lines until one contains all these parts."""
-        while not self.told or not all(part in self.told[-1] for part in parts):
-            self.told.append(self.process.stderr.readline())
-            assert self.told[-1]
+        while not self.lines or not all(part in self.lines[-1] for part in parts):
+            self.lines.append(self.process.stderr.readline())
+            assert self.lines[-1]
 
     def end(self) -> tuple[int, str]:
         """Return the exit code and the whole stderr."""
-        self.told += self.process.stderr.readlines()
-        return self.process.wait(WITHIN), "".join(self.told)
+        self.lines += self.process.stderr.readlines()
+        return self.process.wait(WITHIN), "".join(self.lines)
 
 
 @pytest.fixture
@@ -308,13 +308,13 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_unrestartable_station_ends_the_run_with_3(runtime: Path, name: str) -> None:
     run = Running("sleep 1000")
     run.kill(name)
-    code, told = run.end()
+    code, report = run.end()
     run.process.communicate()
     assert code == 3
-    assert told.count(f"pipe: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
-    assert "start one" not in told  # the user cannot start a station of a `pipe run`
-    assert "did not exit in time" not in told
-    assert "SIGTERM" not in told
+    assert report.count(f"pipe: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
+    assert "start one" not in report  # the user cannot start a station of a `pipe run`
+    assert "did not exit in time" not in report
+    assert "SIGTERM" not in report
     assert list((runtime / "pipe").iterdir()) == []
 
 
@@ -324,8 +324,8 @@ def replaced(run: Running, started: Path, go: Path) -> list[int]:
     run.kill("ventilator")
     run.hear("restarting in 0.5 s")
     go.touch()
-    out, told = run.process.communicate(timeout=WITHIN)
-    assert run.process.returncode == 0, told
+    out, report = run.process.communicate(timeout=WITHIN)
+    assert run.process.returncode == 0, report
     return sorted(map(int, out.split()))
 
 

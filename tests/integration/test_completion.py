@@ -105,18 +105,18 @@ class Typed:
         return self._shown.read_text()
 
     def _until(self, path: Path) -> None:
-        said = b""
+        output = b""
 
         def is_there() -> bool:
-            nonlocal said
+            nonlocal output
             with suppress(OSError):
-                said += os.read(self._master, 1 << 16)  # otherwise the shell would block
+                output += os.read(self._master, 1 << 16)  # otherwise the shell would block
             return path.exists()
 
         try:
             wait_until(is_there)
         except AssertionError:
-            raise AssertionError(said.decode(errors="replace")) from None
+            raise AssertionError(output.decode(errors="replace")) from None
 
     def end(self) -> None:
         self._shell.kill()
@@ -161,8 +161,8 @@ def test_fish_completes_a_line(folder: Path) -> None:
         env=environment(folder), cwd=folder, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stderr == ""
-    for (line, expected), said in zip(CASES, done.stdout.split("@\n")[1:], strict=True):
-        got = [each.partition("\t")[0] for each in said.splitlines()]
+    for (line, expected), output in zip(CASES, done.stdout.split("@\n")[1:], strict=True):
+        got = [each.partition("\t")[0] for each in output.splitlines()]
         assert got == ([expected.rsplit(" ", 1)[1]] if line != expected else []), line
 
 
@@ -182,12 +182,12 @@ def test_all_matching_completions_are_listed(folder: Path) -> None:
 
 
 def test_completion_without_shell_is_a_usage_error() -> None:
-    for words, said in (([], "SHELL is missing"), (["tcsh"], "no completion for 'tcsh'")):
+    for words, output in (([], "SHELL is missing"), (["tcsh"], "no completion for 'tcsh'")):
         argv = [sys.executable, "-m", "pipeline", "completion", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
         assert (done.returncode, done.stdout) == (2, "")
         hint = "pipe: hint: give bash, zsh or fish, as in `pipe completion bash`\n"
-        assert done.stderr == f"pipe: error: {said}\n{hint}"
+        assert done.stderr == f"pipe: error: {output}\n{hint}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

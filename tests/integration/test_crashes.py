@@ -29,15 +29,15 @@ def line(cluster: Cluster, workers: int) -> tuple[PipeProcess, PipeProcess, list
     return sink, vent, work
 
 
-@pytest.mark.parametrize("who", ["worker", "keeper"])
-def test_killed_worker_loses_no_task(cluster: Cluster, who: str) -> None:
+@pytest.mark.parametrize("target", ["worker", "supervisor"])
+def test_killed_worker_loses_no_task(cluster: Cluster, target: str) -> None:
     sink, vent, work = line(cluster, 2)
-    os.kill(work[0].children()[0].pid if who == "worker" else work[0].pid, signal.SIGKILL)
+    os.kill(work[0].children()[0].pid if target == "worker" else work[0].pid, signal.SIGKILL)
     cluster.path("gate").touch()
-    assert work[0].wait() == (3 if who == "worker" else -9)
+    assert work[0].wait() == (3 if target == "worker" else -9)
     assert [vent.wait(), sink.wait(), work[1].wait()] == [0, 0, 0]
     assert sink.lines == NUMBERS
-    assert ("pipe: error: the worker was killed by SIGKILL\n" in work[0].stderr) is (who == "worker")
+    assert ("pipe: error: the worker was killed by SIGKILL\n" in work[0].stderr) is (target == "worker")
     cluster.assert_empty()
 
 

@@ -216,9 +216,9 @@ def test_closed_output_pipe_ends_the_run_with_141(cluster: Cluster) -> None:
     os.close(read)
     assert process.wait(10) == 141
     assert process.stderr is not None
-    said = process.stderr.read().splitlines()
-    assert len(said) == 1
-    assert ", 0 failed, " in said[0]
+    report = process.stderr.read().splitlines()
+    assert len(report) == 1
+    assert ", 0 failed, " in report[0]
     process.stdin.close()
     process.stderr.close()
     cluster.assert_empty()

@@ -34,7 +34,7 @@ def outputs(path: Path) -> list[tuple[int, str]]:
         with path.open(newline="") as file:
             return [(int(row["Seq"]), row["Stdout"]) for row in csv.DictReader(file)]
     if path.suffix == ".jsonl":
-        return [(told["number"], told["stdout"]) for told in map(json.loads, path.read_text().splitlines())]
+        return [(record["number"], record["stdout"]) for record in map(json.loads, path.read_text().splitlines())]
     if path.suffix == ".sqlite":
         with sqlite3.connect(path) as base:
             return [(number, text) for number, text in base.execute("SELECT task, stdout FROM tasks")]

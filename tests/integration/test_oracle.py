@@ -56,7 +56,7 @@ def test_run_without_dead_letters_and_acks_has_no_violation(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("what", "name", "line", "told"),
+    ("what", "name", "line", "violation"),
     [
         (add, OUTPUT_FILE, "got 1", "'got 1' is in the output 2 times, not 1"),
         (add, OUTPUT_FILE, "got 3", "'got 3' is in the output 1 times, not 0"),
@@ -71,10 +71,10 @@ def test_run_without_dead_letters_and_acks_has_no_violation(folder: Path) -> Non
         (add, "out.journal", "", "out.journal was left behind"),
     ],
 )
-def test_each_violation_is_reported(folder: Path, what: object, name: str, line: str, told: str) -> None:
+def test_each_violation_is_reported(folder: Path, what: object, name: str, line: str, violation: str) -> None:
     what(folder, name, line)  # type: ignore[operator]
     (broken,) = find_violations(folder, [])
-    assert broken.partition(" (")[0] == told
+    assert broken.partition(" (")[0] == violation
 
 
 @pytest.mark.parametrize(("number", "lost", "excused"), [(1, 9.0, True), (1, 10.5, False), (2, 10.5, True)])

@@ -78,15 +78,15 @@ def parent(pid: int) -> int:
 
 
 @pytest.mark.parametrize("start", [with_commands, with_calls])
-@pytest.mark.parametrize("who", ["launcher", "worker-1"])
+@pytest.mark.parametrize("target", ["launcher", "worker-1"])
 def test_no_orphan_survives_killed_launcher_or_worker(
-    cluster: Cluster, start: Callable[[Cluster], PipeProcess], who: str
+    cluster: Cluster, start: Callable[[Cluster], PipeProcess], target: str
 ) -> None:
     player = start(cluster)
     family = started(cluster, "one", "two")
-    os.kill(player.station_pids().get(who, player.pid), signal.SIGKILL)
+    os.kill(player.station_pids().get(target, player.pid), signal.SIGKILL)
     none_of(family)
-    if who == "launcher":
+    if target == "launcher":
         wait_until(lambda: not cluster.living_pids())
 
 

@@ -297,8 +297,8 @@ def test_resume_failed_reruns_only_failed_tasks(cluster: Cluster) -> None:
 # --- one is killed while the others run ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("who", ["sink", "ventilate", "work"])
-def test_killed_command_can_be_started_again(cluster: Cluster, who: str) -> None:
+@pytest.mark.parametrize("target", ["sink", "ventilate", "work"])
+def test_killed_command_can_be_started_again(cluster: Cluster, target: str) -> None:
     words = {
         "sink": ("sink", "-o", "out", *FEED),
         "work": ("work", "-j", "2", WAITS),
@@ -306,26 +306,26 @@ def test_killed_command_can_be_started_again(cluster: Cluster, who: str) -> None
     }
     players = {role: cluster.start(*each) for role, each in words.items()}
     midway(cluster)
-    if who == "ventilate":  # the worker has returned its queued tasks, so the run needs another ventilator to end
+    if target == "ventilate":  # the worker has returned its queued tasks, so the run needs another ventilator to end
         wait_until(lambda: re.search(r" +2 +2 +30 ", shown(cluster)))
-    players[who].send_signal(signal.SIGKILL)
-    assert players[who].wait() == -signal.SIGKILL
-    if who == "work":
+    players[target].send_signal(signal.SIGKILL)
+    assert players[target].wait() == -signal.SIGKILL
+    if target == "work":
         wait_until(lambda: len(cluster.living_pids()) == 2)
-    players[who] = cluster.start(*words[who])
-    if who == "sink":
-        players[who].wait_for_stderr("pipe: resuming the unfinished run (started ")
+    players[target] = cluster.start(*words[target])
+    if target == "sink":
+        players[target].wait_for_stderr("pipe: resuming the unfinished run (started ")
     cluster.path("gate").touch()
     assert {role: player.wait() for role, player in players.items()} == dict.fromkeys(words, 0)
-    is_whole(cluster, again=2 if who == "work" else 0)
+    is_whole(cluster, again=2 if target == "work" else 0)
 
 
-@pytest.mark.parametrize("who", ["sink", "ventilator", "worker-1"])
-def test_run_restarts_any_killed_process(cluster: Cluster, who: str) -> None:
+@pytest.mark.parametrize("target", ["sink", "ventilator", "worker-1"])
+def test_run_restarts_any_killed_process(cluster: Cluster, target: str) -> None:
     run = cluster.start("run", "-v", *RUN[1:], *tasks(cluster), WAITS)
     midway(cluster)
-    os.kill(run.station_pids()[who], signal.SIGKILL)
-    run.wait_for_stderr(f"pipe: {who} was killed by SIGKILL; restarting in 0.5 s\n")
+    os.kill(run.station_pids()[target], signal.SIGKILL)
+    run.wait_for_stderr(f"pipe: {target} was killed by SIGKILL; restarting in 0.5 s\n")
     cluster.path("gate").touch()
     assert run.wait() == 0
-    is_whole(cluster, again=2 if who == "worker-1" else 0)
+    is_whole(cluster, again=2 if target == "worker-1" else 0)

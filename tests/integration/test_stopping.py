@@ -158,31 +158,31 @@ def test_worker_started_after_kill_exits_too(cluster: Cluster) -> None:
 # --- kill -9 ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("who", ["launcher", "sink", "ventilator", "worker-1"])
-def test_no_process_outlives_a_killed_process_of_a_run(cluster: Cluster, who: str) -> None:
+@pytest.mark.parametrize("target", ["launcher", "sink", "ventilator", "worker-1"])
+def test_no_process_outlives_a_killed_process_of_a_run(cluster: Cluster, target: str) -> None:
     run = cluster.start("run", "-v", "-j", "2", *FEED, FAMILY, tasks="1\n2\n")
     started(cluster, 2)
     family = set(cluster.living_pids())
     assert len(family) >= 4 + 2 * 4
-    os.kill(run.station_pids().get(who, run.pid), signal.SIGKILL)
-    if who in {"ventilator", "worker-1"}:
-        run.wait_for_stderr(f"{who} was killed by SIGKILL; restarting")
+    os.kill(run.station_pids().get(target, run.pid), signal.SIGKILL)
+    if target in {"ventilator", "worker-1"}:
+        run.wait_for_stderr(f"{target} was killed by SIGKILL; restarting")
         run.send_signal(INT)
         run.wait_for_stderr("stopping")
         run.send_signal(INT)
-    if who == "sink":  # without a journal the sink is not restarted; the others receive a signal
+    if target == "sink":  # without a journal the sink is not restarted; the others receive a signal
         run.wait_for_stderr("sink was killed by SIGKILL; cannot restart it without a journal")
-    assert run.wait() == {"launcher": -9, "sink": 3}.get(who, 130)
+    assert run.wait() == {"launcher": -9, "sink": 3}.get(target, 130)
     wait_until(lambda: not cluster.living_pids())
 
 
-@pytest.mark.parametrize("who", ["keeper", "worker"])
-def test_no_process_outlives_a_killed_worker_or_supervisor(cluster: Cluster, who: str) -> None:
+@pytest.mark.parametrize("target", ["supervisor", "worker"])
+def test_no_process_outlives_a_killed_worker_or_supervisor(cluster: Cluster, target: str) -> None:
     players = three(cluster, FAMILY)
     work = players["work"]
     others = {players["sink"].pid, players["ventilate"].pid}
-    os.kill(work.pid if who == "keeper" else work.children()[0].pid, signal.SIGKILL)
-    assert work.wait() == (-9 if who == "keeper" else 3)
+    os.kill(work.pid if target == "supervisor" else work.children()[0].pid, signal.SIGKILL)
+    assert work.wait() == (-9 if target == "supervisor" else 3)
     wait_until(lambda: set(cluster.living_pids()) == others)
 
 

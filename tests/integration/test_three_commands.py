@@ -104,14 +104,14 @@ def test_kill_between_welcome_and_subscription_is_received(tmp_path: Path) -> No
     with zmq.Context() as context, context.socket(zmq.XSUB) as late:
         late.connect(at)
         late.send(b"\1something else")
-        control.send(Port.CONTROL, Kill("run", "soon", "said before", 0))
+        control.send(Port.CONTROL, Kill("run", "soon", "first", 0))
         assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so the welcome has arrived
         control.receive()
-        said, heard = Kill("run", "now", "said then", 0), None
-        control.send(Port.CONTROL, said)
+        sent, received = Kill("run", "now", "second", 0), None
+        control.send(Port.CONTROL, sent)
         late.send(b"\1" + TOPIC[Kill])
-        while heard != said:
+        while received != sent:
             wait_until(lambda: not control.receive() and late.poll(10))
-            heard = decode(late.recv_multipart())
+            received = decode(late.recv_multipart())
     control.close()
     own.close()

@@ -27,9 +27,9 @@ SLOW = "echo {}; exec sleep 1000"
 
 
 def once(cluster: Cluster, *words: str) -> dict[str, Any]:
-    told = cluster.start("top", "--once", "--json", *words)
-    assert told.wait() == 0, told.stderr
-    found: dict[str, Any] = json.loads(told.stdout)
+    report = cluster.start("top", "--once", "--json", *words)
+    assert report.wait() == 0, report.stderr
+    found: dict[str, Any] = json.loads(report.stdout)
     return found
 
 

@@ -150,7 +150,7 @@ def test_sink_reports_missing_results_and_still_kills() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("ventilator --port {0} --workers 2 --patience 0.1", "only 0 of 2 workers connected within 0.1 s"),
         ("ventilator --port {0} --sink-port {1} --workers 0 --patience 0.1", "no sink connected within 0.1 s"),
@@ -158,10 +158,10 @@ def test_sink_reports_missing_results_and_still_kills() -> None:
         ("sink --port {0} --control-port {1} --start 0.1", "no batch began within 0.1 s"),
     ],
 )
-def test_program_without_peers_gives_up(line: str, said: str) -> None:
+def test_program_without_peers_gives_up(line: str, message: str) -> None:
     code, printed = run_lab(*line.format(*free_ports(3)).split())
     assert code == 3
-    assert said in printed
+    assert message in printed
 
 
 def test_ventilator_does_not_count_a_gone_worker() -> None:

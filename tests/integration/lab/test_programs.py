@@ -61,7 +61,7 @@ def test_program_help_shows_page_and_options(name: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nobody"], "hint: choose one of ventilator, "),
         (["sink", "--tasks", "many"], "see `pipe lab sink --help`"),
@@ -79,10 +79,10 @@ def test_program_help_shows_page_and_options(name: str, capsys: pytest.CaptureFi
         (["relay", "--transport", "tcp"], "use inproc or ipc"),
     ],
 )
-def test_invalid_option_is_a_usage_error(words: list[str], said: str) -> None:
+def test_invalid_option_is_a_usage_error(words: list[str], message: str) -> None:
     code, printed = run_lab(*words)
     assert code == 2
-    assert said in printed
+    assert message in printed
     assert "Traceback" not in printed
 
 
