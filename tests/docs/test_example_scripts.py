@@ -65,8 +65,8 @@ def test_every_example_script_has_a_test() -> None:
 
 @pytest.mark.parametrize("name", LAST_WORDS)
 def test_example_script_prints_its_last_line(running: dict[str, subprocess.Popen[str]], name: str) -> None:
-    said, _ = running[name].communicate(timeout=WITHIN)
-    assert (running[name].returncode, said.splitlines()[-1]) == (0, LAST_WORDS[name]), said
+    output, _ = running[name].communicate(timeout=WITHIN)
+    assert (running[name].returncode, output.splitlines()[-1]) == (0, LAST_WORDS[name]), output
 
 
 def test_example_scripts_leave_nothing(running: dict[str, subprocess.Popen[str]], folder: Path) -> None:

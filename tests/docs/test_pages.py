@@ -82,10 +82,10 @@ def test_session_keeps_its_folder_and_shows_both_streams(tmp_path: Path, shim: P
 
 
 def test_matches_ignores_only_varying_parts() -> None:
-    told = "pipe: 1,790 tasks, 0 failed, 1.6 s, 1,103 tasks/s"
-    assert matches([told], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
-    assert not matches([told], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])
-    assert not matches([told], [])
+    line = "pipe: 1,790 tasks, 0 failed, 1.6 s, 1,103 tasks/s"
+    assert matches([line], ["pipe: 1,790 tasks, 0 failed, 12.1 s, 9 tasks/s"])
+    assert not matches([line], ["pipe: 1,791 tasks, 0 failed, 1.6 s, 1,103 tasks/s"])
+    assert not matches([line], [])
     assert matches(["a", "...", "b"], ["a", "x", "y", "b"])
     assert not matches(["a", "...", "b"], ["a", "x"])
     assert mask("host.12.0a1b2c 21 Nov 14:02") == "WORKER DATE"
