@@ -84,8 +84,8 @@ def test_children_do_not_outlive_a_killed_parent() -> None:
             time.sleep(2 * TIMEOUT_SECONDS)
         return 0
 
-    with os.fdopen(read) as told, os.fdopen(write, "w"), fork_children([parent]) as pids:
-        child = int(told.readline())
+    with os.fdopen(read) as output, os.fdopen(write, "w"), fork_children([parent]) as pids:
+        child = int(output.readline())
         os.kill(pids[0], signal.SIGKILL)
         assert becomes_true(lambda: not pid_exists(child) or Process(child).status() == "zombie")
 

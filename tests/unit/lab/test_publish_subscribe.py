@@ -90,7 +90,7 @@ def test_sync_finds_a_lost_update(capsys: Printed, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sync, "subscribe", late)
     monkeypatch.setattr(sync, "HELLO", b"\0" * 8)  # a hello that looks like an update, so the publisher does not wait
     monkeypatch.setattr(sync, "TIMEOUT_MS", 1000)
-    assert sync.main(subscribers=1, updates=500) == 1  # so few that it reads them within its patience
+    assert sync.main(subscribers=1, updates=500) == 1  # few enough to be read within the timeout
     assert table_rows(capsys.readouterr().out)[0][3] != "0"
 
 

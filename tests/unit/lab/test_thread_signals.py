@@ -117,8 +117,8 @@ def test_missing_signals_are_listed_by_number() -> None:
     run.sent_counts, run.received_numbers = [9, 4], [[3, 4, 7, 9], []]
     assert (run.lost_at_start(0), run.lost_at_start(1)) == (2, 4)
     assert (run.gaps(0), run.gaps(1)) == ("1-2 5-6 8-8", "1-4")
-    told = [line.strip() for line in signal.describe_threads(run, is_verbose=False)]
-    assert told == [
+    lines = [line.strip() for line in signal.describe_threads(run, is_verbose=False)]
+    assert lines == [
         "thread 1: highest sent 9, highest received 9, missing: 1-2 5-6 8-8",
         "thread 2: highest sent 4, highest received 0, missing: 1-4",
     ]
