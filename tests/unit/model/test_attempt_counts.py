@@ -15,7 +15,7 @@ def test_get_unknown_task_returns_zero() -> None:
     tries = AttemptCounts()
     assert (len(tries), tries.get(7), tries.end, list(tries.tasks())) == (0, 0, 0, [])
     assert tries.split_by_attempt(2, 9) == [AttemptRange(2, 9, 0)]
-    tries.set(0, 1 << 60, 0)  # never tried is what everybody is: this costs nothing
+    tries.set(0, 1 << 60, 0)  # zero is the default, so this stores nothing
     assert len(tries) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.model.checksums import EXACT, GROUP, boundary_count, checksum_count, iterate, last_boundary, next_boundary
 
 ENDS = [*range(1, EXACT + 1), *range(EXACT + GROUP, EXACT + 20 * GROUP, GROUP)]
-"""All boundaries up to some number."""
+"""All boundaries up to a limit."""
 
 
 @pytest.mark.parametrize("number", [0, 1, EXACT - 1, EXACT, EXACT + 1, EXACT + GROUP - 1, EXACT + GROUP, 3000])

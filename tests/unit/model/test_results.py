@@ -39,12 +39,12 @@ def test_slice_keeps_outputs_failures_records_and_attempt() -> None:
 
 def test_slice_with_metrics_splits_stderr() -> None:
     slots = [encode_metrics(TaskMetrics(0.0, 0.0, 0.0, 0.0, 0, slot, slot, b"", b"")) for slot in (1, 0, 2)]
-    told = replace(result(4, b"a", b"b", b"c", errors=b"123"), metrics=b"".join(slots), shape="json")
-    assert [(part.stderr, part.metrics) for part in slice_result(told, [(4, 5), (6, 7)])] == [
+    whole_result = replace(result(4, b"a", b"b", b"c", errors=b"123"), metrics=b"".join(slots), shape="json")
+    assert [(part.stderr, part.metrics) for part in slice_result(whole_result, [(4, 5), (6, 7)])] == [
         (b"1", slots[0]), (b"23", slots[2]),
     ]  # fmt: skip
-    assert {part.shape for part in slice_result(told, [(4, 5), (6, 7)])} == {"json"}
-    assert merge_results(slice_result(told, [(4, 5), (5, 7)])) == told
+    assert {part.shape for part in slice_result(whole_result, [(4, 5), (6, 7)])} == {"json"}
+    assert merge_results(slice_result(whole_result, [(4, 5), (5, 7)])) == whole_result
 
 
 def test_slice_without_metrics_keeps_stderr_in_first_part() -> None:
