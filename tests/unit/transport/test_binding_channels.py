@@ -134,7 +134,7 @@ def test_registry_reports_garbage_once_and_versions_always(peers: Peers) -> None
     stranger = peers.call(zmq.DEALER, "desk")
     for _ in range(3):
         stranger.send(b"GET / HTTP/1.1")
-    stranger.send_multipart(encode(KILL))  # ours, but nothing for a desk
+    stranger.send_multipart(encode(KILL))  # a valid message, but not one for a registry
     for _ in range(2):
         stranger.send_multipart([b"pipe7.pulse \x90"])
     received = receive_until(desk, lambda received: len(received) >= 3)
@@ -180,7 +180,7 @@ def test_closed_lane_drops_unsent_chunks(peers: Peers) -> None:
     assert list(peers.folder.iterdir())
     lanes.send(Port.LANES, CloseLane(4))
     assert (lanes.pollables(), list(peers.folder.iterdir())) == ([], [])
-    lanes.send(LaneAddress(4), Chunk("r", 4, 2, 1, 1, b"x\n"))  # receive_message before its station knew
+    lanes.send(LaneAddress(4), Chunk("r", 4, 2, 1, 1, b"x\n"))  # sent before the ventilator knows that the lane is closed
     lanes.send(Port.LANES, CloseLane(4))
     assert receive_until(lanes) == [LaneOpened(4, f"{peers.stem}/lane.{os.getpid()}.4")]
 

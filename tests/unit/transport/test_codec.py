@@ -147,8 +147,8 @@ def test_every_failure_kind_round_trips() -> None:
 
 
 def test_surrogates_are_replaced() -> None:
-    said = decode(encode(Goodbye("a\udcffb")))
-    assert said == Goodbye("a?b")
+    decoded = decode(encode(Goodbye("a\udcffb")))
+    assert decoded == Goodbye("a?b")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_reconnect_opens_new_socket_to_same_endpoint(peers: Peers) -> None:
 def test_lane_connects_once_per_endpoint(peers: Peers) -> None:
     lane = peers.adapter(channels.connect_lane(peers.own))
     assert (lane.pollables(), lane.receive()) == ([], [])
-    lane.send(Port.LANES, Reconnect())  # nowhere yet
+    lane.send(Port.LANES, Reconnect())  # no endpoint yet
     assert lane.pollables() == []
     push = peers.bind(zmq.PUSH, "lane.1")
     lane.send(Port.LANES, Reconnect(f"{peers.stem}/lane.1"))

@@ -193,7 +193,7 @@ def test_second_owner_is_rejected_with_name_of_first(folder: str, monkeypatch: p
         other = EndpointLock(folder, "ventilator")
         owner.kill()
         owner.wait(WITHIN)
-        mine = EndpointLock(folder, "sink")  # a kill -9 lets go of it
+        mine = EndpointLock(folder, "sink")  # a kill -9 releases the lock
     assert Path(folder, "sink.lock").read_text().startswith(f"pid {os.getpid()}, ")
     mine.release()
     other.release()
@@ -257,7 +257,7 @@ def test_leftovers_of_killed_owners_are_removed(folder: str) -> None:
     left_behind(folder)
     remove_run_leftovers(folder)
     assert not Path(folder).exists()
-    remove_run_leftovers(folder)  # nothing to do, and nothing made
+    remove_run_leftovers(folder)  # does nothing and creates nothing
     assert not Path(folder).exists()
 
 

@@ -25,7 +25,7 @@ AB = Literal["a", "b"]
 
 
 def decoded(value: Any, kind: Any) -> Any:
-    """The value as a field of that type, as another program may have packed it."""
+    """Return the value decoded as a field of that type, as if packed by another program."""
     return msgspec.msgpack.decode(msgpack.packb(value), type=kind)
 
 

@@ -52,8 +52,8 @@ def test_context_has_pid_and_name() -> None:
 
 def test_connected_socket_sends_to_bound_one(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
     at = f"ipc://{tmp_path}/results"
-    sender = closing(context.connect(zmq.PUSH, at))  # nobody is there yet
-    assert sender.poll(0, zmq.POLLOUT) == 0  # so nothing is swallowed
+    sender = closing(context.connect(zmq.PUSH, at))  # no peer yet
+    assert sender.poll(0, zmq.POLLOUT) == 0  # so no message is queued
     receiver = closing(context.bind(zmq.PULL, at))
     assert sender.poll(WITHIN, zmq.POLLOUT)
     sender.send_multipart([b"one", b"two"])
