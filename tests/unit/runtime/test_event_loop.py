@@ -120,7 +120,7 @@ def test_loop_starts_with_tick_and_returns_exit_code(adapter: PipeAdapter, fake_
     actor = machine_done_at(Goodbye("b"))
     os.write(adapter.write, b"abc")
     assert EventLoop(actor, {Port.SOURCE: adapter}, fake_signals).run() == 7
-    assert actor.received == [None, Goodbye("a"), Goodbye("b")]  # and nothing after it was done
+    assert actor.received == [None, Goodbye("a"), Goodbye("b")]  # nothing after the last one
 
 
 def test_tick_comes_after_arrived_messages(adapter: PipeAdapter, fake_signals: FakeSignals) -> None:
@@ -164,7 +164,7 @@ def test_addresses_reach_their_adapters_which_may_answer(fake_signals: FakeSigna
     edges.update(pipes)
     actor = Actor(lambda _: [])
     addresses: list[Address] = [Port.SOURCE, PeerAddress(b"p"), LaneAddress(3)]
-    told: list[Message] = []
+    notices: list[Message] = []
 
     def answer(item: Message | None) -> list[Send]:
         actor.done = item == Goodbye("answer")
@@ -174,34 +174,34 @@ def test_addresses_reach_their_adapters_which_may_answer(fake_signals: FakeSigna
         return []
 
     actor.answer = answer
-    EventLoop(actor, edges, fake_signals, notify=told.append).run()
+    EventLoop(actor, edges, fake_signals, notify=notices.append).run()
     assert [pipe.sent for pipe in pipes.values()] == [[(to, ReadRequest(1))] for to in addresses]
-    assert told == [Waiting("sink")]
+    assert notices == [Waiting("sink")]
     for pipe in pipes.values():
         pipe.close()
 
 
 def test_second_signal_is_a_stop_now(adapter: PipeAdapter, fake_signals: FakeSignals) -> None:
-    actor, told = machine_done_at(StopRequest("now", "SIGTERM")), list[Message]()
+    actor, notices = machine_done_at(StopRequest("now", "SIGTERM")), list[Message]()
     os.write(fake_signals.write_fd, bytes([signal.SIGINT, signal.SIGTERM]))
-    assert EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=told.append).run() == 7
+    assert EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=notices.append).run() == 7
     assert actor.received == [None, StopRequest("soon", "^C"), StopRequest("now", "SIGTERM")]
-    assert told == actor.received[1:]
+    assert notices == actor.received[1:]
 
 
 def test_other_signals_are_events(adapter: PipeAdapter, fake_signals: FakeSignals) -> None:
-    actor, told = machine_done_at(VentilatorDead()), list[Message]()
+    actor, notices = machine_done_at(VentilatorDead()), list[Message]()
     os.write(fake_signals.write_fd, bytes([signal.SIGUSR1, VENTILATOR_DEAD]))
-    assert EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=told.append).run() == 7
-    assert (actor.received, told) == ([None, StatusRequested(), VentilatorDead()], [])
+    assert EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=notices.append).run() == 7
+    assert (actor.received, notices) == ([None, StatusRequested(), VentilatorDead()], [])
 
 
 @pytest.mark.parametrize(
     ("stranger", "told_before_the_end", "told_at_the_end"),
     [
         (PeerRejected("a stranger", "garbage"), True, True),
-        (VersionMismatch(b"", "pipe9"), True, False),  # whose station ends by it says so itself
-        (VersionMismatch(b"peer", "pipe9"), False, False),  # whom the desk answers, it tells of, too
+        (VersionMismatch(b"", "pipe9"), True, False),  # the station that ends because of it reports it itself
+        (VersionMismatch(b"peer", "pipe9"), False, False),  # the station that answers the peer reports it, too
     ],
 )
 def test_adapter_notices_reach_user(
@@ -213,11 +213,11 @@ def test_adapter_notices_reach_user(
     told_at_the_end: bool,
 ) -> None:
     for end, expected in ((Goodbye("end"), told_before_the_end), (stranger, told_at_the_end)):
-        told: list[Message] = []
+        notices: list[Message] = []
         actor = machine_done_at(end)
         adapter.ready, adapter.deadline = [stranger, Goodbye("end")], 0.0
-        EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=told.append).run()
-        assert told == [stranger] * expected
+        EventLoop(actor, {Port.SOURCE: adapter}, fake_signals, notify=notices.append).run()
+        assert notices == [stranger] * expected
         assert actor.received[1] == stranger
 
 

@@ -173,18 +173,18 @@ def test_killed_sink_others_are_terminated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "said", "code"),
+    ("signum", "message", "code"),
     [
         (INT, "stopping after running tasks finish; press Ctrl-C again to kill them\n", 130),
         (TERM, "stopping after running tasks finish; send SIGTERM again to kill them\n", 143),
         (signal.SIGHUP, "stopping after running tasks finish; send SIGTERM again to kill them\n", 143),
     ],
 )
-def test_group_signal_counts_once_and_reaches_sink(tmp_path: Path, signum: int, said: str, code: int) -> None:
+def test_group_signal_counts_once_and_reaches_sink(tmp_path: Path, signum: int, message: str, code: int) -> None:
     launcher = run_script(STATIONS + "launch_stations(sink_ends=2)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     launcher.send_signal(signum)
-    assert read_line(launcher) == said
+    assert read_line(launcher) == message
     for name in ("sink", "worker-1"):
         os.kill(members[name], signum)
     wait_until((tmp_path / "sink.asked").exists)
@@ -216,9 +216,9 @@ os.fork = no_more
 launch_stations()
 """
     launcher = run_script(STATIONS + code, tmp_path)
-    said, story = launcher.communicate(timeout=30)
-    assert said.startswith("sink: cannot start another process: Resource temporarily unavailable\n")
-    assert (launcher.returncode, story) == (3, "")
+    message, stderr = launcher.communicate(timeout=30)
+    assert message.startswith("sink: cannot start another process: Resource temporarily unavailable\n")
+    assert (launcher.returncode, stderr) == (3, "")
 
 
 def test_launcher_does_not_import_zeromq(tmp_path: Path) -> None:

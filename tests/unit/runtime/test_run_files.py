@@ -16,15 +16,15 @@ from tests.support.processes import wait_until
 
 def answer_of(opened: RunFiles, port: Port, word: Message) -> Message:
     """Return the adapter's one answer to this message."""
-    heard: list[Message] = []
+    received: list[Message] = []
     opened.adapters[port].send(port, word)
 
     def listen() -> bool:
-        heard.extend(opened.adapters[port].receive())
-        return bool(heard)
+        received.extend(opened.adapters[port].receive())
+        return bool(received)
 
     wait_until(listen)
-    return heard[0]
+    return received[0]
 
 
 def close(opened: RunFiles) -> None:
@@ -96,7 +96,5 @@ def test_resume_failed_reopens_failed_tasks(tmp_path: Path) -> None:
     wait_until(lambda: Committed("journal", 0) in again.journal.receive())
     close(again)
     third = RunFiles(settings, None)
-    assert [*third.journal.read_events()][-1] == TasksReopened(
-        ((1, 2),)
-    )  # so that a sink that comes back knows it, too
+    assert [*third.journal.read_events()][-1] == TasksReopened(((1, 2),))  # so that a restarted sink reads it, too
     close(third)

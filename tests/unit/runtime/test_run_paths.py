@@ -70,7 +70,7 @@ def test_needs_spool_only_for_unseekable_stdin(pipe: int, plain: int, tmp_path: 
     assert run_files.needs_spool(Settings(output="o", files=("f", "-")), pipe)
     assert not run_files.needs_spool(Settings(), pipe)
     (tmp_path / "out.spool").mkdir()
-    assert run_files.needs_spool(settings, plain)  # it holds what another stdin said, and may be complete
+    assert run_files.needs_spool(settings, plain)  # the spool has the input of another stdin, and may be complete
 
 
 def test_can_reread_input(pipe: int, plain: int, tmp_path: Path) -> None:

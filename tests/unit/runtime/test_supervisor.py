@@ -43,7 +43,9 @@ def started(restart: dict[str, bool] = ALL) -> Supervisor:
 def exit_actions(machine: Supervisor, now: float, **statuses: int) -> list[SupervisorAction]:
     """Return the actions after these processes exit at `now`, one after the other (`w1` is worker-1)."""
     names = {"w1": "worker-1", "w2": "worker-2"}
-    return [said for name, status in statuses.items() for said in machine.on_exit(names.get(name, name), status, now)]
+    return [
+        action for name, status in statuses.items() for action in machine.on_exit(names.get(name, name), status, now)
+    ]
 
 
 def test_first_tick_starts_all_processes_once() -> None:
@@ -112,17 +114,17 @@ def test_worker_usage_error_ends_run() -> None:
     assert (machine.done, machine.exit_code) == (True, 2)
 
 
-@pytest.mark.parametrize(("last", "said"), [("sink", [ForwardSignal("worker-2", SIGTERM)]), ("ventilator", [])])
-def test_no_worker_is_restarted_after_end_of_run(last: str, said: list[SupervisorAction]) -> None:
+@pytest.mark.parametrize(("last", "actions"), [("sink", [ForwardSignal("worker-2", SIGTERM)]), ("ventilator", [])])
+def test_no_worker_is_restarted_after_end_of_run(last: str, actions: list[SupervisorAction]) -> None:
     machine = started()
     assert exit_actions(machine, 0, w1=-SIGKILL) != []
-    assert exit_actions(machine, 0, **{last: 0}) == said
+    assert exit_actions(machine, 0, **{last: 0}) == actions
     assert exit_actions(machine, 0, w2=-SIGKILL) == []
     assert machine.tick(1) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "signum", "code"),
+    ("status", "actions", "signum", "code"),
     [
         (
             -SIGKILL,
@@ -131,13 +133,13 @@ def test_no_worker_is_restarted_after_end_of_run(last: str, said: list[Superviso
             3,
         ),
         (2, [], VENTILATOR_DEAD, 2),
-        (3, [], SIGTERM, 3),  # it has told the sink itself
+        (3, [], SIGTERM, 3),  # the ventilator has informed the sink itself
         (70, [], VENTILATOR_DEAD, 70),
     ],
 )
-def test_dead_ventilator_ends_run(status: int, said: list[SupervisorAction], signum: int, code: int) -> None:
+def test_dead_ventilator_ends_run(status: int, actions: list[SupervisorAction], signum: int, code: int) -> None:
     machine = started()
-    assert exit_actions(machine, 7, ventilator=status) == [*said, ForwardSignal("sink", signum)]
+    assert exit_actions(machine, 7, ventilator=status) == [*actions, ForwardSignal("sink", signum)]
     assert machine.deadline == 12
     assert exit_actions(machine, 8, w1=0, w2=0, sink=143) == []
     assert (machine.done, machine.exit_code) == (True, code)
@@ -346,7 +348,7 @@ def test_dead_ventilator_and_sink_end_the_run(first: str) -> None:
     machine = started(JOURNALED)
     exit_actions(machine, 1, **{first: -SIGKILL})
     last = exit_actions(machine, 1, **{"ventilator" if first == "sink" else "sink": -SIGKILL})
-    assert last[1:] == [said for said in ASKED_TWICE if said.name != "ventilator"]
+    assert last[1:] == [action for action in ASKED_TWICE if action.name != "ventilator"]
     assert machine.tick(4) == []
     exit_actions(machine, 4, w1=0, w2=0)
     assert (machine.done, machine.exit_code) == (True, 3)
