@@ -1,4 +1,4 @@
-"""From words to a command and its settings."""
+"""Parsing of arguments into a command and its settings."""
 
 from __future__ import annotations
 

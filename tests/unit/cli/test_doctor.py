@@ -1,4 +1,4 @@
-"""`pipe doctor`: what it tells, as text and as JSON, and how it ends."""
+"""`pipe doctor`: output as text and as JSON, and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.processes import ROOT
 
 
 def run_doctor(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """`pipe doctor WORDS`, with more in its environment."""
+    """Run `pipe doctor WORDS` with additional environment variables."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     argv = [sys.executable, "-m", "pipeline", "doctor", *words]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, timeout=60)
@@ -65,7 +65,7 @@ def test_json_has_one_object_per_check() -> None:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder whose name leaves room for sockets, which pytest's own may not."""
+    """Yield a folder with a short path; those of pytest may be too long for sockets."""
     with tempfile.TemporaryDirectory(prefix="pipe-") as made:
         yield Path(made)
 

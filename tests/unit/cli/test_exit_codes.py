@@ -1,4 +1,4 @@
-"""Each end has its exit code, and a process its three streams."""
+"""Exit codes of exceptions, and processes without some of the three streams."""
 
 from __future__ import annotations
 

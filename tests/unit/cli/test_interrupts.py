@@ -88,7 +88,7 @@ def test_repeated_interrupt_does_not_break_cleanup() -> None:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         ended.append("cleared up")
-    with pytest.raises(TerminationInterrupt):  # the last of them, later
+    with pytest.raises(TerminationInterrupt):  # the last one is raised later
         time.sleep(10)
     assert ended
 
