@@ -51,7 +51,7 @@ def test_context_does_not_survive_fork(tmp_path: Path, way: str, *, works: bool)
 SIGNALLED = """
 flag = []
 signal.signal(signal.SIGTERM, lambda *_: flag.append(1))
-read, write = os.pipe3(os.O_NONBLOCK)
+read, write = os.pipe2(os.O_NONBLOCK)
 if words[1] == "fd":
     signal.set_wakeup_fd(write)
 pull = socket(zmq.PULL)
