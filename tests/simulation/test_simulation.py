@@ -8,6 +8,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from pipeline.ventilator.lane import WorkerLane
 from tests.simulation.mutants import EDITED, MUTANTS, Mutant
 from tests.simulation.simulation import Crash, Violation, simulate
 
@@ -51,6 +52,12 @@ def test_failing_seed_names_its_replay_command(monkeypatch: pytest.MonkeyPatch) 
     switch_off(mutant, monkeypatch)
     with pytest.raises(Violation, match=r"written twice(.|\n)*replay: scripts/simulate --seed \d+"):
         total(mutant, range(FAILURE_SEEDS))
+
+
+def test_exception_of_a_mutant_is_a_crash_and_no_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerLane, "free_credit", lambda lane: lane.no_such_attribute)
+    with pytest.raises(Crash, match=r"AttributeError(.|\n)*replay: scripts/simulate --seed 1"):
+        simulate(1, tasks=7, faults={})
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
