@@ -106,7 +106,7 @@ class ProcessWatcher:
                 case SendSignal(name, signum) if name in self._processes:
                     self._processes[name].send_signal(signum)
                 case ProcessFailed(name, reason):
-                    self._print_message(f"{name} {reason}")
+                    self._print_message(f"error: {name} {reason}")
                 case ShowMessage(text):
                     self._print_message(text)
 
@@ -115,7 +115,7 @@ class ProcessWatcher:
         try:
             process = fork(run)
         except PipelineError as error:
-            self._print_message(f"{name}: {error}")
+            self._print_message(f"error: {name}: {error}")
             self._execute(self._supervisor.on_exit(name, error.exit_code, time.monotonic()))
             return
         self._processes[name] = process

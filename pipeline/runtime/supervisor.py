@@ -224,7 +224,7 @@ def _schedule_replacement(process: ManagedProcess, status: int, now: float) -> f
 
 
 def _replacement_message(process: ManagedProcess, status: int, delay: float) -> SupervisorAction:
-    return ShowMessage(f"{process.name} {describe_exit(status)}; restarting in {delay:g} s")
+    return ShowMessage(f"warning: {process.name} {describe_exit(status)}; restarting in {delay:g} s")
 
 
 def _failure_actions(process: ManagedProcess, status: int, *, is_over: bool = False) -> list[SupervisorAction]:
@@ -309,7 +309,7 @@ class TerminationEscalation:
         """Signal the processes if the deadline has passed."""
         if now < self.deadline:
             return []
-        text = f"{', '.join(names)} did not exit in time; sending {self._signum.name}"
+        text = f"warning: {', '.join(names)} did not exit in time; sending {self._signum.name}"
         return [ShowMessage(text), *self.escalate(names, now)]
 
     def escalate(self, names: list[str], now: float) -> list[SupervisorAction]:

@@ -311,7 +311,7 @@ def test_unrestartable_station_ends_the_run_with_3(runtime: Path, name: str) -> 
     code, report = run.end()
     run.process.communicate()
     assert code == 3
-    assert report.count(f"pipe: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
+    assert report.count(f"pipe: error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
     assert "start one" not in report  # the user cannot start a station of a `pipe run`
     assert "did not exit in time" not in report
     assert "SIGTERM" not in report

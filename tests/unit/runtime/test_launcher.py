@@ -86,7 +86,7 @@ def test_killed_worker_is_replaced_and_its_children_killed(tmp_path: Path) -> No
     for name in lost:
         (tmp_path / name).unlink()
     os.kill(lost["worker-1"], KILL)
-    assert read_line(launcher) == "worker-1 was killed by SIGKILL; restarting in 0.5 s\n"
+    assert read_line(launcher) == "warning: worker-1 was killed by SIGKILL; restarting in 0.5 s\n"
     assert_none_alive(lost)
     members |= wait_for_pids(tmp_path, "worker-1")
     assert all(map(is_alive, members.values()))
@@ -101,7 +101,7 @@ def test_restartable_process_runs_its_replacement(tmp_path: Path, name: str) -> 
     launcher = run_script(STATIONS + "launch_stations(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members[name], KILL)
-    assert read_line(launcher) == f"{name} was killed by SIGKILL; restarting in 0.5 s\n"
+    assert read_line(launcher) == f"warning: {name} was killed by SIGKILL; restarting in 0.5 s\n"
     wait_until((tmp_path / "again").exists)
     let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
     assert launcher.communicate(timeout=30) == ("", "")
@@ -133,10 +133,10 @@ sys.exit(launch(specs, say))
     members = wait_for_pids(tmp_path, "ventilator", "worker-1", "worker-2")
     if is_restarted:
         os.kill(wait_for_pids(tmp_path, "sink")["sink"], KILL)
-        assert read_line(launcher) == "sink was killed by SIGKILL; restarting in 0.5 s\n"
+        assert read_line(launcher) == "warning: sink was killed by SIGKILL; restarting in 0.5 s\n"
     wait_until((tmp_path / "late").exists)
     os.kill(members["ventilator"], KILL)
-    assert read_line(launcher) == f"ventilator was killed by SIGKILL; {NO_RESTART_REASONS['ventilator']}\n"
+    assert read_line(launcher) == f"error: ventilator was killed by SIGKILL; {NO_RESTART_REASONS['ventilator']}\n"
     (tmp_path / "go").touch()
     assert launcher.communicate(timeout=30) == ("", "")
     assert launcher.returncode == 3
@@ -158,7 +158,10 @@ def test_killed_sink_or_ventilator_ends_run_with_3(tmp_path: Path, name: str) ->
     members = wait_for_pids(tmp_path, *NAMES)
     let_end(tmp_path, w1=0, w2=0)
     os.kill(members[name], KILL)
-    assert launcher.communicate(timeout=30) == (f"{name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n", "")
+    assert launcher.communicate(timeout=30) == (
+        f"error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n",
+        "",
+    )
     assert launcher.returncode == 3
     assert_none_alive(members)
 
@@ -167,7 +170,10 @@ def test_killed_sink_others_are_terminated(tmp_path: Path) -> None:
     launcher = run_script(STATIONS + LONG_GRACE + "launch_stations()", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members["sink"], KILL)
-    assert launcher.communicate(timeout=30) == (f"sink was killed by SIGKILL; {NO_RESTART_REASONS['sink']}\n", "")
+    assert launcher.communicate(timeout=30) == (
+        f"error: sink was killed by SIGKILL; {NO_RESTART_REASONS['sink']}\n",
+        "",
+    )
     assert launcher.returncode == 3
     assert_none_alive(members)
 
@@ -217,7 +223,7 @@ launch_stations()
 """
     launcher = run_script(STATIONS + code, tmp_path)
     message, stderr = launcher.communicate(timeout=30)
-    assert message.startswith("sink: cannot start another process: Resource temporarily unavailable\n")
+    assert message.startswith("error: sink: cannot start another process: Resource temporarily unavailable\n")
     assert (launcher.returncode, stderr) == (3, "")
 
 

@@ -70,7 +70,7 @@ def crash_repeatedly(machine: Supervisor, name: str, status: int, last: Sequence
     now = 0.0
     for pause in (0.5, 1, *[2] * 17):
         assert machine.on_exit(name, status, now) == [
-            ShowMessage(f"{name} {describe_exit(status)}; restarting in {pause:g} s")
+            ShowMessage(f"warning: {name} {describe_exit(status)}; restarting in {pause:g} s")
         ]
         now += pause
         assert machine.deadline == now
@@ -93,9 +93,9 @@ def test_stable_worker_resets_backoff() -> None:
     machine = started()
     exit_actions(machine, 0, w1=3)
     machine.tick(0.5)
-    assert exit_actions(machine, 1, w1=3) == [ShowMessage("worker-1 exited with code 3; restarting in 1 s")]
+    assert exit_actions(machine, 1, w1=3) == [ShowMessage("warning: worker-1 exited with code 3; restarting in 1 s")]
     machine.tick(2)
-    assert exit_actions(machine, 40, w1=3) == [ShowMessage("worker-1 exited with code 3; restarting in 0.5 s")]
+    assert exit_actions(machine, 40, w1=3) == [ShowMessage("warning: worker-1 exited with code 3; restarting in 0.5 s")]
 
 
 @pytest.mark.parametrize(("status", "code"), [(-SIGKILL, 3), (70, 70)])
@@ -162,7 +162,7 @@ def test_dead_sink_terminates_all_others() -> None:
     assert exit_actions(machine, 1, ventilator=-SIGTERM, w1=0) == []
     assert machine.deadline == 5
     assert machine.tick(5) == [
-        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        ShowMessage("warning: worker-2 did not exit in time; sending SIGKILL"),
         SendSignal("worker-2", SIGKILL),
     ]
     assert exit_actions(machine, 5, w2=-SIGKILL) == []
@@ -181,16 +181,16 @@ def test_process_remaining_after_sink_is_killed() -> None:
     exit_actions(machine, 0, ventilator=0, w1=0, sink=0)
     assert machine.deadline == 2
     assert machine.tick(2) == [
-        ShowMessage("worker-2 did not exit in time; sending SIGTERM"),
+        ShowMessage("warning: worker-2 did not exit in time; sending SIGTERM"),
         SendSignal("worker-2", SIGTERM),
         ForwardSignal("worker-2", SIGTERM),
     ]
     assert machine.tick(7) == [
-        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        ShowMessage("warning: worker-2 did not exit in time; sending SIGKILL"),
         SendSignal("worker-2", SIGKILL),
     ]
     assert machine.tick(12) == [
-        ShowMessage("worker-2 did not exit in time; sending SIGKILL"),
+        ShowMessage("warning: worker-2 did not exit in time; sending SIGKILL"),
         SendSignal("worker-2", SIGKILL),
     ]
     exit_actions(machine, 12, w2=-SIGKILL)
@@ -216,12 +216,12 @@ def test_second_stop_escalates_after_grace() -> None:
     assert exit_actions(machine, 3, ventilator=143, w1=0) == []
     assert machine.deadline == 6
     assert machine.tick(6) == [
-        ShowMessage("sink, worker-2 did not exit in time; sending SIGTERM"),
+        ShowMessage("warning: sink, worker-2 did not exit in time; sending SIGTERM"),
         *(word("sink", SIGTERM) for word in (SendSignal, ForwardSignal)),
         *(word("worker-2", SIGTERM) for word in (SendSignal, ForwardSignal)),
     ]
     assert machine.tick(11) == [
-        ShowMessage("sink, worker-2 did not exit in time; sending SIGKILL"),
+        ShowMessage("warning: sink, worker-2 did not exit in time; sending SIGKILL"),
         SendSignal("sink", SIGKILL),
         SendSignal("worker-2", SIGKILL),
     ]
@@ -259,7 +259,7 @@ def test_stop_before_start_starts_nothing() -> None:
 def test_crashed_restartable_process_is_restarted(name: str, status: int) -> None:
     machine = started(SAFE)
     assert exit_actions(machine, 3, **{name: status}) == [
-        ShowMessage(f"{name} {describe_exit(status)}; restarting in 0.5 s")
+        ShowMessage(f"warning: {name} {describe_exit(status)}; restarting in 0.5 s")
     ]
     assert machine.tick(3.5) == [StartProcess(name)]
     assert exit_actions(machine, 9, ventilator=1, w1=0, w2=0, sink=1) == []
@@ -292,7 +292,9 @@ def test_repeatedly_crashing_ventilator_ends_run() -> None:
 def test_sink_is_restarted_after_ventilator_finished() -> None:
     machine = started(SAFE)
     assert exit_actions(machine, 3, ventilator=0, w1=-SIGKILL) == []
-    assert exit_actions(machine, 3, sink=-SIGKILL) == [ShowMessage("sink was killed by SIGKILL; restarting in 0.5 s")]
+    assert exit_actions(machine, 3, sink=-SIGKILL) == [
+        ShowMessage("warning: sink was killed by SIGKILL; restarting in 0.5 s")
+    ]
     assert machine.tick(3.5) == [StartProcess("sink")]
     assert exit_actions(machine, 4, w2=0, sink=0) == []
     assert (machine.done, machine.exit_code) == (True, 0)
@@ -333,7 +335,7 @@ JOURNALED = {**SAFE, "ventilator": False}
 def test_dead_ventilator_hanging_sink_is_killed() -> None:
     machine = started()
     exit_actions(machine, 7, ventilator=-SIGKILL)
-    assert machine.tick(12)[0] == ShowMessage("sink, worker-1, worker-2 did not exit in time; sending SIGTERM")
+    assert machine.tick(12)[0] == ShowMessage("warning: sink, worker-1, worker-2 did not exit in time; sending SIGTERM")
 
 
 def test_dead_ventilator_restarted_sink_is_signalled() -> None:
