@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,9 +60,12 @@ def test_process_table_takes_the_lowest_free_slot(tmp_path: Path) -> None:
     assert [driver.outputs[task] for task in range(4)] == [b"1\n", b"2\n", b"3\n", b"1\n"]
 
 
-def test_process_table_background_writer_frees_slot() -> None:
-    with make_driver("sleep 1000 & echo $PIPE_SLOT {}", slots=1) as driver:
+def test_process_table_background_writer_frees_slot(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    with make_driver(f"sleep 1000 & echo $! >>{pids}; echo $PIPE_SLOT {{}}", slots=1) as driver:
         assert driver.run_records(b"a", b"b", b"c") == [b"1 a\n", b"1 b\n", b"1 c\n"]
+    for pid in pids.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_streamed_lines_arrive_while_the_task_runs(tmp_path: Path) -> None:
