@@ -180,7 +180,8 @@ def test_closed_lane_drops_unsent_chunks(peers: Peers) -> None:
     assert list(peers.folder.iterdir())
     lanes.send(Port.LANES, CloseLane(4))
     assert (lanes.pollables(), list(peers.folder.iterdir())) == ([], [])
-    lanes.send(LaneAddress(4), Chunk("r", 4, 2, 1, 1, b"x\n"))  # sent before the ventilator knows that the lane is closed
+    # sent before the ventilator knows that the lane is closed
+    lanes.send(LaneAddress(4), Chunk("r", 4, 2, 1, 1, b"x\n"))
     lanes.send(Port.LANES, CloseLane(4))
     assert receive_until(lanes) == [LaneOpened(4, f"{peers.stem}/lane.{os.getpid()}.4")]
 
