@@ -156,7 +156,8 @@ class Dispatcher:
         if self._is_reading or (has_enough and self._read_end >= self._needed):
             return []
         self._is_reading = True
-        return [Send(Port.SOURCE, ReadRequest(READ_BLOCK_BYTES))]
+        # Beyond the window only a checksum group is completed, a record at a time: a whole block would exceed it again.
+        return [Send(Port.SOURCE, ReadRequest(1 if has_enough else READ_BLOCK_BYTES))]
 
 
 class SuspectIsolation:

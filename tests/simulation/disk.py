@@ -16,6 +16,7 @@ from pipeline.model.events import (
     FetchedResult,
     FetchSpilled,
     JournalEntry,
+    ReadRequest,
     RecordsRead,
     SpillResult,
     Waiting,
@@ -53,14 +54,14 @@ class SimulatedInput:
         self._readings += 1
 
     def send(self, process: SimulatedProcess, message: Message) -> None:
-        if isinstance(message, DiscardBelow):
+        if not isinstance(message, ReadRequest):
             return
         plan, rng, start = self._clock.plan, self._clock.rng, self._cursor
         if start >= plan.tasks:
             process.deliver_soon(EndOfInput(plan.tasks))
             return
         count = min(rng.randint(1, 20), plan.tasks - start)
-        if plan.padding_bytes:
+        if plan.padding_bytes or message.size == 1:
             count = 1
         self._cursor += count
         edited = plan.edited if self._readings > 1 else -1

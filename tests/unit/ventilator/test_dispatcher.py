@@ -119,7 +119,7 @@ def test_full_window_requests_no_records() -> None:
 def test_full_window_still_requests_needed_records() -> None:
     dispatcher, lanes = make_dispatcher(window=4)
     dispatcher.on_records(RecordsRead(0, 3, body(0, 3)), lanes, 4)
-    assert dispatcher.prefetch(lanes) == READ_REQUESTS
+    assert dispatcher.prefetch(lanes) == [Send(Port.SOURCE, ReadRequest(1))]
     dispatcher.on_records(RecordsRead(3, 1, body(3, 1)), lanes, 4)
     assert dispatcher.prefetch(lanes) == []
 
