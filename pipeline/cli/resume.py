@@ -26,7 +26,7 @@ PrintMessage = Callable[[str], None]
 def check_resume(settings: Settings, print_message: PrintMessage) -> bool:
     """Prepare `pipe run` to continue or to start; return False if all tasks are done.
 
-    Raises UsageError if there is an unfinished run and the user has not said what to do about it.
+    Raises UsageError if there is an unfinished run and no option says what to do about it.
     """
     from pipeline.runtime import run_files
 

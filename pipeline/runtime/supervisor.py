@@ -3,7 +3,7 @@
 - The sink speaks for the run: it alone receives the user's request to stop, and its exit code is that of the run.
 - Workers that die are restarted. So are a sink and a ventilator that can resume and were killed or crashed; any other
   end of these two ends the run.
-- The sink is told of a ventilator that has died for good, with VENTILATOR_DEAD, and ends the run; no other sink is
+- VENTILATOR_DEAD reports to the sink that the ventilator has died for good. The sink ends the run; no other sink is
   started.
 - A process that does not exit in time receives SIGTERM, then SIGKILL.
 - Restarts are delayed by a backoff, and given up after MAX_RESTARTS failures in a row.
