@@ -106,8 +106,16 @@ class PeerTable:
         present = [
             name for name, peer in self._workers.items() if now - peer.last_heartbeat_time <= self._goodbye_timeout
         ]
+        return (*present, *((VENTILATOR,) if self.is_ventilator_present(now) else ()))
+
+    def is_ventilator_present(self, now: float) -> bool:
+        """Return whether the ventilator is not lost and has not sent Goodbye."""
         timeout = self._goodbye_timeout if self._is_ventilator_dead else self._heartbeat_timeout
-        return (*present, *((VENTILATOR,) if now - self._ventilator_state_time <= timeout else ()))
+        return now - self._ventilator_state_time <= timeout
+
+    def has_unfinished_tasks(self) -> bool:
+        """Return whether a worker holds tasks that it has not finished."""
+        return any(peer.heartbeat.unfinished for peer in self._workers.values())
 
     def load(self) -> tuple[int, int]:
         """Return the number of running tasks and of slots."""

@@ -20,6 +20,7 @@ from pipeline.model.journal_events import RunStopped, SinkSuspended
 from pipeline.model.messages import Kill, VentilatorState
 from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
+from pipeline.model.structs import replace
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.result_writer import ResultWriter
 
@@ -103,6 +104,10 @@ class ShutdownController:
             self._is_suspended = True
             return [self._ledger.append(SinkSuspended())]
         return [] if self._ledger.is_pending(SinkSuspended) else None
+
+    def dismiss_workers(self) -> list[Send]:
+        """Let workers leave with the results that they hold, which a resumed run makes again."""
+        return self._announce(replace(self.kill, mode="now")) if self.kill else []
 
     def on_ventilator_state(self, ventilator_state: VentilatorState, now: float) -> list[Send]:
         """Stop the run if the ventilator stopped, or if its input ended before tasks that are settled."""

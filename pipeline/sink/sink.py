@@ -141,6 +141,8 @@ class Sink:
         sends = [*self.peers.ventilator_monitor.tick(now), *self.shutdown.tick(now)]
         if self.peers.ventilator_monitor.is_lost(now) and not self.shutdown.kill:
             sends += self.shutdown.request_stop("soon", "the ventilator did not reconnect", now)
+        if self._has_only_unverifiable_results(now):
+            sends += self.shutdown.dismiss_workers()
         if now >= self._next_interval_time:
             self._next_interval_time = now + self.config.heartbeat_interval
             sends += self._on_interval(now)
@@ -171,6 +173,19 @@ class Sink:
     def _on_result(self, result: Result, _: float) -> list[Send]:
         known = result.run == self.ledger.run and self.run_info.is_announced(result.first, result.first + result.count)
         return self.writer.accept(result) if known and not self.shutdown.is_closed_to_results else []
+
+    def _has_only_unverifiable_results(self, now: float) -> bool:
+        """Return whether workers hold only results that are never accepted.
+
+        No ventilator is left that could announce the checksums of their tasks.
+        """
+        requests = self.peers.resend_requests()
+        return (
+            bool(requests and self.shutdown.kill)
+            and not self.peers.is_ventilator_present(now)
+            and not self.peers.has_unfinished_tasks()
+            and not any(self.run_info.is_announced(*each) for request in requests for each in request.ranges)
+        )
 
     def _on_committed(self, committed: Committed, now: float) -> list[Send]:
         is_journal = committed.store == "journal"

@@ -694,6 +694,16 @@ MUTANTS = [
         simulated_seconds,
         {"ventilator_dies": 3.0, "faults": {}, "tasks": 60, "seconds": 0.8, "slow_input": True},
     ),
+    Mutant(
+        "workers leave with results that nobody can accept",
+        Sink,
+        "_has_only_unverifiable_results",
+        return_always(False),
+        None,
+        STOPPED_RUN
+        | {"faults": {"restart sink": 0.6, "restart ventilator": 0.6}, "stop_at": 1.5, "ventilator_dies": 1.6}
+        | {"report_mode": ""},
+    ),
     Mutant("Kill is repeated", Sink, "_on_interval", drop_sends(Port.CONTROL, Kill)),
     Mutant(
         "a repeated Kill names the run that was unknown when it was announced",
