@@ -1,6 +1,6 @@
-r"""A directory for each task, laid out as by GNU parallel's --results: DIR/1/ARGUMENT/2/ARGUMENT/{stdout,stderr,seq}.
+"""A directory for each task, laid out as by GNU parallel's --results, with the files stdout, stderr and seq.
 
-Named columns replace the numbers. Invariants:
+Invariants:
   - each file is complete or does not exist;
   - a task that is written again replaces its files, so a resumed run needs no truncation.
 """
@@ -11,13 +11,11 @@ import os
 from typing import TYPE_CHECKING
 
 from pipeline.model.errors import UsageError
-from pipeline.output.formats import ResultRow, iter_rows, split_arguments
+from pipeline.output.folder_names import FolderNames, replace_file
+from pipeline.output.formats import ResultRow, iter_rows
 
 if TYPE_CHECKING:
     from pipeline.model.events import WriteResult
-
-MAX_NAME_BYTES = 255
-"""Bytes of a file name: a longer argument is split into nested directories."""
 
 
 class FolderDestination:
@@ -30,11 +28,11 @@ class FolderDestination:
         if os.path.exists(path) and not os.path.isdir(path):
             raise UsageError(f"cannot write --results {path}: not a directory", "choose another directory")
         self.path, self.queued_size, self.written_size = path, 0, 0
-        self._pending: list[WriteResult] = []
+        self._names, self._pending = FolderNames(path), list["WriteResult"]()
 
     def open(self) -> None:
         """Create the directory. Raises OSError."""
-        os.makedirs(self.path, exist_ok=True)
+        self._names.open()
 
     def write(self, message: WriteResult) -> None:
         """Queue a result; attempts that are retried get no directory."""
@@ -61,28 +59,10 @@ class FolderDestination:
         self._pending.clear()
 
     def _write_row(self, row: ResultRow) -> None:
-        directory = os.path.join(os.fsencode(self.path), *_path_components(row))
         try:
-            os.makedirs(directory, exist_ok=True)
-            for name, text in ((b"stdout", row.stdout), (b"stderr", row.stderr), (b"seq", b"%d" % row.number)):
-                path = os.path.join(directory, name)
-                with open(path + b".new", "wb") as file:
+            directory = self._names.claim(row)
+            for name, text in ((b"stdout", row.stdout), (b"stderr", row.stderr)):
+                with replace_file(directory, name) as file:
                     file.write(text)
-                os.replace(path + b".new", path)
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}, for task {row.number}") from None
-
-
-def _path_components(row: ResultRow) -> list[bytes]:
-    names, values = split_arguments(row)
-    components: list[bytes] = []
-    for index, value in enumerate(values):
-        name = _encode_name(value)
-        components.append(_encode_name(names[index]) if names else b"%d" % (index + 1))
-        components += [name[start : start + MAX_NAME_BYTES] for start in range(0, len(name), MAX_NAME_BYTES)]
-    return components
-
-
-def _encode_name(value: bytes) -> bytes:
-    """Return an argument as a file name, escaped as by GNU parallel."""
-    return value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"/", b"\\_").replace(b"\n", b"\\n")

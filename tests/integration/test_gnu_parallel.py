@@ -211,7 +211,11 @@ def test_joblog_is_readable_by_existing_scripts(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["::: a/b 'c d' 'e\\f' ::: 1 2", "--header : ::: x 1 2 ::: y 3", "--colsep , ::: p,q r,s"],
+    [
+        f"::: a/b 'c d' 'e\\f' {'z' * 300} ::: 1 2",
+        "--header : ::: y 1 2 ::: 10x 3 ::: 9x 4",
+        "--colsep , ::: p,q r,s",
+    ],
     ids=["plain", "named", "columns"],
 )
 def test_results_folder_has_the_same_layout(words: str, folder: Path) -> None:

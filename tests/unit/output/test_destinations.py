@@ -82,8 +82,11 @@ def test_streamed_lines_are_not_repeated_in_result(tmp_path: Path) -> None:
         (b"a\\b\tc\nd", "line", "1/a\\\\b\\tc\\nd"),
         (b'["x","y"]', "columns", "1/x/2/y"),
         (b'{"k/":"v"}', "columns", "k\\_/v"),
-        (b"z" * 300, "line", f"1/{'z' * 255}/{'z' * 45}"),
-        (b"", "line", "1"),
+        (b"z" * 300, "line", f"1/{'z' * 255}"),
+        (b"", "line", "1/\\e"),
+        (b".", "line", "1/\\."),
+        (b'{"..":".."}', "columns", "\\../\\.."),
+        (b'{"b":"1","10":"2","9":"3","a":"4"}', "columns", "a/4/b/1/9/3/10/2"),
     ],
 )
 def test_folder_destination_escapes_arguments(tmp_path: Path, record: bytes, shape: str, subdirectory: str) -> None:
