@@ -67,7 +67,7 @@ def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]
 
     restart_settings = replace(settings, resume_failed=False)  # a new sink does not run failed tasks once more
     run_sink = make_guarded(lambda: sink.run_sink_with_display(settings, console))
-    restart_sink = make_guarded(lambda: sink.run_sink_with_display(restart_settings, console))
+    restart_sink = make_guarded(lambda: sink.run_sink_with_display(restart_settings, console, is_replacement=True))
     ventilator_settings = replace(settings, slots=sum(slots_per_worker(settings)))
     run_ventilator = make_guarded(lambda: stations.run_ventilator(ventilator_settings, console.notify))
     restart_ventilator = _rewinding_stdin(run_ventilator) if run_files.can_reread_input(settings) else None

@@ -35,11 +35,13 @@ def main(settings: Settings, console: UserConsole) -> int:
     return run_sink_with_display(settings, console)
 
 
-def run_sink_with_display(settings: Settings, console: UserConsole) -> int:
+def run_sink_with_display(settings: Settings, console: UserConsole, *, is_replacement: bool = False) -> int:
     """Run the sink with progress and summary, and return the run's exit code."""
     from pipeline.runtime import stations
 
     try:
-        return stations.run_sink(settings, console.notify, console.stderr_writer, console.display)
+        return stations.run_sink(
+            settings, console.notify, console.stderr_writer, console.display, is_replacement=is_replacement
+        )
     finally:
         console.finish()

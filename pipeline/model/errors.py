@@ -23,6 +23,10 @@ STDOUT_CLOSED_REASON = "stdout closed"
 """The failure of an output whose reader has closed the pipe."""
 
 
+PIPE_KILL_REASON = "pipe kill"
+"""The reason of a stop that a user has requested from another terminal."""
+
+
 class PipelineError(Exception):
     """An expected failure. It is shown as `error: TEXT` and `hint: HINT`; the process ends with `exit_code`."""
 
@@ -59,8 +63,8 @@ class InternalError(Exception):
 
 def stop_exit_code(reason: str) -> int:
     """Return the exit code of a run that was stopped for this reason."""
-    codes = {"^C": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED, STDOUT_CLOSED_REASON: STDOUT_CLOSED}
-    return codes.get(reason, INCOMPLETE)
+    codes = {"^C": INTERRUPTED, PIPE_KILL_REASON: INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": TERMINATED}
+    return (codes | {STDOUT_CLOSED_REASON: STDOUT_CLOSED}).get(reason, INCOMPLETE)
 
 
 def version_mismatch_text(version: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import zmq
 
-from pipeline.model.errors import INCOMPLETE, OK, PipelineError
+from pipeline.model.errors import INCOMPLETE, OK, PIPE_KILL_REASON, PipelineError
 from pipeline.model.messages import Kill, RunStatus, StopRequest
 from pipeline.model.state_machine import Message, Port
 from pipeline.transport import channels
@@ -99,7 +99,7 @@ def _wait_for_shutdown(
     while True:
         if time.monotonic() - requested_at >= REPEAT_SECONDS and not is_killed:
             requested_at = time.monotonic()
-            channel.send(Port.RESULTS, StopRequest(mode, "pipe kill"))
+            channel.send(Port.RESULTS, StopRequest(mode, PIPE_KILL_REASON))
         channel.receive()
         messages = subscription.receive(0.1)
         if messages:

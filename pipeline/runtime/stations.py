@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from pipeline.model.errors import INCOMPLETE, OK, TASKS_FAILED, USAGE, run_exit_code
+from pipeline.model.errors import INCOMPLETE, OK, PIPE_KILL_REASON, TASKS_FAILED, USAGE, run_exit_code
 from pipeline.model.events import ContextCreated, StationStopped
 from pipeline.model.messages import RecordFormat
 from pipeline.model.state_machine import Adapter, Message, Port, StateMachine
@@ -122,10 +122,13 @@ def run_sink(
     notify: Notify,
     show_stderr: Callable[[bytes], None] | None = None,
     display: ProgressDisplay | None = None,
+    *,
+    is_replacement: bool = False,
 ) -> int:
     """Run the sink until all is written and all stations have exited; return the exit code.
 
-    `show_stderr` shows what tasks write to stderr.
+    `show_stderr` shows what tasks write to stderr. A sink that replaces one which had ended the run early, and was
+    killed just before it exited, has nothing left to do.
     """
     from pipeline.runtime.run_files import RunFiles
     from pipeline.sink.ledger import Ledger
@@ -140,6 +143,8 @@ def run_sink(
         adapters = {port: process.register(adapter) for port, adapter in files.adapters.items()}
         ledger = Ledger(files.journal.read_events())
         files.restore(ledger)
+        if is_replacement and ledger.suspended_exit_code is not None:
+            return ledger.suspended_exit_code
         adapters[Port.CONTROL] = process.register(channels.ControlPublisher(context, endpoints.control))
         adapters[Port.RESULTS] = process.register(channels.ResultsChannel(context, endpoints.results))
         config, epoch, first_number = _create_sink_config(settings), os.urandom(4).hex(), time.time_ns() // 1000
@@ -251,7 +256,8 @@ class StationProcess:
         """Run the event loop. Notify the user why it ended early, unless the user has just requested it."""
         code = EventLoop(machine, adapters, self._signals, monitor_fd(), self._notify).run()
         halt_codes = (OK, TASKS_FAILED) if self._role == "sink" else ()  # after --halt, only the sink says so
-        if machine.stop_reason and code in (USAGE, INCOMPLETE, *halt_codes):
+        is_asked_elsewhere = machine.stop_reason == PIPE_KILL_REASON and code != OK
+        if machine.stop_reason and (is_asked_elsewhere or code in (USAGE, INCOMPLETE, *halt_codes)):
             self._notify(StationStopped(self._role, machine.stop_reason))
         return code
 

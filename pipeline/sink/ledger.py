@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from pipeline.model import checksums
+from pipeline.model.errors import INCOMPLETE
 from pipeline.model.events import JournalEntry
 from pipeline.model.journal_events import (
     ChecksumsRecorded,
@@ -47,6 +48,8 @@ class Ledger:
         """Tasks in the spill, ahead of their turn; tasks that failed before this sink started."""
         self.output_sizes: tuple[int, ...] = ()
         self.run_stop: RunStopped | None = None
+        self.suspended_exit_code: int | None = None
+        """The exit code of the last sink if it exited in good order before the run was complete."""
         self._pending_entries: deque[JournalEntry] = deque()
         self._last_entry_number = 0
         written = RangeSet()
@@ -125,6 +128,7 @@ class Ledger:
 
     def apply(self, event: JournalEvent) -> None:
         """Apply one committed event."""
+        self.suspended_exit_code = None
         match event:
             case TasksSettled():
                 self._apply_settled(event)
@@ -137,7 +141,7 @@ class Ledger:
                 self.spilled.difference_update(ranges)
                 self.failed_count -= sum(high - low for low, high in ranges)
             case RunStopped() | SinkSuspended():
-                self.run_stop = event if isinstance(event, RunStopped) else None
+                self._apply_stop(event)
             case RunStarted(run, fingerprint):
                 self.run, self.fingerprint = run, fingerprint
             case CommandFixed(digest, command):
@@ -146,6 +150,13 @@ class Ledger:
                 self.total, self.end_reason = total, reason
                 if total < self.checksum_watermark and not reason:
                     self.checksum_watermark = checksums.last_boundary(total)
+
+    def _apply_stop(self, event: RunStopped | SinkSuspended) -> None:
+        if isinstance(event, RunStopped):
+            self.run_stop = event
+            return
+        self.suspended_exit_code = self.run_stop.exit_code if self.run_stop else INCOMPLETE
+        self.run_stop = None
 
     def _apply_settled(self, event: TasksSettled) -> None:
         self.settled.update(event.ranges)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.config.settings import Settings
 from pipeline.model.events import Committed, JournalEntry, WriteResult
-from pipeline.model.journal_events import JournalEvent, RunStarted, TasksReopened, TasksSettled
+from pipeline.model.journal_events import (
+    JournalEvent,
+    RunStarted,
+    RunStopped,
+    SinkSuspended,
+    TasksReopened,
+    TasksSettled,
+)
 from pipeline.model.messages import Result, TaskFailure
 from pipeline.model.state_machine import Message, Port
 from pipeline.runtime.run_files import RunFiles
+from pipeline.runtime.stations import run_sink
 from pipeline.sink.ledger import Ledger
 from tests.support.processes import wait_until
 
@@ -55,6 +65,19 @@ def started_run(folder: Path, **more: str) -> tuple[RunFiles, Settings]:
     write_result(opened, 3, 2, b"two\n")
     close(opened)
     return opened, settings
+
+
+def test_replacement_of_a_sink_that_was_about_to_exit_exits_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "pipe").mkdir(mode=0o700)
+    _, settings = started_run(tmp_path, name="one")
+    opened = RunFiles(settings, None)
+    append_events(opened, 3, RunStopped("soon", "--halt soon,fail=1", 1), SinkSuspended())
+    close(opened)
+    (tmp_path / "pipe" / "one").mkdir(mode=0o700)
+    assert run_sink(settings, lambda _: None, is_replacement=True) == 1
 
 
 def test_output_after_last_event_is_truncated(tmp_path: Path) -> None:

@@ -201,7 +201,10 @@ def test_replay_forgets_total_of_broken_input() -> None:
 
 
 def test_suspended_sink_does_not_stop_run() -> None:
-    assert Ledger([*EVENTS, SinkSuspended()]).run_stop is None
+    ledger = Ledger([*EVENTS, RunStopped("soon", "^C", 130), SinkSuspended()])
+    assert (ledger.run_stop, ledger.suspended_exit_code) == (None, 130)
+    ledger.apply(RunStopped("now", "^C", 130))
+    assert ledger.suspended_exit_code is None
 
 
 @pytest.mark.parametrize("is_live", [False, True])

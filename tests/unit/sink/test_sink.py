@@ -267,12 +267,12 @@ def test_failed_store_stops_run_now(store: Literal["output", "spill", "journal"]
 def test_stop_request_may_be_followed_by_severe_one() -> None:
     sink = started_sink()
     assert sink.receive(StopRequest("soon", "pipe kill"), 0.2) == entry(
-        2, RunStopped("soon", "pipe kill", errors.INCOMPLETE)
+        2, RunStopped("soon", "pipe kill", errors.INTERRUPTED)
     )
     assert sink.receive(StopRequest("soon", "pipe kill"), 0.3) == []
     sink.receive(Committed("journal", 2), 0.3)
     assert sink.deadline == 0.0
-    assert control(Kill("r", "soon", "pipe kill", errors.INCOMPLETE))[0] in sink.tick(0.3)
+    assert control(Kill("r", "soon", "pipe kill", errors.INTERRUPTED))[0] in sink.tick(0.3)
     assert sink.receive(StopRequest("now", "^C"), 0.4) == entry(3, RunStopped("now", "^C", errors.INTERRUPTED))
     sink.receive(Committed("journal", 3), 0.5)
     assert control(Kill("r", "now", "^C", errors.INTERRUPTED))[0] in sink.tick(0.5)
