@@ -79,6 +79,12 @@ class CommandTemplate:
             raise UsageError(str(error), error.hint) from None
         self.program = SHELL if isinstance(template, ShellTemplate) else template.program if template else None
 
+    @property
+    def placeholder_count(self) -> int:
+        """The number of places that an argument may take, each once or repeated for each argument."""
+        replacements = [match for word in self._appended_words(()) for match in find_replacements(word, ())]
+        return sum(replacement.key not in (b"#", b"%") for _, _, replacement in replacements)
+
     def render(self, record: bytes, shape: Shape, task: int, slot: int) -> RenderedCommand:
         """Return the command of a task, counted from 0. Raise ValueError if the record does not fit."""
         arguments = parse_arguments(record, shape)
@@ -99,15 +105,20 @@ class CommandTemplate:
         return self._compiled_templates[key]
 
     def _compile(self, names: ColumnNames, *, is_packed: bool) -> ShellTemplate | ArgvTemplate:
-        words = self._command
-        if self._is_appended and not any(find_replacements(word, names) for word in words):
-            words = [words[0] + b" " + ALL_ARGUMENTS] if len(words) == 1 else [*words, ALL_ARGUMENTS]
+        words = self._appended_words(names)
         if len(words) > 1:
             return ArgvTemplate(words, names, is_packed=is_packed)
         line = words[0]
         if needs_shell(_remove_placeholders(line, names)):
             return ShellTemplate(line, names, is_packed=is_packed)
         return ArgvTemplate(_COMMAND_WORD.findall(line), names, is_packed=is_packed)
+
+    def _appended_words(self, names: ColumnNames) -> list[bytes]:
+        """Return the command with {} appended, if it needs that."""
+        words = self._command
+        if not self._is_appended or any(find_replacements(word, names) for word in words):
+            return words
+        return [words[0] + b" " + ALL_ARGUMENTS] if len(words) == 1 else [*words, ALL_ARGUMENTS]
 
 
 class OutputTag:

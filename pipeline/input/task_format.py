@@ -21,15 +21,11 @@ from msgspec import Struct
 from pipeline.input.files import STDIN, display_name, file_identity
 from pipeline.model.errors import PipelineError
 from pipeline.model.messages import RecordFormat, Shape
-from pipeline.model.records import ArgumentSource, encode_fields
+from pipeline.model.records import ArgumentSource, PackingLimit, encode_fields
 
 if TYPE_CHECKING:
     from pipeline.config.settings import Settings
 
-MAX_PACKED_BYTES = 120_000
-"""Bytes of arguments in one packed command: a shell gets it as one argument, of which Linux accepts 128 KiB."""
-ARGUMENT_OVERHEAD_BYTES = 3
-"""Bytes that each argument takes besides its own: a blank and quotes."""
 PRODUCT_BATCH_SIZE = 1000
 """Combinations that are made at a time."""
 FieldRow = tuple[Sequence[bytes], Sequence[bytes]]
@@ -97,7 +93,14 @@ class FormattedTasks(NamedTuple):
 class TaskFormatter:
     """The formatter of one input: of its lines or, if there are `sources`, of their combinations."""
 
-    def __init__(self, task_format: TaskFormat, sources: Sequence[ArgumentSource], *, zero: bool) -> None:
+    def __init__(
+        self,
+        task_format: TaskFormat,
+        sources: Sequence[ArgumentSource],
+        packing_limit: PackingLimit | None = None,
+        *,
+        zero: bool,
+    ) -> None:
         """Raise UsageError or PipelineError if a file of the sources cannot be read."""
         self.terminator = b"\0" if zero else b"\n"
         self.record_format = RecordFormat(zero=zero and task_format.is_line_per_task, shape=task_format.shape)
@@ -107,7 +110,7 @@ class TaskFormatter:
         self.identity = (self.record_format, task_format, tuple(sources), identities)
         self.is_line_per_task = task_format.is_line_per_task and not sources
         self.reads_input = not sources
-        self._parser = FieldParser(task_format)
+        self._parser = FieldParser(task_format, packing_limit)
         self._product = ArgumentProduct(sources, self.terminator, header=task_format.header) if sources else None
 
     def format(self, body: bytes, file_number: int, _: str) -> FormattedTasks:
@@ -128,8 +131,8 @@ class TaskFormatter:
 class FieldParser:
     """Rows of one input, and the records that are made of them."""
 
-    def __init__(self, task_format: TaskFormat) -> None:
-        self._format = task_format
+    def __init__(self, task_format: TaskFormat, packing_limit: PackingLimit | None = None) -> None:
+        self._format, self._packing_limit = task_format, packing_limit or PackingLimit()
         self._names: Sequence[bytes] = ()
         self._file_number = -1
         self._split_fields = _field_splitter(task_format)
@@ -209,9 +212,9 @@ class FieldParser:
         group_size, is_packed = self._format.group_size, self._format.pack_slots
         if not (group_size or is_packed):
             return [row[1][0] if self._format.shape == "line" else encode_fields(row[1], row[0])]
-        size = sum(len(value) + ARGUMENT_OVERHEAD_BYTES for value in row[1])
+        size = sum(map(self._packing_limit.measure, row[1])) if is_packed else 0
         groups: list[list[FieldRow]] = []
-        if is_packed and self._rows and self._rows_size + size > MAX_PACKED_BYTES:
+        if is_packed and self._rows and self._rows_size + size > self._packing_limit.room:
             groups, self._rows, self._rows_size = [self._rows], [], 0
         self._rows.append(row)
         self._rows_size += size

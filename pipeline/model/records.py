@@ -9,13 +9,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
     from pipeline.model.messages import RecordFormat
+
+
+class PackingLimit(NamedTuple):
+    """How many arguments fit one command of -X: as many as take `room` in all, by the `measure` of each."""
+
+    room: int = 128 << 10
+    measure: Callable[[bytes], int] = len
 
 
 STEP_BELOW_RECORDS = 64

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.config.settings import Settings
     from pipeline.input.source import InputSource
     from pipeline.input.stdin_spool import StdinSpool
+    from pipeline.model.records import PackingLimit
     from pipeline.output.destinations import ProgressDisplay
     from pipeline.sink.sink import SinkConfig
     from pipeline.worker.heartbeat import WorkerIdentity
@@ -111,10 +112,20 @@ def _create_source(settings: Settings, spool: StdinSpool | None) -> InputSource:
     if not is_plain:
         from pipeline.input.task_format import TaskFormatter
 
-        formatter = TaskFormatter(task_format, sources, zero=settings.zero)
+        packing_limit = _packing_limit(settings) if settings.packed else None
+        formatter = TaskFormatter(task_format, sources, packing_limit, zero=settings.zero)
         return InputSource.with_format(formatter, settings.files, spool=spool)
     arguments = sources[0].arguments if sources else None
     return InputSource(RecordFormat(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)
+
+
+def _packing_limit(settings: Settings) -> PackingLimit:
+    """Return how much fits a command of -X, in the environment of the tasks. Only `pipe run` knows the command here."""
+    from pipeline.executor.command_size import limit_command
+
+    variables = (os.fsencode(variable).partition(b"=") for variable in settings.env)
+    environment = {**os.environb, **{name: value for name, equals, value in variables if equals}}
+    return limit_command(settings.command, environment, is_appended=not settings.stdin)
 
 
 def run_sink(

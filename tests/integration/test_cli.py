@@ -204,6 +204,14 @@ def test_failed_tasks_are_counted_and_exit_with_1() -> None:
     assert shown.stderr.splitlines()[-1].startswith("pipe: 3 tasks, 1 failed, ")
 
 
+def test_packed_commands_fit_a_small_stack_and_a_large_environment() -> None:
+    line = "ulimit -S -s 256; seq 30000 | exec python -m pipeline run -q -X -j 1 echo"
+    environment = {**os.environ, "LARGE": "x" * 90_000, "PYTHONPATH": str(ROOT)}
+    command = ["/bin/sh", "-c", line.replace("python", sys.executable)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=WITHIN, env=environment)
+    assert (shown.stdout.split(), shown.stderr) == ([str(n + 1) for n in range(30_000)], "")
+
+
 def test_empty_input_is_a_run_without_tasks() -> None:
     shown = pipe("run", "cat")
     assert (shown.returncode, shown.stdout) == (0, "")

@@ -7,8 +7,6 @@ from itertools import chain
 import pytest
 
 from pipeline.input.task_format import (
-    ARGUMENT_OVERHEAD_BYTES,
-    MAX_PACKED_BYTES,
     ArgumentProduct,
     FieldParser,
     TaskFormat,
@@ -16,12 +14,14 @@ from pipeline.input.task_format import (
 )
 from pipeline.model.errors import PipelineError, UsageError
 from pipeline.model.messages import RecordFormat
-from pipeline.model.records import ArgumentSource, decode_fields
+from pipeline.model.records import ArgumentSource, PackingLimit, decode_fields
 
 
-def parse_values(task_format: TaskFormat, *pieces: list[bytes], file: int = 1) -> list[list[bytes]]:
+def parse_values(
+    task_format: TaskFormat, *pieces: list[bytes], file: int = 1, limit: PackingLimit | None = None
+) -> list[list[bytes]]:
     """Return the values of all records of lines that are added in these pieces."""
-    parser = FieldParser(task_format)
+    parser = FieldParser(task_format, limit)
     records = list(chain.from_iterable(parser.add_lines(piece, file) for piece in pieces)) + parser.finish()
     return [decode_fields(record)[0] for record in records]
 
@@ -60,11 +60,12 @@ def test_group_size_last_group_may_be_smaller() -> None:
 
 def test_pack_slots_fills_commands_and_shares_the_rest() -> None:
     assert parse_values(TaskFormat(pack_slots=2), [b"%d" % n for n in range(5)]) == [[b"0", b"1", b"2"], [b"3", b"4"]]
-    many = [b"x" * 997 for _ in range(300)]
-    records = parse_values(TaskFormat(pack_slots=1), many)
-    assert [value for record in records for value in record] == many
-    sizes = [sum(len(value) + ARGUMENT_OVERHEAD_BYTES for value in record) for record in records]
-    assert all(MAX_PACKED_BYTES - 1000 < size <= MAX_PACKED_BYTES for size in sizes[:-1])
+    many = [b"x" * 97 for _ in range(30)]
+    limit = PackingLimit(1000, lambda value: len(value) + 3)
+    records = parse_values(TaskFormat(pack_slots=1), many, limit=limit)
+    assert list(map(len, records)) == [10, 10, 10]
+    large = b"x" * 2000  # does not fit, but alone
+    assert parse_values(TaskFormat(pack_slots=1), [b"a", large, b"b"], limit=limit) == [[b"a"], [large], [b"b"]]
     assert parse_values(TaskFormat(pack_slots=9, group_size=2), many[:5]) == [many[:2], many[2:4], many[4:5]]
 
 
