@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
-
-import pytest
 
 from tests.support.processes import ROOT
 
@@ -43,7 +39,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n\s*\n|\n\s*[-*] |\|")
-COMMENT_CLAUSE = re.compile(r"# (?:[Ww]ho|[Ww]hat|[Ww]hose)\b(?![^#]*\?)")
+COMMENT_CLAUSE = re.compile(r"# (?:[Ww]ho|[Ww]hat|[Ww]hose)\b(?![^#\n]*\?)")
+CLASS = re.compile(r"^ *class (\w+)", re.MULTILINE)
+DEFINED = re.compile(r"^ *(?:def|class) (\w+)", re.MULTILINE)
 
 
 def old_words(text: str, path: str) -> set[str]:
@@ -54,12 +52,6 @@ def old_words(text: str, path: str) -> set[str]:
     return (words | {word.removesuffix("s") for word in words}) & OLD_WORDS
 
 
-def names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-
-
 def clauses(text: str) -> list[str]:
     """Sentences of a text that begin with Who, What or Whose and are no question."""
     prose = re.sub(r"^#.*$", "", FENCE.sub("", text), flags=re.MULTILINE)
@@ -67,45 +59,36 @@ def clauses(text: str) -> list[str]:
     return [one for one in sentences if re.match(r"(Who|What|Whose)\b", one) and not one.endswith("?")]
 
 
-def docstrings(path: Path) -> list[str]:
+def docstrings(text: str) -> list[str]:
     """All strings of a module that are statements of their own: docstrings, also of fields and constants."""
-    nodes = ast.walk(ast.parse(path.read_text()))
+    nodes = ast.walk(ast.parse(text))
     values = [node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
     return [value.value for value in values if isinstance(value.value, str)]
 
 
-def comments(path: Path) -> list[str]:
-    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
-    return [token.string for token in tokens if token.type == tokenize.COMMENT]
+def found_in(paths: list[Path], search: Callable[[str, str], Collection[str]]) -> dict[str, Collection[str]]:
+    """Return what the search finds in each file, by its name; `search` gets the name and the text."""
+    found = {name: search(name, (ROOT / name).read_text()) for name in (str(path.relative_to(ROOT)) for path in paths)}
+    return {name: words for name, words in found.items() if words}
 
 
-@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_text_uses_no_old_word(path: Path) -> None:
-    name = str(path.relative_to(ROOT))
-    assert old_words(f"{name}\n{path.read_text()}", name) == set()
+def test_text_uses_no_old_word() -> None:
+    assert found_in([*CODE, *PAGES], lambda name, text: old_words(f"{name}\n{text}", name)) == {}
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_test_name_uses_no_old_word(path: Path) -> None:
-    name = str(path.relative_to(ROOT))
-    assert old_words("\n".join([name, *names(ast.parse(path.read_text()))]), name) == set()
+def test_test_name_uses_no_old_word() -> None:
+    assert found_in(TESTS, lambda name, text: old_words("\n".join([name, *DEFINED.findall(text)]), name)) == {}
 
 
-@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_sentence_begins_with_its_subject(path: Path) -> None:
-    if path.suffix == ".md":
-        found = clauses(path.read_text())
-    else:
-        found = [clause for text in docstrings(path) for clause in clauses(text)]
-        found += [comment for comment in comments(path) if COMMENT_CLAUSE.match(comment)]
-    assert found == []
+def test_sentence_begins_with_its_subject() -> None:
+    assert found_in(PAGES, lambda _, text: clauses(text)) == {}
+    assert found_in(CODE, lambda _, text: [clause for one in docstrings(text) for clause in clauses(one)]) == {}
+    assert found_in(CODE, lambda _, text: COMMENT_CLAUSE.findall(text)) == {}
 
 
 def test_class_and_module_have_standard_names() -> None:
-    classes = {
-        node.name for path in CODE for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
-    }
-    assert {name for name in classes | {path.stem for path in CODE} if name.strip("_").lower() in OLD_NAMES} == set()
+    names = {path.stem for path in CODE} | {name for path in CODE for name in CLASS.findall(path.read_text())}
+    assert {name for name in names if name.strip("_").lower() in OLD_NAMES} == set()
 
 
 def test_scan_finds_old_words_and_clauses() -> None:

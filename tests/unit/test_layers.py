@@ -1,4 +1,4 @@
-"""The contract of the packages: imports point to lower layers, and each library has one home."""
+"""The contract of the packages: imports point to lower layers, and each library has its homes."""
 
 from __future__ import annotations
 
@@ -6,72 +6,48 @@ import ast
 import re
 import sys
 
-import pytest
-
 from tests.support.processes import ROOT
 
 MAY_IMPORT = {
-    "model": "",
-    "config": "model",
-    "ventilator": "model",
-    "worker": "model",
-    "sink": "model",
-    "system": "model",
-    "storage": "model system",
-    "transport": "model system",
-    "executor": "model config system",
-    "output": "model storage",
-    "input": "model config storage",
-    "runtime": "model config ventilator worker sink system storage transport executor output input",
-    "doctor": "model config system transport pipeline",
-    "cli": "model config system storage transport executor input runtime doctor lab pipeline",
-    "lab": "",
+    "model": "msgspec dataclasses",
+    "config": "model msgspec",
+    "ventilator": "model msgspec",
+    "worker": "model msgspec",
+    "sink": "model msgspec",
+    "system": "model msgspec psutil",
+    "storage": "model system msgspec msgpack",
+    "transport": "model system msgspec zmq",
+    "executor": "model config system msgspec",
+    "output": "model storage msgspec",
+    "input": "model config storage msgspec",
+    "runtime": "model config ventilator worker sink system storage transport executor output input msgspec zmq",
+    "doctor": "model config system transport pipeline msgspec zmq",
+    "cli": "model config system storage transport executor input runtime doctor lab pipeline msgspec typer rich",
+    "lab": "zmq threading subprocess random dataclasses",
     "pipeline": "cli",  # its modules are the version and the entry point
 }
-"""All edges between packages: each imports only from lines above it. The lab is separate."""
-PURE = set(
-    """
-    __future__ array bisect collections dataclasses enum functools heapq itertools json math msgspec operator re signal
-    struct sys typing zlib
-    """.split()
-)
-"""State machines import only these: no I/O and no clock."""
-STATE_MACHINES = {"model", "config", "ventilator", "worker", "sink"}
-DECIDING = set(
-    """
-    cli/messages cli/status_view executor/limits executor/outcomes executor/replacement_strings executor/task_queue
-    runtime/supervisor storage/spill_buffer
-    """.split()
-)
-"""Modules of other packages that decide without I/O, too."""
-LIBRARIES = {
-    "msgspec": "pipeline",
-    "zmq": "transport runtime/event_loop runtime/control_client doctor/environment_checks",
-    "msgpack": "storage/journal_reader",
-    "psutil": "system/processes",
-    "rich": "cli/top",
-    "typer": "cli/app cli/options cli/lab cli/completion",
-}
-NEVER_USED = set(
-    """
-    asyncio concurrent logging marshal multiprocessing pickle random shelve subprocess threading
-    """.split()
-)
-LAB_USES = {"zmq", "threading", "subprocess", "random"}
+"""What a package imports: packages above it, libraries, and modules that no other may use. The lab is separate."""
+PURE = """
+__future__ array bisect collections enum functools heapq itertools json math operator re signal struct sys typing zlib
+""".split()
+"""What state machines import of the standard library: no I/O and no clock."""
+DECIDING = """
+model/ config/ ventilator/ worker/ sink/ cli/messages cli/status_view executor/limits executor/outcomes
+executor/replacement_strings executor/task_queue runtime/supervisor storage/spill_buffer
+""".split()
+"""State machines, and what else decides without I/O."""
+NEVER_USED = """
+asyncio concurrent dataclasses logging marshal multiprocessing pickle random shelve subprocess threading
+""".split()
 MAX_FUNCTION_LINES = 60
-
 FOLDER = ROOT / "pipeline"
 MODULES = {
     str(path.relative_to(FOLDER).with_suffix("")): ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("*.py"))
 }
 
 
-def package(module: str) -> str:
-    return module.rpartition("/")[0] or "pipeline"
-
-
 def imports(module: str) -> set[str]:
-    """Full names of all that the module imports, wherever it does so."""
+    """Return the packages of ours, and the others, that the module imports, wherever it does so."""
     names: set[str] = set()
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Import):
@@ -79,40 +55,25 @@ def imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    ours = {name.split(".")[1] for name in names if name.startswith("pipeline.")}
+    found = {name if (FOLDER / name).is_dir() else "pipeline" for name in ours}
+    return found | {name.partition(".")[0] for name in names} - {"pipeline"}
 
 
-def imported_packages(module: str) -> set[str]:
-    parts = [name.split(".") for name in imports(module) if name.startswith("pipeline")]
-    return {part[1] if part[1:] and (FOLDER / part[1]).is_dir() else "pipeline" for part in parts}
+def test_module_imports_only_what_its_package_may() -> None:
+    restricted = set(MAY_IMPORT) | set(NEVER_USED)
+    wrong = {}
+    for module in MODULES:
+        package = module.rpartition("/")[0] or "pipeline"
+        standard = set(PURE) if module.startswith(tuple(DECIDING)) else sys.stdlib_module_names - restricted
+        wrong[module] = imports(module) - {package} - standard - set(MAY_IMPORT[package].split())
+    assert {module: names for module, names in wrong.items() if names} == {}
 
 
-def foreign(module: str) -> set[str]:
-    return {name.partition(".")[0] for name in imports(module)} - {"pipeline"}
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_package_imports_only_lower_packages(module: str) -> None:
-    assert imported_packages(module) - {package(module)} <= set(MAY_IMPORT[package(module)].split())
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if package(name) in STATE_MACHINES or name in DECIDING])
-def test_state_machine_imports_only_pure_modules(module: str) -> None:
-    assert foreign(module) <= PURE
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_foreign_library_stays_in_its_modules(module: str) -> None:
-    names = foreign(module) - LAB_USES if package(module) == "lab" else foreign(module)
-    homes = {name: LIBRARIES.get(name, "").split() for name in names - sys.stdlib_module_names}
-    assert [name for name, places in homes.items() if not {"pipeline", package(module), module} & set(places)] == []
-    assert not names & NEVER_USED
-    assert "dataclasses" not in names or module in {"model/structs", "lab/pings"}
-
-
-def test_lab_is_used_by_its_command_only() -> None:
-    users = {module for module in MODULES if "lab" in imported_packages(module) and package(module) != "lab"}
+def test_module_imports_only_what_it_may_within_its_package() -> None:
+    users = {module for module in MODULES if "lab" in imports(module) and not module.startswith("lab/")}
     assert users <= {"cli/lab", "cli/completion"}
+    assert [name for name in MODULES if "dataclasses" in imports(name)] == ["lab/pings", "model/structs"]
 
 
 def test_class_names_are_unique() -> None:
@@ -127,15 +88,13 @@ def test_message_fields_are_no_mappings() -> None:
     assert not [kind for kind in kinds if re.search(r"\b(dict|Dict|Mapping|Any|object)\b", kind)]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_functions_are_short(module: str) -> None:
-    functions = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.FunctionDef)]
-    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+def test_functions_are_short() -> None:
+    nodes = [(module, node) for module, tree in MODULES.items() for node in ast.walk(tree)]
+    functions = [(module, node) for module, node in nodes if isinstance(node, ast.FunctionDef)]
+    lengths = {f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1 for module, node in functions}
     assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
 
 
 def test_scan_finds_imports() -> None:
-    assert "storage" in imported_packages("runtime/run_files")
-    assert imported_packages("doctor/environment_checks") >= {"pipeline", "system"}
-    assert "msgpack" in foreign("storage/journal_reader")
-    assert "typer" in foreign("cli/app")
+    assert imports("doctor/environment_checks") >= {"pipeline", "system"}
+    assert "msgpack" in imports("storage/journal_reader")
