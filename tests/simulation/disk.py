@@ -89,7 +89,8 @@ class SimulatedDisk:
         self.spill: dict[int, Result] = {}
         self.journal: list[JournalEntry] = []
         self._state = JournalState()
-        self.synced_count = 0
+        self.synced_count = self._applied_count = 0
+        self._durable_ledger = Ledger()
         self._last_write_at = 0.0
 
     def send(self, process: SimulatedProcess, message: Message) -> None:
@@ -190,7 +191,11 @@ class SimulatedDisk:
 
     def durable_ledger(self) -> Ledger:
         """Return the ledger that a power failure would leave."""
-        return Ledger(event for entry in self.journal[: self.synced_count] for event in entry.events)
+        for entry in self.journal[self._applied_count : self.synced_count]:
+            for event in entry.events:
+                self._durable_ledger.apply(event)
+        self._applied_count = self.synced_count
+        return self._durable_ledger
 
     def crash(self) -> list[JournalEvent]:
         """Simulate a power failure. Return the events that remain: all synced ones, and a prefix of the rest."""
