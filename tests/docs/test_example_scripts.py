@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.processes import ROOT
 
-pytestmark = pytest.mark.untraced
 
 EXAMPLES = ROOT / "scripts" / "examples"
 WITHIN = 90.0

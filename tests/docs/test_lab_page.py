@@ -10,7 +10,6 @@ import pytest
 from pipeline.lab import PROGRAMS
 from tests.docs.lab_page import PAGE, LabBlock, find_blocks, mask, rewrite, run_block
 
-pytestmark = pytest.mark.untraced
 
 TEXT = PAGE.read_text()
 SHOWN = find_blocks(TEXT)

@@ -14,7 +14,6 @@ import pytest
 from pipeline.transport.codec import MESSAGE_CODECS
 from tests.support.processes import ROOT
 
-pytestmark = pytest.mark.untraced
 
 WITHIN = 60.0
 TASKS = 5000

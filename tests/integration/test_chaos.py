@@ -19,8 +19,6 @@ from tests.integration.oracle import find_violations
 from tests.integration.partition import run_with_partition, unavailable_reason
 from tests.integration.random_faults import plan_faults, run_with_faults
 
-pytestmark = pytest.mark.untraced
-
 NO_PARTITIONS = unavailable_reason()
 AT_THE_SINK = "sink.write-result-sent:2 sink.journal-entry-sent:2 sink.committed-received:3 sink.kill-sent:1".split()
 SAMPLE = (

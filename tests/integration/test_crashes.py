@@ -10,8 +10,6 @@ import pytest
 from tests.integration.cluster import TASK_FUNCTIONS, Cluster, PipeProcess
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.untraced
-
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 NUMBERS = sorted(map(str, range(200)))
 TASKS = "".join(f"{number}\n" for number in range(200))

@@ -19,7 +19,7 @@ from tests.support.processes import ROOT
 
 WITHIN = 60.0
 GNU = shutil.which("parallel")
-pytestmark = [pytest.mark.untraced, pytest.mark.skipif(GNU is None, reason="GNU parallel is not installed")]
+pytestmark = pytest.mark.skipif(GNU is None, reason="GNU parallel is not installed")
 
 # each line of a table: the words as for a shell, then what is read from stdin, if anything
 TABLES: dict[str, list[tuple[str, bytes]]] = {

@@ -13,8 +13,6 @@ import pytest
 from tests.integration.cluster import TASK_FUNCTIONS, Cluster
 from tests.support.task_functions import words
 
-pytestmark = pytest.mark.untraced
-
 
 @pytest.fixture(scope="module")
 def library() -> list[str]:

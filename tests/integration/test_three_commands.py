@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.integration.cluster import Cluster, PipeProcess
 
-pytestmark = pytest.mark.untraced
 
 ROLES = ("sink", "ventilate", "work")
 TASKS = "".join(f"{number}\n" for number in range(40))

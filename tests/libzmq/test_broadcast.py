@@ -12,8 +12,6 @@ import zmq
 
 from tests.libzmq.peers import QUIET_MS, TIMEOUT_MS, BytesSocket, SocketFactory, make_sockets, read_line, start_peer
 
-pytestmark = pytest.mark.untraced
-
 
 @pytest.fixture
 def make() -> Iterator[SocketFactory]:

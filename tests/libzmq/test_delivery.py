@@ -22,8 +22,6 @@ from tests.libzmq.peers import (
     start_peer,
 )
 
-pytestmark = pytest.mark.untraced
-
 PULL = """
 pull = socket(zmq.PULL, RCVHWM=int(words[1]))
 (pull.bind if words[2] == "bind" else pull.connect)(words[0])

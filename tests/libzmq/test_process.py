@@ -16,8 +16,6 @@ from pipeline.transport.endpoints import MAX_PATH_BYTES
 from pipeline.transport.sockets import OPTIONS
 from tests.libzmq.peers import QUIET_MS, TIMEOUT_MS, endpoint_of, make_sockets, read_line, start_peer
 
-pytestmark = pytest.mark.untraced
-
 FORKED = """
 pull, push = socket(zmq.PULL), socket(zmq.PUSH)
 pull.bind(words[0])

@@ -21,8 +21,6 @@ from tests.libzmq.peers import (
 from tests.support.processes import wait_until
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.untraced
-
 RETRIES = {zmq.Event.CONNECT_RETRIED, zmq.Event.CONNECT_DELAYED, zmq.Event.CONNECTED}
 OTHERS_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20, b"\0") + bytes(32)
 """The greeting of a peer that requires a password."""

@@ -12,8 +12,6 @@ from pipeline.ventilator.lane import WorkerLane
 from tests.simulation.mutants import EDITED, MUTANTS, Mutant
 from tests.simulation.simulation import Crash, Violation, simulate
 
-pytestmark = pytest.mark.untraced
-
 SEEDS = 2000
 FRESH = SEEDS + int.from_bytes(os.urandom(4), "little")
 """Seeds that are new in each run of the tests; a failing one prints how to replay it."""

@@ -148,7 +148,6 @@ def test_shuffled_results_are_fetched_in_order(tmp_path: Path, seed: int, monkey
     assert open_files(tmp_path) == 0
 
 
-@pytest.mark.untraced
 def test_small_results_are_merged_in_memory(tmp_path: Path) -> None:
     """Two workers send ranges of single tasks in turn: neighbours arrive apart and are merged."""
     spill = SpillBuffer(str(tmp_path))

@@ -333,7 +333,6 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
     return frames
 
 
-@pytest.mark.untraced
 def test_mutated_frames_decode_or_raise() -> None:
     rng = random.Random(5)
     originals = [encode(message) for message in WORDS]
