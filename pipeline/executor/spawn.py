@@ -12,19 +12,12 @@ import os
 import signal
 from collections.abc import Mapping
 
+from pipeline.executor.exec_errors import EXIT_CODES, describe_exec_error, find_program, is_binary, not_found_error
 from pipeline.executor.outcomes import TaskOutcome
 from pipeline.executor.task_process import CLOSED_FD, TaskAssignment, TaskProcess, shorten_command
-from pipeline.model.errors import UsageError
 from pipeline.model.messages import TaskFailure
 
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-NOT_FOUND_EXIT_CODE = 127
-SHELL_EXIT_CODES = {  # of a shell for a command that it cannot execute
-    errno.ENOENT: NOT_FOUND_EXIT_CODE,
-    errno.ENOTDIR: NOT_FOUND_EXIT_CODE,
-    errno.EACCES: 126,
-    errno.ENOEXEC: 126,
-}
 
 
 class TaskSpawner:
@@ -53,10 +46,11 @@ class TaskSpawner:
         try:
             return spawn_process(assignment, program, environment, stdin)
         except OSError as error:
-            if error.errno != errno.ENOEXEC or program is None:
+            path = (program or find_program(rendered.argv[0])) if error.errno == errno.ENOEXEC else None
+            if path is None or is_binary(path):
                 raise
             # a script without a #! line is run by the shell, as everywhere
-            script = rendered._replace(argv=[b"sh", program, *rendered.argv[1:]])
+            script = rendered._replace(argv=[b"sh", path, *rendered.argv[1:]])
             process = spawn_process(assignment._replace(rendered=script), b"/bin/sh", environment, stdin)
             process.assignment = assignment
             return process
@@ -111,28 +105,6 @@ def spawn_process(
     return TaskProcess(assignment, pid, stdout, stderr)
 
 
-def find_program(program: bytes) -> bytes | None:
-    """Return the executable file, looked up in PATH unless the name contains a slash; None if there is none."""
-    directories = [""] if b"/" in program else os.get_exec_path()
-    for directory in directories:
-        path = os.path.join(os.fsencode(directory), program)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
-
-
-def not_found_error(program: bytes) -> UsageError:
-    """Return the error for a program that `find_program` did not find."""
-    name = os.fsdecode(program)
-    if b"/" not in program:
-        return UsageError(f"command not found: {name}", "no directory of PATH contains it")
-    if os.path.isdir(program):
-        return UsageError(f"{name} is a directory, not a command")
-    if os.path.exists(program):
-        return UsageError(f"{name} is not executable", f"run `chmod +x {name}`, or put its interpreter before it")
-    return UsageError(f"command not found: {name}")
-
-
 def create_memfd(record: bytes) -> int:
     """Return an unnamed file that contains the record, at its start. Unlike a pipe, writing it never blocks."""
     fd = os.memfd_create("task")
@@ -145,12 +117,11 @@ def create_memfd(record: bytes) -> int:
 
 def os_error_outcome(assignment: TaskAssignment, error: OSError, now: float) -> TaskOutcome:
     """Return the outcome of a task that could not be started, with the exit codes of a shell."""
-    code = SHELL_EXIT_CODES.get(error.errno or 0, 0)
-    if not code:
+    number, argv = error.errno or 0, assignment.rendered.argv
+    if number not in EXIT_CODES:
         return start_failure(assignment, f"{error.strerror}: {shorten_command(assignment.rendered.command)}", now)
-    program = shorten_command(b"".join(assignment.rendered.argv[:1]))
-    reason = "command not found" if code == NOT_FOUND_EXIT_CODE else error.strerror
-    text = f"exit {code}: {reason}: {program}"  # also on stderr, as a shell does: an exit code alone is not shown
+    code, reason = EXIT_CODES[number], describe_exec_error(number, argv, assignment.environment(os.environb))
+    text = f"exit {code}: {reason}"  # also on stderr, as a shell does: an exit code alone is not shown
     stderr = assignment.add_tags(f"{text}\n".encode())
     return start_failure(assignment, text, now)._replace(
         stderr=stderr,

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pipeline.executor.command_template import RenderedCommand
+from pipeline.executor.exec_errors import NOT_FOUND_EXIT_CODE, bash_function_note
 from pipeline.executor.limits import MAX_OUTPUT_BYTES, timeout_text, too_large_text
 from pipeline.executor.outcomes import TaskOutcome, stderr_tail
 from pipeline.executor.task_queue import ChunkInfo
@@ -188,7 +189,9 @@ class TaskProcess:
         if self.stopped_at:
             return "timeout", signal.SIGKILL if self.is_killed else signal.SIGTERM, timeout_text(self._timeout_seconds)
         if exit_code > 0:
-            return "exit", exit_code, f"exit {exit_code}"
+            line = self.assignment.rendered.line or b""
+            note = bash_function_note(line, os.environb) if exit_code == NOT_FOUND_EXIT_CODE else ""
+            return "exit", exit_code, f"exit {exit_code}{note}"
         return "signal", -exit_code, signal_name(-exit_code)
 
     def _truncate_stderr(self) -> None:

@@ -86,10 +86,10 @@ def test_command_executor_invalid_argument_fails_alone() -> None:
     with make_driver("echo", "{}") as driver:
         outputs = driver.run_records(b"a", b"nul\0inside", b"b", b"x" * (1 << 18), b"c")
     assert outputs == [b"a\n", b"", b"b\n", b"", b"c\n"]
-    assert {task: failure.kind for task, failure in driver.failures.items()} == {1: "exception", 3: "exception"}
+    assert {task: failure.kind for task, failure in driver.failures.items()} == {1: "exception", 3: "exit"}
     assert "NUL" in driver.failures[1].text
-    assert "Argument list too long" in driver.failures[3].text
-    assert driver.stderr == b""  # failures are shown: on stderr they would be shown twice
+    assert "argument list too long: echo" in driver.failures[3].text
+    assert b"NUL" not in driver.stderr  # an exception is shown: on stderr it would be shown twice
     assert driver.records == {1: b"nul\0inside", 3: b"x" * (1 << 18)}
 
 

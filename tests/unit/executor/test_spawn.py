@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.executor.command_template import RenderedCommand
-from pipeline.executor.spawn import TaskSpawner, create_memfd, find_program, os_error_outcome
+from pipeline.executor.exec_errors import find_program
+from pipeline.executor.spawn import TaskSpawner, create_memfd, os_error_outcome
 from pipeline.executor.task_process import TaskAssignment
 from pipeline.executor.task_queue import ChunkInfo
 from pipeline.model.errors import UsageError
@@ -56,7 +57,7 @@ def test_create_memfd_contains_the_record(size: int) -> None:
     ("number", "code", "text"),
     [
         (errno.ENOENT, 127, "exit 127: command not found: tool"),
-        (errno.EACCES, 126, "exit 126: Permission denied: tool"),
+        (errno.EACCES, 126, "exit 126: permission denied: PATH has tool, but not executable"),
     ],
 )
 def test_os_error_outcome_uses_shell_exit_codes(number: int, code: int, text: str) -> None:
@@ -68,8 +69,8 @@ def test_os_error_outcome_uses_shell_exit_codes(number: int, code: int, text: st
 
 
 def test_os_error_outcome_other_error_is_an_exception() -> None:
-    outcome = os_error_outcome(make_assignment(b"tool", b"a b"), OSError(errno.E2BIG, "Argument list too long"), 12.5)
-    assert outcome.failure == TaskFailure(4, "exception", 1, "Argument list too long: tool 'a b'", "", 1)
+    outcome = os_error_outcome(make_assignment(b"tool", b"a b"), OSError(errno.EIO, "Input/output error"), 12.5)
+    assert outcome.failure == TaskFailure(4, "exception", 1, "Input/output error: tool 'a b'", "", 1)
     assert outcome.stderr == b""
     assert len(list(decode_metrics(outcome.metrics))) == 1
 
