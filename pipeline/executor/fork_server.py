@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
 import select
@@ -34,6 +35,8 @@ ORDER_FORMAT = struct.Struct("<BI")  # kind, slot
 SPAWN_ORDER = 0  # every other kind is the number of a signal to send
 EVENT_FORMAT = struct.Struct("<BIi")
 LOAD_FAILED, STARTED, EXITED = range(3)
+SURROGATES = "pipe-surrogates"
+"""Error handler of the streams to which the user's code prints."""
 MAX_EVENT_BYTES = 64 << 10
 MAX_DESCRIPTORS = 1 << 20
 MAX_SHARED_BATCHES = 8
@@ -229,6 +232,14 @@ def _report_error(error: Exception) -> None:
         sys.excepthook(type(error), error, error.__traceback__)
 
 
+def _encode_surrogates(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode lone surrogates as the bytes that they stand for; escape those that stand for none."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
 def _detach(control: int) -> None:
     """Keep nothing of the worker: no terminal, no signals, no descriptor but `control`. Prints go to stderr."""
     os.setsid()
@@ -244,6 +255,9 @@ def _detach(control: int) -> None:
     os.dup2(null_fd, 0)
     os.dup2(2, 1)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of this process, as the next
-    sys.stdout = sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    codecs.register_error(SURROGATES, _encode_surrogates)
+    sys.stdout = sys.stderr = open(  # noqa: SIM115
+        2, "w", buffering=1, encoding="utf-8", errors=SURROGATES, closefd=False
+    )
     os.closerange(3, control)
     os.closerange(control + 1, MAX_DESCRIPTORS)

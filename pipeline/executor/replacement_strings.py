@@ -130,7 +130,7 @@ def _parse_json(record: bytes) -> Arguments:
     if not record.strip():
         raise ValueError("not JSON: blank line")
     try:
-        value: Any = json.loads(record)
+        value: Any = json.loads(record.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if isinstance(value, dict):

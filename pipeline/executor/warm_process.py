@@ -5,6 +5,7 @@ there as soon as it has it. It ends when the worker closes the socket, or when i
 
 Invariants:
   - an exception of a task fails that task only;
+  - text is UTF-8, in any locale; bytes that are not UTF-8 are lone surrogates in it, as by os.fsdecode, and come back;
   - the process uses nothing of the worker except socket and shared memory;
   - `os.environ` contains the variables of the running task. Setting one takes longer than a short task, so the task
     number is computed when it is read; only in small batches, whose tasks may be long, it is really set, so that
@@ -13,10 +14,12 @@ Invariants:
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import compress
 from resource import RUSAGE_SELF, getrusage
 from socket import socket
@@ -41,6 +44,7 @@ from pipeline.executor.child_channel import (
     SharedBatch,
 )
 from pipeline.executor.limits import too_large_text
+from pipeline.model.records import encode_json
 
 SMALL_BATCH_TASKS = 16  # up to which the variables of each task are really set
 SMALL_INTEGERS = {number: b"%d\n" % number for number in range(1000)}
@@ -52,6 +56,34 @@ Function = Callable[..., Any]
 
 class TooLargeError(Exception):
     """A task has returned more bytes than it may."""
+
+
+class BytesParameters:
+    """The parameters of a function that are annotated as `bytes`."""
+
+    def __init__(self, function: Function) -> None:
+        self._is_bytes: dict[int | str, bool] = {}
+        self._defaults = {int: False, str: False}
+        """For positions and names that no parameter has alone."""
+        with suppress(Exception):  # an object without a signature, or with annotations that raise
+            for index, parameter in enumerate(inspect.signature(function).parameters.values()):
+                is_bytes = parameter.annotation is bytes or str(parameter.annotation) == "bytes"
+                if parameter.kind is parameter.VAR_POSITIONAL:
+                    self._defaults[int] = is_bytes
+                elif parameter.kind is parameter.VAR_KEYWORD:
+                    self._defaults[str] = is_bytes
+                else:
+                    self._is_bytes[parameter.name] = is_bytes
+                    if parameter.kind is not parameter.KEYWORD_ONLY:
+                        self._is_bytes[index] = is_bytes
+
+    def __contains__(self, key: int | str) -> bool:
+        """Return whether the parameter at this position, or with this name, is one of them."""
+        return self._is_bytes.get(key, self._defaults[type(key)])
+
+    def convert(self, key: int | str, value: Any) -> Any:
+        """Return the argument for this parameter: bytes if it is text and is to be bytes."""
+        return value.encode("utf-8", "surrogateescape") if isinstance(value, str) and key in self else value
 
 
 class CallSpec(NamedTuple):
@@ -71,6 +103,7 @@ def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec:
         except BaseException as error:  # noqa: BLE001 - it is the user's code, and may raise anything
             _send_texts(channel, INIT_FAILED, 0, [error_line(error), traceback_text(error)])
             return
+    bytes_parameters = BytesParameters(call_spec.function)
     channel.send(CHILD_MESSAGE.pack(READY, 0, 0.0))
     environ = TaskEnviron()
     while header := channel.recv(BATCH_HEADER.size + MAX_RUN_NAME_BYTES):
@@ -79,7 +112,7 @@ def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec:
         body_layout = batch.set_layout(count, size), separator
         environ.start_batch(header[BATCH_HEADER.size :].decode(), attempt, slot, first, batch.finished_count)
         before_task = environ.set_task if 1 < count <= SMALL_BATCH_TASKS else None
-        spec = call_spec._replace(function=adapt_arguments(call_spec.function, SHAPES[shape]))
+        spec = call_spec._replace(function=adapt_arguments(call_spec.function, SHAPES[shape], bytes_parameters))
         start, cpu_start = perf_counter(), process_time()
         _run_batch(channel, batch, body_layout, spec, first, before_task)
         sys.stdout.flush()
@@ -90,23 +123,24 @@ def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec:
         channel.send(message)
 
 
-def adapt_arguments(function: Function, shape: str) -> Function:
+def adapt_arguments(function: Function, shape: str, bytes_parameters: BytesParameters) -> Function:
     """Return a function that accepts a record of this shape."""
+    convert = bytes_parameters.convert
     if shape == "line":
-        return function
+        return (lambda record: function(convert(0, record))) if 0 in bytes_parameters else function
 
     def call_with_record(record: str) -> Any:
         if not record.strip():
             raise ValueError("not JSON: blank line")
         if shape == "json":
-            return function(json.loads(record))
+            return function(convert(0, json.loads(record)))
         fields = json.loads(record, object_pairs_hook=tuple)
         if isinstance(fields, tuple):
             arguments = dict(fields)
             if len(arguments) < len(fields):
                 raise ValueError("two columns have the same name, so they cannot be named arguments")
-            return function(**arguments)
-        return function(*fields)
+            return function(**{name: convert(name, value) for name, value in arguments.items()})
+        return function(*[convert(index, value) for index, value in enumerate(fields)])
 
     return call_with_record
 
@@ -123,8 +157,8 @@ def _run_batch(
 
     `body_layout` is the offset of the records and their terminator; `before_task` gets each task's number.
     """
-    tasks, function = _decode_tasks(batch.open_records(body_layout[0]), body_layout[1], call_spec.function)
-    max_bytes = call_spec.max_result_bytes
+    tasks = _decode_tasks(batch.open_records(body_layout[0]), body_layout[1])
+    function, max_bytes = call_spec.function, call_spec.max_result_bytes
     is_unlimited = max_bytes >= MAX_RESULT_BYTES  # then the size of a number is not checked
     ends, write, end, encode_small = batch.ends(), batch.map.write, 0, SMALL_INTEGERS.get
     # compress reads a start flag as late as possible, at no cost
@@ -152,18 +186,12 @@ def _run_batch(
         ends[index] = end
 
 
-def _decode_tasks(body: memoryview, terminator: int, function: Function) -> tuple[Sequence[Any], Function]:
-    """Return the tasks as text, and the function to call with each."""
-    if terminator != NO_TERMINATOR:
-        body = body[:-1]
-    try:
-        text = str(body, "utf-8")
-    except UnicodeDecodeError:
-        # a record is not UTF-8: split the bytes, so that only such records fail
-        records = [bytes(body)] if terminator == NO_TERMINATOR else bytes(body).split(bytes([terminator]))
-        return records, lambda record: function(str(record, "utf-8"))
-    is_single = terminator == NO_TERMINATOR or chr(terminator) not in text
-    return [text] if is_single else text.split(chr(terminator)), function
+def _decode_tasks(body: memoryview, terminator: int) -> Sequence[str]:
+    """Return the tasks as text."""
+    if terminator == NO_TERMINATOR:
+        return [str(body, "utf-8", "surrogateescape")]
+    text = str(body[:-1], "utf-8", "surrogateescape")
+    return text.split(chr(terminator)) if chr(terminator) in text else [text]
 
 
 def encode_result(value: object, max_bytes: int) -> bytes:
@@ -174,11 +202,11 @@ def encode_result(value: object, max_bytes: int) -> bytes:
     if value is None:
         return b""
     if isinstance(value, str):
-        data = f"{value}\n".encode()
+        data = f"{value}\n".encode("utf-8", "surrogateescape")
     elif isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value) + b"\n"
     else:
-        data = f"{json.dumps(value, ensure_ascii=False)}\n".encode()
+        data = encode_json(value) + b"\n"
     if len(data) > max_bytes:
         raise TooLargeError(too_large_text(max_bytes))
     return data

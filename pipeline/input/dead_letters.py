@@ -6,6 +6,7 @@ the first line of the first file before workers receive the record format.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class DeadLetterReader:
             return FormattedTasks([], is_last=True)
         if file_number != self._file_number:
             self._file_number, self._line_number = file_number, self._line_number if file_number <= 1 else 0
+            body = body if self._line_number else body.removeprefix(codecs.BOM_UTF8)
         records: list[bytes] = []
         for line in body.removesuffix(self.terminator).split(self.terminator):
             self._line_number += 1
@@ -62,7 +64,7 @@ def _read_shape(files: Sequence[str]) -> Shape:
     with suppress(OSError, ValueError, AttributeError):
         if files and stat.S_ISREG(os.stat(files[0]).st_mode):
             with open(files[0], "rb") as file:
-                shape = json.loads(file.readline()).get("shape")
+                shape = json.loads(file.readline().removeprefix(codecs.BOM_UTF8)).get("shape")
             return next((known for known in get_args(Shape) if known == shape), "line")
     return "line"
 

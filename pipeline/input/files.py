@@ -10,11 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import stat
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.model.errors import UsageError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 448 << 10
 """Bytes per read: together with the rest of the block before it, less than one request asks for."""
+START_BYTES = 4096
+"""Bytes of each file that tell its encoding."""
 STDIN = "-"
 
 
@@ -38,6 +42,7 @@ class InputFiles:
         """Display name of the current file, and the number of files opened up to it."""
         self._remaining, self._stdin, self._spool = deque(names), stdin, spool
         self._current: Readable | None = None
+        self._has_content = False
         pairs = [self._identity(name) for name in names]
         self.identities = tuple(identity for identity, _ in pairs)
         self.states = tuple(state for _, state in pairs)
@@ -63,6 +68,10 @@ class InputFiles:
                 self.close()
                 return f"{self.name}: {error.strerror}"
             if piece:
+                if splitter.is_text and not self._has_content and (encoding := find_wide_encoding(piece)):
+                    self.close()
+                    return f"{self.name} is encoded in {encoding}; {convert_hint(encoding)}"
+                self._has_content = True
                 splitter.add(piece)
                 budget -= BLOCK_BYTES if self.pollables else len(piece)
             elif piece is None:
@@ -85,7 +94,14 @@ class InputFiles:
         """Close the current file. The spool stays open: its owner closes it."""
         if self._current is not self._spool and self._current:
             self._current.close()
-        self._current = None
+        self._current, self._has_content = None, False
+
+    def check_encodings(self) -> None:
+        """Raise UsageError for a file that would be split between the bytes of a character."""
+        for name in self._remaining:
+            with suppress(OSError):  # reading reports it
+                if encoding := find_wide_encoding(_read_start(name, self._stdin)):
+                    raise UsageError(f"{display_name(name)} is encoded in {encoding}", convert_hint(encoding))
 
     def close(self) -> None:
         """Close the current file, and forget all others."""
@@ -149,6 +165,8 @@ class RecordSplitter:
 
     def __init__(self, terminator: bytes, block_size: int | None) -> None:
         self._terminator, self._block_size = terminator, block_size
+        self.is_text = terminator == b"\n" and not block_size
+        """Whether the bytes are lines, so that the encoding matters."""
         self._parts: list[bytes] = []
         self._size = self._taken_size = self._complete_size = 0
         self._is_finished = False
@@ -195,6 +213,33 @@ class RecordSplitter:
         if end == self._size:
             self._parts, self._size, self._taken_size, self._complete_size = [], 0, 0, 0
         return body[start:end]
+
+
+def find_wide_encoding(start: bytes) -> str:
+    """Return the encoding of a text with this beginning if it is UTF-16 or UTF-32, else an empty text.
+
+    A byte-order mark alone is not enough: other bytes may begin like one, but contain no NUL.
+    """
+    if b"\0" not in start:
+        return ""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    return "UTF-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+
+
+def convert_hint(encoding: str) -> str:
+    """Return what to do with a text in this encoding."""
+    return f"convert it: `iconv -f {encoding} -t UTF-8`"
+
+
+def _read_start(name: str, stdin: int) -> bytes:
+    """Return the first bytes of a regular file, and none of others, which cannot be read twice. Raises OSError."""
+    if not stat.S_ISREG(os.fstat(stdin).st_mode if name == STDIN else os.stat(name).st_mode):
+        return b""
+    if name == STDIN:
+        return os.pread(stdin, START_BYTES, os.lseek(stdin, 0, os.SEEK_CUR))
+    with open(name, "rb") as file:
+        return file.read(START_BYTES)
 
 
 def display_name(name: str) -> str:

@@ -92,6 +92,11 @@ class InputSource:
         source._identity = formatter.identity
         return source
 
+    def check_encodings(self) -> None:
+        """Raise UsageError for a file of lines that are not bytes."""
+        if self._reader.reads_text:
+            self._input_files.check_encodings()
+
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the input. It is different in each process if the input cannot be read twice."""
@@ -180,6 +185,11 @@ class RecordReader:
         self._input_files, self._splitter = input_files, splitter
         self._record_format, self._formatter = record_format, formatter
         self._keep_separate = keep_separate
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the input is lines, so that its encoding matters."""
+        return self._splitter.is_text
 
     def read_records(self, size: int) -> RecordBatch | None:
         """Return about `size` bytes of records; None if there are none yet."""

@@ -2,6 +2,7 @@
 
 Read TaskFormatter first: it forms the tasks of all inputs in which a line is not simply a task. Invariants:
   - the format is part of the input's identity: the same files in another format are another input;
+  - a byte-order mark at the start of a file with columns or JSON belongs to no task;
   - only incomplete records are kept between two calls, but a shuffle keeps all of them;
   - argument sources are held in memory, their combinations are not; as in GNU parallel, the last source varies fastest,
     and linked sources (`:::+`) end with the shortest.
@@ -9,6 +10,7 @@ Read TaskFormatter first: it forms the tasks of all inputs in which a line is no
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -18,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from pipeline.input.files import STDIN, display_name, file_identity
-from pipeline.model.errors import PipelineError
+from pipeline.input.files import STDIN, convert_hint, display_name, file_identity, find_wide_encoding
+from pipeline.model.errors import PipelineError, UsageError
 from pipeline.model.messages import RecordFormat, Shape
 from pipeline.model.records import ArgumentSource, PackingLimit, encode_fields
 
@@ -61,6 +63,11 @@ class TaskFormat(Struct, frozen=True):
         return "columns" if has_columns else "line"
 
     @property
+    def is_structured(self) -> bool:
+        """Whether a line is more than its bytes."""
+        return bool(self.colsep or self.csv or self.header or self.json)
+
+    @property
     def is_line_per_task(self) -> bool:
         """Whether each line is a task, in the order of the input."""
         return self.shape in {"line", "json"} and not self.is_shuffled
@@ -91,7 +98,10 @@ class FormattedTasks(NamedTuple):
 
 
 class TaskFormatter:
-    """The formatter of one input: of its lines or, if there are `sources`, of their combinations."""
+    """The formatter of one input: of its lines or, if there are `sources`, of their combinations.
+
+    With `is_resumed`, the first lines are not the start of a file.
+    """
 
     def __init__(
         self,
@@ -100,6 +110,7 @@ class TaskFormatter:
         packing_limit: PackingLimit | None = None,
         *,
         zero: bool,
+        is_resumed: bool = False,
     ) -> None:
         """Raise UsageError or PipelineError if a file of the sources cannot be read."""
         self.terminator = b"\0" if zero else b"\n"
@@ -111,7 +122,8 @@ class TaskFormatter:
         self.is_line_per_task = task_format.is_line_per_task and not sources
         self.reads_input = not sources
         self._parser = FieldParser(task_format, packing_limit)
-        self._product = ArgumentProduct(sources, self.terminator, header=task_format.header) if sources else None
+        self._task_format, self._file_number = task_format, int(is_resumed)
+        self._product = ArgumentProduct(sources, self.terminator, task_format) if sources else None
 
     def format(self, body: bytes, file_number: int, _: str) -> FormattedTasks:
         """Return the tasks that these lines of a file complete, or the next combinations.
@@ -123,7 +135,9 @@ class TaskFormatter:
             records = self._parser.add_rows([self._parser.combine(names, values) for values in batch])
             is_last = not batch
         else:
-            lines = body.removesuffix(self.terminator).split(self.terminator) if body else []
+            is_start, self._file_number = file_number != self._file_number, file_number
+            text = body.removeprefix(codecs.BOM_UTF8) if is_start and self._task_format.is_structured else body
+            lines = text.removesuffix(self.terminator).split(self.terminator) if text else []
             records, is_last = self._parser.add_lines(lines, file_number), not body
         return FormattedTasks(self._parser.finish() if is_last else records, is_last)
 
@@ -225,8 +239,9 @@ class FieldParser:
 
 def _field_splitter(task_format: TaskFormat) -> Callable[[bytes], Sequence[bytes]]:
     """Return a function that splits a line into values; blanks around separators are trimmed, as by GNU parallel."""
+    colsep = os.fsencode(task_format.colsep)
     if task_format.csv:
-        delimiter = task_format.colsep or ","
+        delimiter = colsep.decode("utf-8", "surrogateescape") or ","
 
         def split_csv(text: bytes) -> list[bytes]:
             import csv
@@ -236,7 +251,7 @@ def _field_splitter(task_format: TaskFormat) -> Callable[[bytes], Sequence[bytes
 
         return split_csv
     if task_format.colsep:
-        pattern = re.compile(task_format.colsep.encode())
+        pattern = re.compile(colsep)
         return lambda text: [value.strip(b" \t") for value in pattern.split(text)]
     return lambda text: [text]
 
@@ -262,18 +277,18 @@ def _shuffle(records: list[bytes], seed: int | None) -> list[bytes]:
 
 
 class ArgumentProduct:
-    """The combinations of argument sources. With `header`, the first value of each source is its name."""
+    """The combinations of argument sources. With a header, the first value of each source is its name."""
 
-    def __init__(self, sources: Sequence[ArgumentSource], terminator: bytes, *, header: bool) -> None:
+    def __init__(self, sources: Sequence[ArgumentSource], terminator: bytes, task_format: TaskFormat) -> None:
         """Read all sources; `terminator` ends each line of a file. Raises PipelineError."""
         self.names: ArgumentValues = ()
         linked: list[list[list[bytes]]] = []
-        for values, is_linked in _iter_sources(sources, terminator):
+        for values, is_linked in _iter_sources(sources, terminator, task_format):
             if is_linked and linked:
                 linked[-1].append(values)
             else:
                 linked.append([values])
-        if header:
+        if task_format.header:
             self.names = tuple(values.pop(0) if values else b"" for group in linked for values in group)
         groups = [list(zip(*group, strict=False)) for group in linked]
         self._remaining: Iterator[ArgumentValues] = (sum(combined, ()) for combined in product(*groups))
@@ -287,18 +302,20 @@ def _has_files(source: ArgumentSource) -> bool:
     return source.separator.startswith("::::")
 
 
-def _iter_sources(sources: Sequence[ArgumentSource], terminator: bytes) -> Iterator[tuple[list[bytes], bool]]:
+def _iter_sources(
+    sources: Sequence[ArgumentSource], terminator: bytes, task_format: TaskFormat
+) -> Iterator[tuple[list[bytes], bool]]:
     """Return the values of each source, and whether it is linked to the one before."""
     for source in sources:
         is_linked = source.separator.endswith("+")
         if _has_files(source):
             for path in source.arguments:
-                yield _read_lines(path, terminator), is_linked
+                yield _read_lines(path, terminator, task_format), is_linked
         else:
             yield [os.fsencode(argument) for argument in source.arguments], is_linked
 
 
-def _read_lines(path: str, terminator: bytes) -> list[bytes]:
+def _read_lines(path: str, terminator: bytes, task_format: TaskFormat) -> list[bytes]:
     try:
         if path == STDIN:
             text = sys.stdin.buffer.read()
@@ -307,4 +324,8 @@ def _read_lines(path: str, terminator: bytes) -> list[bytes]:
                 text = file.read()
     except OSError as error:
         raise PipelineError(f"cannot read {display_name(path)}: {error.strerror}") from None
+    if terminator == b"\n" and (encoding := find_wide_encoding(text)):
+        raise UsageError(f"{display_name(path)} is encoded in {encoding}", convert_hint(encoding))
+    if task_format.is_structured:
+        text = text.removeprefix(codecs.BOM_UTF8)
     return text.removesuffix(terminator).split(terminator) if text else []

@@ -130,6 +130,16 @@ def decode_fields(record: bytes) -> tuple[list[bytes], list[bytes]]:
     return [_encode_text(text) for text in values], [_encode_text(name) for name in names]
 
 
+def encode_json(value: Any) -> bytes:
+    """Return the value as JSON: as UTF-8, or with escapes if it contains a lone surrogate, such as of other bytes."""
+    import json
+
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
+
+
 def _decode_text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 

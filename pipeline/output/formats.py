@@ -129,7 +129,7 @@ def json_line(row: ResultRow) -> bytes:
     metrics, failure = row.metrics, row.failure
     fields: dict[str, Any] = {"number": row.number, **_text_field("task", row.record)}
     if row.result.shape in {"columns", "packed"}:
-        names, values = ([text.decode(errors="replace") for text in part] for part in split_arguments(row))
+        names, values = ([text.decode(errors="surrogateescape") for text in part] for part in split_arguments(row))
         fields["arguments"] = dict(zip(names, values, strict=True)) if names else values
     fields |= {"ok": failure is None, "exit": row.exit_code, "signal": row.signal}
     fields |= {"reason": failure.kind if failure else "", "text": failure.text if failure else ""}
@@ -137,7 +137,7 @@ def json_line(row: ResultRow) -> bytes:
     fields |= {"started": round(metrics.started_at, 6), "seconds": round(metrics.seconds, 6)}
     fields |= {"queued": round(metrics.queued_seconds, 6), "cpu": round(metrics.cpu_seconds, 6), "rss": metrics.max_rss}
     fields |= _text_field("command", metrics.command)
-    return _encode_json(fields | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr))
+    return records.encode_json(fields | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr)) + b"\n"
 
 
 def dead_letters(result: Result) -> bytes:
@@ -150,7 +150,7 @@ def dead_letter(result: Result, failure: TaskFailure, record: bytes) -> bytes:
     fields = {"number": failure.task + 1, **_text_field("task", record)}
     fields |= {} if result.shape == "line" else {"shape": result.shape}
     fields |= {"why": failure.kind, "code": failure.code, "reason": failure.text, "attempts": result.attempt + 1}
-    return _encode_json(fields | {"worker": result.worker, "stderr": failure.stderr_tail})
+    return records.encode_json(fields | {"worker": result.worker, "stderr": failure.stderr_tail}) + b"\n"
 
 
 def _parallel_columns(row: ResultRow, hostname: str, runtime_format: str) -> list[bytes]:
@@ -170,12 +170,6 @@ def _extra_columns(row: ResultRow) -> list[bytes]:
 
 def _csv_field(field: bytes) -> bytes:
     return b'"' + field.replace(b'"', b'""') + b'"' if _NEEDS_QUOTES.search(field) else field
-
-
-def _encode_json(fields: dict[str, Any]) -> bytes:
-    import json  # costs start-up time, and plain output needs none
-
-    return json.dumps(fields, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def _text_field(name: str, value: bytes) -> dict[str, Any]:

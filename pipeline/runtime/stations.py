@@ -52,6 +52,7 @@ def run_ventilator(settings: Settings, notify: Notify) -> int:
     endpoints = resolve_endpoints(settings)
     spool = _create_spool(settings)
     source = _create_source(settings, spool)
+    source.check_encodings()
     raise_descriptor_limit()
     config = VentilatorConfig(
         run=os.urandom(8).hex(),
@@ -112,8 +113,8 @@ def _create_source(settings: Settings, spool: StdinSpool | None) -> InputSource:
     if not is_plain:
         from pipeline.input.task_format import TaskFormatter
 
-        packing_limit = _packing_limit(settings) if settings.packed else None
-        formatter = TaskFormatter(task_format, sources, packing_limit, zero=settings.zero)
+        packing_limit, is_resumed = _packing_limit(settings) if settings.packed else None, bool(spool and spool.first)
+        formatter = TaskFormatter(task_format, sources, packing_limit, zero=settings.zero, is_resumed=is_resumed)
         return InputSource.with_format(formatter, settings.files, spool=spool)
     arguments = sources[0].arguments if sources else None
     return InputSource(RecordFormat(zero=settings.zero), settings.files, arguments, settings.block, spool=spool)

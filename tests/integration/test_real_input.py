@@ -37,6 +37,15 @@ def test_callable_counts_the_standard_library_in_order(cluster: Cluster, library
     assert f"pipe: {len(library):,} tasks, 0 failed, " in run.stderr
 
 
+def test_bytes_of_any_encoding_come_back_in_a_c_locale(cluster: Cluster) -> None:
+    lines = "ä\n".encode() + b"caf\xe9\n\xff\xfe\n\n"
+    cluster.path("tasks").write_bytes(lines)
+    words = ("run", "-k", "-q", "-o", "out", "-a", "tasks", "--call", "builtins:str")
+    run = cluster.start(*words, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert run.wait() == 0, run.stderr
+    assert cluster.path("out").read_bytes() == lines
+
+
 def test_guide_batch_reports_its_elapsed_time(cluster: Cluster) -> None:
     chance = random.Random(5557)
     costs = [chance.randint(1, 100) for _ in range(100)]

@@ -104,7 +104,7 @@ def test_shape_of_format_is_known(task_format: TaskFormat, shape: str) -> None:
 
 
 def combine(*sources: ArgumentSource, header: bool = False) -> list[tuple[bytes, ...]]:
-    return ArgumentProduct(sources, b"\n", header=header).take(100)
+    return ArgumentProduct(sources, b"\n", TaskFormat(header=header)).take(100)
 
 
 def test_argument_product_last_source_varies_fastest() -> None:
@@ -124,7 +124,7 @@ def test_argument_product_linked_sources_end_with_shortest() -> None:
 
 def test_argument_product_header_names_sources() -> None:
     combinations = ArgumentProduct(
-        [ArgumentSource(":::", ("x", "1")), ArgumentSource(":::", ("y", "2", "3"))], b"\n", header=True
+        [ArgumentSource(":::", ("x", "1")), ArgumentSource(":::", ("y", "2", "3"))], b"\n", TaskFormat(header=True)
     )
     assert (combinations.names, combinations.take(9)) == ((b"x", b"y"), [(b"1", b"2"), (b"1", b"3")])
 
@@ -134,7 +134,7 @@ def test_argument_product_of_large_sources_is_lazy() -> None:
     combinations = ArgumentProduct(
         [ArgumentSource(":::", arguments), ArgumentSource(":::", arguments), ArgumentSource(":::", arguments)],
         b"\n",
-        header=False,
+        TaskFormat(),
     )
     assert combinations.take(2) == [(b"0", b"0", b"0"), (b"0", b"0", b"1")]
 

@@ -1,4 +1,4 @@
-"""The SQLite destination after a process was killed while it committed."""
+"""The SQLite destination: after a process was killed while it committed, and with bytes that are not text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from pipeline.model.events import WriteResult
 from pipeline.output.database import SqliteDestination
+from tests.unit.output.test_formats import result
 
 
 def test_database_killed_within_a_commit_is_resumed(tmp_path: Path) -> None:
@@ -28,3 +30,14 @@ def test_database_killed_within_a_commit_is_resumed(tmp_path: Path) -> None:
     again.close()
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT count(*) FROM tasks").fetchone() == (0,)
+
+
+def test_database_keeps_bytes_that_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "out.sqlite"
+    destination = SqliteDestination(str(path), is_resumed=False)
+    destination.open()
+    destination.write(WriteResult(1, result(record=b"caf\xe9", stdout="ä".encode())))
+    destination.flush()
+    destination.close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT input, stdout FROM tasks").fetchone() == (b"caf\xe9", "ä")

@@ -36,7 +36,7 @@ def test_dead_letter_contains_reason_worker_and_attempts() -> None:
         "reason": "SIGKILL: x",
         "attempts": 3,
         "worker": "host.1.a",
-        "stderr": "the end\n?",
+        "stderr": "the end\n\udcff",
     }
     assert json.loads(dead_letter(RESULT, FAILURE, b"\xff"))["task_base64"] == "/w=="
 

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from pipeline.model import records
 from pipeline.model.messages import FailureKind, Result, TaskFailure
 from pipeline.model.results import TaskMetrics, encode_metrics
 from pipeline.model.structs import replace
@@ -69,6 +70,18 @@ def test_json_line_contains_all_fields() -> None:
     fields = json.loads(formats.json_line(with_names))
     assert fields["arguments"] == {"x": "1"}
     assert base64.b64decode(fields["stdout_base64"]) == b"\xff"
+
+
+def test_rows_of_any_bytes_are_complete() -> None:
+    record, arguments = records.encode_fields([b"caf\xe9", b"\xff,"], [b"\xfe", "ä".encode()]), [b"caf\xe9", b"\xff,"]
+    (odd,) = formats.iter_rows(result(shape="columns", record=record, stdout=b"\xff"))
+    fields = json.loads(formats.json_line(odd))
+    assert [text.encode(errors="surrogateescape") for text in fields["arguments"].values()] == arguments
+    assert [name.encode(errors="surrogateescape") for name in fields["arguments"]] == [b"\xfe", "ä".encode()]
+    assert b',"caf\xe9","\xff,",' in formats.csv_line(odd, "here")
+    assert base64.b64decode(fields["stdout_base64"]) == b"\xff"
+    escaped = row(TaskFailure(6, "exception", 1, "\udce9", "", 0))
+    assert json.loads(formats.json_line(escaped))["text"] == "\udce9"
 
 
 def test_iter_rows_without_metrics_keeps_failed_record() -> None:
