@@ -50,8 +50,8 @@ def message_text(message: UserMessage, endpoint_options: str | None, heartbeat_t
     match message:
         case Waiting(kind, detail, active):
             return waiting_text(kind, sanitize(detail), endpoint_options, active=active)
-        case WorkerLost(worker, task_count):
-            silence = f"no heartbeat for {heartbeat_timeout:g} s"
+        case WorkerLost(worker, task_count, is_disconnected):
+            silence = "its connection is closed" if is_disconnected else f"no heartbeat for {heartbeat_timeout:g} s"
             tasks = f"requeued {format_count(task_count, 'task')}" if task_count else "it held no tasks"
             return f"warning: lost worker {sanitize(worker)} ({silence}); {tasks}"
         case CallableLoading(call):

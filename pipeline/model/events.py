@@ -236,10 +236,11 @@ class Waiting(Struct, frozen=True, gc=False):
 
 
 class WorkerLost(Struct, frozen=True, gc=False):
-    """A worker sends no heartbeats; `task_count` of its tasks are requeued."""
+    """A worker sends no heartbeats, or has no connection; `task_count` of its tasks are requeued."""
 
     worker: str
     task_count: int
+    is_disconnected: bool = False
 
 
 class PeerRejected(Struct, frozen=True, gc=False):
@@ -271,8 +272,16 @@ VENTILATOR_DEAD = SIGRTMIN + 3
 """The signal by which the launcher tells the sink that the ventilator has died and will not be restarted."""
 
 
+WORKER_DEAD = SIGRTMIN + 4
+"""The signal by which the launcher tells the ventilator that a worker process has died."""
+
+
 class VentilatorDead(Struct, frozen=True, gc=False):
     """The sink has received the signal VENTILATOR_DEAD."""
+
+
+class WorkerDead(Struct, frozen=True, gc=False):
+    """The ventilator has received the signal WORKER_DEAD."""
 
 
 class StatusReport(Struct, frozen=True, gc=False):
@@ -296,6 +305,7 @@ Notice = (
     | ContextCreated
     | StatusRequested
     | VentilatorDead
+    | WorkerDead
     | StatusReport
     | StationStopped
     | VersionMismatch

@@ -23,12 +23,14 @@ from pipeline.model import errors
 from pipeline.model.errors import InternalError, PipelineError
 from pipeline.model.events import (
     VENTILATOR_DEAD,
+    WORKER_DEAD,
     CallableLoading,
     PeerRejected,
     StatusRequested,
     VentilatorDead,
     VersionMismatch,
     Waiting,
+    WorkerDead,
 )
 from pipeline.model.messages import StopRequest
 from pipeline.model.state_machine import Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send, StateMachine
@@ -39,7 +41,11 @@ HISTORY_SIZE = 50
 """Messages kept for the traceback of an internal error."""
 STALL_SECONDS = 0.5
 """A poll that ends this late means that this process or the machine was suspended, so much may have arrived."""
-NOTICES: dict[int, Message] = {STATUS_SIGNAL: StatusRequested(), VENTILATOR_DEAD: VentilatorDead()}
+NOTICES: dict[int, Message] = {
+    STATUS_SIGNAL: StatusRequested(),
+    VENTILATOR_DEAD: VentilatorDead(),
+    WORKER_DEAD: WorkerDead(),
+}
 """The messages of signals that are not a request to stop."""
 SIGNAL_NAMES: dict[int, str] = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 

@@ -3,6 +3,7 @@
 - The sink speaks for the run: it alone receives the user's request to stop, and its exit code is that of the run.
 - Workers that die are restarted. So are a sink and a ventilator that can resume and were killed or crashed; any other
   end of these two ends the run.
+- WORKER_DEAD tells the ventilator that a worker has died, so that its tasks are sent to another one at once.
 - VENTILATOR_DEAD reports to the sink that the ventilator has died for good. The sink ends the run; no other sink is
   started.
 - A process that does not exit in time receives SIGTERM, then SIGKILL.
@@ -28,12 +29,12 @@ from pipeline.model.errors import (
     USAGE,
     describe_exit,
 )
-from pipeline.model.events import VENTILATOR_DEAD
+from pipeline.model.events import VENTILATOR_DEAD, WORKER_DEAD
 from pipeline.model.state_machine import NEVER, VENTILATOR
 
-RESTART_BACKOFF_SECONDS = 0.5
+RESTART_BACKOFF_SECONDS = 0.1
 """Delay of the first restart; doubled at each failure in a row."""
-MAX_BACKOFF_SECONDS = 2.0
+MAX_BACKOFF_SECONDS = 1.0
 """Longest delay: until the restart of a sink or ventilator, the run stands still."""
 MAX_RESTARTS = 20
 """Failures in a row after which a process is given up.
@@ -67,7 +68,7 @@ class StartProcess(Struct, frozen=True):
 
 
 class ForwardSignal(Struct, frozen=True):
-    """Forward a request to stop (SIGINT or SIGTERM), or VENTILATOR_DEAD."""
+    """Forward a request to stop (SIGINT or SIGTERM), or a notice."""
 
     name: str
     signum: int
@@ -185,12 +186,13 @@ class Supervisor:
             return []
         if status == USAGE:  # no worker of this run can work
             return self._fail_run(status, now)
+        told: list[SupervisorAction] = [ForwardSignal(VENTILATOR, WORKER_DEAD)]
         if delay := process.schedule_restart(now):
-            return [_replacement_message(process, status, delay)]
+            return [_replacement_message(process, status, delay), *told]
         failure = ProcessFailed(process.name, f"{describe_exit(status)}, {MAX_RESTARTS} times in a row")
         if any(other.is_alive_or_due for other in self._workers()):
-            return [failure]
-        return [failure, *self._fail_run(status, now)]
+            return [failure, *told]
+        return [failure, *told, *self._fail_run(status, now)]
 
     def _fail_run(self, status: int, now: float, signum: int = SIGTERM) -> list[SupervisorAction]:
         """End a run that cannot be completed. Running tasks may finish after SIGTERM, not after VENTILATOR_DEAD."""

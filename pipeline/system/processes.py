@@ -76,7 +76,7 @@ class ForkedProcess(Struct, frozen=True):
             signal.pidfd_send_signal(self.pidfd, signum)
 
     def forward_signal(self, signum: int) -> None:
-        """Forward a signal that this process received, or VENTILATOR_DEAD; the child's SignalPipe returns it."""
+        """Forward a signal that this process received, or a notice; the child's SignalPipe returns it."""
         self.send_signal(FORWARDED_SIGNALS[signum])
 
     def reap(self) -> int:

@@ -16,7 +16,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from pipeline.model.events import VENTILATOR_DEAD
+from pipeline.model.events import VENTILATOR_DEAD, WORKER_DEAD
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,6 +28,7 @@ FORWARDED_SIGNALS: dict[int, int] = {
     signal.SIGTERM: signal.SIGRTMIN + 1,
     STATUS_SIGNAL: signal.SIGRTMIN + 2,
     VENTILATOR_DEAD: VENTILATOR_DEAD,
+    WORKER_DEAD: WORKER_DEAD,
 }
 """The signals that a monitor sends to its child instead. Real-time signals queue: two are never merged into one."""
 MEANING: dict[int, int] = {
@@ -39,6 +40,7 @@ MEANING: dict[int, int] = {
     STATUS_SIGNAL: STATUS_SIGNAL,
     FORWARDED_SIGNALS[STATUS_SIGNAL]: STATUS_SIGNAL,
     VENTILATOR_DEAD: VENTILATOR_DEAD,
+    WORKER_DEAD: WORKER_DEAD,
 }
 
 
@@ -87,7 +89,7 @@ class SignalPipe:
         return self._read_fd
 
     def read(self) -> list[int]:
-        """Return what was received since the last call: SIGINT, SIGTERM (also for SIGHUP), SIGUSR1, VENTILATOR_DEAD."""
+        """Return what was received since the last call: SIGINT, SIGTERM (also for SIGHUP), SIGUSR1, *_DEAD."""
         received: list[int] = []
         with suppress(BlockingIOError):
             while signums := os.read(self._read_fd, 4096):

@@ -24,6 +24,7 @@ from pipeline.model.events import (
     Reconnect,
     RecordsRead,
     VersionMismatch,
+    WorkerDead,
 )
 from pipeline.model.messages import (
     MAX_ACK_ITEMS,
@@ -92,6 +93,7 @@ class Ventilator:
         self._handlers: Handlers = {
             ReceivedFrom: self._on_worker_message,
             PeerUnreachable: lambda event, now: self.registry.on_peer_unreachable(event.peer, now),
+            WorkerDead: lambda _, now: self.registry.on_worker_dead(now),
             LaneOpened: lambda event, _: self.registry.on_lane_opened(event),
             RecordsRead: self._on_records,
             EndOfInput: self._on_end_of_input,

@@ -26,6 +26,8 @@ class WorkerRegistry:
         self.template = template
         self._early_heartbeats: dict[str, tuple[bytes, Heartbeat, float]] = {}
         self._last_lane_number = 0
+        self._dead_until = -NEVER
+        """Until then, a worker without a connection is the one whose death was reported."""
         self._digest, self._command = "", ""
         self._rejected: set[tuple[str, str]] = set()
 
@@ -59,7 +61,8 @@ class WorkerRegistry:
         sends = self.worker_monitor.tick(now) if self.template.run else []
         for lane in self.lanes:
             if lane.is_silent(now, self.template.heartbeat_timeout):
-                lost = WorkerLost(lane.worker, sum(span.count for span in lane.assigned_ranges.values()))
+                task_count = sum(span.count for span in lane.assigned_ranges.values())
+                lost = WorkerLost(lane.worker, task_count, lane.unreachable_since < NEVER)
                 self.lanes.suspect(lane)
                 sends += [*self._close_lane(lane.worker), Send(Port.USER, lost)]
             elif lane.is_stalled(now):
@@ -100,10 +103,16 @@ class WorkerRegistry:
 
     def on_peer_unreachable(self, peer: bytes, now: float) -> list[Send]:
         """Shorten the heartbeat timeout of a worker without a connection, until its next heartbeat."""
+        is_dead = now <= self._dead_until
         for lane in self.lanes:
-            if lane.peer == peer and lane.unreachable_since == NEVER:
-                lane.unreachable_since = now
+            if lane.peer == peer and (is_dead or lane.unreachable_since == NEVER):
+                lane.unreachable_since = -NEVER if is_dead else now
         return []
+
+    def on_worker_dead(self, now: float) -> list[Send]:
+        """Find out which worker has died: the one without a connection. It is lost at once."""
+        self._dead_until = now + self.template.heartbeat_interval
+        return self.send_registrations()
 
     def refuse_version(self, peer: bytes, version: str) -> list[Send]:
         """Reject a peer with another protocol version; messages from other sockets have no peer to answer."""

@@ -330,7 +330,7 @@ def replaced(run: Running, started: Path, go: Path) -> list[int]:
     """Kill the ventilator after a task has started, and return the output of the run."""
     wait_until(started.exists)
     run.kill("ventilator")
-    run.hear("restarting in 0.5 s")
+    run.hear("restarting in 0.1 s")
     go.touch()
     out, report = run.process.communicate(timeout=WITHIN)
     assert run.process.returncode == 0, report

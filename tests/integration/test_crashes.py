@@ -104,7 +104,7 @@ def test_worker_killed_in_a_run_is_replaced_and_tasks_rerun(cluster: Cluster) ->
     run = cluster.start("run", "-v", "-j", "2", *FEED, SLOW, tasks=TASKS)
     wait_until(lambda: len(run.lines) > 20)
     os.kill(run.station_pids()["worker-1"], signal.SIGKILL)
-    run.wait_for_stderr("pipe: warning: worker-1 was killed by SIGKILL; restarting in 0.5 s\n")
+    run.wait_for_stderr("pipe: warning: worker-1 was killed by SIGKILL; restarting in 0.1 s\n")
     cluster.path("gate").touch()
     assert run.wait() == 0
     assert run.lines == NUMBERS

@@ -325,7 +325,7 @@ def test_run_restarts_any_killed_process(cluster: Cluster, target: str) -> None:
     run = cluster.start("run", "-v", *RUN[1:], *tasks(cluster), WAITS)
     midway(cluster)
     os.kill(run.station_pids()[target], signal.SIGKILL)
-    run.wait_for_stderr(f"pipe: warning: {target} was killed by SIGKILL; restarting in 0.5 s\n")
+    run.wait_for_stderr(f"pipe: warning: {target} was killed by SIGKILL; restarting in 0.1 s\n")
     cluster.path("gate").touch()
     assert run.wait() == 0
     is_whole(cluster, again=2 if target == "worker-1" else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.model.events import VentilatorDead
+from pipeline.model.events import VentilatorDead, WorkerDead
 from pipeline.model.journal_events import JournalEvent
 from pipeline.model.messages import RecordFormat
 from pipeline.sink.broadcast import ReportOptions
@@ -80,7 +80,10 @@ class SimulatedStations:
         process.start()
 
     def replace_worker(self, worker: SimulatedProcess) -> None:
+        """Replace a worker that has died. In odd seeds, a launcher reports the death to the ventilator."""
         self._router.remove(worker)
+        if self._clock.plan.seed % 2:
+            self.ventilator.deliver_soon(WorkerDead())
         self.add_worker()
 
     def restart_ventilator(self) -> None:

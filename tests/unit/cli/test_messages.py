@@ -44,7 +44,7 @@ def test_endpoint_options_lead_to_the_same_endpoints(settings: Settings, expecte
         (Waiting("sink", active=False), "sink connected"),
         (WorkerLost("host-1", 1), "warning: lost worker host-1 (no heartbeat for 10 s); requeued 1 task"),
         (WorkerLost("host-1", 1200), "warning: lost worker host-1 (no heartbeat for 10 s); requeued 1,200 tasks"),
-        (WorkerLost("host-1", 0), "warning: lost worker host-1 (no heartbeat for 10 s); it held no tasks"),
+        (WorkerLost("host-1", 0, True), "warning: lost worker host-1 (its connection is closed); it held no tasks"),
         (
             PeerRejected("host-2", "another command:\n\x1b[2J gzip"),
             "warning: rejected host-2: another command:??[2J gzip",

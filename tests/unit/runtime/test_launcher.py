@@ -15,6 +15,7 @@ INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 
 STATIONS = """
 import select, signal
+from pipeline.model.events import WORKER_DEAD
 from pipeline.runtime.launcher import ProcessSpec, launch
 from pipeline.system.processes import monitor_fd, kill_descendants
 from pipeline.system.signals import SignalPipe
@@ -32,7 +33,7 @@ def station(name, ends=1):
             family(folder, name)
             while len(asked) < ends and not os.path.exists(f"{folder}/{name}.ends"):
                 ready = select.select([signals, monitor_fd()], [], [], 0.01)[0]
-                asked += signals.read()
+                asked += [signum for signum in signals.read() if signum != WORKER_DEAD]
                 if len(asked) == 1:
                     note(folder, f"{name}.asked", 1)
                 if monitor_fd() in ready:
@@ -86,7 +87,7 @@ def test_killed_worker_is_replaced_and_its_children_killed(tmp_path: Path) -> No
     for name in lost:
         (tmp_path / name).unlink()
     os.kill(lost["worker-1"], KILL)
-    assert read_line(launcher) == "warning: worker-1 was killed by SIGKILL; restarting in 0.5 s\n"
+    assert read_line(launcher) == "warning: worker-1 was killed by SIGKILL; restarting in 0.1 s\n"
     assert_none_alive(lost)
     members |= wait_for_pids(tmp_path, "worker-1")
     assert all(map(is_alive, members.values()))
@@ -101,7 +102,7 @@ def test_restartable_process_runs_its_replacement(tmp_path: Path, name: str) -> 
     launcher = run_script(STATIONS + "launch_stations(again=lambda: note(folder, 'again', os.getpid()) or 0)", tmp_path)
     members = wait_for_pids(tmp_path, *NAMES)
     os.kill(members[name], KILL)
-    assert read_line(launcher) == f"warning: {name} was killed by SIGKILL; restarting in 0.5 s\n"
+    assert read_line(launcher) == f"warning: {name} was killed by SIGKILL; restarting in 0.1 s\n"
     wait_until((tmp_path / "again").exists)
     let_end(tmp_path, w1=0, w2=0, ventilator=0, sink=0)
     assert launcher.communicate(timeout=30) == ("", "")
@@ -133,7 +134,7 @@ sys.exit(launch(specs, say))
     members = wait_for_pids(tmp_path, "ventilator", "worker-1", "worker-2")
     if is_restarted:
         os.kill(wait_for_pids(tmp_path, "sink")["sink"], KILL)
-        assert read_line(launcher) == "warning: sink was killed by SIGKILL; restarting in 0.5 s\n"
+        assert read_line(launcher) == "warning: sink was killed by SIGKILL; restarting in 0.1 s\n"
     wait_until((tmp_path / "late").exists)
     os.kill(members["ventilator"], KILL)
     assert read_line(launcher) == f"error: ventilator was killed by SIGKILL; {NO_RESTART_REASONS['ventilator']}\n"

@@ -162,7 +162,7 @@ def test_lost_worker_is_reported_and_tasks_move() -> None:
     ventilator = running_ventilator()
     ventilator.receive(ACK, 9.0)
     ventilator.receive(PeerUnreachable(b"peer"), 9.0)
-    assert Send(Port.USER, WorkerLost("ann", 1)) not in ventilator.tick(9.9)
+    assert Send(Port.USER, WorkerLost("ann", 1, True)) not in ventilator.tick(9.9)
     assert ventilator.receive(from_worker(replace(HEARTBEAT, worker="bob", credit_limit=2)), 10.2) == [
         Send(Port.USER, Waiting("worker", active=False)), Send(Port.LANES, OpenLane(2)),
     ]  # fmt: skip
@@ -172,7 +172,7 @@ def test_lost_worker_is_reported_and_tasks_move() -> None:
     ventilator.receive(ACK, 11.1)
     sends = ventilator.tick(11.1)
     assert sends[-4:] == [
-        Send(Port.LANES, CloseLane(1)), Send(Port.USER, WorkerLost("ann", 1)),
+        Send(Port.LANES, CloseLane(1)), Send(Port.USER, WorkerLost("ann", 1, True)),
         Send(LaneAddress(2), Chunk("r", 2, 1, 0, 1, b"a\n")), Send(LaneAddress(2), Chunk("r", 2, 2, 1, 1, b"b\n")),
     ]  # fmt: skip
 

@@ -195,8 +195,18 @@ def test_unreachable_worker_is_lost_sooner(registry: WorkerRegistry) -> None:
     assert registry.expire_silent(2.9) == []
     registry.on_heartbeat(b"bob's new", replace(BOB, run="r", lane=2), is_ack_current=True, now=2.9)
     registry.on_peer_unreachable(b"bob", 2.95)
-    assert registry.expire_silent(3.1) == [Send(Port.LANES, CloseLane(1)), Send(Port.USER, WorkerLost("ann", 0))]
+    assert registry.expire_silent(3.1) == [Send(Port.LANES, CloseLane(1)), Send(Port.USER, WorkerLost("ann", 0, True))]
     assert registry.expire_silent(5.8) == []
+
+
+def test_worker_without_connection_is_lost_at_once_if_a_death_is_reported(registry: WorkerRegistry) -> None:
+    registry.on_peer_unreachable(b"ann", 1.0)
+    assert registry.on_worker_dead(1.5) == registry.send_registrations() != []
+    registry.on_peer_unreachable(b"ann", 1.5)
+    assert registry.expire_silent(1.5) == [Send(Port.LANES, CloseLane(1)), Send(Port.USER, WorkerLost("ann", 0, True))]
+    registry.on_peer_unreachable(b"bob", 2.6)
+    registry.expire_silent(2.6)
+    assert [lane.worker for lane in registry.lanes] == ["bob"]
 
 
 def test_stalled_lane_is_replaced(registry: WorkerRegistry, store: TaskStore) -> None:
