@@ -6,6 +6,7 @@ A pipeline that does not end in time is a violation, too.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,13 @@ from tests.integration.cluster import Cluster, PipeProcess
 from tests.integration.oracle import (
     DEAD_LETTERS_FILE,
     OUTPUT_FILE,
+    PLAIN,
     TASKS_FILE,
     find_excessive,
     find_violations,
     record_acks,
 )
+from tests.integration.variants import Variant
 from tests.support.processes import wait_until
 
 HEARTBEAT_TIMEOUT_SECONDS = 1.0
@@ -33,22 +36,8 @@ STATION_COMMANDS: dict[str, tuple[object, ...]] = {
     "worker-1": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
     "worker-2": (*WORK_COMMAND[:1], "-v", *WORK_COMMAND[1:]),
 }
-RUN_COMMAND = (
-    "run",
-    "-v",
-    "-w",
-    "2",
-    "-j",
-    "2",
-    "-o",
-    OUTPUT_FILE,
-    "--failed",
-    DEAD_LETTERS_FILE,
-    *HEARTBEAT_OPTIONS,
-    "-a",
-    TASKS_FILE,
-    *WORK_COMMAND[3:],
-)
+RUN_COMMAND = ("run", "-v", "-w", "2", "-j", "2", "--failed", DEAD_LETTERS_FILE, *HEARTBEAT_OPTIONS)
+"""Without output, tasks and function."""
 END_TIMEOUT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS + 15.0
 """Deadline of a run after its last fault."""
 GOOD_EXIT_CODES = {0, 1}
@@ -56,9 +45,32 @@ RESTARTS_SINK = True
 """A killed sink is restarted and resumes; this needs a journal."""
 
 
-def write_tasks(folder: Path, count: int, seconds: float, gated_count: int = 0) -> None:
+def station_commands(variant: Variant) -> dict[str, tuple[object, ...]]:
+    """Return the commands of the three stations; the variant is the sink's."""
+    sink = ("sink", "-v", "-o", variant.output, *STATION_COMMANDS["sink"][4:], *variant.options)
+    return {**STATION_COMMANDS, "sink": sink}
+
+
+def start_run(cluster: Cluster, variant: Variant, **environment: str) -> PipeProcess:
+    """Start `pipe run` in this variant."""
+    given = () if variant.is_from_stdin else ("-a", TASKS_FILE)
+    words = (*RUN_COMMAND, "-o", variant.output, *given, *variant.options, *WORK_COMMAND[3:])
+    tasks = cluster.path(TASKS_FILE).read_text() if variant.is_from_stdin else ""
+    return cluster.start(*words, tasks=_pipe_with(tasks) if tasks else "", **environment)
+
+
+def _pipe_with(text: str) -> int:
+    """Return the read end of a pipe with a short text, which cannot be read twice."""
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, text.encode())
+    os.close(write_fd)
+    return read_fd
+
+
+def write_tasks(folder: Path, count: int, seconds: float, gated_count: int = 0, *, has_poison: bool = False) -> None:
     """Write `count` tasks of `seconds`, every tenth of which fails, and some that wait for the gate."""
     hows = ["fail" if number % 10 == 9 else f"{seconds}" for number in range(count)] + ["gate"] * gated_count
+    hows += ["poison"] * has_poison
     folder.joinpath(TASKS_FILE).write_text("".join(f"{number} {how}\n" for number, how in enumerate(hows)))
 
 
@@ -139,31 +151,32 @@ def _terminate_if_running(process: PipeProcess) -> bool:
     return True
 
 
-def record_points(*, run: bool = False) -> list[tuple[str, int]]:
+def record_points(*, run: bool = False, variant: Variant = PLAIN) -> list[tuple[str, int]]:
     """Return all points and hits that a small pipeline, or `pipe run`, reaches without a fault."""
     with Cluster() as cluster:
         note = cluster.folder.parent / "points"
         write_tasks(cluster.folder, 40, 0.01)
         plan = {VARIABLE: f"record:{note}"}
         if run:
-            cluster.start(*RUN_COMMAND, **plan).wait()
+            start_run(cluster, variant, **plan).wait()
         else:
-            players = [cluster.start(*words, **plan) for words in STATION_COMMANDS.values()]
+            players = [cluster.start(*words, **plan) for words in station_commands(variant).values()]
             for player in players:
                 player.wait()
         pairs = {(point, int(hit)) for point, hit in (line.split() for line in note.read_text().splitlines())}
         return sorted(pairs)
 
 
-def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
+def run_with_failpoint(point: str, hit: int, action: str = "kill", variant: Variant = PLAIN) -> list[str]:
     """Return the violations of a pipeline of three commands with a fault at this point."""
     role = point.partition(".")[0]
     victim = "worker-1" if role == "worker" else role
     with Cluster() as cluster:
         write_tasks(cluster.folder, 40, 0.01)
-        cast = RunningStations(cluster, STATION_COMMANDS)
+        commands = station_commands(variant)
+        cast = RunningStations(cluster, commands)
         with record_acks(f"ipc://{cluster.runtime_folder}/pipe/default/control", cluster.folder):
-            for part in STATION_COMMANDS:
+            for part in commands:
                 cast.start(part, **({VARIABLE: f"{point}:{hit}={action}"} if part == victim else {}))
             fallen = cast.victim = cast.processes[victim]
             try:
@@ -176,27 +189,27 @@ def run_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
             if exit_code_of(fallen) not in {*GOOD_EXIT_CODES, None}:
                 cast.restart(victim)
             broken = cast.wait_for_end()
-        return broken + check_run(cluster, cast.loss_times)
+        return broken + check_run(cluster, cast.loss_times, variant)
 
 
-def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill") -> list[str]:
+def run_launcher_with_failpoint(point: str, hit: int, action: str = "kill", variant: Variant = PLAIN) -> list[str]:
     """Return the violations of a `pipe run` with a fault at this point; the launcher restarts the process."""
     with Cluster() as cluster:
-        write_tasks(cluster.folder, 40, 0.01)
+        write_tasks(cluster.folder, 40, 0.01, has_poison=variant.has_poison)
         mark = cluster.folder.parent / "struck"
-        run = cluster.start(*RUN_COMMAND, **{VARIABLE: f"{point}:{hit}={action},once:{mark}"})
+        run = start_run(cluster, variant, **{VARIABLE: f"{point}:{hit}={action},once:{mark}"})
         try:
-            ended = run.wait(2 * END_TIMEOUT_SECONDS)
+            ended = run.wait((2 + variant.has_poison) * END_TIMEOUT_SECONDS)
         except AssertionError as hangs:
             return [str(hangs)]
         losses = [time.monotonic()] if mark.exists() and point.startswith("worker") else []
         broken = [f"pipe run ended with {ended}:\n{run.stderr}"] if ended != 1 else []
-        return broken + check_run(cluster, losses)
+        return broken + check_run(cluster, losses, variant)
 
 
-def check_run(cluster: Cluster, loss_times: Sequence[float]) -> list[str]:
+def check_run(cluster: Cluster, loss_times: Sequence[float], variant: Variant = PLAIN) -> list[str]:
     """Return the violations found by the oracle, and any remaining process or file."""
-    broken = find_violations(cluster.folder, loss_times)
+    broken = find_violations(cluster.folder, loss_times, variant)
     try:
         cluster.assert_empty()
     except AssertionError as left:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from pathlib import Path
 
 EXECUTION_LOG = "executed"
 
 
 def run_task(task: str) -> str:
-    """Run `NUMBER SECONDS`, `NUMBER gate` (until that file exists) or `NUMBER fail`, and record start and end."""
+    """Run `NUMBER SECONDS`, `NUMBER gate` (until that file exists) `NUMBER fail` or `NUMBER poison`.
+
+    The start and the end of each are recorded.
+    """
     number, how = task.split()
     _append_event(number, "start")
     if how == "gate":
@@ -17,10 +22,17 @@ def run_task(task: str) -> str:
             time.sleep(0.01)
     elif how == "fail":
         raise ValueError(task)
+    elif how == "poison":
+        os.kill(_worker_pid(), signal.SIGKILL)
     else:
         time.sleep(float(how))
     _append_event(number, "end")
     return f"got {number}"
+
+
+def _worker_pid() -> int:
+    """Return the parent of the fork server, which is the parent of this process."""
+    return int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
 def _append_event(number: str, event: str) -> None:

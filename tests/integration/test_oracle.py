@@ -18,6 +18,7 @@ from tests.integration.oracle import (
     find_violations,
 )
 from tests.integration.recorded_tasks import EXECUTION_LOG
+from tests.integration.variants import VARIANTS
 
 NEVER = float("inf")
 
@@ -47,6 +48,21 @@ def drop(folder: Path, name: str, line: str) -> None:
 
 def test_correct_run_has_no_violation(folder: Path) -> None:
     assert find_violations(folder, []) == []
+
+
+def test_variants_are_compared_with_their_own_evidence(folder: Path) -> None:
+    (ordered,) = find_violations(folder, [], VARIANTS["order"])
+    assert ordered.startswith("the output is out of order")
+    (stored,) = find_violations(folder, [], VARIANTS["results"])
+    assert stored.startswith("--results has []")
+    drop(folder, OUTPUT_FILE, "got 1")
+    assert find_violations(folder, [], VARIANTS["halt"]) == []
+    add(folder, OUTPUT_FILE, "got 2")
+    assert find_violations(folder, [], VARIANTS["halt"]) == ["'got 2' is in the output 2 times, not 1"]
+    add(folder, EXECUTION_LOG, "3 start 6")
+    (folder / OUTPUT_FILE).write_text("got 0\ngot 1\ngot 2\n")
+    assert find_violations(folder, [], VARIANTS["retries"]) == []
+    assert len(find_violations(folder, [])) == 1
 
 
 def test_run_without_dead_letters_and_acks_has_no_violation(folder: Path) -> None:
