@@ -11,6 +11,7 @@ from __future__ import annotations
 from pipeline.config.settings import Settings
 from pipeline.model.errors import version_mismatch_text
 from pipeline.model.events import (
+    BackgroundEnded,
     CallableLoading,
     ContextCreated,
     PeerRejected,
@@ -39,7 +40,16 @@ _WAITING_TEXTS = {
 # the commands that start a missing peer; {} is the endpoint options
 _START_COMMANDS = {"worker": "pipe work{} COMMAND", "ventilator": "pipe ventilate{} FILE", "sink": "pipe sink{}"}
 
-UserMessage = Waiting | WorkerLost | CallableLoading | ContextCreated | PeerRejected | VersionMismatch | StationStopped
+UserMessage = (
+    Waiting
+    | WorkerLost
+    | CallableLoading
+    | ContextCreated
+    | PeerRejected
+    | VersionMismatch
+    | StationStopped
+    | BackgroundEnded
+)
 
 
 def message_text(message: UserMessage, endpoint_options: str | None, heartbeat_timeout: float) -> str:
@@ -62,6 +72,8 @@ def message_text(message: UserMessage, endpoint_options: str | None, heartbeat_t
             return f"warning: rejected {sanitize(name)}: {sanitize(reason)}"
         case VersionMismatch(_, version):
             return f"warning: {sanitize(version_mismatch_text(version))}"
+        case BackgroundEnded():
+            return _background_text(message)
         case StationStopped(role, reason):
             level = "" if reason.startswith("--halt ") else "error: "  # --halt ends a run as the user wants it
             return f"{level}{sanitize(role)} stopped: " + "\n".join(map(sanitize, reason.splitlines()))
@@ -73,6 +85,14 @@ def waiting_text(kind: str, detail: str, endpoint_options: str | None, *, active
     if not active or kind not in _START_COMMANDS or endpoint_options is None:
         return text
     return f"{text}; start one with `{_START_COMMANDS[kind].format(endpoint_options)}`"
+
+
+def _background_text(ended: BackgroundEnded) -> str:
+    owners = "failed tasks" if ended.is_failed_only else "tasks"
+    processes = "process" if ended.count == 1 else "processes"
+    text = f"warning: ended {ended.count:,} {processes} that {owners} left in the background"
+    first = f"{'the first was' if ended.count > 1 else 'it was'} {ended.pid}, {sanitize(ended.command)}"
+    return f"{text}: {first}" + ("" if ended.is_failed_only else "; --keep-background leaves such")
 
 
 def stopping_text(stop: StopRequest) -> str:

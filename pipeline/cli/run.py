@@ -77,7 +77,7 @@ def process_specs(settings: Settings, console: UserConsole) -> list[ProcessSpec]
     ]
     for number, jobs in enumerate(slots_per_worker(settings), start=1):
         run_worker = make_guarded(_make_worker(replace(settings, jobs=jobs), console))
-        specs.append(ProcessSpec(f"worker-{number}", run_worker, run_worker))
+        specs.append(ProcessSpec(f"worker-{number}", run_worker, run_worker, settings.keep_background))
     return specs
 
 

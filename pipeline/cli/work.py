@@ -35,4 +35,6 @@ def main(settings: Settings, console: UserConsole) -> int:
     from pipeline.system.resources import usable_cpus
 
     work = replace(settings, jobs=settings.jobs or usable_cpus())
-    return run_under_monitor(make_guarded(lambda: stations.run_worker(work, console.notify)))
+    return run_under_monitor(
+        make_guarded(lambda: stations.run_worker(work, console.notify)), keep_background=work.keep_background
+    )

@@ -147,6 +147,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         None, "--max-output-bytes", about="fail a task that writes more", on=WORK_COMMANDS, option_type=SIZE
     )
 
+    keep_background: bool = option(
+        False, "--keep-background", about="leave what successful tasks have started running", on=WORK_COMMANDS
+    )
+
     # the tasks
     files: tuple[str, ...] = option(
         (),
@@ -347,6 +351,8 @@ def _check_work(settings: Settings) -> None:
         raise UsageError("{= PERL =} works only in GNU parallel", "change the task in the shell line, or in a script")
     if settings.command and settings.call:
         raise UsageError("COMMAND and --call exclude each other", "give one of them")
+    if settings.keep_background and settings.call:
+        raise UsageError("--keep-background requires COMMAND, not --call", "start the process by a command")
     if settings.init and not settings.call:
         raise UsageError("--init requires --call")
     if settings.stdin and settings.call:

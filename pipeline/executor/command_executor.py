@@ -19,7 +19,7 @@ from pipeline.executor.process_table import ProcessTable
 from pipeline.executor.spawn import TaskSpawner, os_error_outcome, start_failure
 from pipeline.executor.task_process import TaskAssignment, prefix_lines
 from pipeline.executor.task_queue import ChunkInfo, TaskQueue, TaskSlice
-from pipeline.model.events import CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
+from pipeline.model.events import BackgroundEnded, CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure, WorkerActivity
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.system.resources import ProcessTreeUsage
@@ -96,6 +96,10 @@ class CommandExecutor:
         if self._queue.task_count and table.running_count < self._slots:
             self.deadline = min(self.deadline, self._retry_at)
         return messages
+
+    def end_background(self, *, keep: bool) -> BackgroundEnded | None:
+        """At the end of the run, kill what tasks have left in the background, with `keep` only failed ones."""
+        return self._process_table.end_background(keep=keep)
 
     def close(self) -> None:
         """Kill and reap all processes. May be called twice."""

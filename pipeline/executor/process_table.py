@@ -17,9 +17,11 @@ import time
 from heapq import heappop, heappush
 from itertools import islice
 
+from pipeline.executor.background import BackgroundProcesses
 from pipeline.executor.limits import TaskLimits
 from pipeline.executor.outcomes import TaskOutcome
 from pipeline.executor.task_process import READ_BYTES, TaskProcess, kill_processes, list_alive_pids
+from pipeline.model.events import BackgroundEnded
 from pipeline.model.messages import PartialOutput, Ranges, RunningTask
 from pipeline.model.ranges import RangeSet
 from pipeline.model.state_machine import NEVER
@@ -37,7 +39,7 @@ class ProcessTable:
     """The processes of an executor, in slots numbered from 1. Times are those of time.monotonic()."""
 
     def __init__(self, slots: int, limits: TaskLimits) -> None:
-        self._limits = limits
+        self._limits, self._background = limits, BackgroundProcesses()
         self._free_slots = list(range(1, slots + 1))
         self._pids: set[int] = set()
         self._exit_poll, self._output_reader = select.epoll(), OutputReader()
@@ -118,6 +120,17 @@ class ProcessTable:
             process.is_discarded = True
             self._output_reader.remove(process)
 
+    def end_background(self, *, keep: bool) -> BackgroundEnded | None:
+        """At the end of the run, kill all processes, and what ended tasks have left; return the number of the latter.
+
+        Only for a process whose children are all from here.
+        """
+        processes = [*self._running.values(), *self._ended]
+        kill_processes(processes)
+        for process in processes:
+            self._background.on_task_end(process.task, process.pid, is_killed=True, has_failed=True)
+        return self._background.end(self._pids, keep=keep)
+
     def close(self) -> None:
         """Kill and reap all processes. May be called twice."""
         processes = [*self._running.values(), *self._ended]
@@ -136,6 +149,8 @@ class ProcessTable:
         self._output_reader.remove(process)  # the rest in the pipes was written by background processes
         outcome = process.reap()
         self._pids.discard(process.pid)
+        has_failed = process.is_discarded or outcome.failure is not None
+        self._background.on_task_end(process.task, process.pid, is_killed=process.is_killed, has_failed=has_failed)
         if process.is_discarded:
             return None
         self._output_reader.adjust_delay(len(outcome.output))

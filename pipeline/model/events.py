@@ -297,6 +297,18 @@ class StationStopped(Struct, frozen=True, gc=False):
     reason: str
 
 
+class BackgroundEnded(Struct, frozen=True, gc=False):
+    """At the end of the run, this worker has ended processes that tasks had left; the first is named.
+
+    With --keep-background, they are only those of failed tasks.
+    """
+
+    count: int
+    pid: int
+    command: str
+    is_failed_only: bool
+
+
 Notice = (
     Waiting
     | WorkerLost
@@ -308,6 +320,7 @@ Notice = (
     | WorkerDead
     | StatusReport
     | StationStopped
+    | BackgroundEnded
     | VersionMismatch
     | RunStatus
 )

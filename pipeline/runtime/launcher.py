@@ -25,7 +25,7 @@ from pipeline.runtime.supervisor import (
     Supervisor,
     SupervisorAction,
 )
-from pipeline.system.processes import ForkedProcess, become_subreaper, fork, kill_descendants
+from pipeline.system.processes import ForkedProcess, become_subreaper, fork, kill_descendants, list_children
 from pipeline.system.signals import STATUS_SIGNAL, SignalPipe
 
 if TYPE_CHECKING:
@@ -33,21 +33,26 @@ if TYPE_CHECKING:
 
 
 class ProcessSpec(Struct, frozen=True):
-    """A process of the run: what it runs, and what its replacement runs (None: no replacement)."""
+    """A process of the run: what it runs, and what its replacement runs (None: no replacement).
+
+    If it `keeps_background`, what it leaves when it ends with 0 keeps running, also after the run.
+    """
 
     name: str
     run: Callable[[], int]
     restart: Callable[[], int] | None = None
+    keeps_background: bool = False
 
 
 def launch(specs: Sequence[ProcessSpec], print_message: Callable[[str], None], *, verbose: bool = False) -> int:
     """Run all processes, the sink first, and return the exit code of the run. `verbose` shows each pid."""
     become_subreaper()
     with SignalPipe() as signals:
+        watcher = ProcessWatcher(specs, print_message, verbose=verbose)
         try:
-            return ProcessWatcher(specs, print_message, verbose=verbose).run(signals)
+            return watcher.run(signals)
         finally:
-            kill_descendants()
+            kill_descendants(watcher.kept_pids)
 
 
 class ProcessWatcher:
@@ -59,6 +64,10 @@ class ProcessWatcher:
         self._print_message = print_message
         self._verbose = verbose
         self._supervisor = Supervisor({spec.name: spec.restart is not None for spec in specs})
+        # then only processes that keep it have descendants
+        self._keeps_background = any(spec.keeps_background for spec in specs)
+        self.kept_pids: set[int] = set()
+        """Children that were left by processes which keep their background."""
         self._processes: dict[str, ForkedProcess] = {}
         self._name_by_pidfd: dict[int, str] = {}
         self._poll = select.poll()
@@ -92,9 +101,22 @@ class ProcessWatcher:
         del self._name_by_pidfd[process.pidfd]
         self._poll.unregister(process.pidfd)
         status = process.reap()
-        if status:  # its descendants are ours now; kill them before its replacement starts
-            kill_descendants(except_pids={other.pid for other in self._processes.values()})
+        if status and self._specs[name].keeps_background == self._keeps_background:
+            # its descendants are ours now; kill them before its replacement starts
+            kill_descendants({*self._own_pids(), *self.kept_pids})
+        elif not status and self._specs[name].keeps_background:
+            self._keep_background()
         self._execute(self._supervisor.on_exit(name, status, time.monotonic()))
+
+    def _keep_background(self) -> None:
+        """Spare what a process has left; nothing if another has crashed meanwhile: then it may have left that."""
+        left = set(list_children()) - self._own_pids()
+        others = [process for name, process in self._processes.items() if self._specs[name].keeps_background]
+        if not any(process.has_failed() for process in others):
+            self.kept_pids |= left
+
+    def _own_pids(self) -> set[int]:
+        return {process.pid for process in self._processes.values()}
 
     def _execute(self, actions: Sequence[SupervisorAction]) -> None:
         for action in actions:

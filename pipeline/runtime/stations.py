@@ -216,7 +216,11 @@ def run_worker(settings: Settings, notify: Notify) -> int:
         adapters[Port.RESULTS] = process.register(channels.connect_results(context))
         adapters[Port.CONTROL] = process.register(channels.connect_control(context, endpoints.control))
         adapters[Port.REGISTRY] = process.register(channels.connect_registry(context, endpoints.registry))
-        return process.run(Worker(_create_identity(settings, slots), time.monotonic(), settings.peer_timeout), adapters)
+        worker = Worker(_create_identity(settings, slots), time.monotonic(), settings.peer_timeout)
+        code = process.run(worker, adapters)
+        if not settings.call and not settings.dry_run:
+            process.end_background(executor, keep=settings.keep_background and code == OK)
+        return code
 
 
 def _create_identity(settings: Settings, slots: int) -> WorkerIdentity:
@@ -238,7 +242,7 @@ class StationProcess:
 
     def __init__(self, role: str, endpoints: Endpoints, notify: Notify) -> None:
         self._role, self._endpoints, self._notify = role, endpoints, notify
-        self._stack = ExitStack()
+        self._stack, self._keeps_background = ExitStack(), False
 
     def __enter__(self) -> Self:
         self._signals = self._stack.enter_context(SignalPipe())
@@ -273,7 +277,16 @@ class StationProcess:
             self._notify(StationStopped(self._role, machine.stop_reason))
         return code
 
+    def end_background(self, executor: Adapter, *, keep: bool) -> None:
+        """End what tasks have left in the background, with `keep` only what failed ones have, and notify the user."""
+        from pipeline.executor.command_executor import CommandExecutor
+
+        if monitor_fd() is not None and isinstance(executor, CommandExecutor):
+            if ended := executor.end_background(keep=keep):
+                self._notify(ended)
+            self._keeps_background = keep
+
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        if monitor_fd() is not None:
+        if monitor_fd() is not None and not self._keeps_background:
             kill_descendants()

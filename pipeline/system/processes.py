@@ -43,8 +43,10 @@ def monitor_fd() -> int | None:
     return _links.monitor_fd
 
 
-def run_under_monitor(run: Callable[[], int]) -> int:
+def run_under_monitor(run: Callable[[], int], *, keep_background: bool = False) -> int:
     """Run `run` in a child with this process as its monitor, kill what is left, and return the exit code.
+
+    With `keep_background`, nothing is killed after exit code 0.
 
     Raises PipelineError when a signal killed the child.
     """
@@ -58,7 +60,8 @@ def run_under_monitor(run: Callable[[], int]) -> int:
             for signum in signals.read():
                 child.forward_signal(signum)
         status = child.reap()
-        kill_descendants()
+        if status or not keep_background:
+            kill_descendants()
     if status < 0:
         raise PipelineError(f"the worker {describe_exit(status)}")
     return status
@@ -78,6 +81,11 @@ class ForkedProcess(Struct, frozen=True):
     def forward_signal(self, signum: int) -> None:
         """Forward a signal that this process received, or a notice; the child's SignalPipe returns it."""
         self.send_signal(FORWARDED_SIGNALS[signum])
+
+    def has_failed(self) -> bool:
+        """Return whether the process has ended with another exit code than 0, without reaping it."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and (ended.si_code, ended.si_status) != (os.CLD_EXITED, 0)
 
     def reap(self) -> int:
         """Wait for the end, once; return the exit code, or minus the signal's number."""

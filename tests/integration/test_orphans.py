@@ -130,3 +130,13 @@ def test_background_process_of_a_task_ends_with_its_worker(cluster: Cluster) -> 
     cluster.path("go").touch()
     assert player.wait() == 0
     assert not is_alive(left)
+    assert f"warning: ended 1 process that tasks left in the background: it was {left}, sleep 1000" in player.stderr
+
+
+def test_kept_background_of_successful_commands_outlives_the_run(cluster: Cluster) -> None:
+    command = "sleep 1000 & echo $! > {}; setsid sleep 1000 & echo $! >> {}; [ {} = good ]"
+    player = cluster.start("run", "-w", "2", "-j", "1", "--keep-background", command, tasks="good\nbad\n")
+    assert player.wait() == 1
+    assert "warning: ended 2 processes that failed tasks left in the background" in player.stderr
+    assert all(is_alive(int(pid)) for pid in cluster.path("good").read_text().split())
+    assert not any(is_alive(int(pid)) for pid in cluster.path("bad").read_text().split())

@@ -6,6 +6,7 @@ from pipeline.cli import messages
 from pipeline.config.settings import Settings
 from pipeline.model.errors import version_mismatch_text
 from pipeline.model.events import (
+    BackgroundEnded,
     CallableLoading,
     ContextCreated,
     PeerRejected,
@@ -50,6 +51,14 @@ def test_endpoint_options_lead_to_the_same_endpoints(settings: Settings, expecte
             "warning: rejected host-2: another command:??[2J gzip",
         ),
         (ContextCreated("sink", 47, "0x7f"), "sink 47 created ZeroMQ context 0x7f"),
+        (
+            BackgroundEnded(1, 47, "cat", is_failed_only=False),
+            "warning: ended 1 process that tasks left in the background: it was 47, cat; --keep-background leaves such",
+        ),
+        (
+            BackgroundEnded(1200, 4711, "sleep\x1b 9", is_failed_only=True),
+            "warning: ended 1,200 processes that failed tasks left in the background: the first was 4711, sleep? 9",
+        ),
         (StationStopped("sink", "--halt now,fail=1"), "sink stopped: --halt now,fail=1"),
         (StationStopped("worker", "the sink is gone"), "error: worker stopped: the sink is gone"),
         (

@@ -87,6 +87,7 @@ def test_invalid_value_names_its_option(typed: dict[str, object], expected: str)
         ("run", {"command": ("x",), "call": "a:b"}, "COMMAND and --call exclude each other"),
         ("run", {"command": ("x",), "init": "a:b"}, "--init requires --call"),
         ("run", {"call": "a:b", "stdin": True}, "--stdin requires COMMAND, not --call"),
+        ("run", {"call": "a:b", "keep_background": True}, "--keep-background requires COMMAND, not --call"),
         ("run", {"call": "a:b", "tag": True}, "--tag(string)? requires COMMAND, not --call"),
         ("work", {"call": "a:b", "tagstring": "{}"}, "--tag(string)? requires COMMAND, not --call"),
         ("work", {"call": "nothing"}, "--call: 'nothing' is not like MODULE:FUNCTION"),

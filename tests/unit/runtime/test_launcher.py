@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.runtime.supervisor import NO_RESTART_REASONS
@@ -78,6 +79,46 @@ def test_daemon_of_successful_process_ends_with_run(tmp_path: Path) -> None:
     assert launcher.returncode == 0
     assert_none_alive({path.name: int(path.read_text()) for path in tmp_path.iterdir()})
     assert len(list(tmp_path.iterdir())) == 5
+
+
+WITH_BACKGROUND = """
+def wait_for(*names):
+    while not all(os.path.exists(f"{folder}/{name}") for name in names):
+        time.sleep(0.005)
+
+def leave(name, code, is_ready=lambda: True):
+    def run():
+        family(folder, name)
+        while not is_ready():
+            time.sleep(0.005)
+        note(folder, f"{name}.ended", 0)
+        return code
+    return run
+
+def exists(name):
+    return lambda: os.path.exists(f"{folder}/{name}")
+
+is_ready = exists(sys.argv[2])
+specs = [ProcessSpec("sink", lambda: wait_for("kept.ended", "crashed.ended") or 1)]
+specs += [ProcessSpec("kept", leave("kept", 0, is_ready), keeps_background=True)]
+specs += [ProcessSpec("crashed", leave("crashed", 3), leave("again", 0, exists("kept.ended")), keeps_background=True)]
+sys.exit(launch(specs, say))
+"""
+
+
+@pytest.mark.parametrize("after", ["again", "crashed.ended"])
+def test_background_that_is_kept_outlives_the_run(tmp_path: Path, after: str) -> None:
+    launcher = run_script(STATIONS + WITH_BACKGROUND, tmp_path, after)
+    assert launcher.wait(30) == 1
+    pids = {path.name: int(path.read_text()) for path in tmp_path.iterdir() if path.suffix != ".ended"}
+    kept = {name: pid for name, pid in pids.items() if name.startswith(("kept-", "again-"))}
+    assert_none_alive({name: pids[name] for name in pids.keys() - kept.keys()})
+    if after == "again":  # if both end at once, the launcher does not know which has left what
+        assert sorted(name for name, pid in kept.items() if is_alive(pid)) == sorted(kept)
+    for process in map(psutil.Process, filter(is_alive, kept.values())):
+        for each in (process, *process.children()):
+            each.kill()
+    launcher.communicate(timeout=30)
 
 
 def test_killed_worker_is_replaced_and_its_children_killed(tmp_path: Path) -> None:
