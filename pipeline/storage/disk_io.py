@@ -34,8 +34,10 @@ class Syscalls:
         os.fdatasync(fd)
 
     def truncate(self, fd: int, size: int) -> None:
-        """Cut the file to `size` bytes."""
-        os.ftruncate(fd, size)
+        """Cut the file to `size` bytes, if it is longer."""
+        # ext4 writes a file that was cut to nothing to disk when it is closed, so its removal would wait for the disk
+        if os.fstat(fd).st_size > size:
+            os.ftruncate(fd, size)
 
 
 DEFAULT_SYSCALLS = Syscalls()

@@ -163,8 +163,9 @@ class EndpointLock:
                 os.close(self._file)
                 raise PipelineError(f"another {role} is running as {Path(folder).name!r}: {owner}")
             time.sleep(0.02)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"pid {os.getpid()}, {shlex.join(sys.argv)[:1000]}\n".encode(errors="replace"), 0)
+        text = f"pid {os.getpid()}, {shlex.join(sys.argv)[:1000]}\n".encode(errors="replace")
+        # ext4 writes a file that was cut to nothing to disk when it is closed, so its removal would wait for the disk
+        os.ftruncate(self._file, os.pwrite(self._file, text, 0))
 
     def _open(self) -> int:
         while True:

@@ -31,6 +31,7 @@ from pipeline.model.state_machine import NEVER, Message, Port
 from pipeline.storage import disk_io
 from pipeline.storage.journal import Journal, NullJournal
 from pipeline.storage.journal_reader import NAMES, RunSummary, read_summary, to_json_lines
+from tests.support.disk_writes import assert_not_written_to_disk
 from tests.support.faulty_syscalls import FaultySyscalls
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ def events_at(path: Path) -> list[JournalEvent]:
         return list(journal.read_events())
     finally:
         journal.close()
+
+
+def test_journal_of_complete_run_is_not_written_to_disk(tmp_path: Path) -> None:
+    def run() -> None:
+        journal = Journal(str(tmp_path / "run.journal"), fsync=False)
+        commit(journal, 1, *EVENTS)
+        journal.remove()
+
+    assert_not_written_to_disk(run)
 
 
 def test_null_journal_commits_at_once() -> None:

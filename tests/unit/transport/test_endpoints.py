@@ -26,6 +26,7 @@ from pipeline.transport.endpoints import (
     resolve_endpoints,
     runtime_folder,
 )
+from tests.support.disk_writes import assert_not_written_to_disk
 from tests.support.processes import ROOT
 
 WITHIN = 30.0
@@ -198,6 +199,20 @@ def test_second_owner_is_rejected_with_name_of_first(folder: str, monkeypatch: p
     mine.release()
     other.release()
     assert not Path(folder).exists()
+
+
+def test_lock_left_with_longer_text_names_only_its_new_owner(folder: str) -> None:
+    claim_folder(folder)
+    Path(folder, "sink.lock").write_text("x" * 5000)
+    lock = EndpointLock(folder, "sink")
+    text = Path(folder, "sink.lock").read_text()
+    assert text.startswith(f"pid {os.getpid()}, ")
+    assert not text.endswith("x")
+    lock.release()
+
+
+def test_released_lock_is_not_written_to_disk(folder: str) -> None:
+    assert_not_written_to_disk(lambda: EndpointLock(folder, "sink").release())
 
 
 def test_lock_waits_for_exiting_owner(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
