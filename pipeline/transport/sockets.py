@@ -29,7 +29,7 @@ OPTIONS = {
     zmq.TCP_KEEPALIVE_CNT: 3,
     zmq.TCP_MAXRT: 10000,
 }
-RECONNECT_MILLISECONDS = {"ipc": (5, 1000), "tcp": (100, 5000)}
+RECONNECT_MILLISECONDS = {"ipc": (5, 50), "tcp": (100, 5000)}
 """First and last delay between connection attempts: local peers start at once, a fleet must not storm."""
 
 

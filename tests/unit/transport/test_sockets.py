@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from pipeline.model.errors import PipelineError, UsageError
 from pipeline.transport import sockets
@@ -59,6 +60,16 @@ def test_connected_socket_sends_to_bound_one(context: ZmqContext, closing: Closi
     sender.send_multipart([b"one", b"two"])
     assert receiver.poll(WITHIN)
     assert receiver.recv_multipart() == [b"one", b"two"]
+
+
+def test_missing_local_peer_is_tried_every_50_ms(context: ZmqContext, closing: Closing, tmp_path: Path) -> None:
+    waiting = closing(context.connect(zmq.DEALER, f"ipc://{tmp_path}/registry"))
+    monitor = closing(waiting.get_monitor_socket(zmq.EVENT_CONNECT_RETRIED))
+    delays: list[int] = []
+    while len(delays) < 8:  # enough for a delay that doubles each time to exceed the limit
+        assert monitor.poll(WITHIN)
+        delays.append(recv_monitor_message(monitor)["value"])
+    assert max(delays) == 50
 
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
