@@ -35,7 +35,7 @@ from pipeline.model.messages import (
     WorkerActivity,
 )
 from pipeline.model.option_values import HaltCondition
-from pipeline.model.state_machine import Handlers, Message, Port, Send
+from pipeline.model.state_machine import NEVER, Handlers, Message, Port, Send
 from pipeline.model.structs import replace
 from pipeline.sink.broadcast import AckSender, ReportOptions, StatusBuilder
 from pipeline.sink.ledger import Ledger, RunInfo
@@ -121,12 +121,8 @@ class Sink:
     @property
     def deadline(self) -> float:
         """When `tick` is due."""
-        due = (
-            self.ack_sender.next_ack_time,
-            self._next_interval_time,
-            self.peers.ventilator_monitor.deadline,
-            self.shutdown.deadline,
-        )
+        ventilator = NEVER if self.shutdown.kill else self.peers.ventilator_monitor.deadline
+        due = (self.ack_sender.next_ack_time, self._next_interval_time, ventilator, self.shutdown.deadline)
         return 0.0 if self._is_urgent else min(due)
 
     def receive(self, message: Message, now: float) -> list[Send]:
@@ -137,10 +133,11 @@ class Sink:
 
     def tick(self, now: float) -> list[Send]:
         """Send what is due: Ack, the messages of each interval, the end of the run."""
-        self._is_urgent = False
-        sends = [*self.peers.ventilator_monitor.tick(now), *self.shutdown.tick(now)]
-        if self.peers.ventilator_monitor.is_lost(now) and not self.shutdown.kill:
-            sends += self.shutdown.request_stop("soon", "the ventilator did not reconnect", now)
+        self._is_urgent, sends = False, self.shutdown.tick(now)
+        if not self.shutdown.kill:  # a run that ends needs no ventilator
+            sends += self.peers.ventilator_monitor.tick(now)
+            if self.peers.ventilator_monitor.is_lost(now):
+                sends += self.shutdown.request_stop("soon", "the ventilator did not reconnect", now)
         if self._has_only_unverifiable_results(now):
             sends += self.shutdown.dismiss_workers()
         if now >= self._next_interval_time:

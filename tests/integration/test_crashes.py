@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
+import psutil
 import pytest
 
 from tests.integration.cluster import TASK_FUNCTIONS, Cluster, PipeProcess
@@ -13,18 +15,32 @@ from tests.support.processes import wait_until
 FEED = ("--interval", "0.2", "--liveness", "1.5")
 NUMBERS = sorted(map(str, range(200)))
 TASKS = "".join(f"{number}\n" for number in range(200))
-SLOW = "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; sleep 0.01; echo {}"
-"""The last tasks wait for the test, so that the fault always happens in the middle of the run."""
+SLOW = "[ {} -lt 190 ] || { echo $PPID >> held; until [ -e gate ]; do sleep 0.02; done; }; sleep 0.01; echo {}"
+"""The last tasks write down the pid of their worker and wait for the test, so that the fault happens in the middle."""
 
 
 def line(cluster: Cluster, workers: int) -> tuple[PipeProcess, PipeProcess, list[PipeProcess]]:
-    """Start sink, ventilator and workers, and wait until the run is under way."""
+    """Start sink, ventilator and workers, and wait until each worker holds tasks that wait for the gate.
+
+    A worker that has only started is unknown to the ventilator, which then cannot lose it.
+    """
     sink = cluster.start("sink", "--liveness", "1.5", "--interval", "0.2")
     work = [cluster.start("work", "-j", "2", SLOW) for _ in range(workers)]
-    wait_until(lambda: all(worker.children() for worker in work))
     vent = cluster.start("ventilate", *FEED, tasks=TASKS)
-    wait_until(lambda: len(sink.lines) > 20)
+    held = cluster.path("held")
+    wait_until(held.exists)
+    wait_until(lambda: len(set(held.read_text().split())) == workers)
     return sink, vent, work
+
+
+def freeze(vent: PipeProcess, work: list[PipeProcess]) -> list[psutil.Process]:
+    """Suspend the workers, and wait until the ventilator has lost each; the name of a worker contains its pid."""
+    frozen = [worker.children()[0] for worker in work]
+    for each in frozen:
+        each.suspend()
+    for each in frozen:
+        wait_until(lambda pid=each.pid: re.search(rf"warning: lost worker \S+\.{pid}\.", vent.stderr))  # type: ignore[misc]
+    return frozen
 
 
 @pytest.mark.parametrize("target", ["worker", "supervisor"])
@@ -41,10 +57,7 @@ def test_killed_worker_loses_no_task(cluster: Cluster, target: str) -> None:
 
 def test_frozen_worker_is_lost_and_its_late_results_dropped(cluster: Cluster) -> None:
     sink, vent, work = line(cluster, 2)
-    frozen = work[0].children()[0]
-    frozen.suspend()
-    vent.wait_for_stderr("warning: lost worker ")
-    frozen.resume()
+    freeze(vent, work[:1])[0].resume()
     cluster.path("gate").touch()
     assert [vent.wait(), sink.wait(), work[0].wait(), work[1].wait()] == [0, 0, 0, 0]
     assert sink.lines == NUMBERS
@@ -53,11 +66,7 @@ def test_frozen_worker_is_lost_and_its_late_results_dropped(cluster: Cluster) ->
 
 def test_all_workers_frozen_at_once_continue(cluster: Cluster) -> None:
     sink, vent, work = line(cluster, 2)
-    frozen = [worker.children()[0] for worker in work]
-    for each in frozen:
-        each.suspend()
-    wait_until(lambda: vent.stderr.count("warning: lost worker ") == 2)
-    for each in frozen:
+    for each in freeze(vent, work):
         each.resume()
     cluster.path("gate").touch()
     assert [vent.wait(), sink.wait(), *(worker.wait() for worker in work)] == [0, 0, 0, 0]

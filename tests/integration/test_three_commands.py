@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -76,16 +77,12 @@ def test_first_task_runs_before_the_input_ends(cluster: Cluster) -> None:
 def test_restarted_ventilator_resumes_its_run(cluster: Cluster) -> None:
     tasks = cluster.path("tasks")
     tasks.write_text("".join(f"{number}\n" for number in range(200)))
-    feed = ("ventilate", "--interval", "0.2", "--liveness", "1.5", tasks)
-    sink, first = cluster.start("sink"), cluster.start(*feed)
-    waits = (
-        "[ {} -lt 190 ] || until [ -e gate ]; do sleep 0.02; done; echo {}"  # so that the kill happens in the middle
-    )
-    work = cluster.start("work", "-j", "2", waits)
-    wait_until(lambda: len(sink.lines) > 20)
-    first.send_signal(9)
+    feed = ("ventilate", "--chunk", "4", "--interval", "0.2", "--liveness", "1.5", tasks)
+    sink, work = cluster.start("sink"), cluster.start("work", "-j", "2", "echo {}")
+    # it dies after at most 5 * 4 tasks, so the run cannot end without the next one
+    first = cluster.start(*feed, PIPE_FAILPOINT="ventilator.chunk-sent:5=kill")
+    assert first.wait() == -signal.SIGKILL
     again = cluster.start(*feed)
-    cluster.path("gate").touch()
     assert [again.wait(), sink.wait(), work.wait()] == [0, 0, 0]
     assert sink.lines == sorted(map(str, range(200)))
     cluster.assert_empty()

@@ -338,6 +338,17 @@ def test_missing_ventilator_is_reported_lost_one_stops_run() -> None:
     assert entry(2, stop)[0] in sink.tick(30.2)
 
 
+def test_ending_run_reports_no_missing_ventilator() -> None:
+    sink = started_sink()
+    sink.receive(HEARTBEAT, 0.1)
+    sink.receive(StopRequest("soon", "^C"), 0.1)
+    sink.receive(Committed("journal", 2), 0.1)
+    for now in (0.1, 1.1, 2.1, 3.1, 4.1):  # a worker is still there
+        assert Send(Port.USER, Waiting("ventilator")) not in sink.tick(now)
+        assert sink.deadline > now
+    assert not sink.done
+
+
 def test_early_stop_writes_spilled_results_after_gap() -> None:
     sink = started_sink(SinkConfig(keep_order=True))
     sink.receive(result(2), 0.2)
