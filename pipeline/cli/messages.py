@@ -3,7 +3,8 @@
 Invariants:
   - The same message gives the same text; nothing here prints, or looks at the clock, the terminal or the locale.
   - Texts from the wire are cut down to printable characters.
-  - A text begins with `error: ` or `warning: ` if something went wrong. `terminal.py` puts `pipe: ` before it.
+  - A text begins with `error: ` or `warning: ` if something went wrong, and may end with a line `hint: `.
+    `terminal.py` puts `pipe: ` before each.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def message_text(message: UserMessage, endpoint_options: str | None, heartbeat_t
         case PeerRejected(name, reason):
             return f"warning: rejected {sanitize(name)}: {sanitize(reason)}"
         case VersionMismatch(_, version):
-            return f"warning: {sanitize(version_mismatch_text(version))}"
+            return f"warning: {_sanitize_lines(version_mismatch_text(version))}"
         case BackgroundEnded():
             return _background_text(message)
         case StationStopped(role, reason):
             level = "" if reason.startswith("--halt ") else "error: "  # --halt ends a run as the user wants it
-            return f"{level}{sanitize(role)} stopped: " + "\n".join(map(sanitize, reason.splitlines()))
+            return f"{level}{sanitize(role)} stopped: {_sanitize_lines(reason)}"
 
 
 def waiting_text(kind: str, detail: str, endpoint_options: str | None, *, active: bool = True) -> str:
@@ -126,6 +127,10 @@ def format_endpoint_options(settings: Settings) -> str:
 def sanitize(text: str) -> str:
     """Return the text as one line of printable characters, so that no text from the wire moves the cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _sanitize_lines(text: str) -> str:
+    return "\n".join(map(sanitize, text.splitlines()))
 
 
 def format_memory(size: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli import sink, ventilate
 from pipeline.cli.exit_codes import make_guarded
 from pipeline.config.settings import Settings
-from pipeline.model.errors import TASKS_FAILED
+from pipeline.model.errors import TASKS_FAILED, USAGE
 from pipeline.model.state_machine import Message
 from pipeline.model.structs import replace
 
@@ -55,7 +55,7 @@ def main(settings: Settings, console: UserConsole) -> int:
         code = launch(process_specs(settings, console), console.print_message, verbose=settings.verbose > 0)
     finally:
         endpoints.remove_run_leftovers(endpoints.resolve_endpoints(settings).folder)
-    if code > TASKS_FAILED:
+    if code > TASKS_FAILED and code != USAGE:  # the same command would be rejected again
         resume.suggest_resume(settings, console.print_message)
     return code
 

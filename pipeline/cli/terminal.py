@@ -21,6 +21,7 @@ from contextlib import suppress
 
 from pipeline.cli import messages, status_view
 from pipeline.config.settings import Settings
+from pipeline.model.errors import HINT_MARK
 from pipeline.model.events import StatusReport
 from pipeline.model.messages import RunStatus, StopRequest, WorkerActivity
 from pipeline.model.state_machine import Message
@@ -51,6 +52,7 @@ class UserConsole:
         self._last_status: RunStatus | None = None
 
     def print_message(self, text: str) -> None:
+        text = text.replace(HINT_MARK, HINT_MARK.replace("hint", "pipe: hint"))
         self._progress_line.print_lines(f"pipe: {text}\n")
 
     def notify(self, message: Message) -> None:

@@ -19,6 +19,9 @@ INTERRUPTED = 130
 TERMINATED = 143
 STDOUT_CLOSED = 141
 
+HINT_MARK = "\nhint: "
+"""The separator between the reason of a stop and its cure, which is shown as a hint line."""
+SAME_INPUT_HINT = f"{HINT_MARK}use the same input, or discard the run with --restart"
 STDOUT_CLOSED_REASON = "stdout closed"
 """The failure of an output whose reader has closed the pipe."""
 
@@ -69,7 +72,9 @@ def stop_exit_code(reason: str) -> int:
 
 def version_mismatch_text(version: str) -> str:
     """Describe a peer that speaks another version of the protocol."""
-    return f"protocol mismatch: peer uses {version}, this process pipe2; install the same version on both sides"
+    return (
+        f"protocol mismatch: peer uses {version}, this process pipe2{HINT_MARK}install the same version on both sides"
+    )
 
 
 def run_exit_code(mode: str, reason: str, failed_count: int) -> int:

@@ -79,7 +79,8 @@ def run_ventilator(settings: Settings, notify: Notify) -> int:
         adapters[Port.LANES] = process.register(channels.LaneChannels(context, lane_prefix, ports))
         adapters[Port.REGISTRY] = process.register(channels.RegistryChannel(context, endpoints.registry))
         ventilator = Ventilator(config, time.monotonic())
-        code = process.run(ventilator, adapters)
+        # in a `pipe run`, the sink that has sent the Kill reports its reason
+        code = process.run(ventilator, adapters, is_reported=lambda: bool(ventilator.kill and monitor_fd() is not None))
         if spool and ventilator.kill and ventilator.kill.mode == "done" and not ventilator.kill.reason:
             spool.remove()
         return code
@@ -268,12 +269,15 @@ class StationProcess:
         self._stack.callback(adapter.close)
         return adapter
 
-    def run(self, machine: StateMachine, adapters: dict[Port, Adapter]) -> int:
-        """Run the event loop. Notify the user why it ended early, unless the user has just requested it."""
+    def run(
+        self, machine: StateMachine, adapters: dict[Port, Adapter], is_reported: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Run the event loop. Notify the user why it ended early, unless the user requested it or it `is_reported`."""
         code = EventLoop(machine, adapters, self._signals, monitor_fd(), self._notify).run()
         halt_codes = (OK, TASKS_FAILED) if self._role == "sink" else ()  # after --halt, only the sink says so
         is_asked_elsewhere = machine.stop_reason == PIPE_KILL_REASON and code != OK
-        if machine.stop_reason and (is_asked_elsewhere or code in (USAGE, INCOMPLETE, *halt_codes)):
+        is_early = machine.stop_reason and (is_asked_elsewhere or code in (USAGE, INCOMPLETE, *halt_codes))
+        if is_early and not is_reported():
             self._notify(StationStopped(self._role, machine.stop_reason))
         return code
 

@@ -127,9 +127,8 @@ class ShutdownController:
     def on_input_changed(self, low: int, high: int, now: float) -> list[Send]:
         """Stop the run: these records differ from those of settled tasks."""
         tasks = f"task {low + 1} differs" if high == low + 1 else f"tasks {low + 1} to {high} differ"
-        reason = f"the input is not that of the unfinished run: {tasks}"
-        cure = "use the same input, or --restart to discard the run"
-        return self.request_stop("now", f"{reason}; {cure}", now, errors.USAGE)
+        reason = f"the input is not that of the unfinished run: {tasks}{errors.SAME_INPUT_HINT}"
+        return self.request_stop("now", reason, now, errors.USAGE)
 
     def on_ventilator_dead(self, now: float) -> list[Send]:
         """Stop the run as for a signal, whose name is not shown: the launcher has reported the death."""

@@ -294,7 +294,7 @@ class RunAgreement:
             return errors.INCOMPLETE, SINK_LOST_STATE
         if 0 <= ack.total <= ack.low_watermark:
             return None  # the run of this sink is finished, and a new sink will follow
-        return errors.USAGE, "the sink has an unfinished run of another input"
+        return errors.USAGE, f"the sink has an unfinished run of another input{errors.SAME_INPUT_HINT}"
 
     def sink_failure(self, now: float, stop_timeout: float) -> tuple[int, str] | None:
         """Return exit code and reason once the sink is lost; after a stop request, wait for `stop_timeout` only."""

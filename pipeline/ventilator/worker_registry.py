@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from pipeline.model.errors import version_mismatch_text
+from pipeline.model.errors import HINT_MARK, version_mismatch_text
 from pipeline.model.events import CloseLane, LaneOpened, OpenLane, PeerRejected, WorkerLost
 from pipeline.model.messages import Goodbye, Heartbeat, Kill, RecordFormat, Registration
 from pipeline.model.state_machine import NEVER, PeerAddress, PeerMonitor, Port, Send
@@ -119,12 +119,12 @@ class WorkerRegistry:
         return self.refuse(peer, "a worker", version_mismatch_text(version)) if peer else []
 
     def refuse(self, peer: bytes, name: str, reason: str) -> list[Send]:
-        """Reject a worker; notify the user once."""
+        """Reject a worker; notify the user once. The worker shows the hint."""
         is_new = (name, reason) not in self._rejected
         self._rejected.add((name, reason))
         return [
             Send(PeerAddress(peer), replace(self.template, state="refused", reason=reason)),
-            *([Send(Port.USER, PeerRejected(name, reason))] if is_new else []),
+            *([Send(Port.USER, PeerRejected(name, reason.partition(HINT_MARK)[0]))] if is_new else []),
         ]
 
     def _answer(self, peer: bytes, heartbeat: Heartbeat, is_ack_current: bool, now: float) -> list[Send]:  # noqa: FBT001
@@ -133,7 +133,8 @@ class WorkerRegistry:
             return [Send(PeerAddress(peer), self.template)]
         if self._digest and heartbeat.digest != self._digest:
             reason = f"worker runs {heartbeat.command!r} but this run uses {self._command!r}"
-            return self.refuse(peer, heartbeat.worker, reason)
+            hint = f"{HINT_MARK}use the command of this run, or discard the run with --restart"
+            return self.refuse(peer, heartbeat.worker, reason + hint)
         self.set_command(heartbeat.digest, heartbeat.command)
         if lane is None:
             return self._open_lane(peer, heartbeat, now)

@@ -74,6 +74,12 @@ def is_whole(cluster: Cluster, again: int = 2) -> None:
     cluster.assert_empty()
 
 
+def error_and_hint(run: PipeProcess) -> tuple[str, str]:
+    """Return the only error and the only hint of a run, in this order."""
+    error, hint = (line for line in run.stderr.splitlines() if line.startswith(("pipe: error: ", "pipe: hint: ")))
+    return error.removeprefix("pipe: error: "), hint.removeprefix("pipe: hint: ")
+
+
 def piped(text: str) -> int:
     """Return the read end of a pipe that contains the text and is closed for writing."""
     reading, writing = os.pipe()
@@ -218,7 +224,8 @@ def test_changed_input_is_rejected_at_the_first_difference(cluster: Cluster) -> 
     tasks(cluster, TEXT.replace("\n7\n", "\nseven\n"))
     edited = cluster.start("run", "--resume", *words[1:])
     assert edited.wait() == 2
-    assert "the input is not that of the unfinished run: task 8 differs" in edited.stderr
+    error = "sink stopped: the input is not that of the unfinished run: task 8 differs"
+    assert error_and_hint(edited) == (error, "use the same input, or discard the run with --restart")
     assert "in time" not in edited.stderr
     assert read(cluster, "out")[: len(before)] == before
     assert "seven" not in read(cluster, "ledger")
@@ -243,7 +250,8 @@ def test_renamed_input_is_rejected_early(cluster: Cluster) -> None:
     strike(cluster, *words)
     other = cluster.start("run", "--resume", *RUN[1:], WAITS, ":::", "1", "2")
     assert other.wait() == 2
-    assert "the sink has an unfinished run of another input" in other.stderr
+    error = "ventilator stopped: the sink has an unfinished run of another input"
+    assert error_and_hint(other) == (error, "use the same input, or discard the run with --restart")
     assert "in time" not in other.stderr
     assert cluster.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(cluster, again=4)
@@ -264,7 +272,11 @@ def test_changed_command_is_rejected(cluster: Cluster) -> None:
     other = cluster.start("run", "--resume", *words[1:-1], "echo other {}")
     assert other.wait() == 2
     assert "other" not in cluster.path("out").read_text()
-    assert "echo {} >> ledger" in other.stderr  # the command of the first run
+    error, hint = error_and_hint(other)
+    assert error.startswith(
+        "worker stopped: rejected: worker runs 'echo other {}' but this run uses 'echo {} >> ledger"
+    )
+    assert hint == "use the command of this run, or discard the run with --restart"
     assert "in time" not in other.stderr
     assert cluster.start("run", "--resume", *words[1:]).wait() == 0
     is_whole(cluster)

@@ -66,6 +66,10 @@ def test_endpoint_options_lead_to_the_same_endpoints(settings: Settings, expecte
             "error: worker stopped: --init failed:\n  a trace?[2J",
         ),
         (
+            StationStopped("sink", "another\x1b[2J input\nhint: give\t--restart"),
+            "error: sink stopped: another?[2J input\nhint: give?--restart",
+        ),
+        (
             VersionMismatch(b"", "pipe9"),
             f"warning: {version_mismatch_text('pipe9')}",
         ),

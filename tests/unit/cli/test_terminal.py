@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.cli.terminal import BLACK, ERASE, RED, UserConsole
 from pipeline.config.settings import Settings
-from pipeline.model.events import StatusReport, Waiting, WorkerLost
+from pipeline.model.errors import SAME_INPUT_HINT
+from pipeline.model.events import StationStopped, StatusReport, Waiting, WorkerLost
 from pipeline.model.messages import RunningTask, RunStatus, StopRequest, WorkerActivity
 from pipeline.model.structs import replace
 
@@ -50,6 +51,14 @@ def test_bar_is_erased_before_a_message(monkeypatch: pytest.MonkeyPatch) -> None
     drawn = f"{ERASE}{BAR}"
     message = f"{ERASE}pipe: no worker connected; start one with `pipe work COMMAND`\n"
     assert stream.getvalue() == drawn + message
+
+
+def test_hint_of_a_reason_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, stream = make_console(monkeypatch, stderr=False, stdout=False, settings=Settings())
+    console.notify(StationStopped("sink", f"another input{SAME_INPUT_HINT}"))
+    error, hint = stream.getvalue().splitlines()
+    assert error == "pipe: error: sink stopped: another input"
+    assert hint == "pipe: hint: use the same input, or discard the run with --restart"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_changed_input_names_tasks_from_one() -> None:
     scenario = Scenario(STARTED)
     (single,) = scenario.shutdown.on_input_changed(6, 7, 5.0)
     assert isinstance(single.message, Kill)
-    assert (single.message.mode, single.message.exit_code, ": task 7 differs;" in single.message.reason) == (
+    assert (single.message.mode, single.message.exit_code, ": task 7 differs\nhint: " in single.message.reason) == (
         "now",
         2,
         True,
@@ -125,7 +125,7 @@ def test_changed_input_names_tasks_from_one() -> None:
     assert scenario.shutdown.on_input_changed(6, 7, 5.0) == []
     (many,) = Scenario(STARTED).shutdown.on_input_changed(6, 9, 5.0)
     assert isinstance(many.message, Kill)
-    assert ": tasks 7 to 9 differ;" in many.message.reason
+    assert ": tasks 7 to 9 differ\nhint: " in many.message.reason
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_shorter_input_with_settled_tasks_after_end_is_refused(total: int, tasks
     scenario = Scenario(*ALL[:2], ChecksumsRecorded(0, EXACT + 5, b""))
     sends = scenario.shutdown.on_ventilator_state(replace(STATE, total=total), 0.0)
     assert bool(sends) == bool(tasks)
-    assert not tasks or f": {tasks};" in str(sends)
+    assert not tasks or f": {tasks}\\nhint: " in str(sends)
 
 
 def test_shorter_input_with_settled_tasks_in_group_is_refused() -> None:
@@ -242,7 +242,7 @@ def test_shorter_input_with_settled_tasks_in_group_is_refused() -> None:
         TasksSettled(((EXACT, EXACT + 2),), (), is_spilled=False, sizes=()),
     )
     sends = scenario.shutdown.on_ventilator_state(replace(STATE, total=EXACT + 3), 0.0)
-    assert f": tasks {EXACT + 1} to {EXACT + 4} differ;" in str(sends)
+    assert f": tasks {EXACT + 1} to {EXACT + 4} differ\\nhint: " in str(sends)
     complete = Scenario(
         STARTED,
         ChecksumsRecorded(0, EXACT + GROUP, b""),

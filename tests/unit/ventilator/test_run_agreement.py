@@ -79,7 +79,7 @@ def test_run_of_another_input_conflicts_unless_finished() -> None:
     assert not agreement.accept_ack(other_ack, 1.0)
     assert agreement.conflict(other_ack, NONE_SETTLED) == (
         errors.USAGE,
-        "the sink has an unfinished run of another input",
+        f"the sink has an unfinished run of another input{errors.SAME_INPUT_HINT}",
     )
     assert agreement.conflict(replace(other_ack, total=-1), NONE_SETTLED) is not None
     assert agreement.conflict(replace(other_ack, total=3), NONE_SETTLED) is None

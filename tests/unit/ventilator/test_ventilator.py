@@ -230,7 +230,7 @@ def test_worker_with_other_version_is_rejected() -> None:
     reason = errors.version_mismatch_text("pipe9")
     assert ventilator.receive(VersionMismatch(b"odd", "pipe9"), 1.1) == [
         Send(PeerAddress(b"odd"), replace(REGISTRATION, state="refused", reason=reason, lane=0, lane_endpoint="")),
-        Send(Port.USER, PeerRejected("a worker", reason)),
+        Send(Port.USER, PeerRejected("a worker", reason.partition(errors.HINT_MARK)[0])),
     ]
     sends = ventilator.receive(VersionMismatch(b"other", "pipe9"), 1.2)  # rejected, too; the user is notified once
     assert sends == [
@@ -258,7 +258,11 @@ def test_resumed_run_waits_for_claims_before_dispatch() -> None:
 @pytest.mark.parametrize(
     ("ack", "exit_code", "reason"),
     [
-        (replace(ACK, run="x", fingerprint="y"), errors.USAGE, "the sink has an unfinished run of another input"),
+        (
+            replace(ACK, run="x", fingerprint="y"),
+            errors.USAGE,
+            f"the sink has an unfinished run of another input{errors.SAME_INPUT_HINT}",
+        ),
         (replace(ACK, epoch="two", low_watermark=0, number=200), errors.INCOMPLETE, SINK_LOST_STATE),
         (replace(NO_RUN_ACK, epoch="two", number=200), errors.INCOMPLETE, SINK_LOST_STATE),
     ],

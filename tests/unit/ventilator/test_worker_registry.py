@@ -119,12 +119,12 @@ def test_opened_lane_without_worker_is_closed(registry: WorkerRegistry) -> None:
 def test_worker_with_other_command_is_rejected(registry: WorkerRegistry) -> None:
     reason = "worker runs 'rm' but this run uses 'wc'"
     eve = replace(ANN, worker="eve", digest="e", command="rm")
-    assert registry.on_heartbeat(b"eve", eve, is_ack_current=True, now=1.0) == [
-        Send(PeerAddress(b"eve"), replace(TEMPLATE, state="refused", reason=reason)),
-        Send(Port.USER, PeerRejected("eve", reason)),
-    ]
+    refusal, warning = registry.on_heartbeat(b"eve", eve, is_ack_current=True, now=1.0)
+    hinted = f"{reason}\nhint: use the command of this run, or discard the run with --restart"
+    assert refusal == Send(PeerAddress(b"eve"), replace(TEMPLATE, state="refused", reason=hinted))
+    assert warning == Send(Port.USER, PeerRejected("eve", reason))  # the worker shows the hint
     assert registry.lanes.get("eve") is None
-    assert Send(Port.USER, PeerRejected("eve", reason)) not in registry.refuse(b"eve", "eve", reason)
+    assert Send(Port.USER, PeerRejected("eve", reason)) not in registry.refuse(b"eve", "eve", hinted)
     assert Send(Port.USER, PeerRejected("eve", "other")) in registry.refuse(b"eve", "eve", "other")
 
 
