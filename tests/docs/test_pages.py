@@ -88,4 +88,5 @@ def test_matches_ignores_only_varying_parts() -> None:
     assert not matches([line], [])
     assert matches(["a", "...", "b"], ["a", "x", "y", "b"])
     assert not matches(["a", "...", "b"], ["a", "x"])
+    assert matches([line], ["pipe: no worker connected", line])
     assert mask("host.12.0a1b2c 21 Nov 14:02") == "WORKER DATE"

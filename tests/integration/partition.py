@@ -25,7 +25,7 @@ from tests.integration.chaos import (
 )
 from tests.integration.cluster import Cluster
 from tests.integration.oracle import GATE_FILE, OUTPUT_FILE, TASKS_FILE, record_acks
-from tests.integration.random_faults import PORT_NAMES
+from tests.integration.random_faults import LANE_PORTS, PORT_NAMES
 from tests.support.lab_programs import free_ports
 
 UNUSED_MAC = "02:00:00:00:00:01"
@@ -114,11 +114,10 @@ def run_with_partition(seed: int) -> list[str]:
         }
         ends = ("--insecure", "--desk", at["desk"], "--control-at", at["control"])
         work = ("-v", *ends, *WORK_COMMAND[1:])
-        low = 20000 + os.getpid() * 7 % 9000
         cast = RunningStations(cluster, {
             "sink": ("sink", "-v", "-o", OUTPUT_FILE, *HEARTBEAT_OPTIONS, *ends, "--results-at", at["results"]),
             "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, *ends, "--results-at", at["results"],
-                           "--lane-ports", f"{low}-{low + 40}", TASKS_FILE),
+                           "--lane-ports", LANE_PORTS, TASKS_FILE),
             "worker-1": ("far", "work", *work),
             "worker-2": ("work", *work),
         })  # fmt: skip

@@ -35,8 +35,13 @@ from tests.support.proxy import Proxy
 PORT_NAMES = ("desk", "results", "control")
 LANE_PORT_COUNT = 40
 """Ports for lanes."""
+FIRST_LANE_PORT = 10000 + os.getpid() % 500 * (LANE_PORT_COUNT + 1)
+"""Below the ports that the kernel chooses. Two test processes have other lanes, since these are reset by port."""
 SHORT_FAULT_SECONDS = HEARTBEAT_TIMEOUT_SECONDS / 3
 """Duration of a fault that must not lose a worker."""
+
+
+LANE_PORTS = f"{FIRST_LANE_PORT}-{FIRST_LANE_PORT + LANE_PORT_COUNT}"
 
 
 @dataclass(frozen=True, order=True)
@@ -81,7 +86,6 @@ class FaultyCluster:
         self.endpoints = {port: f"tcp://127.0.0.1:{number}" for port, number in own.items()}
         self._proxies = {port: stack.enter_context(Proxy(at)) for port, at in self.endpoints.items()}
         by = {port: proxy.endpoint for port, proxy in self._proxies.items()}
-        self._first_lane_port = 20000 + os.getpid() * 7 % 9000
         far = ("--insecure", "--results-at", by["results"], "--control-at", by["control"])
         work = (*WORK_COMMAND[:1], "-v", "--desk", by["desk"], *far, *WORK_COMMAND[1:])
         here = ("--insecure", "--desk", self.endpoints["desk"], "--results-at", self.endpoints["results"])
@@ -89,7 +93,7 @@ class FaultyCluster:
             "sink": ("sink", "-v", "-o", OUTPUT_FILE, *HEARTBEAT_OPTIONS, *here, "--control-at",
             self.endpoints["control"]),
             "ventilator": ("ventilate", "-v", *HEARTBEAT_OPTIONS, "--desk", self.endpoints["desk"], *far,
-                           "--lane-ports", f"{self._first_lane_port}-{self._first_lane_port + LANE_PORT_COUNT}",
+                           "--lane-ports", LANE_PORTS,
                            TASKS_FILE),
             "worker-1": work,
             "worker-2": work,
@@ -101,7 +105,7 @@ class FaultyCluster:
         if fault.kind in {"freeze", "kill"}:
             return self._strike(fault)
         if name == "lanes":
-            return partial(reset_connections, self._first_lane_port, self._first_lane_port + LANE_PORT_COUNT)
+            return partial(reset_connections, FIRST_LANE_PORT, FIRST_LANE_PORT + LANE_PORT_COUNT)
         proxy = self._proxies[name]
         if fault.kind == "reset":
             proxy.send_command("reset")

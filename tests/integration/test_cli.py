@@ -215,7 +215,7 @@ def test_packed_commands_fit_a_small_stack_and_a_large_environment() -> None:
 def test_empty_input_is_a_run_without_tasks() -> None:
     shown = pipe("run", "cat")
     assert (shown.returncode, shown.stdout) == (0, "")
-    assert shown.stderr.startswith("pipe: 0 tasks, 0 failed, ")
+    assert shown.stderr.splitlines()[-1].startswith("pipe: 0 tasks, 0 failed, ")
 
 
 def test_verbose_run_names_each_process() -> None:
@@ -233,12 +233,20 @@ def ready(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make a private runtime folder; the paths of pytest are too long for ipc."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        yield Path(folder)
+
+
+@pytest.fixture
+def long_run(runtime: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a run whose first task has written a line and whose second task outlasts any test."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     words = ["run", "-j", "1", "echo {}; sleep {}", ":::", "0", "1000"]
-    with subprocess.Popen([sys.executable, "-m", "pipeline", *words], stdout=subprocess.PIPE, text=True) as process:
+    argv = [sys.executable, "-m", "pipeline", *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=runtime) as process:
         try:
             ready(process)
             yield process
@@ -260,8 +268,8 @@ def test_kill_without_name_ends_the_only_run(long_run: subprocess.Popen[str]) ->
 
 
 @pytest.mark.parametrize("command", ["top", "kill"])
-def test_monitoring_without_a_run_exits_with_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+@pytest.mark.usefixtures("runtime")
+def test_monitoring_without_a_run_exits_with_3(command: str) -> None:
     shown = pipe(command)
     assert (shown.returncode, shown.stdout) == (3, "")
     assert "nothing runs there" in shown.stderr
@@ -301,15 +309,6 @@ class Running:
         """Return the exit code and the whole stderr."""
         self.lines += self.process.stderr.readlines()
         return self.process.wait(WITHIN), "".join(self.lines)
-
-
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Make a private runtime folder; the paths of pytest are too long for ipc."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])

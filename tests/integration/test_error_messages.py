@@ -164,12 +164,14 @@ def test_peer_of_another_version_is_rejected(
             peer.connect(f"ipc://{cluster.runtime_folder}/pipe/default/{end}")
             peer.send(b"pipe3.pulse \x90")
             peer.send(b"pipe3.pulse \x90")
-        assert desk.poll(5000)
+        assert desk.poll(int(TIMEOUT_SECONDS * 1000))
         assert b"peer uses pipe3, this process pipe2" in desk.recv()
-        assert desk.poll(5000)
+        assert desk.poll(int(TIMEOUT_SECONDS * 1000))
         assert b"peer uses pipe3, this process pipe2" in desk.recv()
         line["ventilate"].wait_for_stderr("pipe3")
-        line["sink"].wait_for_stderr("pipe: warning: protocol mismatch: peer uses pipe3, this process pipe2; ")
+        line["sink"].wait_for_stderr(
+            "pipe: warning: protocol mismatch: peer uses pipe3, this process pipe2\npipe: hint: "
+        )
     assert line["ventilate"].stderr.count("pipe3") == line["sink"].stderr.count("pipe3") == 1
 
 
@@ -214,11 +216,11 @@ def test_closed_output_pipe_ends_the_run_with_141(cluster: Cluster) -> None:
     process.stdin.flush()  # stays open: an unfinished input must not delay the end
     assert os.read(read, 1).isdigit()
     os.close(read)
-    assert process.wait(10) == 141
+    assert process.wait(TIMEOUT_SECONDS) == 141
     assert process.stderr is not None
-    report = process.stderr.read().splitlines()
-    assert len(report) == 1
-    assert ", 0 failed, " in report[0]
+    report = process.stderr.read()
+    assert "error: " not in report
+    assert ", 0 failed, " in report.splitlines()[-1]
     process.stdin.close()
     process.stderr.close()
     cluster.assert_empty()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.storage import journal_reader
 from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def test_task_fails_after_its_last_attempt(cluster: Cluster) -> None:
     assert player.wait() == 1
     assert player.lines == ["outa"]
     assert tries(cluster, "a") == 2
-    assert player.stderr.startswith("try 2\npipe: task 1: exit 1: ")
+    assert "try 2\npipe: task 1: exit 1: " in player.stderr
     (letter,) = letters(cluster)
     assert (letter["task"], letter["attempts"], letter["code"], letter["stderr"]) == ("a", 2, 1, "try 2\n")
 
@@ -71,7 +70,7 @@ def test_callable_is_retried(cluster: Cluster) -> None:
 # --- limits ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", ["0.3", "300%"])
+@pytest.mark.parametrize("limit", ["1", "2000%"])  # 1 s, far more than a short task needs on a busy machine
 def test_task_over_its_timeout_is_killed(cluster: Cluster, limit: str) -> None:
     words = ("-j", "1", "--timeout", limit, "--term-grace", "0.1", "--failed", "failed")
     player = run(cluster, *words, "sleep {}; echo {}", ":::", *["0.05"] * 6, "1000")
@@ -123,18 +122,17 @@ def test_halt_now_kills_running_tasks_and_allows_resume(cluster: Cluster) -> Non
 def test_halt_soon_finishes_running_tasks(cluster: Cluster) -> None:
     bad = f"echo {{}} >> ran; [ {{}} -gt 2 ] || exit 1; {UNTIL}; echo {{}}"
     words = ("-j", "3", "-o", "out", "--halt", "soon,fail=2")
-    player = run(cluster, *words, bad, ":::", "1", "2", "3", *["9"] * 50)
-    journal = cluster.path("out.journal")
-    wait_until(
-        lambda: (
-            journal.exists() and any('"run-stopped"' in event for event in journal_reader.to_json_lines(str(journal)))
-        )
+    heard = cluster.path("heard")
+    player = cluster.start(
+        "run", *FEED, *words, bad, ":::", "1", "2", "3", *["9"] * 50, PIPE_FAILPOINT=f"record:{heard}"
     )
+    wait_until(lambda: heard.exists() and "worker.kill-received" in heard.read_text())  # it starts no task any more
     cluster.path("gate").touch()
     assert player.wait() == 1
     out = cluster.path("out").read_text().split()
     assert "3" in out
-    assert len(cluster.path("ran").read_text().split()) == 2 + len(out) < 10
+    assert len(cluster.path("ran").read_text().split()) == 2 + len(out)
+    assert len(out) <= 3  # the slots
     assert player.stderr.count("sink stopped: --halt soon,fail=2\n") == 1
     cluster.assert_empty()
 

@@ -15,6 +15,7 @@ from pipeline.model.state_machine import Port
 from pipeline.transport.channels import ControlPublisher
 from pipeline.transport.codec import TOPIC, decode
 from pipeline.transport.sockets import ZmqContext
+from tests.integration.cluster import TIMEOUT_SECONDS
 from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def test_kill_between_welcome_and_subscription_is_received(tmp_path: Path) -> No
         late.connect(at)
         late.send(b"\1something else")
         control.send(Port.CONTROL, Kill("run", "soon", "first", 0))
-        assert zmq.select(control.pollables(), [], [], 5)[0]  # connected, so the welcome has arrived
+        assert zmq.select(control.pollables(), [], [], TIMEOUT_SECONDS)[0]  # connected, so the welcome has arrived
         control.receive()
         sent, received = Kill("run", "now", "second", 0), None
         control.send(Port.CONTROL, sent)

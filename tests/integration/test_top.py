@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +20,48 @@ from pipeline.model.errors import PipelineError
 from pipeline.model.messages import RunStatus
 from pipeline.model.structs import replace
 from pipeline.runtime import control_client
-from tests.integration.cluster import TASK_FUNCTIONS, Cluster
+from tests.integration.cluster import TASK_FUNCTIONS, TIMEOUT_SECONDS, Cluster
 from tests.integration.terminal import Terminal
+from tests.support.lab_programs import own_host
 from tests.support.processes import wait_until
 
 SLOW = "echo {}; exec sleep 1000"
 
 
-def once(cluster: Cluster, *words: str) -> dict[str, Any]:
-    report = cluster.start("top", "--once", "--json", *words)
-    assert report.wait() == 0, report.stderr
-    found: dict[str, Any] = json.loads(report.stdout)
-    return found
+def once(cluster: Cluster, *words: str, until: Callable[[dict[str, Any]], object] = bool) -> dict[str, Any]:
+    """Return the first status of the sink that meets a condition; a sink that still starts is asked again."""
+    views: list[dict[str, Any]] = []
+
+    def ask() -> object:
+        report = cluster.start("top", "--once", "--json", *words)
+        views.extend([json.loads(report.stdout)] if report.wait() == 0 else [])
+        return views and until(views[-1])
+
+    wait_until(ask)
+    return views[-1]
 
 
 def tasks(view: dict[str, Any]) -> list[tuple[int, str]]:
     return [(task["task"], task["command"]) for each in view["workers"] for task in each["tasks"]]
 
 
-@pytest.mark.parametrize("place", [(), ("--at", "tcp://127.0.0.1", "--insecure")], ids=["ipc", "tcp"])
+@pytest.mark.parametrize("place", [(), ("--at", f"tcp://{own_host()}", "--insecure")], ids=["ipc", "tcp"])
 def test_top_json_shows_running_tasks_and_block_reason(cluster: Cluster, place: tuple[str, ...]) -> None:
     cluster.start("sink", *place)
-    wait_until(lambda: cluster.start("top", "--once", *place).wait() == 0)
     assert once(cluster, *place)["blocked_on"] == "ventilator"
     cluster.start("ventilate", *place, ":::", "a", "b", "c")
-    wait_until(lambda: once(cluster, *place)["blocked_on"] == "worker")
+    once(cluster, *place, until=lambda view: view["blocked_on"] == "worker")
     cluster.start("work", "-j", "2", *place, SLOW)
-    wait_until(lambda: len(tasks(once(cluster, *place))) == 2)
-    view = once(cluster, *place)
+    view = once(
+        cluster, *place,
+        until=lambda view: len(tasks(view)) == 2 and (view["blocked_on"], view["state"]) == ("slots", "ended")
+        and view["workers"][0]["tasks"][0]["seconds"] > 1,
+    )  # fmt: skip
     assert tasks(view) == [(1, "echo a; exec sleep 1000"), (2, "echo b; exec sleep 1000")]
-    assert (view["blocked_on"], view["settled"], view["state"]) == ("slots", 0, "ended")
+    assert view["settled"] == 0
     (worker,) = view["workers"]
     assert worker["slots"] == worker["running"] == 2
     assert worker["memory"] > 1_000_000
-    wait_until(lambda: once(cluster, *place)["workers"][0]["tasks"][0]["seconds"] > 1)
 
 
 def test_top_reports_a_silent_input(cluster: Cluster) -> None:
@@ -61,9 +70,9 @@ def test_top_reports_a_silent_input(cluster: Cluster) -> None:
     cluster.start("sink")
     ventilator = subprocess.Popen(cluster.command("ventilate"), stdin=read, env=cluster.environment())
     os.close(read)
-    wait_until(lambda: cluster.start("top", "--once").wait() == 0 and once(cluster)["blocked_on"] == "input")
+    once(cluster, until=lambda view: view["blocked_on"] == "input")
     os.close(write)
-    assert ventilator.wait(30) == 0
+    assert ventilator.wait(TIMEOUT_SECONDS) == 0
 
 
 def test_top_survives_a_restarted_sink(cluster: Cluster) -> None:
@@ -71,7 +80,7 @@ def test_top_survives_a_restarted_sink(cluster: Cluster) -> None:
     sink = cluster.start("sink", "-o", out)
     cluster.start("ventilate", ":::", "a")
     cluster.start("work", SLOW)
-    wait_until(lambda: cluster.start("top", "--once").wait() == 0)
+    once(cluster)
     top = cluster.start("top", "--json")
     wait_until(lambda: '"settled"' in top.stdout)
     sink.send_signal(signal.SIGKILL)
@@ -92,21 +101,22 @@ def test_top_without_a_run_exits_with_3(cluster: Cluster) -> None:
 
 
 def test_top_on_a_terminal_is_live_and_ends_with_the_run(cluster: Cluster) -> None:
-    run = cluster.start("run", "--name", "live", "-j", "1", "sleep {}", tasks="1\n2\n")
-    wait_until(lambda: cluster.start("top", "--once", "--name", "live").wait() == 0)
+    run = cluster.start("run", "--name", "live", "-j", "1", "until [ -e {} ]; do sleep 0.02; done", tasks="1\n2\n")
+    once(cluster, "--name", "live")
     top = Terminal(cluster, "top", "--name", "live")
+    for task in ("1", "2"):
+        top.wait_for_text(f"until [ -e {task} ]")
+        cluster.path(task).touch()
     assert top.wait() == 0
     assert run.wait() == 0
     assert "WORKER" in top.screen_text
-    assert "sleep 2" in top.screen_text
     assert "done, 2 of 2" not in top.screen_text
 
 
 @pytest.mark.parametrize("columns", [40, 70])
 def test_top_on_a_narrow_terminal_shows_figures_until_q(cluster: Cluster, columns: int) -> None:
     cluster.start("run", "--name", "narrow", "-j", "2", SLOW, ":::", "a", "b")
-    wait_until(lambda: cluster.start("top", "--once", "--name", "narrow").wait() == 0)
-    wait_until(lambda: len(tasks(once(cluster, "--name", "narrow"))) == 2)
+    once(cluster, "--name", "narrow", until=lambda view: len(tasks(view)) == 2)
     top = Terminal(cluster, "top", "--name", "narrow", columns=columns)
     top.wait_for_text("SLOTS  BUSY")
     top.wait_for_text("task 2, ")
@@ -118,7 +128,7 @@ def test_top_on_a_narrow_terminal_shows_figures_until_q(cluster: Cluster, column
 
 def test_ctrl_c_ends_top_but_not_the_run(cluster: Cluster) -> None:
     run = cluster.start("run", "--name", "kept", SLOW, ":::", "a")
-    wait_until(lambda: cluster.start("top", "--once", "--name", "kept").wait() == 0)
+    once(cluster, "--name", "kept")
     top = Terminal(cluster, "top", "--name", "kept")
     top.wait_for_text("SLOTS")
     top.press("\x03")
@@ -158,7 +168,7 @@ def test_sigusr1_prints_running_tasks(cluster: Cluster, role: str) -> None:
         players = {"sink": cluster.start("sink"), "work": cluster.start("work", SLOW)}
         cluster.start("ventilate", ":::", "a")
     where = ("--name", "asked") if role == "run" else ()
-    wait_until(lambda: cluster.start("top", "--once", *where).wait() == 0 and tasks(once(cluster, *where)) != [])
+    once(cluster, *where, until=tasks)
     players[role].send_signal(signal.SIGUSR1)
     players[role].wait_for_stderr("task 1, ")
     players[role].send_signal(signal.SIGUSR1)
@@ -177,7 +187,7 @@ def test_sigusr1_kills_no_child(cluster: Cluster) -> None:
 
 def test_sigusr1_kills_no_station(cluster: Cluster) -> None:
     ventilator = cluster.start("ventilate", ":::", "a")
-    ventilator.wait_for_stderr("no sink", 30)
+    ventilator.wait_for_stderr("no sink")
     ventilator.send_signal(signal.SIGUSR1)
     run = cluster.start("run", "--call", "time:sleep", ":::", "a")
     assert run.wait() == 1

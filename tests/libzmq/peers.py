@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 60_000
 """Deadline of each wait."""
 QUIET_MS = 200
 """Time to wait for an event that must not happen."""

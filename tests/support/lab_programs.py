@@ -77,6 +77,13 @@ def is_session_empty(session: int) -> bool:
     return False
 
 
+def own_host() -> str:
+    """A loopback address for the default ports, which no other process of tests has, and nobody else."""
+    return "127." + ".".join(
+        str(part) for part in (64 + (os.getpid() >> 16), os.getpid() >> 8 & 255, os.getpid() & 255)
+    )
+
+
 _reserved: deque[socket.socket] = deque()
 
 

@@ -56,7 +56,7 @@ def run_script(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
-def read_line(process: subprocess.Popen[str], seconds: float = 10.0) -> str:
+def read_line(process: subprocess.Popen[str], seconds: float = 60.0) -> str:
     """The next line that it writes, alone, to stdout."""
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], seconds)[0], "waited in vain"
@@ -71,7 +71,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for a condition; fail after so many seconds. They only end a test that hangs, and promise nothing."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -89,10 +89,9 @@ def wait_for_pids(folder: Path, *names: str) -> dict[str, int]:
 
 
 def assert_none_alive(members: dict[str, int]) -> None:
-    """Within 2 seconds, all of them are gone.
-
-    The seconds are counted in turns of 5 ms: where a busy machine delays the keepers it delays us, too.
-    """
+    """Within 2 seconds, all of them are gone: nothing else ends them, for each sleeps 1000 seconds."""
+    # A turn takes at least 5 ms, so 400 are never less than 2 s. They are more only where the scheduler delays this
+    # process, and it delays those that kill likewise: with 8 processes for each CPU, the slowest needed 16 turns.
     for _ in range(400):
         left = {name for name, pid in members.items() if is_alive(pid)}
         if not left:
