@@ -48,10 +48,11 @@ def main(
 
 def run_bare(workers: int, tasks: int, *, killing: bool) -> Row:
     """Run the batch through the guide's programs."""
-    start_time, (task_port, result_port, control_port) = time.monotonic(), free_ports()
-    ports, count = ("--port", task_port, "--sink-port", result_port), ("--tasks", str(tasks))
-    sink_options = ("--port", result_port, "--control-port", control_port, "--patience", str(WATCHDOG_SECONDS))
+    start_time = time.monotonic()
     with ExitStack() as stack:
+        task_port, result_port, control_port = reserve_ports(stack)
+        ports, count = ("--port", task_port, "--sink-port", result_port), ("--tasks", str(tasks))
+        sink_options = ("--port", result_port, "--control-port", control_port, "--patience", str(WATCHDOG_SECONDS))
         sink, _ = start(stack, "lab", "sink", *sink_options, *count)
         processes = [start(stack, "lab", "worker", *ports, "--control-port", control_port) for _ in range(workers)]
         for output in (sink, *(output for output, _ in processes)):
@@ -96,8 +97,14 @@ def _end(program: Popen[str]) -> None:
     program.communicate()
 
 
-def free_ports() -> list[str]:
-    """Return three unused ports, so that several batches can run at once."""
-    with ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        return [str(server.getsockname()[1]) for server in servers]
+def reserve_ports(stack: ExitStack) -> list[str]:
+    """Return three ports for this batch alone until the stack is closed, so that several batches can run at once.
+
+    A bound socket that does not listen keeps its port. With SO_REUSEADDR, which libzmq sets too, the port can still be
+    bound by its number.
+    """
+    sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    return [str(each.getsockname()[1]) for each in sockets]
