@@ -49,6 +49,8 @@ def main(settings: Settings, console: UserConsole) -> int:
     _check_settings(settings)
     if not resume.check_resume(settings, console.print_message):
         return stations.finalize_run(settings)
+    if settings.verbose and (choice := endpoints.describe_choice()):
+        console.print_message(choice)
     ventilate.prompt_for_tasks(settings, console)
     console.has_launcher = True
     try:

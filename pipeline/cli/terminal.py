@@ -22,9 +22,10 @@ from contextlib import suppress
 from pipeline.cli import messages, status_view
 from pipeline.config.settings import Settings
 from pipeline.model.errors import HINT_MARK
-from pipeline.model.events import StatusReport
+from pipeline.model.events import StatusReport, Waiting
 from pipeline.model.messages import RunStatus, StopRequest, WorkerActivity
 from pipeline.model.state_machine import Message
+from pipeline.transport.endpoints import resolve_endpoints
 
 ERASE = "\r\x1b[K"
 RED, BLACK = "\x1b[31m", "\x1b[39m"
@@ -42,7 +43,7 @@ class UserConsole:
         # whether a launcher starts all stations, and reports that the user has asked to stop
         self.has_launcher = False
         self._quiet, self._is_very_verbose = settings.quiet, settings.verbose > 1
-        self._endpoint_options = messages.format_endpoint_options(settings)
+        self._endpoint_options, self._settings = messages.format_endpoint_options(settings), settings
         self._heartbeat_timeout = settings.heartbeat_timeout
         self._has_bar = is_on_terminal and shows_progress
         self._has_progress_lines = not is_on_terminal and settings.bar is True and shows_progress
@@ -67,7 +68,15 @@ class UserConsole:
             self.print_message(messages.stopping_text(message))
         elif isinstance(message, messages.UserMessage):
             options = None if self.has_launcher else self._endpoint_options
-            self.print_message(messages.message_text(message, options, self._heartbeat_timeout))
+            text = messages.message_text(message, options, self._heartbeat_timeout)
+            self.print_message(text + self._place_text(message))
+
+    def _place_text(self, message: Message) -> str:
+        """Return where a station looks for the missing one, since that may depend on the environment."""
+        if not isinstance(message, Waiting) or not messages.is_informational(message) or self.has_launcher:
+            return ""
+        folder = resolve_endpoints(self._settings).folder if message.active else ""
+        return f"; looking in {folder}" if folder else ""
 
     @property
     def stderr_writer(self) -> Callable[[bytes], None] | None:

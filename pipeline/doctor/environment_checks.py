@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from importlib import metadata
+from pathlib import Path
 
 from pipeline import __version__
 from pipeline.doctor.system_checks import GIB, MIB, CheckResult, format_bytes
@@ -33,8 +34,6 @@ MIN_LIBRARY_VERSIONS = {
 }
 """As in pyproject.toml."""
 MIN_LIBZMQ = (4, 3, 2)
-MAX_SOCKET_NAME_BYTES = len("/run-4194304/lane.4194304.99999")
-"""Length of the longest socket name of a run below the runtime directory."""
 LOW_SPACE_BYTES, MIN_SPACE_BYTES = GIB, 64 * MIB
 MEMORY_FILESYSTEMS = {"tmpfs", "ramfs"}
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "lustre", "glusterfs"}
@@ -106,22 +105,28 @@ def _version_numbers(version: str) -> list[int]:
 def check_runtime_folder(folder: str = "") -> CheckResult:
     """Check that the directory of sockets is private, and its path short enough for ipc."""
     path, name, fix = folder or str(endpoints.runtime_folder()), "runtime directory", OTHER_RUNTIME_DIRECTORY
-    spare = endpoints.MAX_PATH_BYTES - len(os.fsencode(path)) - MAX_SOCKET_NAME_BYTES
+    spare = endpoints.MAX_PATH_BYTES - len(os.fsencode(path)) - endpoints.MAX_SOCKET_NAME_BYTES
     if spare < 0:
         return CheckResult(name, "bad", f"{path} is {-spare} bytes too long for ipc sockets", fix)
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
-        parent = os.path.dirname(path)
-        if os.access(parent, os.W_OK | os.X_OK):
-            return CheckResult(name, "ok", f"{path} will be created")
-        return CheckResult(name, "bad", f"{path} cannot be created: {parent} does not exist, or is not writable", fix)
+    except (FileNotFoundError, NotADirectoryError):
+        if obstacle := endpoints.describe_obstacle(Path(path)):
+            return CheckResult(name, "bad", f"{path} cannot be created: {obstacle}", fix)
+        return _chosen_folder(name, f"{path} will be created", folder)
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         return CheckResult(name, "bad", f"{path} is not a directory of this user", fix)
     if status.st_mode & 0o077:
         mode = f"{stat.S_IMODE(status.st_mode):04o}"
         return CheckResult(name, "bad", f"{path} is accessible to other users (mode {mode})", f"chmod 700 {path}")
-    return CheckResult(name, "ok", f"{path} is private, and {spare} bytes shorter than the limit")
+    return _chosen_folder(name, f"{path} is private, and {spare} bytes shorter than the limit", folder)
+
+
+def _chosen_folder(name: str, detail: str, folder: str) -> CheckResult:
+    """Warn if XDG_RUNTIME_DIR names a place that cannot be used: another process may have a value that can."""
+    if not folder and (choice := endpoints.describe_choice()):
+        return CheckResult(name, "warn", f"{detail}; {choice}", "unset XDG_RUNTIME_DIR, or set it for all stations")
+    return CheckResult(name, "ok", detail)
 
 
 def check_sockets(folder: str = "") -> CheckResult:

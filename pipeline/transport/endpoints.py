@@ -24,6 +24,8 @@ from pipeline.model.errors import PipelineError, UsageError
 
 MAX_PATH_BYTES = 107
 """Maximum length of an ipc path."""
+MAX_SOCKET_NAME_BYTES = len("/run-4194304/lane.4194304.99999")
+"""Length of the longest socket name of a run below the runtime folder."""
 REGISTRY_PORT, RESULTS_PORT, CONTROL_PORT = 5557, 5558, 5559
 """The ports of the ZeroMQ guide."""
 LOCK_WAIT_SECONDS = 2.0
@@ -70,9 +72,52 @@ class Endpoints(Struct, frozen=True):
 
 
 def runtime_folder() -> Path:
-    """Return the folder of all pipelines of this user on this machine."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(base, "pipe") if base else Path(os.environ.get("TMPDIR", "/tmp"), f"pipe-{os.getuid()}")  # noqa: S108
+    """Return the folder of all pipelines of this user on this machine, where the stations find each other.
+
+    It is the first place that can be used. An inherited variable alone decides nothing, since su, sudo, cron and batch
+    systems keep, drop or change it.
+    """
+    places = runtime_places()
+    return next((place for place in places if not describe_obstacle(place)), places[0])
+
+
+def runtime_places() -> list[Path]:
+    """Return the places for the runtime folder, the preferred one first."""
+    uid = os.getuid()
+    bases = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"]
+    shared = ["/tmp", os.environ.get("TMPDIR", ""), "/var/tmp", "/dev/shm", os.environ.get("HOME", "")]  # noqa: S108
+    return [Path(base, "pipe") for base in bases if os.path.isabs(base)] + [
+        Path(base, f"pipe-{uid}") for base in shared if os.path.isabs(base)
+    ]
+
+
+def describe_obstacle(place: Path) -> str:
+    """Return why the runtime folder cannot be here; empty if it can. A folder of this user is not passed over."""
+    if (excess := len(os.fsencode(place)) + MAX_SOCKET_NAME_BYTES - MAX_PATH_BYTES) > 0:
+        return f"it is {excess} bytes too long for ipc sockets"
+    try:
+        return "" if place.lstat().st_uid == os.getuid() else "it belongs to another user"
+    except NotADirectoryError:
+        return f"{place.parent} is not a directory"
+    except OSError:
+        pass  # it is still to be created
+    try:
+        status = place.parent.stat()
+    except OSError as error:
+        return f"{place.parent}: {(error.strerror or '').lower()}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{place.parent} is not a directory"
+    if status.st_uid != os.getuid() and not status.st_mode & stat.S_ISVTX:
+        return f"{place.parent} belongs to another user"
+    return "" if os.access(place.parent, os.W_OK | os.X_OK) else f"{place.parent} is not writable"
+
+
+def describe_choice() -> str:
+    """Return why the runtime folder is not in XDG_RUNTIME_DIR; empty if it is, or if that is not set."""
+    if not os.environ.get("XDG_RUNTIME_DIR"):
+        return ""
+    first, chosen = runtime_places()[0], runtime_folder()
+    return "" if chosen == first else f"{chosen} is used instead of {first}: {describe_obstacle(first)}"
 
 
 def resolve_endpoints(settings: EndpointOptions) -> Endpoints:

@@ -275,11 +275,14 @@ def test_monitoring_without_a_run_exits_with_3(command: str) -> None:
     assert "nothing runs there" in shown.stderr
 
 
-def test_endpoint_error_of_several_stations_is_printed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
-    shown = pipe("run", "echo", ":::", "x")
-    assert shown.returncode == 2
-    assert shown.stderr.count("cannot create directory") == 1
+def test_run_with_stale_inherited_variables_uses_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    shown = pipe("run", "-v", "echo", ":::", "x")
+    assert (shown.returncode, shown.stdout) == (0, "x\n")
+    assert f"is used instead of {tmp_path}/nowhere/pipe: {tmp_path}/nowhere: no such file or directory" in shown.stderr
 
 
 class Running:

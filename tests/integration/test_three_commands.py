@@ -50,11 +50,14 @@ def test_missing_station_is_reported_until_it_arrives(cluster: Cluster) -> None:
     place = "--name elsewhere"
     vent = cluster.start("ventilate", *place.split(), tasks=TASKS)
     lone = cluster.start("work", "--name", "other", "echo")
-    vent.wait_for_stderr(f"pipe: no sink connected; start one with `pipe sink {place}`\n")
-    lone.wait_for_stderr("pipe: no ventilator connected; start one with `pipe ventilate --name other FILE`\n")
+    looking = f"; looking in {cluster.runtime_folder}/pipe"
+    vent.wait_for_stderr(f"pipe: no sink connected; start one with `pipe sink {place}`{looking}/elsewhere\n")
+    lone.wait_for_stderr(
+        f"pipe: no ventilator connected; start one with `pipe ventilate --name other FILE`{looking}/other\n"
+    )
     sink = cluster.start("sink", *place.split())
     vent.wait_for_stderr("pipe: sink connected\n")
-    vent.wait_for_stderr(f"pipe: no worker connected; start one with `pipe work {place} COMMAND`\n")
+    vent.wait_for_stderr(f"pipe: no worker connected; start one with `pipe work {place} COMMAND`{looking}/elsewhere\n")
     work = cluster.start("work", *place.split(), "echo got {}")
     assert [vent.wait(), sink.wait(), work.wait()] == [0, 0, 0]
     assert "pipe: worker connected\n" in vent.stderr

@@ -44,12 +44,24 @@ def make_console(
     return UserConsole(settings, started_at=0.0), stream
 
 
+def test_wait_says_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
+    console, stream = make_console(monkeypatch, stderr=False, stdout=False, settings=Settings(name="x"))
+    console.notify(Waiting("sink"))
+    assert stream.getvalue() == "pipe: no sink connected; start one with `pipe sink --name x`; looking in /tmp/pipe/x\n"
+    remote = Settings(at="tcp://10.0.0.5", insecure=True)
+    console, stream = make_console(monkeypatch, stderr=False, stdout=False, settings=remote)
+    console.notify(Waiting("sink"))
+    assert "looking" not in stream.getvalue()
+
+
 def test_bar_is_erased_before_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     console, stream = make_console(monkeypatch, stderr=True, stdout=False, settings=Settings())
     console.notify(STATUS)
+    console.has_launcher = True
     console.notify(Waiting("worker"))
     drawn = f"{ERASE}{BAR}"
-    message = f"{ERASE}pipe: no worker connected; start one with `pipe work COMMAND`\n"
+    message = f"{ERASE}pipe: no worker connected\n"
     assert stream.getvalue() == drawn + message
 
 

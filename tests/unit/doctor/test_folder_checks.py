@@ -44,11 +44,18 @@ def test_check_runtime_folder_not_a_directory_is_bad(base: Path) -> None:
 
 def test_check_runtime_folder_missing_parent_is_bad() -> None:
     result = environment_checks.check_runtime_folder("/nowhere/at/all/pipe")
-    assert (result.state, "/nowhere/at/all does not exist" in result.detail) == ("bad", True)
+    assert (result.state, "/nowhere/at/all: no such file" in result.detail) == ("bad", True)
+
+
+def test_check_runtime_folder_stale_variable_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/etc/passwd")
+    result = environment_checks.check_runtime_folder()
+    assert (result.state, result.fix) == ("warn", "unset XDG_RUNTIME_DIR, or set it for all stations")
+    assert "is used instead of /etc/passwd/pipe: /etc/passwd is not a directory" in result.detail
 
 
 def test_check_runtime_folder_long_path_is_bad(base: Path) -> None:
-    room = endpoints.MAX_PATH_BYTES - environment_checks.MAX_SOCKET_NAME_BYTES
+    room = endpoints.MAX_PATH_BYTES - endpoints.MAX_SOCKET_NAME_BYTES
     assert (
         environment_checks.check_runtime_folder(f"{base.parent}/{'x' * (room - len(f'{base.parent}/'))}").state == "ok"
     )

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,15 @@ from pipeline.transport.endpoints import (
     EndpointLock,
     Endpoints,
     claim_folder,
+    describe_choice,
+    describe_obstacle,
     list_live_runs,
     remove_empty_folder,
     remove_run_leftovers,
     remove_stale_sockets,
     resolve_endpoints,
     runtime_folder,
+    runtime_places,
 )
 from tests.support.disk_writes import assert_not_written_to_disk
 from tests.support.processes import ROOT
@@ -80,10 +84,64 @@ def test_default_endpoints_are_ipc_in_named_folder(runtime: Path) -> None:
     assert not (runtime / "pipe").exists()
 
 
-def test_folder_without_runtime_dir_is_in_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setenv("TMPDIR", "/var/tmp")
-    assert runtime_folder() == Path(f"/var/tmp/pipe-{os.getuid()}")
+def make_unusable(base: Path, how: str) -> Path:
+    """Return a path that an inherited variable may have, below this folder."""
+    path = base / how
+    if how == "file":
+        path.touch()
+    elif how == "foreign":
+        path.mkdir()
+        os.chown(path, os.getuid() + 1, -1)
+    elif how == "foreign pipe":
+        (path / "pipe").mkdir(parents=True)
+        os.chown(path / "pipe", os.getuid() + 1, -1)
+    return {"relative": Path("relative"), "read-only": Path("/proc/self"), "long": Path("/", "x" * 90)}.get(how, path)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("stale", "no such file or directory"),
+        ("file", "is not a directory"),
+        ("foreign", "belongs to another user"),
+        ("foreign pipe", "it belongs to another user"),
+        ("read-only", "is not writable"),
+        ("long", "bytes too long for ipc sockets"),
+    ],
+)
+def test_unusable_inherited_variable_is_passed_over(monkeypatch: pytest.MonkeyPatch, how: str, reason: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:  # the paths of pytest may be too long
+        try:
+            bad = make_unusable(Path(made), how)
+        except PermissionError:
+            pytest.skip("only root can give a directory away")
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        monkeypatch.setenv("TMPDIR", str(bad))
+        without = runtime_folder()
+        assert describe_obstacle(without) == describe_choice() == ""
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(bad))
+        assert runtime_folder() == without  # so stations with and without the variable meet
+        assert describe_choice().startswith(f"{without} is used instead of {bad}/pipe: ")
+        assert describe_choice().endswith(reason) or how == "long"
+        assert resolve_endpoints(Settings()).folder == f"{without}/default"
+
+
+def test_runtime_places_are_in_a_fixed_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/here")
+    monkeypatch.setenv("TMPDIR", "/there")
+    uid = os.getuid()
+    monkeypatch.setenv("HOME", "/home/me")
+    shared = ["/tmp", "/there", "/var/tmp", "/dev/shm", "/home/me"]
+    places = [Path("/here/pipe"), Path(f"/run/user/{uid}/pipe"), *(Path(base, f"pipe-{uid}") for base in shared)]
+    assert runtime_places() == places
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    monkeypatch.setenv("TMPDIR", "")
+    assert runtime_places() == [places[1], places[2], *places[4:]]
+
+
+def test_own_runtime_folder_that_is_not_private_is_not_passed_over(runtime: Path) -> None:
+    (runtime / "pipe").mkdir(mode=0o755)
+    assert describe_obstacle(runtime / "pipe") == ""  # the user can repair it, so the error names it
 
 
 def test_at_host_uses_default_ports() -> None:
@@ -128,14 +186,10 @@ def test_invalid_endpoint_is_named(settings: Settings, named: str) -> None:
     assert str(raised.value).startswith(named)
 
 
-def test_ipc_path_too_long_raises_with_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * 100)
-    with pytest.raises(UsageError, match="more than the 107 that ipc allows"):
-        resolve_endpoints(Settings())
+def test_ipc_path_too_long_raises_with_hint() -> None:
     longest = "ipc:///" + "x" * (endpoints.MAX_PATH_BYTES - 1)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/x")
     assert resolve_endpoints(Settings(registry_at=longest)).registry == longest
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="more than the 107 that ipc allows"):
         resolve_endpoints(Settings(registry_at=longest + "x"))
 
 
@@ -170,10 +224,9 @@ def test_claim_folder_file_or_link_raises(runtime: Path, folder: str) -> None:
         claim_folder(folder)
 
 
-def test_claim_folder_cannot_create_raises(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
+def test_claim_folder_cannot_create_raises(runtime: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot create directory .*missing/pipe"):
-        claim_folder(str(runtime_folder() / "here"))
+        claim_folder(str(runtime / "missing" / "pipe" / "here"))
 
 
 def test_remove_empty_folder_keeps_used_folder(folder: str) -> None:
