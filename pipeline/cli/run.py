@@ -102,13 +102,14 @@ def _check_settings(settings: Settings) -> None:
     """Raise UsageError for what each station would reject: here it is reported once, with exit code 2."""
     from pipeline.executor import factory
     from pipeline.input import files
-    from pipeline.runtime import run_files
+    from pipeline.runtime import file_conflicts, run_files
     from pipeline.transport import endpoints
 
     folder = endpoints.resolve_endpoints(settings).folder
     for name in settings.files:
         files.file_identity(name, 0)
     run_files.check_paths(settings)
+    file_conflicts.check_conflicts(file_conflicts.input_files(settings), file_conflicts.output_files(settings))
     factory.validate_cwd_and_env(settings)
     if folder:
         endpoints.claim_folder(folder)

@@ -30,7 +30,9 @@ Examples:
 def main(settings: Settings, console: UserConsole) -> int:
     """Run the sink, and return the run's exit code."""
     from pipeline.cli import resume
+    from pipeline.runtime import file_conflicts
 
+    file_conflicts.check_conflicts((), file_conflicts.output_files(settings))
     resume.announce_resume(settings, console.print_message)
     return run_sink_with_display(settings, console)
 

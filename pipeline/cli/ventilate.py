@@ -28,8 +28,12 @@ Examples:
 def main(settings: Settings, console: UserConsole) -> int:
     """Run the ventilator, and return the run's exit code."""
     from pipeline.cli import resume
-    from pipeline.runtime import stations
+    from pipeline.runtime import file_conflicts, stations
 
+    inputs = file_conflicts.input_files(settings)
+    file_conflicts.check_conflicts(
+        inputs, [file_conflicts.RunFile("--spool", settings.spool)] if settings.spool else []
+    )
     prompt_for_tasks(settings, console)
     if settings.no_spool:
         resume.warn_not_resumable(settings, console.print_message)

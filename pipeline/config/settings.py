@@ -419,10 +419,3 @@ def _check_results(settings: Settings) -> None:
     if not (settings.output or settings.journal):
         for flag in filter(None, (resume_flag, "--durability disk" if settings.durability == "disk" else "")):
             raise UsageError(f"{flag} requires a journal", "give -o FILE, or --journal FILE")
-    written = {"-o": settings.output, "--failed": settings.failed, "--joblog": settings.joblog}
-    written["--journal"] = settings.journal
-    flag_of: dict[str, str] = {}
-    for flag, path in written.items():
-        if path and path in flag_of:
-            raise UsageError(f"{flag_of[path]} and {flag} both write {path}", "give each its own file")
-        flag_of[path] = flag

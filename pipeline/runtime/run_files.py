@@ -3,6 +3,7 @@
 - The only module that knows the names of files beside an output. An output that is not a regular file, such as
   /dev/null, has none.
 - The path functions only look. `remove_run_files` removes the files of a run that is not running.
+- A run that reads its tasks from --failed writes new dead letters beside it, and replaces it when it is complete.
 - RunFiles opens all files so that a run can be resumed: the output is truncated to what the journal has recorded, the
   spill to what is settled and not yet written.
 - A finished run leaves its output, and its journal only if the user named one.
@@ -26,6 +27,7 @@ from pipeline.output import file_writer
 from pipeline.output.destinations import STRUCTURED_SUFFIXES, ProgressDisplay
 from pipeline.output.output import OutputFiles, ResultOutput
 from pipeline.storage.journal import Journal, NullJournal
+from pipeline.storage.locked_files import ReplacementFile
 from pipeline.storage.spill_buffer import SpillBuffer
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 
 JOURNAL_SUFFIX, SPILL_SUFFIX, SPOOL_SUFFIX = ".journal", ".spill", ".spool"
+UNFINISHED_SUFFIX = ".unfinished"
 STDIN = "-"
 LOCK_WAIT_SECONDS = 2.0
 """How long to wait for a sink that may be about to exit: it was killed together with its launcher just now."""
@@ -56,6 +59,24 @@ def spool_path(settings: Settings) -> str:
         return settings.spool
     base = settings.output if _is_regular_or_new(settings.output) else settings.journal
     return base and base + SPOOL_SUFFIX
+
+
+def unfinished_path(settings: Settings) -> str:
+    """Return the file that replaces --failed when the run is complete, if the run reads its tasks from --failed.
+
+    Until then each dead letter is in one of the two files. Empty: --failed is written directly.
+    """
+    is_replaced = settings.from_failed and _is_regular_or_new(settings.failed) and _may_read(settings, settings.failed)
+    return os.path.realpath(settings.failed) + UNFINISHED_SUFFIX if is_replaced else ""
+
+
+def _may_read(settings: Settings, path: str) -> bool:
+    """Return whether an input is the file at `path`, or a pipe, whose writer may read that file."""
+    files: list[str | int] = [file for file in settings.files if file != STDIN]
+    files += [0] if reads_stdin(settings) else []
+    return not all(map(is_regular, files)) or any(
+        os.path.exists(path) and os.path.samefile(file, path) for file in files
+    )
 
 
 def needs_spool(settings: Settings, stdin_fd: int = 0) -> bool:
@@ -136,7 +157,8 @@ def _is_regular_or_new(path: str) -> bool:
 
 def check_paths(settings: Settings) -> None:
     """Raise UsageError if one of the files cannot be written."""
-    for path in filter(None, (settings.output, settings.failed, settings.joblog, journal_path(settings))):
+    paths = (settings.output, settings.failed, unfinished_path(settings), settings.joblog, journal_path(settings))
+    for path in filter(None, paths):
         file_writer.check_writable(path)
 
 
@@ -167,7 +189,12 @@ class RunFiles:
         sizes = self.journal.output_sizes
         if settings.resume_failed:  # failed tasks run again, so the file of failed tasks starts empty
             sizes = (*sizes[:1], 0, *sizes[2:])
-        files = OutputFiles(settings.output, settings.failed, settings.joblog, settings.results_folder, display)
+        failed = unfinished_path(settings) or settings.failed
+        self._replacement: ReplacementFile | None = None
+        if failed != settings.failed:
+            failed = "" if self._has_replaced(failed) else failed
+            self._replacement = ReplacementFile(failed, os.path.realpath(settings.failed)) if failed else None
+        files = OutputFiles(settings.output, failed, settings.joblog, settings.results_folder, display)
         self._output = ResultOutput(files, show_stderr, verbose=settings.verbose > 0, sizes=sizes)
         durable_folder = spill_path(settings) if settings.keep_order else ""
         self.spill = SpillBuffer(os.path.dirname(settings.output) or None, durable_folder=durable_folder)
@@ -192,9 +219,24 @@ class RunFiles:
             PipelineError: the output cannot be completed.
         """
         self._output.finish()
+        if self._replacement:
+            self._replacement.commit()
         self.spill.remove()
         if isinstance(self.journal, Journal) and not self._settings.journal:
             self.journal.remove()
+
+    def close(self) -> None:
+        """Close all files, and keep them."""
+        for adapter in self.adapters.values():
+            adapter.close()
+        if self._replacement:
+            self._replacement.close()
+
+    def _has_replaced(self, path: str) -> bool:
+        """Return whether the dead letters at `path` have replaced the old ones: then only their run's end was lost."""
+        size = os.path.getsize(path) if os.path.exists(path) else -1
+        is_over = self.journal.is_complete and not self._settings.resume_failed
+        return is_over and (size,) != self.journal.output_sizes[1:2]
 
     def _sync(self) -> None:
         """Make output and spill durable. Raises OSError."""

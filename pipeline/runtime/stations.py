@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -20,7 +20,7 @@ from pipeline.model.state_machine import Adapter, Message, Port, StateMachine
 from pipeline.model.structs import replace
 from pipeline.runtime.event_loop import EventLoop
 from pipeline.system.processes import kill_descendants, monitor_fd
-from pipeline.system.resources import disable_heap_trim
+from pipeline.system.resources import disable_heap_trim, raise_descriptor_limit
 from pipeline.system.signals import SignalPipe
 from pipeline.transport import channels
 from pipeline.transport.endpoints import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.input.stdin_spool import StdinSpool
     from pipeline.model.records import PackingLimit
     from pipeline.output.destinations import ProgressDisplay
+    from pipeline.runtime.file_conflicts import RunFile
     from pipeline.sink.sink import SinkConfig
     from pipeline.worker.heartbeat import WorkerIdentity
 
@@ -46,14 +47,13 @@ Notify = Callable[[Message], None]
 
 def run_ventilator(settings: Settings, notify: Notify) -> int:
     """Run the ventilator until the sink has settled all tasks; return the exit code."""
-    from pipeline.system.resources import raise_descriptor_limit
+    from pipeline.runtime.file_conflicts import input_files
     from pipeline.ventilator.ventilator import Ventilator, VentilatorConfig
 
     endpoints = resolve_endpoints(settings)
     spool = _create_spool(settings)
     source = _create_source(settings, spool)
     source.check_encodings()
-    raise_descriptor_limit()
     config = VentilatorConfig(
         run=os.urandom(8).hex(),
         fingerprint=source.fingerprint,
@@ -70,6 +70,7 @@ def run_ventilator(settings: Settings, notify: Notify) -> int:
     )
     with StationProcess("ventilator", endpoints, notify) as process:
         context = process.acquire(verbose=settings.verbose > 0)
+        process.mark_files(input_files(settings), raise_descriptor_limit() // 2)
         first, last = (int(port) for port in settings.lane_ports.split("-"))
         lane_prefix = endpoints.registry.rpartition(":")[0] if endpoints.is_tcp else f"ipc://{endpoints.folder}"
         ports = range(first, last + 1) if endpoints.is_tcp else None
@@ -143,17 +144,18 @@ def run_sink(
     `show_stderr` shows what tasks write to stderr. A sink that replaces one which had ended the run early, and was
     killed just before it exited, has nothing left to do.
     """
+    from pipeline.runtime.file_conflicts import output_files
     from pipeline.runtime.run_files import RunFiles
     from pipeline.sink.ledger import Ledger
     from pipeline.sink.sink import Sink
-    from pipeline.system.resources import raise_descriptor_limit
 
     endpoints = resolve_endpoints(settings)
-    raise_descriptor_limit()
     with StationProcess("sink", endpoints, notify) as process:
         context = process.acquire(verbose=settings.verbose > 0)
+        process.mark_files(output_files(settings), raise_descriptor_limit() // 2)
         files = RunFiles(settings, show_stderr, display)
-        adapters = {port: process.register(adapter) for port, adapter in files.adapters.items()}
+        process.on_exit(files.close)
+        adapters = {**files.adapters}
         ledger = Ledger(files.journal.read_events())
         files.restore(ledger)
         if is_replacement and ledger.suspended_exit_code is not None:
@@ -177,8 +179,7 @@ def finalize_run(settings: Settings) -> int:
     ledger = Ledger(files.journal.read_events())
     files.restore(ledger)
     files.finish()
-    for adapter in files.adapters.values():
-        adapter.close()
+    files.close()
     return run_exit_code("done", "", ledger.failed_count)
 
 
@@ -266,8 +267,20 @@ class StationProcess:
 
     def register(self, adapter: Adapter) -> Adapter:
         """Close the adapter on exit, before everything registered earlier."""
-        self._stack.callback(adapter.close)
+        self.on_exit(adapter.close)
         return adapter
+
+    def on_exit(self, close: Callable[[], None]) -> None:
+        """Call `close` on exit, before everything registered earlier."""
+        self._stack.callback(close)
+
+    def mark_files(self, files: Sequence[RunFile], max_count: int) -> None:
+        """Mark the station's files, at most `max_count`. Raises UsageError for one that the other station uses."""
+        from pipeline.runtime.file_conflicts import FileMarks
+
+        marks = FileMarks(self._endpoints.results, self._role)
+        self.on_exit(marks.close)
+        marks.add(files, max_count)
 
     def run(
         self, machine: StateMachine, adapters: dict[Port, Adapter], is_reported: Callable[[], bool] = lambda: False

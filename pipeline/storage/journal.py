@@ -9,27 +9,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
-from pipeline.model.errors import PipelineError, UsageError
+from pipeline.model.errors import UsageError
 from pipeline.model.events import Committed, InputChanged, JournalEntry
 from pipeline.model.journal_events import ChecksumsRecorded, JournalEvent
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.storage import journal_reader
 from pipeline.storage.disk_io import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
 from pipeline.storage.journal_reader import JournalState, sift
+from pipeline.storage.locked_files import open_locked
 from pipeline.storage.record_log import RecordLog
 
 SYNC_INTERVAL_SECONDS = 0.05
 """Seconds between two syncs while entries keep coming."""
-LOCK_TIMEOUT_SECONDS = 2.0
-"""Seconds to wait for another process that may be about to end."""
-LOCK_POLL_SECONDS = 0.02
 
 
 class Journal:
@@ -62,6 +57,8 @@ class Journal:
         """The time.time() at which the run started."""
         self.output_sizes = self._state.output_sizes
         """The committed sizes of the output's files when the journal was opened."""
+        self.is_complete = self._state.is_complete
+        """Whether the run was complete when the journal was opened."""
 
     def read_events(self) -> Iterator[JournalEvent]:
         """Yield all events in order, read from the disk on the way. Raises OSError."""
@@ -156,50 +153,11 @@ class Journal:
         return [Committed("journal", self._committed_number, f"{path}: {error.strerror}{position}")]
 
 
-def open_locked(path: str) -> int:
-    """Open or create the file at `path`, lock it, and return the descriptor.
-
-    Waits a moment for a process that is about to end. Raises UsageError if the file cannot be a journal,
-    PipelineError if another process has locked it.
-    """
-    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    while True:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
-        except OSError as error:
-            raise UsageError(f"cannot create journal {path}: {error.strerror}", "choose another file") from None
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) and _try_lock(fd, path):
-            return fd
-        os.close(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"cannot create journal {path}: not a regular file", "choose another file")
-        if time.monotonic() > deadline:
-            owner = _lock_owner(status.st_ino)
-            raise PipelineError(f"journal {path} is in use by {owner}", "stop that run, or choose another file")
-        time.sleep(LOCK_POLL_SECONDS)
-
-
-def _try_lock(fd: int, path: str) -> bool:
-    """Lock the file. Return False if another process has locked it, or has just removed it."""
-    with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    return False
-
-
-def _lock_owner(inode: int) -> str:
-    with open("/proc/locks") as file:
-        locks = [line.split() for line in file]
-    pids = [fields[4] for fields in locks if "FLOCK" in fields and fields[-3].endswith(f":{inode}")]
-    return f"process {pids[0]}" if pids else "another process"
-
-
 class NullJournal:
     """Adapter of the JOURNAL port that commits each entry and stores nothing."""
 
     def __init__(self) -> None:
-        self.deadline = NEVER
+        self.deadline, self.is_complete = NEVER, False
         self.output_sizes: tuple[int, ...] = ()
         self._last_number: int | None = None
 

@@ -194,6 +194,11 @@ class JournalState(Struct):
     spilled: RangeSet = field(default_factory=RangeSet)
     recorded: RecordedChecksums = field(default_factory=RecordedChecksums)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tasks are settled and in the output."""
+        return 0 <= self.total <= self.settled.task_count and not self.spilled.task_count
+
     def apply(self, event: JournalEvent | float) -> None:
         """Apply one event, or the time of the start."""
         self.is_suspended = isinstance(event, SinkSuspended)

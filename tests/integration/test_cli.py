@@ -104,7 +104,7 @@ def test_help_shows_examples(command: str) -> None:
         (["run", "--timeout", "0", "wc"], "--timeout: '0' is not more than 0"),
         (["run", "--from-failed", "wc", ":::", "x"], "--from-failed reads the output of --failed"),
         (["run", "--spool", "d", "--no-spool", "wc"], "--spool and --no-spool exclude each other"),
-        (["sink", "-o", "x", "--failed", "x"], "-o and --failed both write x"),
+        (["sink", "-o", "x", "--failed", "x"], "-o x and --failed x are the same file"),
     ],
 )
 def test_usage_error_is_one_message_and_exit_code_2(words: list[str], named: str) -> None:

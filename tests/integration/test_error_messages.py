@@ -54,6 +54,15 @@ def test_start_error_is_printed_once(cluster: Cluster, words: str, code: int, na
     cluster.assert_empty()
 
 
+def test_run_refuses_to_overwrite_its_input(cluster: Cluster) -> None:
+    cluster.path("tasks").write_text(TASKS)
+    player = cluster.start("run", "--restart", "-a", "tasks", "-o", "./tasks", "echo")
+    assert player.wait() == 2
+    assert player.stderr.startswith("pipe: error: -o ./tasks and input tasks are the same file\npipe: hint: ")
+    assert cluster.path("tasks").read_text() == TASKS
+    cluster.assert_empty()
+
+
 def test_too_long_ipc_path_gets_a_hint(cluster: Cluster) -> None:
     name = "x" * 64
     folder = cluster.folder / ("y" * (70 - len(f"{cluster.folder}/")))

@@ -6,6 +6,7 @@ test knows which tasks must run again.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -299,6 +300,23 @@ def test_resume_failed_reruns_only_failed_tasks(cluster: Cluster) -> None:
 
 
 # --- one is killed while the others run ---------------------------------------------------------------
+
+
+def test_killed_run_of_dead_letters_loses_none(cluster: Cluster) -> None:
+    bad = cluster.path("bad")
+    bad.write_text("".join(f'{{"task":"{name}"}}\n' for name in NAMES))
+    before = bad.read_text()
+    words = (*RUN, "-a", "bad", "--from-failed", "--failed", "bad", f"{WAITS}; [ {{}} -ge 10 ]")
+    run = cluster.start(*words)
+    midway(cluster)
+    run.send_signal(signal.SIGKILL)  # the launcher only: all others end with it
+    wait_until(lambda: not cluster.living_pids())
+    assert bad.read_text() == before
+    cluster.path("gate").touch()
+    assert cluster.start(words[0], "--resume", *words[1:]).wait() == 1
+    assert sorted(json.loads(line)["task"] for line in read(cluster, "bad")) == NAMES[:10]
+    bad.unlink()
+    is_whole(cluster)
 
 
 @pytest.mark.parametrize("target", ["sink", "ventilate", "work"])

@@ -92,6 +92,21 @@ def test_restarted_ventilator_resumes_its_run(cluster: Cluster) -> None:
     cluster.assert_empty()
 
 
+@pytest.mark.parametrize("order", [("sink", "ventilate"), ("ventilate", "sink")], ids="-".join)
+def test_output_that_is_the_input_is_refused(cluster: Cluster, order: tuple[str, str]) -> None:
+    cluster.path("tasks").write_text(TASKS)
+    os.link(cluster.path("tasks"), cluster.path("out"))
+    words = {"sink": ("-o", "out"), "ventilate": ("tasks",)}
+    first = cluster.start(order[0], "-v", *words[order[0]])
+    first.wait_for_stderr(f"no {order[1].removesuffix('e')}")  # it waits for the other one
+    second = cluster.start(order[1], *words[order[1]])
+    assert second.wait() == 2
+    assert "are the same file\n" in second.stderr
+    assert cluster.path("tasks").read_text() == TASKS
+    first.send_signal(15)
+    assert first.wait() == 143
+
+
 def test_pipelines_in_one_folder_are_independent(cluster: Cluster) -> None:
     runs = [cluster.start("run", "sh", "-c", f"sleep 0.05; echo {number} $0", tasks="x\ny\n") for number in range(3)]
     assert [run.wait() for run in runs] == [0, 0, 0]

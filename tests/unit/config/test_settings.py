@@ -119,8 +119,6 @@ def test_invalid_value_names_its_option(typed: dict[str, object], expected: str)
         ("run", {"command": ("x",), "resume": True}, "--resume requires a journal; give -o FILE, or --journal FILE"),
         ("sink", {"resume_failed": True}, "--resume-failed requires a journal"),
         ("sink", {"durability": "disk"}, "--durability disk requires a journal"),
-        ("sink", {"output": "o", "failed": "o"}, "-o and --failed both write o; give each its own file"),
-        ("sink", {"failed": "o", "journal": "o"}, "--failed and --journal both write o"),
         ("journal", {}, "FILE is missing; give a journal, like results.txt.journal"),
     ],
 )

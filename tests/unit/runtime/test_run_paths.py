@@ -13,6 +13,7 @@ from pipeline.config.settings import Settings
 from pipeline.input.spool_files import SpoolDirectory
 from pipeline.model.errors import PipelineError
 from pipeline.model.records import ArgumentSource
+from pipeline.model.structs import replace
 from pipeline.runtime import run_files
 
 
@@ -58,6 +59,19 @@ def test_paths_of_existing_output(tmp_path: Path) -> None:
     assert run_files.journal_path(Settings(output=str(out))) == f"{out}.journal"
     os.mkfifo(tmp_path / "fifo")
     assert run_files.journal_path(Settings(output=str(tmp_path / "fifo"))) == ""
+
+
+def test_dead_letters_are_replaced_only_if_they_may_be_read(pipe: int, plain: int, tmp_path: Path) -> None:
+    bad, other = tmp_path / "bad", str(tmp_path / "in")
+    settings = Settings(failed=str(bad), from_failed=True)
+    piped = replace(settings, files=(other, f"/dev/fd/{pipe}"))
+    for _ in range(2):  # the answer stays the same when the file exists
+        assert run_files.unfinished_path(piped) == f"{bad}.unfinished"
+        assert run_files.unfinished_path(replace(settings, files=(other, f"/dev/fd/{plain}"))) == ""
+        assert run_files.unfinished_path(replace(piped, failed="/dev/null")) == ""
+        assert run_files.unfinished_path(replace(piped, from_failed=False)) == ""
+        bad.touch()
+    assert run_files.unfinished_path(replace(settings, files=(str(bad),))) == f"{bad}.unfinished"
 
 
 def test_needs_spool_only_for_unseekable_stdin(pipe: int, plain: int, tmp_path: Path) -> None:

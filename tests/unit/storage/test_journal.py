@@ -239,7 +239,7 @@ def test_path_that_is_not_regular_is_refused(tmp_path: Path) -> None:
 
 
 def test_locked_journal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.journal.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.storage.locked_files.LOCK_TIMEOUT_SECONDS", 0.1)
     path = str(tmp_path / "journal")
     first = Journal(path, fsync=False)
     with pytest.raises(PipelineError, match=f"{path} is in use by process {os.getpid()}"):
