@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -139,8 +140,16 @@ def test_run_without_name_gets_private_name() -> None:
     assert parse(["work", "x"]).settings.name == "default"
 
 
-def test_monitoring_needs_name_if_several_pipelines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make a runtime folder of this test alone; the paths of pytest may be too long for ipc."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
+
+
+@pytest.mark.usefixtures("runtime")
+def test_monitoring_needs_name_if_several_pipelines_run() -> None:
     assert parse(["top"]).settings.name == "default"
     one = EndpointLock(str(endpoints.runtime_folder() / "one"), "sink")
     assert parse(["top"]).settings.name == "one"
