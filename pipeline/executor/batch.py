@@ -46,6 +46,8 @@ class Batch:
         self.resource_usage = 0.0, 0  # CPU seconds and bytes of memory, if metrics are collected
         self.is_released = False
         """Whether tasks that do not run after all are given back to the ventilator instead of requeued."""
+        self.closes_gate = False
+        """Whether its process closes the halt gate at an outcome that may end the run."""
         self.discarded = RangeSet()
         self.failures: dict[int, tuple[FailureKind, str, str]] = {}
         """Kind, error line and traceback of failed tasks that are not reported yet, by index."""

@@ -4,6 +4,9 @@ Theory of operation: waiting tasks are cut into batches of about ten millisecond
 together. Tasks after one that turns out long are requeued for other slots. When a process dies, only its
 running task fails; a task that exceeds its time limit ends with its process.
 
+With `--halt`, a batch that may contain the outcome that ends the run closes the gate of all processes there. The gate
+opens again when that outcome is counted and the run goes on.
+
 Invariants:
   - each task is reported, released or cancelled once;
   - the user's module is never imported in this process;
@@ -19,8 +22,9 @@ from pipeline.executor import callable_loader
 from pipeline.executor.limits import TaskLimits
 from pipeline.executor.task_queue import ChunkInfo, TaskQueue, TaskSlice
 from pipeline.executor.warm_pool import MAX_BATCHES, WarmPool, WarmSlot
-from pipeline.model.events import CancelTasks, QueryActivity, ReleaseQueued, TasksFinished, TasksReleased
+from pipeline.model.events import CancelTasks, HaltLimit, QueryActivity, ReleaseQueued, TasksFinished, TasksReleased
 from pipeline.model.messages import Chunk, Ranges, RecordFormat, WorkerActivity
+from pipeline.model.option_values import count_halt_events
 from pipeline.model.ranges import RangeSet
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.system.resources import ProcessTreeUsage
@@ -49,6 +53,9 @@ class CallExecutor:
         self._messages: list[Message] = []
         self._usage = ProcessTreeUsage()
         self._has_reported_failure = False
+        self._halt_limit: float = NEVER
+        self._unreported_events = 0
+        """Halt events among the messages that the worker has not received."""
         self.deadline = self._pool.deadline
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an adapter has one port
@@ -56,6 +63,10 @@ class CallExecutor:
         match message:
             case RecordFormat():
                 self._queue.record_format = message
+                self._halt_limit = 1 if message.halt_event else NEVER
+            case HaltLimit():
+                # assign nothing yet: the reports that follow may lower it
+                self._halt_limit, self.deadline = message.event_count, 0.0
             case Chunk():
                 info = ChunkInfo(message.attempt, message.run, monotonic())
                 self._queue.add(message.first, message.count, message.body, info)
@@ -84,6 +95,8 @@ class CallExecutor:
         if self._pool.failure and not self._has_reported_failure:
             self._has_reported_failure = True
             messages.append(self._pool.failure)
+        if self._unreported_events:
+            self._unreported_events, self.deadline = 0, 0.0  # the worker counts them, and may then allow more tasks
         return messages
 
     def close(self) -> None:
@@ -92,9 +105,10 @@ class CallExecutor:
         self.deadline = NEVER
 
     def _release(self) -> None:
-        """Give back queued tasks, and what the running batches have not started."""
+        """Report finished tasks; give back queued ones, and what the running batches have not started."""
         released = RangeSet(self._queue.clear())
         for slot in self._pool.slots:
+            self._report(slot.take_finished(monotonic()))
             for batch in slot.batches:
                 batch.is_released = True
             released.update(task_ranges(slot.reclaim_unstarted()))
@@ -122,17 +136,43 @@ class CallExecutor:
     def _assign_batches(self, now: float) -> None:
         """Give a batch to each slot that has none, then a second one while tasks are short."""
         slots = [] if self._pool.failure else self._pool.slots
+        if self._halt_limit < NEVER:
+            self._update_gate()
         depths = range(1, MAX_BATCHES + 1 if self._batch_sizer.has_short_tasks else 2)
         for depth, slot in ((depth, slot) for depth in depths for slot in slots):
             if self._queue.task_count and slot.can_accept(depth):
                 batch_size = self._batch_sizer.batch_size(self._queue.task_count, len(slots))
-                records = self._queue.take(batch_size, MAX_BATCH_BYTES)
-                if records and not slot.send_batch(records, self._queue.record_format, now):
+                batch_size, closes_gate = self._limit_batch(slot, batch_size)
+                records = self._queue.take(batch_size, MAX_BATCH_BYTES) if batch_size else None
+                record_format = self._queue.record_format
+                if records and not slot.send_batch(records, record_format, now, closes_gate=closes_gate):
                     self._requeue([records])
         checks = [slot.batches[0].check_at for slot in slots if slot.batches]
         if self._limits.has_timeout:
             checks += [slot.timeout_watch.deadline(self._limits, now) for slot in slots]
         self.deadline = min(self._pool.deadline, *checks, NEVER)
+
+    def _update_gate(self) -> None:
+        """Close the gate while the run may have ended; open it for slots whose outcomes are counted."""
+        self._pool.halt_gate.set(0, is_closed=self._unreported_events >= self._halt_limit)
+        for slot in self._pool.slots:
+            if not slot.batches:
+                self._pool.halt_gate.set(slot.number + 1, is_closed=False)
+
+    def _limit_batch(self, slot: WarmSlot, size: int) -> tuple[int, bool]:
+        """Return the size of the slot's next batch, and whether an outcome in it has to close the gate."""
+        if self._halt_limit == NEVER:
+            return size, False
+        if self._pool.halt_gate.is_closed or any(batch.closes_gate for batch in slot.batches):
+            return 0, False
+        batches = [batch for each in self._pool.slots for batch in each.batches]
+        unknown_count = sum(batch.count - batch.reported_count for batch in batches if not batch.closes_gate)
+        events_left = int(self._halt_limit) - self._unreported_events - unknown_count
+        harmless = events_left - sum(batch.closes_gate for batch in batches) - 1  # cannot end the run, whatever they do
+        is_rare = self._queue.record_format.halt_event == "fail"  # then a large batch is worth its early end
+        if size <= harmless or (harmless > 0 and not is_rare):
+            return min(size, harmless), False
+        return (0, False) if slot.batches or events_left <= 0 else (size if is_rare else 1, True)
 
     def _collect(self, slot: WarmSlot, now: float) -> None:
         """Settle the batches that the process has finished; check one that takes long."""
@@ -175,7 +215,7 @@ class CallExecutor:
         self._collect(slot, now)
         self._report(slot.take_finished(now))
         failures, rest = slot.on_death(wait_status)
-        self._messages += failures
+        self._add_messages(failures)
         self._requeue(rest)
         self._pool.replace_child(slot, wait_status)
 
@@ -184,7 +224,15 @@ class CallExecutor:
         for report in reports:
             count = report.result.count
             self._limits.add_sample(report.seconds / count, count - len(report.result.failures))
+        self._add_messages(reports)
+
+    def _add_messages(self, reports: list[TasksFinished]) -> None:
         self._messages += reports
+        if event := self._queue.record_format.halt_event:
+            results = [report.result for report in reports]
+            self._unreported_events += sum(
+                count_halt_events(event, result.count, len(result.failures)) for result in results
+            )
 
     def _requeue(self, slices: list[TaskSlice]) -> None:
         """Put tasks that were not started to the front of the queue."""

@@ -18,6 +18,9 @@ import mmap
 import os
 import socket
 import struct
+from collections.abc import Iterable, Iterator
+
+from pipeline.model.option_values import HaltEvent
 
 MIB = 1 << 20
 
@@ -25,11 +28,12 @@ RESERVED_OUTPUT_BYTES = MIB  # always free for output; the task that exceeds it 
 MAX_RESULT_BYTES = 1 << 30  # of a single task
 MAX_IDLE_BYTES = 8 * MIB  # a larger memory is shrunk after its batch
 
-BATCH_HEADER = struct.Struct("<BIQBQIHBB")
-"""To the process: shared memory, tasks, bytes of records, terminator, first task, attempt, slot (from 1), shape, and
-whether metrics are collected. The name of the run follows."""
+BATCH_HEADER = struct.Struct("<BIQBQIHBBBB")
+"""To the process: shared memory, tasks, bytes of records, terminator, first task, attempt, slot (from 1), shape,
+whether metrics are collected, halt event, and whether this event closes the gate. The name of the run follows."""
 MAX_RUN_NAME_BYTES = 64
 SHAPES = ("line", "columns", "packed", "json")
+HALT_EVENTS: tuple[HaltEvent, ...] = ("", "fail", "success", "done")
 NO_TERMINATOR = 255  # instead of a terminator: the records are one task (0xFF never ends a record)
 
 READY, FAILED, FINISHED, INIT_FAILED, TOO_LARGE = range(5)
@@ -67,6 +71,34 @@ def decode_texts(message: bytes) -> tuple[str, str]:
 
     line, trace = json.loads(message[CHILD_MESSAGE.size :])
     return line, trace
+
+
+class HaltGate:
+    """Shared memory of all processes of a worker: a flag of each slot, set by its process, and one of the worker.
+
+    While any is set, no process starts a task of a run with `--halt`.
+    """
+
+    __slots__ = ("_flags",)
+
+    def __init__(self, slots: int) -> None:
+        self._flags = mmap.mmap(-1, slots + 1)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._flags.find(b"\1", 0) >= 0
+
+    def set(self, slot: int, *, is_closed: bool) -> None:
+        """Set the flag of a slot, counted from 1, or that of the worker."""
+        self._flags[slot] = is_closed
+
+    def filter(self, start_flags: Iterable[int]) -> Iterator[int]:
+        """Yield the start flags until the gate is closed. That ends the batch: no later task of it may start."""
+        find = self._flags.find
+        for flag in start_flags:
+            if find(b"\1", 0) >= 0:
+                return
+            yield flag
 
 
 class SharedBatch:

@@ -19,7 +19,7 @@ from pipeline.executor.process_table import ProcessTable
 from pipeline.executor.spawn import TaskSpawner, os_error_outcome, start_failure
 from pipeline.executor.task_process import TaskAssignment, prefix_lines
 from pipeline.executor.task_queue import ChunkInfo, TaskQueue, TaskSlice
-from pipeline.model.events import BackgroundEnded, CancelTasks, QueryActivity, ReleaseQueued, TasksReleased
+from pipeline.model.events import BackgroundEnded, CancelTasks, HaltLimit, QueryActivity, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure, WorkerActivity
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.system.resources import ProcessTreeUsage
@@ -54,12 +54,16 @@ class CommandExecutor:
         self._replies: list[Message] = []
         self._usage = ProcessTreeUsage()
         self._retry_at = 0.0
+        self._halt_limit = NEVER
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an adapter has one port
         """Accept a message; `receive` acts on it, and is due at once."""
         match message:
             case RecordFormat():
                 self._queue.record_format = message
+                self._outcomes.halt_event, self._halt_limit = message.halt_event, 1 if message.halt_event else NEVER
+            case HaltLimit(event_count=event_count):
+                self._halt_limit = event_count
             case Chunk(first=first, count=count, body=body):
                 self._queue.add(first, count, body, ChunkInfo(message.attempt, message.run, time.monotonic()))
             case ReleaseQueued():
@@ -83,19 +87,27 @@ class CommandExecutor:
         running_before = table.running_count
         table.collect_exits(now)
         # fill an idle slot before reading output: its CPU should not wait for the reading
-        if self._queue.task_count and (now >= self._retry_at or table.running_count < running_before):
+        if self._can_start and (now >= self._retry_at or table.running_count < running_before):
             self._start_tasks()
         for outcome in table.read_output(now):
             self._outcomes.add(outcome, now)
-        messages, self._replies = [*self._replies, *table.take_lines()], []
+        messages: list[Message] = [*table.take_lines()]
         report_at = self._outcomes.first_ended_at + REPORT_DELAY_SECONDS
-        # with nothing left to start, a slot is idle: report at once, so that the ventilator sends more
-        if not self._queue.task_count or self._outcomes.size >= MAX_MERGED_BYTES or now >= report_at:
+        # with nothing that may start, a slot is idle: report at once, so that the ventilator sends more
+        if not self._can_start or self._outcomes.size >= MAX_MERGED_BYTES or now >= report_at:
             messages += self._outcomes.flush()
         self.deadline = min(table.deadline, report_at if self._outcomes else NEVER)
-        if self._queue.task_count and table.running_count < self._slots:
+        if self._can_start and table.running_count < self._slots:
             self.deadline = min(self.deadline, self._retry_at)
-        return messages
+        replies, self._replies = self._replies, []
+        return [*messages, *replies]
+
+    @property
+    def _can_start(self) -> bool:
+        """Whether a task waits, and no outcome that the worker does not know can end the run."""
+        if self._halt_limit == NEVER or not self._queue.task_count:
+            return self._queue.task_count > 0
+        return self._outcomes.event_count + self._process_table.ended_count < self._halt_limit
 
     def end_background(self, *, keep: bool) -> BackgroundEnded | None:
         """At the end of the run, kill what tasks have left in the background, with `keep` only failed ones."""
@@ -112,7 +124,7 @@ class CommandExecutor:
     def _start_tasks(self) -> None:
         """Try one task for each idle slot, so that many failing ones do not block here."""
         for _ in range(self._slots - self._process_table.running_count):
-            tasks = self._queue.take(1, 1)
+            tasks = self._queue.take(1, 1) if self._can_start else None
             if tasks is None:
                 break
             assignment = self._assign(tasks)
@@ -159,12 +171,16 @@ class DryRunExecutor:
         self._call, self._tag = call, tag
         self._queue, self._outcomes = TaskQueue(), OutcomeBuffer()
         self._replies: list[Message] = []
+        self._halt_limit = NEVER
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an adapter has one port
         """Accept a message; `receive` acts on it, and is due at once."""
         match message:
             case RecordFormat():
                 self._queue.record_format = message
+                self._outcomes.halt_event, self._halt_limit = message.halt_event, 1 if message.halt_event else NEVER
+            case HaltLimit(event_count=event_count):
+                self._halt_limit = event_count
             case Chunk():
                 self._queue.add(message.first, message.count, message.body)
             case QueryActivity():
@@ -181,7 +197,7 @@ class DryRunExecutor:
     def receive(self) -> list[Message]:
         """Return the outcomes of all tasks that have arrived."""
         now = time.monotonic()
-        while tasks := self._queue.take(1, 1):
+        while self._outcomes.event_count < self._halt_limit and (tasks := self._queue.take(1, 1)):
             record = tasks.body if self._queue.record_format.block else tasks.body[:-1]
             self._outcomes.add(self._render_outcome(tasks.first, record), now)
         messages, self._replies, self.deadline = [*self._replies, *self._outcomes.flush()], [], NEVER

@@ -25,7 +25,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from pipeline.executor import callable_loader
-from pipeline.executor.child_channel import MAX_RESULT_BYTES, SharedBatch, receive_all
+from pipeline.executor.child_channel import MAX_RESULT_BYTES, HaltGate, SharedBatch, receive_all
 from pipeline.executor.limits import MAX_OUTPUT_BYTES
 from pipeline.executor.task_process import kill_sessions
 from pipeline.model.errors import UsageError
@@ -55,13 +55,15 @@ class ForkServerEvent(NamedTuple):
 class ForkServer:
     """The worker's side of the fork server. Nothing waits, except `close`."""
 
-    def __init__(self, call: str, init: str, max_result_bytes: int = MAX_OUTPUT_BYTES) -> None:
+    def __init__(
+        self, call: str, init: str, max_result_bytes: int = MAX_OUTPUT_BYTES, halt_gate: HaltGate | None = None
+    ) -> None:
         """Fork it. This process must not have a ZeroMQ context, nor threads."""
         self._control, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pids: dict[int, int] = {}
         self._pid = os.fork()
         if self._pid == 0:
-            _ForkServerProcess(server_end, call, init, max_result_bytes).run()
+            _ForkServerProcess(server_end, call, init, max_result_bytes, halt_gate or HaltGate(0)).run()
         server_end.close()
 
     def fileno(self) -> int:
@@ -112,8 +114,11 @@ class ForkServer:
 class _ForkServerProcess:
     """The forked process itself; it knows its warm processes by their pidfds."""
 
-    def __init__(self, control: socket.socket, call: str, init: str, max_result_bytes: int) -> None:
+    def __init__(
+        self, control: socket.socket, call: str, init: str, max_result_bytes: int, halt_gate: HaltGate
+    ) -> None:
         self._control, self._call, self._init, self._max_result_bytes = control, call, init, max_result_bytes
+        self._halt_gate = halt_gate
         self._children: dict[int, tuple[int, int]] = {}
         """Slot and pid, by pidfd."""
         self._module_pids: list[int] = []
@@ -199,7 +204,7 @@ class _ForkServerProcess:
             from pipeline.executor import warm_process
 
             max_result_bytes = min(self._max_result_bytes, MAX_RESULT_BYTES)
-            call_spec = warm_process.CallSpec(self._function, self._prepare, max_result_bytes)
+            call_spec = warm_process.CallSpec(self._function, self._prepare, max_result_bytes, self._halt_gate)
             warm_process.run_child(channel, [SharedBatch(memory_fd) for memory_fd in memory_fds], call_spec)
         except Exception as error:  # noqa: BLE001 - reported
             _report_error(error)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pipeline.model.events import TasksFinished
 from pipeline.model.messages import Ranges, Result, TaskFailure
+from pipeline.model.option_values import HaltEvent, count_halt_events
 from pipeline.model.ranges import RangeSet
 
 MAX_MERGED_BYTES = 1 << 20  # a message that has reached this size takes no further outcome
@@ -46,10 +47,17 @@ class OutcomeBuffer:
     def __init__(self) -> None:
         self.first_ended_at = 0.0
         self.size = 0
+        self.halt_event: HaltEvent = ""
         self._outcomes: list[TaskOutcome] = []
 
     def __len__(self) -> int:
         return len(self._outcomes)
+
+    @property
+    def event_count(self) -> int:
+        """How many of them are halt events."""
+        failed_count = sum(outcome.failure is not None for outcome in self._outcomes) if self.halt_event else 0
+        return count_halt_events(self.halt_event, len(self._outcomes), failed_count)
 
     def add(self, outcome: TaskOutcome, now: float) -> None:
         if not self._outcomes:

@@ -51,6 +51,11 @@ class ProcessTable:
         return len(self._running)
 
     @property
+    def ended_count(self) -> int:
+        """Number of processes that have ended and whose outcome is not known yet."""
+        return len(self._ended)
+
+    @property
     def free_slot(self) -> int:
         """The lowest free slot, which the next process gets; 0 if there is none."""
         return self._free_slots[0] if self._free_slots else 0

@@ -18,7 +18,7 @@ from time import monotonic
 
 from pipeline.executor import child_channel
 from pipeline.executor.batch import Batch, failed_result, failure_from_status
-from pipeline.executor.child_channel import SharedBatch
+from pipeline.executor.child_channel import HaltGate, SharedBatch
 from pipeline.executor.fork_server import EXITED, LOAD_FAILED, ForkServer
 from pipeline.executor.limits import MAX_OUTPUT_BYTES, TaskLimits, TimeoutWatch
 from pipeline.executor.task_queue import TaskSlice
@@ -46,7 +46,8 @@ class WarmPool:
         self.deadline = monotonic() + NOTIFY_AFTER_SECONDS
         """When to report that no process is ready yet; NEVER once one was ready, or it is reported."""
         self._call, self._start_failures = call, 0
-        self._fork_server = ForkServer(call, init, max_result_bytes)
+        self.halt_gate = HaltGate(slots)
+        self._fork_server = ForkServer(call, init, max_result_bytes, self.halt_gate)
         self._poll = select.epoll()
         self._poll.register(self._fork_server, select.EPOLLIN)
         self.slots = [self._start_child(number) for number in range(slots)]
@@ -153,7 +154,9 @@ class WarmSlot:
         is_fast = all(batch.last_running is None for batch in self.batches)
         return self.is_ready and not self.is_stopping and is_fast and len(self.batches) < max_batches
 
-    def send_batch(self, records: TaskSlice, record_format: RecordFormat, now: float) -> bool:
+    def send_batch(
+        self, records: TaskSlice, record_format: RecordFormat, now: float, *, closes_gate: bool = False
+    ) -> bool:
         """Send a batch to the process; return False if the process is dead."""
         used = [batch.shared_batch for batch in self.batches]
         which = next(index for index, shared_batch in enumerate(self.shared_batches) if shared_batch not in used)
@@ -162,13 +165,15 @@ class WarmSlot:
         separator = child_channel.NO_TERMINATOR if record_format.block else terminator(record_format)[0]
         sizes = which, records.count, len(records.body), separator
         header = child_channel.BATCH_HEADER.pack(
-            *sizes, records.first, info.attempt, self.number + 1, shape, record_format.collect_metrics
+            *(*sizes, records.first, info.attempt, self.number + 1, shape, record_format.collect_metrics),
+            *(child_channel.HALT_EVENTS.index(record_format.halt_event), closes_gate),
         )
         try:
             self.channel.send(header + info.run.encode()[: child_channel.MAX_RUN_NAME_BYTES])
         except OSError:
             self.is_stopping = True
             return False
+        batch.closes_gate = closes_gate
         self.batches.append(batch)
         self.batches[0].start(now, now + LONG_TASK_SECONDS)
         return True

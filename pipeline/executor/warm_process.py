@@ -18,7 +18,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import compress
 from resource import RUSAGE_SELF, getrusage
@@ -32,6 +32,7 @@ from pipeline.executor.child_channel import (
     CHILD_MESSAGE,
     FAILED,
     FINISHED,
+    HALT_EVENTS,
     INIT_FAILED,
     MAX_RESULT_BYTES,
     MAX_RUN_NAME_BYTES,
@@ -41,9 +42,11 @@ from pipeline.executor.child_channel import (
     RESOURCE_USAGE,
     SHAPES,
     TOO_LARGE,
+    HaltGate,
     SharedBatch,
 )
 from pipeline.executor.limits import too_large_text
+from pipeline.model.option_values import HaltEvent
 from pipeline.model.records import encode_json
 
 SMALL_BATCH_TASKS = 16  # up to which the variables of each task are really set
@@ -87,11 +90,12 @@ class BytesParameters:
 
 
 class CallSpec(NamedTuple):
-    """The function of a warm process, what to call once before it, and the most bytes of a result."""
+    """The function of a warm process, what to call once before it, the most bytes of a result, and the halt gate."""
 
     function: Function
     prepare: Callable[[], Any] | None
     max_result_bytes: int
+    halt_gate: HaltGate
 
 
 def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec: CallSpec) -> None:
@@ -107,14 +111,18 @@ def run_child(channel: socket, shared_batches: Sequence[SharedBatch], call_spec:
     channel.send(CHILD_MESSAGE.pack(READY, 0, 0.0))
     environ = TaskEnviron()
     while header := channel.recv(BATCH_HEADER.size + MAX_RUN_NAME_BYTES):
-        which, count, size, separator, first, attempt, slot, shape, has_metrics = BATCH_HEADER.unpack_from(header)
+        which, count, size, separator, first, attempt, slot, shape, has_metrics, event, closes_gate = (
+            BATCH_HEADER.unpack_from(header)
+        )
         batch = shared_batches[which]
         body_layout = batch.set_layout(count, size), separator
         environ.start_batch(header[BATCH_HEADER.size :].decode(), attempt, slot, first, batch.finished_count)
         before_task = environ.set_task if 1 < count <= SMALL_BATCH_TASKS else None
         spec = call_spec._replace(function=adapt_arguments(call_spec.function, SHAPES[shape], bytes_parameters))
+        watch = HaltWatch(channel, call_spec.halt_gate, slot, HALT_EVENTS[event], closes_gate=bool(closes_gate))
         start, cpu_start = perf_counter(), process_time()
-        _run_batch(channel, batch, body_layout, spec, first, before_task)
+        _run_batch(watch, batch, body_layout, spec, first, before_task)
+        watch.end_batch()
         sys.stdout.flush()
         sys.stderr.flush()
         message = CHILD_MESSAGE.pack(FINISHED, 0, perf_counter() - start)
@@ -145,8 +153,33 @@ def adapt_arguments(function: Function, shape: str, bytes_parameters: BytesParam
     return call_with_record
 
 
+class HaltWatch:
+    """The outcomes of a batch: failures are sent, and an outcome that may end the run closes the gate.
+
+    A batch whose end closes it (at `success` or `done`) has one task.
+    """
+
+    def __init__(self, channel: socket, gate: HaltGate, slot: int, event: HaltEvent, *, closes_gate: bool) -> None:
+        self._channel, self._gate, self._slot, self._event = channel, gate, slot, event
+        self._closes_gate, self._has_failed = closes_gate, False
+
+    def start_flags(self, batch: SharedBatch) -> Iterable[int]:
+        """Return the flags of tasks that may be started, to be read before each."""
+        return self._gate.filter(batch.start_flags()) if self._event else batch.start_flags()
+
+    def send_failure(self, kind: int, index: int, texts: list[str]) -> None:
+        self._has_failed = True
+        if self._closes_gate and self._event == "fail":
+            self._gate.set(self._slot, is_closed=True)
+        _send_texts(self._channel, kind, index, texts)
+
+    def end_batch(self) -> None:
+        if self._closes_gate and (self._event == "done" or (self._event == "success" and not self._has_failed)):
+            self._gate.set(self._slot, is_closed=True)
+
+
 def _run_batch(
-    channel: socket,
+    watch: HaltWatch,
     batch: SharedBatch,
     body_layout: tuple[int, int],
     call_spec: CallSpec,
@@ -162,7 +195,7 @@ def _run_batch(
     is_unlimited = max_bytes >= MAX_RESULT_BYTES  # then the size of a number is not checked
     ends, write, end, encode_small = batch.ends(), batch.map.write, 0, SMALL_INTEGERS.get
     # compress reads a start flag as late as possible, at no cost
-    for index, task in compress(enumerate(tasks), batch.start_flags()):
+    for index, task in compress(enumerate(tasks), watch.start_flags(batch)):
         if before_task:
             before_task(first + index)
         try:
@@ -172,10 +205,10 @@ def _run_batch(
             else:
                 data = encode_result(value, max_bytes)
         except TooLargeError as error:
-            _send_texts(channel, TOO_LARGE, index, [str(error), ""])
+            watch.send_failure(TOO_LARGE, index, [str(error), ""])
             data = b""
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, fails only this task
-            _send_texts(channel, FAILED, index, [error_line(error), traceback_text(error)])
+            watch.send_failure(FAILED, index, [error_line(error), traceback_text(error)])
             data = b""
         try:
             end += write(data)

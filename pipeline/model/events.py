@@ -96,8 +96,17 @@ class QueryActivity(Struct, frozen=True, gc=False):
     """To the executor: report running tasks. A WorkerActivity without worker name answers."""
 
 
+class HaltLimit(Struct, frozen=True, gc=False):
+    """To the executor: start no task once `event_count` tasks that are not reported yet ended with the halt event."""
+
+    event_count: int
+
+
 class ReleaseQueued(Struct, frozen=True, gc=False):
-    """To the executor: give back all tasks that have not started. TasksReleased answers."""
+    """To the executor: give back all tasks that have not started.
+
+    TasksReleased answers, after a report of all tasks that have ended.
+    """
 
 
 class TasksReleased(Struct, frozen=True, gc=False):
@@ -203,6 +212,7 @@ InternalMessage = (
     | EndOfInput
     | TasksFinished
     | QueryActivity
+    | HaltLimit
     | ReleaseQueued
     | TasksReleased
     | CancelTasks

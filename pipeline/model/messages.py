@@ -18,6 +18,8 @@ from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
+from pipeline.model.option_values import HaltEvent
+
 MAX_LENGTH = 1 << 16
 """Maximum number of items of an array, or of characters of a string."""
 Item = TypeVar("Item")
@@ -52,7 +54,7 @@ class RecordFormat(WireRecord, frozen=True):
     """Properties that all tasks of a run share: the format of their records, and the contents of their results.
 
     With `block`, a record is its bytes as they are, one per chunk. `collect_metrics` adds metrics to each result;
-    `stream_output` asks for PartialOutput.
+    `stream_output` asks for PartialOutput. A `halt_event` is an outcome that may end the run: see Ack.
     """
 
     zero: bool = False
@@ -60,6 +62,7 @@ class RecordFormat(WireRecord, frozen=True):
     shape: Shape = "line"
     collect_metrics: bool = False
     stream_output: bool = False
+    halt_event: HaltEvent = ""
 
 
 class TaskFailure(WireRecord, frozen=True):
@@ -264,7 +267,9 @@ class Ack(WireRecord, frozen=True, tag="ack"):
 
     - `run` is empty before the first VentilatorState; `last_state_number` is the number of the latest one.
     - `spill_full`: the ventilator must send no task that was never sent.
-    - `retries` are to be run again; `collect_metrics` and `stream_output` go into the RecordFormat.
+    - `retries` are to be run again; `collect_metrics`, `stream_output` and `halt_event` go into the RecordFormat.
+    - `events_left`: a worker starts no task once that many of its unsettled results are halt events; -1: the total
+      decides, and is unknown.
     - The checksums of all records below `checksum_watermark` that `ventilator_epoch` has read are recorded; -1: none
       are wanted. Below `recorded`, they were recorded in this life of the ventilator or in an earlier one.
     - `digest` and `command` are those of the run's first worker.
@@ -289,6 +294,8 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     command: Text = ""
     collect_metrics: bool = False
     stream_output: bool = False
+    halt_event: HaltEvent = ""
+    events_left: WholeOrUnknown = -1
 
 
 class StopRequest(WireRecord, frozen=True, tag="stop"):

@@ -5,9 +5,18 @@ A module of its own: the parsers of these values are in `pipeline.config`, which
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Literal
 
 from msgspec import Struct
+
+HaltEvent = Literal["", "fail", "success", "done"]
+"""The outcomes that `--halt` counts; empty: it counts none."""
+
+
+def count_halt_events(event: HaltEvent, done_count: int, failed_count: int) -> int:
+    """Return how many of `done_count` tasks, of which `failed_count` have failed, `--halt` counts."""
+    return {"": 0, "fail": failed_count, "success": done_count - failed_count, "done": done_count}[event]
 
 
 class HaltCondition(Struct, frozen=True):
@@ -21,12 +30,12 @@ class HaltCondition(Struct, frozen=True):
     count: int = 0
     percent: float = 0.0
 
-    def is_met(self, done_count: int, failed_count: int, total: int) -> bool:
-        """Return whether the run is to end. A percentage is never met while the total is unknown (-1)."""
-        number = {"fail": failed_count, "success": done_count - failed_count, "done": done_count}[self.event]
-        if self.count:
-            return number >= self.count
-        return total > 0 and number > 0 and 100 * number >= self.percent * total
+    def events_left(self, done_count: int, failed_count: int, total: int) -> int:
+        """Return how many more such outcomes end the run; -1 while that depends on the unknown total (-1)."""
+        if not self.count and total < 0:
+            return -1
+        number = self.count or max(1, ceil(self.percent * total / 100))
+        return max(0, number - count_halt_events(self.event, done_count, failed_count))
 
     def __str__(self) -> str:
         return f"{self.mode},{self.event}={self.count or f'{self.percent:g}%'}"

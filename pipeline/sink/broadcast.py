@@ -13,6 +13,7 @@ from collections import deque
 from msgspec import Struct
 
 from pipeline.model.messages import MAX_ACK_ITEMS, Ack, BlockReason, Kill, RunStatus
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.sink.ledger import Ledger, RunInfo
 from pipeline.sink.peers import PeerTable
@@ -37,10 +38,16 @@ class AckSender:
     """Acks of one sink process."""
 
     def __init__(
-        self, ledger: Ledger, epoch: str, ack_number_base: int, now: float, report_options: ReportOptions
+        self,
+        ledger: Ledger,
+        epoch: str,
+        ack_number_base: int,
+        now: float,
+        report_options: ReportOptions,
+        halt_condition: HaltCondition | None = None,
     ) -> None:
         self._ledger, self._epoch, self._ack_number = ledger, epoch, ack_number_base
-        self._report_options = report_options
+        self._report_options, self._halt_condition = report_options, halt_condition
         self.last_state_number = -1
         """The number of the latest VentilatorState."""
         self.next_ack_time = now
@@ -76,8 +83,15 @@ class AckSender:
             command=ledger.command,
             collect_metrics=self._report_options.collect_metrics,
             stream_output=self._report_options.stream_output,
+            halt_event=self._halt_condition.event if self._halt_condition else "",
+            events_left=self._events_left(peers),
         )
         return Send(Port.CONTROL, ack)
+
+    def _events_left(self, peers: PeerTable) -> int:
+        """Return each worker's share of the halt events that are left, at least one while there are any."""
+        left = self._ledger.events_left(self._halt_condition) if self._halt_condition else -1
+        return max(left // max(1, peers.worker_count), 1) if left > 0 else left
 
 
 class StatusBuilder:

@@ -29,6 +29,7 @@ from pipeline.model.journal_events import (
     TasksSettled,
 )
 from pipeline.model.messages import AttemptRange, Heartbeat, InputChecksums, Ranges, Result, VentilatorState
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.ranges import AttemptCounts, RangeSet
 from pipeline.model.results import slice_result
 from pipeline.model.state_machine import Port, Send
@@ -50,6 +51,8 @@ class Ledger:
         self.run_stop: RunStopped | None = None
         self.suspended_exit_code: int | None = None
         """The exit code of the last sink if it exited in good order before the run was complete."""
+        self._resumed_done_count = self._resumed_failed_count = 0
+        """Of the settled tasks, those of earlier sinks that ended in good order; `--halt` does not count them again."""
         self._pending_entries: deque[JournalEntry] = deque()
         self._last_entry_number = 0
         written = RangeSet()
@@ -74,6 +77,11 @@ class Ledger:
             and self.settled.covers(0, self.total)
             and not len(self.spilled)
         )
+
+    def events_left(self, halt_condition: HaltCondition) -> int:
+        """Return how many more halt events end the run; -1 if that is unknown."""
+        done_count = self.settled.task_count - self._resumed_done_count
+        return halt_condition.events_left(done_count, self.failed_count - self._resumed_failed_count, self.total)
 
     def accept(self, result: Result) -> list[Result]:
         """Return the new parts of a result and mark their tasks as pending."""
@@ -139,7 +147,10 @@ class Ledger:
             case TasksReopened(ranges):
                 self.settled.difference_update(ranges)
                 self.spilled.difference_update(ranges)
-                self.failed_count -= sum(high - low for low, high in ranges)
+                reopened_count = sum(high - low for low, high in ranges)
+                self.failed_count -= reopened_count
+                self._resumed_done_count = max(0, self._resumed_done_count - reopened_count)
+                self._resumed_failed_count = max(0, self._resumed_failed_count - reopened_count)
             case RunStopped() | SinkSuspended():
                 self._apply_stop(event)
             case RunStarted(run, fingerprint):
@@ -157,6 +168,7 @@ class Ledger:
             return
         self.suspended_exit_code = self.run_stop.exit_code if self.run_stop else INCOMPLETE
         self.run_stop = None
+        self._resumed_done_count, self._resumed_failed_count = self.settled.task_count, self.failed_count
 
     def _apply_settled(self, event: TasksSettled) -> None:
         self.settled.update(event.ranges)

@@ -117,6 +117,10 @@ class PeerTable:
         """Return whether a worker holds tasks that it has not finished."""
         return any(peer.heartbeat.unfinished for peer in self._workers.values())
 
+    @property
+    def worker_count(self) -> int:
+        return len(self._workers)
+
     def load(self) -> tuple[int, int]:
         """Return the number of running tasks and of slots."""
         heartbeats = [peer.heartbeat for peer in self._workers.values()]

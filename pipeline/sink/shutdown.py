@@ -79,14 +79,14 @@ class ShutdownController:
 
     def tick(self, now: float) -> list[Send]:
         """Announce the end of the run when it is due."""
-        ledger, stop, sends = self._ledger, self._ledger.run_stop, []
+        ledger, stop, sends = self._ledger, self._ledger.run_stop, self._check_halt(now)
         if stop:
-            sends = self._announce(Kill(ledger.run, stop.mode, stop.reason, stop.exit_code))
+            sends += self._announce(Kill(ledger.run, stop.mode, stop.reason, stop.exit_code))
         elif self._proposed_kill and now >= self.deadline:
-            sends = self._announce(self._proposed_kill)
+            sends += self._announce(self._proposed_kill)
         if self.kill is None and ledger.run and self._writer.is_complete:
             code = errors.run_exit_code("done", ledger.end_reason, ledger.failed_count)
-            sends = self._announce(Kill(ledger.run, "done", ledger.end_reason, code))
+            sends += self._announce(Kill(ledger.run, "done", ledger.end_reason, code))
         return [*sends, *self._give_up(now)]
 
     def drain(self) -> list[Send] | None:
@@ -134,10 +134,16 @@ class ShutdownController:
         """Stop the run as for a signal, whose name is not shown: the launcher has reported the death."""
         return self.request_stop("now", "SIGTERM", now)
 
-    def check_halt(self, now: float) -> list[Send]:
-        """Stop the run if the --halt condition is met."""
+    @property
+    def is_halt_due(self) -> bool:
+        """Whether the --halt condition is met, and no end is requested or announced."""
+        halt, is_ending = self._halt_condition, self.kill or self._proposed_kill
+        return halt is not None and not is_ending and self._ledger.events_left(halt) == 0
+
+    def _check_halt(self, now: float) -> list[Send]:
+        """Stop the run if the --halt condition is met: at a result, or when a restarted sink knows of enough."""
         halt, ledger = self._halt_condition, self._ledger
-        if halt is None or self.kill or not halt.is_met(ledger.settled.task_count, ledger.failed_count, ledger.total):
+        if halt is None or not self.is_halt_due:
             return []
         code = errors.OK if halt.event == "success" or not ledger.failed_count else errors.TASKS_FAILED
         return self.request_stop(halt.mode, f"--halt {halt}", now, code)

@@ -88,7 +88,9 @@ class Sink:
         self.peers = PeerTable(
             self.ledger, config.heartbeat_timeout, now, config.peer_timeout, config.heartbeat_interval
         )
-        self.ack_sender = AckSender(self.ledger, epoch, ack_number_base, now, config.report_options)
+        self.ack_sender = AckSender(
+            self.ledger, epoch, ack_number_base, now, config.report_options, config.halt_condition
+        )
         self.status_builder = StatusBuilder(self.ledger, self.peers, self.writer, now, is_ordered=config.keep_order)
         self._next_interval_time, self._is_urgent = now, False
         self._handlers: Handlers = {
@@ -195,8 +197,9 @@ class Sink:
         self.run_info.apply(events)
         if events:
             self.ack_sender.schedule_soon(now)
-            self._is_urgent = self._is_urgent or self.writer.is_complete or self.ledger.run_stop is not None
-        return [*self.writer.discard_written(), *self.shutdown.check_halt(now)]
+            is_end_due = self.writer.is_complete or self.ledger.run_stop is not None or self.shutdown.is_halt_due
+            self._is_urgent = self._is_urgent or is_end_due
+        return self.writer.discard_written()
 
     def _on_heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Send]:
         if self.peers.on_heartbeat(heartbeat, now):

@@ -49,9 +49,16 @@ class Dispatcher:
         self.task_store, self.settled, self.local_failures = TaskStore(record_format), RangeSet(), LocalFailures()
         self.spill_full = False
         """Whether the sink refuses tasks that were never sent."""
+        self.needs_total = False
+        """Whether nothing is sent before the sink knows the number of tasks, or the window is full."""
         self._isolation = SuspectIsolation(self.task_store, self.local_failures, crash_limit)
         self._window, self._chunk, self._max_task_bytes = window, chunk, max_task_bytes
         self._is_reading, self._discarded_below, self._read_end, self._needed = False, 0, 0, 0
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether no task can be sent before more input arrives."""
+        return self.needs_total or not self.task_store.task_count
 
     def on_records(self, records: RecordsRead, lanes: LaneTable, needed: int = 0) -> None:
         """Store the records of unsettled tasks that no worker claims; read up to `needed` even beyond the window."""
@@ -106,7 +113,8 @@ class Dispatcher:
         isolated = self._isolation.select_isolated(lanes, now)
         sends = [self._assign(run, *isolated, now)] if isolated else []
         sends += self.local_failures.take_unsent(run)
-        hungry = [lane for lane in lanes if lane.free_credit()]
+        waits_for_total = self.needs_total and not self._is_window_full(lanes)
+        hungry = [lane for lane in lanes if lane.free_credit() and not waits_for_total]
         credit = sum(lane.free_credit() for lane in hungry)
         without_task: set[str] = set()
         while hungry:
@@ -151,13 +159,16 @@ class Dispatcher:
 
     def _request_records(self, lanes: LaneTable) -> list[Send]:
         """Request input if little is left and the window has space. So the end of short input is known early."""
-        store = self.task_store
-        has_enough = store.size >= PREFETCH_BYTES or store.size + lanes.size >= self._window
+        is_read_ahead = self.task_store.size >= PREFETCH_BYTES and not self.needs_total
+        has_enough = is_read_ahead or self._is_window_full(lanes)
         if self._is_reading or (has_enough and self._read_end >= self._needed):
             return []
         self._is_reading = True
         # Beyond the window only a checksum group is completed, a record at a time: a whole block would exceed it again.
         return [Send(Port.SOURCE, ReadRequest(1 if has_enough else READ_BLOCK_BYTES))]
+
+    def _is_window_full(self, lanes: LaneTable) -> bool:
+        return self.task_store.size + lanes.size >= self._window
 
 
 class SuspectIsolation:

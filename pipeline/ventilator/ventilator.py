@@ -138,7 +138,7 @@ class Ventilator:
     def _on_interval(self, now: float) -> list[Send]:
         """Repeat the state of the ventilator, and what a responding sink has not acknowledged."""
         interval, run = self.config.heartbeat_interval, self.agreement.ventilator_state.run
-        sends = self.agreement.on_interval(now, 5 * interval, is_starved=not self.dispatcher.task_store.task_count)
+        sends = self.agreement.on_interval(now, 5 * interval, is_starved=self.dispatcher.is_starved)
         if not self.agreement.is_confirmed or self.agreement.sink_monitor.is_silent_for(now, 3 * interval):
             return sends
         return [*sends, *self.checksum_sender.resend(run), *self.dispatcher.resend(run)]
@@ -168,6 +168,7 @@ class Ventilator:
         if not is_accepted:
             return sends + ([] if ack.run else self.agreement.announce())
         self.dispatcher.spill_full = ack.spill_full
+        self.dispatcher.needs_total = ack.halt_event != "" and ack.events_left < 0
         self.dispatcher.settle(settled_ranges(ack.low_watermark, ack.ranges), self.registry.lanes)
         self.dispatcher.retry(ack.retries, self.registry.lanes, now)
         self.registry.lanes.resume_parked(now - 3 * self.config.heartbeat_interval)
@@ -178,7 +179,10 @@ class Ventilator:
     def _confirm(self, ack: Ack, now: float) -> list[Send]:
         """Begin to register workers: the sink has confirmed the run."""
         record_format = replace(
-            self.config.record_format, collect_metrics=ack.collect_metrics, stream_output=ack.stream_output
+            self.config.record_format,
+            collect_metrics=ack.collect_metrics,
+            stream_output=ack.stream_output,
+            halt_event=ack.halt_event,
         )
         self.agreement.is_confirmed = True
         if self.agreement.is_resumed:  # workers may hold tasks of the run, and claim them by then

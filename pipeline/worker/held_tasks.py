@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from pipeline.model.events import ReleaseQueued, TasksFinished
 from pipeline.model.messages import AttemptRange, Chunk, Ranges, RecordFormat, ResendRequest, Result, RetryRange
+from pipeline.model.option_values import HaltEvent, count_halt_events
 from pipeline.model.ranges import AttemptCounts, RangeSet
 from pipeline.model.records import split
 from pipeline.model.state_machine import NEVER, Port, Send
@@ -141,6 +142,7 @@ class UnackedResults:
         self.tasks = RangeSet()
         """All tasks of all results."""
         self.size = 0
+        self._task_count = self._failed_count = 0
 
     def __len__(self) -> int:
         return len(self._results)
@@ -150,6 +152,8 @@ class UnackedResults:
         kept = self._results[result.first, result.attempt] = _UnackedResult(result, heartbeat_number, now)
         self.tasks.add(result.first, kept.end)
         self.size += kept.size
+        self._task_count += result.count
+        self._failed_count += len(result.failures)
 
     def settle(self, settled: RangeSet, retries: tuple[RetryRange, ...] = ()) -> None:
         """Remove the results of which all tasks are settled, or retried with a later attempt."""
@@ -166,6 +170,8 @@ class UnackedResults:
             kept = self._results.pop(key)
             self.tasks.remove(kept.result.first, kept.end)
             self.size -= kept.size
+            self._task_count -= kept.result.count
+            self._failed_count -= len(kept.result.failures)
         # Results of two attempts may contain the same task, which must stay while one of them is kept.
         if answered and any(attempt for _, attempt in (*answered, *self._results)):
             self.tasks.update((kept.result.first, kept.end) for kept in self._results.values())
@@ -184,11 +190,15 @@ class UnackedResults:
         """Return when the result that has waited longest was sent."""
         return min((kept.sent_time for kept in self._results.values()), default=None)
 
+    def count_events(self, halt_event: HaltEvent) -> int:
+        """Return how many of the tasks ended with this event."""
+        return count_halt_events(halt_event, self._task_count, self._failed_count)
+
     def clear(self) -> None:
         """Remove all results."""
         self._results.clear()
         self.tasks = RangeSet()
-        self.size = 0
+        self.size = self._task_count = self._failed_count = 0
 
 
 class _UnackedResult(Struct, gc=False):

@@ -18,6 +18,7 @@ from pipeline.model import errors
 from pipeline.model.events import (
     CancelTasks,
     ExecutorFailed,
+    HaltLimit,
     QueryActivity,
     Reconnect,
     ReleaseQueued,
@@ -57,6 +58,8 @@ class Worker:
         self.heartbeat_sender = HeartbeatSender(identity, self.held_tasks, now)
         self.record_format = RecordFormat()
         self.shutdown = Shutdown()
+        self._events_left = self._sent_halt_limit = 1
+        """Halt events that end the run, as the latest Ack says; the limit that the executor has."""
         self._is_status_requested = False
         self._handlers: Handlers = {
             Registration: self._on_registration,
@@ -116,6 +119,7 @@ class Worker:
         """Drop the tasks and results of another run, and connect to the sink of this one."""
         dropped = [Send(Port.EXECUTOR, CancelTasks(ALL_TASKS))] if self.held_tasks.unfinished.task_count else []
         self.record_format = registration.record_format
+        self._events_left = self._sent_halt_limit = 1
         self.held_tasks.clear()
         return [
             *dropped,
@@ -143,11 +147,22 @@ class Worker:
             part = replace(part, attempt=run.attempt) if run.attempt else part
             self.held_tasks.unacked_results.add(part, self.heartbeat_sender.heartbeat_number, now)
             sends.append(Send(Port.RESULTS, part))
-        return sends
+        return [*sends, *self._limit_starts()]
+
+    def _limit_starts(self) -> list[Send]:
+        """Let the executor start nothing while its unsettled results may contain the one that ends the run."""
+        event = self.record_format.halt_event
+        limit = self._events_left - self.held_tasks.unacked_results.count_events(event) if event else 1
+        if limit == self._sent_halt_limit:
+            return []
+        self._sent_halt_limit = limit
+        return [Send(Port.EXECUTOR, HaltLimit(limit))]
 
     def _on_tasks_released(self, tasks_released: TasksReleased, _: float) -> list[Send]:
         self.held_tasks.release(tasks_released.ranges)
         self.heartbeat_sender.is_urgent = True
+        if self.shutdown.kills_tasks:  # all that had ended is reported by now
+            return self._stop(self.shutdown.exit_code, self.shutdown.stop_reason)
         return []
 
     def _on_partial_output(self, part: PartialOutput, _: float) -> list[Send]:
@@ -158,13 +173,14 @@ class Worker:
         if ack.run != self.heartbeat_sender.run:
             return []
         sends = self.connections.sink_monitor.record_message(now)
+        self._events_left = ack.events_left if ack.events_left >= 0 else 1
         elsewhere = self.held_tasks.settle(settled_ranges(ack.low_watermark, ack.ranges), ack.retries)
         if elsewhere:
             sends.append(Send(Port.EXECUTOR, CancelTasks(elsewhere)))
         for request in self.heartbeat_sender.on_ack(ack):
             sends += self.held_tasks.unacked_results.resend(request, self.heartbeat_sender.heartbeat_number, now)
         self.heartbeat_sender.is_urgent = self.heartbeat_sender.is_urgent or bool(elsewhere) or self.shutdown.has_begun
-        return sends
+        return [*sends, *self._limit_starts()]
 
     def _on_kill(self, kill: Kill, now: float) -> list[Send]:
         if kill.run != self.heartbeat_sender.run:
@@ -175,9 +191,9 @@ class Worker:
             if self.connections.has_run or is_waiting:
                 return []
         self.shutdown.is_run_over = True
-        if kill.mode != "soon":
+        if kill.mode == "done":
             return self._stop(errors.OK, kill.reason)
-        return self._drain("soon") if self.shutdown.on_run_ending(kill) else []
+        return self._drain(kill.mode) if self.shutdown.on_run_ending(kill) or kill.mode == "now" else []
 
     def _query_activity(self) -> list[Send]:
         return [Send(Port.EXECUTOR, QueryActivity())] if self.connections.has_run else []
@@ -196,10 +212,12 @@ class Worker:
         ]
 
     def _drain(self, mode: str) -> list[Send]:
-        """Start no more tasks; let running tasks finish and wait for their Acks, or kill them."""
+        """Start no more tasks; let running tasks finish and wait for their Acks, or kill them.
+
+        Tasks that have ended are reported in both cases, before TasksReleased.
+        """
         self.heartbeat_sender.is_urgent = True
-        if mode == "now":
-            return self._stop(self.shutdown.exit_code, self.shutdown.stop_reason)
+        self.shutdown.kills_tasks = self.shutdown.kills_tasks or mode == "now"
         return [Send(Port.EXECUTOR, ReleaseQueued())]
 
     def _stop(self, exit_code: int, reason: str) -> list[Send]:
@@ -219,6 +237,8 @@ class Shutdown:
     def __init__(self) -> None:
         self.stop_reason, self.exit_code = "", errors.OK
         self.has_begun = False
+        self.kills_tasks = False
+        """Whether running tasks are killed."""
         self.is_this_worker_only = False
         """Whether the run continues without this worker."""
         self.is_run_over = False

@@ -94,6 +94,9 @@ TABLES: dict[str, list[tuple[str, bytes]]] = {
         ("'echo {}; exit {}' ::: 0 1 2", b""),
         ("--retries 3 'echo {}; false' ::: a", b""),
         ("--halt now,fail=1 -j1 'echo {}; test {} = a || sleep 9; false' ::: a b c", b""),
+        ("--halt now,fail=2 -j1 'echo {}; test {} -lt 4'", b"".join(b"%d\n" % task for task in range(40))),
+        ("--halt soon,success=3 -j1 'echo {}; test {} -gt 2'", b"".join(b"%d\n" % task for task in range(40))),
+        ("--halt soon,done=20% -j1 'echo {}; test {} = 1'", b"".join(b"%d\n" % task for task in range(40))),
         ("--timeout 1 'echo {}; sleep {}' ::: 5 0", b""),
     ],
     "command lines": [

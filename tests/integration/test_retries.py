@@ -110,9 +110,10 @@ def test_halt_now_kills_running_tasks_and_allows_resume(cluster: Cluster) -> Non
     assert first.wait() == 1
     assert first.stderr.count("sink stopped: --halt now,fail=1\n") == 1
     assert cluster.path("out.journal").exists()
-    assert len(cluster.path("out").read_text().split()) < 8
+    assert cluster.path("ran").read_text().split() == ["1", "2"]
     cluster.path("gate").touch()
-    assert run(cluster, "-o", "out", "--resume", "-j", "1", waits, *tasks).wait() == 1
+    halt = ("--halt", "now,fail=1")  # the failure before was of the first run
+    assert run(cluster, "-o", "out", "--resume", *halt, "-j", "1", waits, *tasks).wait() == 1
     assert sorted(cluster.path("out").read_text().split()) == ["1", "3", "4", "5", "6", "7", "8"]
     ran = cluster.path("ran").read_text().split()
     assert ran.count("1") == ran.count("2") == 1
@@ -131,8 +132,7 @@ def test_halt_soon_finishes_running_tasks(cluster: Cluster) -> None:
     assert player.wait() == 1
     out = cluster.path("out").read_text().split()
     assert "3" in out
-    assert len(cluster.path("ran").read_text().split()) == 2 + len(out)
-    assert len(out) <= 3  # the slots
+    assert len(cluster.path("ran").read_text().split()) == 2 + len(out) <= 4  # one was started before the second failed
     assert player.stderr.count("sink stopped: --halt soon,fail=2\n") == 1
     cluster.assert_empty()
 
@@ -143,6 +143,15 @@ def test_halt_at_first_success_exits_with_0(cluster: Cluster) -> None:
     assert player.lines == ["0"]
     assert player.stderr.count("sink stopped: --halt now,success=1\n") == 1
     cluster.assert_empty()
+
+
+@pytest.mark.parametrize(("halt", "jobs", "lines"), [("now,fail=1", 1, 1500), ("now,success=1000", 2, 1000)])
+def test_halt_stops_functions_at_the_outcome_that_counts(cluster: Cluster, halt: str, jobs: int, lines: int) -> None:
+    cluster.path("theirs.py").write_text("def number(task): return 1 // (task != '1501') * int(task)\n")
+    cluster.path("tasks").write_text("".join(f"{task}\n" for task in range(1, 100_001)))
+    player = run(cluster, "-a", "tasks", "-j", str(jobs), "--halt", halt, "--call", "theirs.py:number")
+    assert player.wait() == int("fail" in halt)
+    assert lines <= len(player.lines) < lines + jobs
 
 
 def test_halt_at_a_percentage_of_tasks(cluster: Cluster) -> None:

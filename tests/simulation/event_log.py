@@ -28,6 +28,8 @@ class EventLog:
         """Sent messages by kind."""
         self.executions: dict[int, int] = {}
         """Starts of each task."""
+        self.ended: set[int] = set()
+        """Tasks that ended for good in a worker that was not told to kill what runs."""
         self.warning_count = 0
         """Warnings about missing peers."""
         self.busy_seconds = 0.0

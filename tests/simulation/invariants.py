@@ -3,6 +3,7 @@
   - each task is written once, in order if the plan says so;
   - everything that an Ack reports is on the disk;
   - a lane carries no more than its credit, and the ventilator keeps no more than its window;
+  - with `--halt`, a worker that has seen the outcomes that end the run starts no task, and what has ended is written;
   - at the end all tasks are written, and the exit codes match their outcomes.
 A broken invariant raises Violation.
 """
@@ -17,7 +18,7 @@ from pipeline.model.ranges import settled_ranges
 from pipeline.model.state_machine import StateMachine
 from pipeline.ventilator.ventilator import Ventilator
 from tests.simulation.disk import MAX_READ_BYTES, SimulatedDisk
-from tests.simulation.event_log import Violation
+from tests.simulation.event_log import EventLog, Violation
 from tests.simulation.plan import SimulationPlan
 from tests.simulation.process import SimulatedProcess
 
@@ -53,8 +54,8 @@ class CreditCheck:
 class Invariants:
     """Checks the output of one run."""
 
-    def __init__(self, plan: SimulationPlan, disk: SimulatedDisk) -> None:
-        self._plan, self._disk = plan, disk
+    def __init__(self, plan: SimulationPlan, disk: SimulatedDisk, log: EventLog) -> None:
+        self._plan, self._disk, self._log = plan, disk, log
         self._checked_count = -1
 
     def check_output(self) -> None:
@@ -112,6 +113,18 @@ class Invariants:
             is_unjust = fate == "poison" and not plan.loses_workers
             if fate != plan.outcome(task) and (is_unjust or fate != "poison"):
                 raise Violation(f"task {task} ended with {fate}, it should with {plan.outcome(task)}")
+        is_only_halted = plan.halt and not (plan.faults or plan.stop_mode or plan.has_poison_tasks)
+        unwritten = (
+            self._log.ended
+            - fates.keys()
+            - {  # a resumed run will write what is in the spill
+                task
+                for result in self._disk.spill.values()
+                for task in range(result.first, result.first + result.count)
+            }
+        )
+        if is_only_halted and plan.ventilator_dies == inf and unwritten:
+            raise Violation(f"ended, but not written: {sorted(unwritten)}")
         self.check_rows()
         if plan.report_mode == "live":
             self.check_lines()

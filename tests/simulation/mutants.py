@@ -26,6 +26,7 @@ from pipeline.model.messages import (
     RetryRange,
     VentilatorState,
 )
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.ranges import AttemptCounts, RangeSet
 from pipeline.model.results import slice_result
 from pipeline.model.state_machine import NEVER, PeerMonitor, Port, Send
@@ -45,7 +46,7 @@ from pipeline.ventilator.ventilator import RunAgreement, Ventilator
 from pipeline.ventilator.worker_registry import WorkerRegistry
 from pipeline.worker import held_tasks, worker
 from pipeline.worker.held_tasks import HeldTasks, UnackedResults
-from pipeline.worker.worker import Connections
+from pipeline.worker.worker import Connections, Worker
 from tests.simulation.simulation import Simulation
 
 Method = Callable[..., Any]
@@ -64,6 +65,12 @@ class Mutant:
     """Changes to the plan of every seed, so that the rule matters."""
 
 
+HALT: dict[str, Any] = {
+    "halt": HaltCondition("now", "done", 5),
+    "tasks": 60,
+    "stop_mode": "",
+    "has_poison_tasks": False,
+}
 DEAD_LINKS: dict[str, Any] = {"faults": {"dead": 0.6}}
 BROKEN_LINKS: dict[str, Any] = {"faults": {"break": 0.6}}
 STOPPED_RUN: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop_mode": "soon", "stop_at": 3.0, "tasks": 60}
@@ -432,7 +439,48 @@ def _never_fetch(method: Method) -> Method:
     return on_interval
 
 
+def _guess_halt_events(method: Method) -> Method:
+    def events_left(self: HaltCondition, done_count: int, failed_count: int, total: int) -> int:
+        return abs(int(method(self, done_count, failed_count, total)))
+
+    return events_left
+
+
+def _stop_at_once(method: Method) -> Method:
+    def drain(self: Worker, mode: str) -> list[Send]:
+        sends: list[Send] = self._stop(0, "") if mode == "now" else method(self, mode)
+        return sends
+
+    return drain
+
+
 MUTANTS = [
+    Mutant(
+        "a worker starts nothing while its results may end the run",
+        Worker,
+        "_limit_starts",
+        return_always([]),
+        None,
+        HALT,
+    ),
+    Mutant("a met halt condition ends the run", ShutdownController, "_check_halt", return_always([]), None, HALT),
+    Mutant(
+        "a worker that kills its tasks first reports those that have ended",
+        Worker,
+        "_drain",
+        _stop_at_once,
+        None,
+        HALT | {"has_batched_reports": True, "workers": 3, "slots": 3, "faults": {}},
+    ),
+    Mutant(
+        "nothing is sent before a percentage can be computed",
+        HaltCondition,
+        "events_left",
+        _guess_halt_events,
+        None,
+        HALT
+        | {"halt": HaltCondition("now", "done", percent=20), "slow_input": True, "window": 1 << 20, "padding_bytes": 0},
+    ),
     Mutant("a failed task is retried", RetryQueue, "next_attempts", return_always([])),
     Mutant("a retry is announced after the journal has it", RetryQueue, "next_attempts", _retry_before_journal),
     Mutant("a later attempt is not a duplicate of the task", AttemptCounts, "find_below", _single_attempt),

@@ -86,6 +86,11 @@ class SimulationPlan:
         return bool(self.stop_mode or self.halt) or self.ventilator_dies < inf
 
     @property
+    def halt_count(self) -> float:
+        """The number of halt events after which no task starts."""
+        return self.halt.events_left(0, 0, self.tasks) if self.halt else inf
+
+    @property
     def effective_disk_full_at(self) -> float:
         """When the disk is full; a run that is not stopped would wait for ever."""
         return self.disk_full_at if self.stop_mode else inf
@@ -181,4 +186,6 @@ def draw_plan(seed: int) -> SimulationPlan:
     disk_full_at = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
     ventilator_dies = 10 * rng.random() if rng.random() < 0.1 else inf
     stop_at = drawn.stop_at / 100 if rng.random() < 0.2 else drawn.stop_at  # before the run is known
+    if halt and not padding and drawn.window > 64 and rng.random() < 0.3:  # the window must contain all tasks
+        drawn = replace(drawn, halt=HaltCondition(halt.mode, halt.event, percent=rng.choice([1, 20, 100])))
     return replace(drawn, faults=faults, disk_full_at=disk_full_at, ventilator_dies=ventilator_dies, stop_at=stop_at)

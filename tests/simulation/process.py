@@ -44,6 +44,11 @@ class SimulatedProcess:
         """Whether it is a worker that shuts down."""
         return isinstance(self.station, Worker) and self.station.shutdown.has_begun
 
+    @property
+    def is_killing(self) -> bool:
+        """Whether it is a worker that kills what runs."""
+        return isinstance(self.station, Worker) and self.station.shutdown.kills_tasks
+
     def start(self) -> None:
         """Schedule the first turn at once."""
         self.clock.call_at(self.clock.now, self.run)

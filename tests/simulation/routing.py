@@ -34,7 +34,7 @@ class Router:
         self.disk = SimulatedDisk(clock, log)
         self.input = SimulatedInput(clock, self.disk)
         self.executors: dict[str, SimulatedExecutor] = {}
-        self.credit_check, self.invariants = CreditCheck(), Invariants(clock.plan, self.disk)
+        self.credit_check, self.invariants = CreditCheck(), Invariants(clock.plan, self.disk, log)
         self.last_broadcast: Message | None = None
         """The message that a new subscriber of the sink receives first."""
         self._peers: dict[bytes, str] = {}

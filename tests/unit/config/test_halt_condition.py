@@ -54,4 +54,18 @@ def test_parse_halt_rejects_other_texts(text: str) -> None:
 def test_halt_is_met_at_its_count(text: str, done: int, failed: int, total: int, due: bool) -> None:  # noqa: FBT001
     halt = parse_halt(text)
     assert halt
-    assert halt.is_met(done, failed, total) is due
+    assert (halt.events_left(done, failed, total) == 0) is due
+
+
+@pytest.mark.parametrize(
+    ("text", "done", "failed", "total", "left"),
+    [
+        ("now,fail=3", 9, 1, -1, 2), ("now,fail=3", 9, 9, -1, 0), ("soon,success=5", 4, 2, 9, 3),
+        ("soon,done=10%", 0, 0, -1, -1), ("soon,done=10%", 1, 0, 31, 3), ("now,fail=7%", 9, 0, 100, 7),
+        ("now,fail=1%", 0, 0, 5, 1), ("now,fail=1%", 0, 0, 0, 1),
+    ],
+)  # fmt: skip
+def test_halt_events_left(text: str, done: int, failed: int, total: int, left: int) -> None:
+    halt = parse_halt(text)
+    assert halt
+    assert halt.events_left(done, failed, total) == left

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pipeline.config.option_types import parse_halt
 from pipeline.model.journal_events import CommandFixed, InputEnded, JournalEvent, RunStarted, TasksSettled
 from pipeline.model.messages import (
     MAX_ACK_ITEMS,
@@ -84,6 +87,21 @@ def test_ack_with_many_items_contains_lowest() -> None:
     ack = scenario.ack(0.0)
     assert (len(ack.ranges), ack.ranges[-1]) == (MAX_ACK_ITEMS, (4 * MAX_ACK_ITEMS - 3, 4 * MAX_ACK_ITEMS - 2))
     assert (len(ack.retries), ack.retries[-1].high) == (MAX_ACK_ITEMS, 4 * MAX_ACK_ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "left"),
+    [("now,fail=9", 1, 8), ("now,fail=9", 3, 2), ("now,fail=9", 20, 1), ("now,fail=1", 2, 0), ("now,done=50%", 1, -1)],
+)
+def test_ack_contains_each_workers_share_of_the_halt_events(text: str, workers: int, left: int) -> None:
+    scenario = Scenario(*EVENTS)
+    halt_condition = parse_halt(text)
+    assert halt_condition
+    scenario.ack_sender = AckSender(scenario.ledger, "one", 100, 0.0, ReportOptions(), halt_condition)
+    for number in range(workers):
+        scenario.peers.on_heartbeat(replace(HEARTBEAT, worker=f"w{number}"), 0.0)
+    ack = scenario.ack(0.0)
+    assert (ack.halt_event, ack.events_left) == (halt_condition.event, left)
 
 
 def test_ack_is_immediate_when_idle_delayed_under_load() -> None:

@@ -20,6 +20,7 @@ from pipeline.model.journal_events import (
     TasksSettled,
 )
 from pipeline.model.messages import AttemptRange, Ranges, Result
+from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import Port, Send
 from pipeline.sink.ledger import Ledger
 
@@ -205,6 +206,16 @@ def test_suspended_sink_does_not_stop_run() -> None:
     assert (ledger.run_stop, ledger.suspended_exit_code) == (None, 130)
     ledger.apply(RunStopped("now", "^C", 130))
     assert ledger.suspended_exit_code is None
+
+
+def test_halt_counts_outcomes_since_the_run_was_resumed() -> None:
+    condition = HaltCondition("now", "fail", 2)
+    events: list[JournalEvent] = [TasksSettled(((0, 3),), ((1, 3),), is_spilled=False, sizes=()), SinkSuspended()]
+    assert Ledger(events[:1]).events_left(condition) == 0
+    for ledger in Ledger(events), Ledger([*events, TasksReopened(((1, 3),))]):
+        assert ledger.events_left(condition) == 2
+        ledger.apply(TasksSettled(((1, 2), (3, 4)), ((1, 2),), is_spilled=False, sizes=()))
+        assert ledger.events_left(condition) == 1
 
 
 @pytest.mark.parametrize("is_live", [False, True])

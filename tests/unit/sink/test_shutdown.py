@@ -138,15 +138,18 @@ def test_changed_input_names_tasks_from_one() -> None:
 def test_halt_condition_met_stops_run(text: str, code: int | None) -> None:
     scenario = Scenario(*ALL[:2], halt=parse_halt(text))
     stop = RunStopped("now" if text.startswith("now") else "soon", f"--halt {text}", code or 0)
-    assert scenario.shutdown.check_halt(5.0) == ([] if code is None else entry(1, stop))
+    assert scenario.shutdown.is_halt_due is (code is not None)
+    assert scenario.shutdown.tick(5.0) == ([] if code is None else entry(1, stop))
+    assert not scenario.shutdown.is_halt_due  # it is requested
 
 
 def test_halt_after_end_or_without_condition_is_ignored() -> None:
-    assert Scenario(*ALL).shutdown.check_halt(5.0) == []
+    assert not Scenario(*ALL).shutdown.is_halt_due
     scenario = Scenario(*ALL, halt=parse_halt("now,fail=1"))
-    scenario.ledger.apply(InputEnded(2, ""))
+    scenario.shutdown.request_stop("soon", "^C", 4.0)
     scenario.shutdown.tick(5.0)
-    assert scenario.shutdown.check_halt(5.0) == []
+    assert not scenario.shutdown.is_halt_due
+    assert scenario.shutdown.tick(5.0) == []
 
 
 @pytest.mark.parametrize(

@@ -288,12 +288,27 @@ def test_stuck_journal_delays_stop_by_one_interval() -> None:
 
 
 def test_halt_condition_stops_run() -> None:
-    sink = started_sink(SinkConfig(halt_condition=parse_halt("now,fail=1")))
+    config = SinkConfig(halt_condition=parse_halt("now,fail=1"))
+    sink = Sink(config, "one", 100, 0.0, Ledger([RunStarted("r", "print")]))
+    sink.tick(0.0)
     sink.receive(result(0, failed=True), 0.2)
     sink.receive(Committed("output", 1), 0.2)
-    assert sink.receive(Committed("journal", 2), 0.3) == entry(
-        3, RunStopped("now", "--halt now,fail=1", errors.TASKS_FAILED)
-    )
+    sink.receive(Committed("journal", 1), 0.3)
+    assert sink.deadline == 0.0
+    stop, ack = sink.tick(0.3)
+    assert [stop] == entry(2, RunStopped("now", "--halt now,fail=1", errors.TASKS_FAILED))
+    assert isinstance(ack.message, Ack)
+    assert (ack.message.halt_event, ack.message.events_left) == ("fail", 0)  # before the Kill, which it awaits
+
+
+def test_restarted_sink_stops_a_run_that_has_reached_its_halt_condition() -> None:
+    settled = TasksSettled(((0, 1),), ((0, 1),), is_spilled=False, sizes=())
+    config = SinkConfig(halt_condition=parse_halt("soon,fail=1"))
+    crashed = Sink(config, "two", 200, 0.0, Ledger([RunStarted("r", "print"), settled]))
+    stop = Send(Port.JOURNAL, JournalEntry(1, (RunStopped("soon", "--halt soon,fail=1", errors.TASKS_FAILED),)))
+    assert stop in crashed.tick(0.0)
+    resumed = Sink(config, "two", 200, 0.0, Ledger([RunStarted("r", "print"), settled, SinkSuspended()]))
+    assert stop not in resumed.tick(0.0)
 
 
 def test_changed_input_stops_run_and_names_task() -> None:

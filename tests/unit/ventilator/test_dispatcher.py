@@ -97,6 +97,23 @@ def test_dispatch_takes_lanes_in_turn_up_to_their_credit() -> None:
     assert dispatcher.dispatch("r", lanes, 1.0) == [chunk(2, 3, 4)]
 
 
+def test_dispatch_that_needs_total_reads_all_that_fits_in_the_window_first() -> None:
+    dispatcher, lanes = make_dispatcher(window=2 * PREFETCH_BYTES)
+    dispatcher.needs_total = True
+    assert dispatcher.is_starved
+    for _ in range(2):
+        assert dispatcher.dispatch("r", lanes, 0.0) == READ_REQUESTS
+        dispatcher.on_records(RecordsRead(0, 1, b"x" * PREFETCH_BYTES + b"\n"), lanes)
+    assert {send.to for send in dispatcher.dispatch("r", lanes, 0.0)} == {LaneAddress(1), LaneAddress(2)}
+    dispatcher, lanes = make_dispatcher()
+    dispatcher.on_records(RecordsRead(0, 1, body(0, 1)), lanes)
+    dispatcher.on_end_of_input()
+    dispatcher.needs_total = True
+    assert dispatcher.dispatch("r", lanes, 0.0) == []
+    dispatcher.needs_total = False
+    assert dispatcher.dispatch("r", lanes, 0.0) == [chunk(1, 1, 0)]
+
+
 def test_dispatch_with_chunk_option_uses_that_size() -> None:
     dispatcher, lanes = make_dispatcher(chunk=3)
     dispatcher.on_records(RecordsRead(0, 7, body(0, 7)), lanes)

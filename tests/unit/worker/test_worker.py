@@ -8,6 +8,7 @@ from pipeline.model import errors
 from pipeline.model.events import (
     CancelTasks,
     ExecutorFailed,
+    HaltLimit,
     QueryActivity,
     Reconnect,
     ReleaseQueued,
@@ -95,6 +96,30 @@ def test_worker_runs_chunk_and_keeps_result_until_ack() -> None:
     assert worker.tick(1.5)[-2:] == [Send(Port.REGISTRY, heartbeat), Send(Port.RESULTS, heartbeat)]
     assert worker.receive(replace(ACK, number=102, low_watermark=1), 1.6) == []
     assert worker.tick(2.5)[-1] == Send(Port.RESULTS, replace(heartbeat, number=4, unacked=(), last_ack_number=102))
+
+
+def test_worker_lets_executor_wait_for_ack_of_halt_events() -> None:
+    def limits(sends: list[Send]) -> list[Send]:
+        return [send for send in sends if isinstance(send.message, HaltLimit)]
+
+    def limit(event_count: int) -> list[Send]:
+        return [Send(Port.EXECUTOR, HaltLimit(event_count))]
+
+    worker = new_worker()
+    worker.receive(replace(REGISTRATION, record_format=RecordFormat(halt_event="fail")), 0.5)
+    assert limits(worker.receive(replace(ACK, halt_event="fail", events_left=3), 0.6)) == limit(3)
+    worker.receive(CHUNK, 0.6)
+    assert limits(worker.receive(FINISHED, 0.7)) == limit(2)
+    settled = replace(ACK, number=103, low_watermark=1, halt_event="fail", events_left=2)
+    assert limits(worker.receive(settled, 0.8)) == []  # as before: one more is settled, one less is left
+    assert limits(worker.receive(replace(settled, number=104, events_left=-1), 1.0)) == limit(1)
+    assert limits(worker.receive(replace(settled, number=105, events_left=0), 1.1)) == limit(0)
+
+
+def test_worker_without_halt_event_never_limits_its_executor() -> None:
+    worker = worker_with_tasks()
+    worker.receive(FINISHED, 0.7)
+    assert worker.receive(replace(ACK, number=102, low_watermark=1, events_left=0), 0.8) == []
 
 
 def test_result_is_resent_only_for_newer_request() -> None:
@@ -186,11 +211,27 @@ def test_registration_of_other_run_drops_tasks() -> None:
     assert worker.tick(0.7) == [Send(Port.REGISTRY, joined_heartbeat), Send(Port.RESULTS, joined_heartbeat)]
 
 
-@pytest.mark.parametrize("mode", ["done", "now"])
-def test_kill_ends_worker_at_once(mode: str) -> None:
+def test_kill_done_ends_worker_at_once() -> None:
     worker = worker_with_tasks()
-    assert worker.receive(Kill("r", mode, "why", 0), 0.7) == goodbye(is_run_over=True)  # type: ignore[arg-type]
+    assert worker.receive(Kill("r", "done", "why", 0), 0.7) == goodbye(is_run_over=True)
     assert (worker.done, worker.exit_code, worker.stop_reason) == (True, errors.OK, "why")
+
+
+def test_kill_now_ends_worker_when_ended_tasks_are_reported() -> None:
+    worker = worker_with_tasks()
+    assert worker.receive(Kill("r", "now", "why", 0), 0.7) == [Send(Port.EXECUTOR, ReleaseQueued())]
+    assert worker.receive(FINISHED, 0.7) == [Send(Port.RESULTS, RESULT)]
+    assert worker.receive(TasksReleased(()), 0.7) == goodbye(is_run_over=True)
+    assert (worker.done, worker.exit_code, worker.stop_reason) == (True, errors.OK, "why")
+
+
+def test_kill_now_after_kill_soon_ends_worker() -> None:
+    worker = worker_with_tasks()
+    worker.receive(Kill("r", "soon", "why", 0), 0.7)
+    worker.receive(TasksReleased(((1, 2),)), 0.7)
+    assert not worker.done
+    worker.receive(Kill("r", "now", "why", 0), 0.8)
+    assert worker.receive(TasksReleased(()), 0.8) == goodbye(is_run_over=True)
 
 
 def test_kill_of_other_run_is_ignored() -> None:
@@ -234,7 +275,8 @@ def test_second_stop_request_ends_worker_at_once() -> None:
     worker = worker_with_tasks()
     assert worker.receive(StopRequest("soon", "SIGTERM"), 0.62) == [Send(Port.EXECUTOR, ReleaseQueued())]
     assert not worker.done
-    assert worker.receive(StopRequest("soon", "SIGTERM"), 0.63) == goodbye()
+    assert worker.receive(StopRequest("soon", "SIGTERM"), 0.63) == [Send(Port.EXECUTOR, ReleaseQueued())]
+    assert worker.receive(TasksReleased(()), 0.63) == goodbye()
     assert (worker.done, worker.exit_code, worker.stop_reason) == (True, errors.TERMINATED, "SIGTERM")
 
 
