@@ -40,7 +40,8 @@ def main(settings: Settings, console: UserConsole) -> int:  # noqa: ARG001 -- al
 
 def complete(instruction: str) -> int:
     """Do what `_PIPE_COMPLETE` says: `complete_bash` prints completions, `source_bash` the script."""
-    from pipeline.cli.app import COMPLETE, build_group
+    from pipeline.cli.app import COMPLETE
+    from pipeline.cli.click_parser import build_group
 
     if instruction == "complete_bash":
         words = join_words(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])

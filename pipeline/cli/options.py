@@ -1,7 +1,7 @@
 """The typer signature of each command and the table of its options, built from the fields of Settings.
 
 Invariants:
-  - An option is declared once, in `pipeline.config.settings`; its other names are in ALIASES.
+  - An option is declared once, in `pipeline.config.settings`.
   - The signed function returns what was typed, as texts, by field names, and nothing else.
   - Nothing here converts or checks a value: `parse_settings` and `Settings.validate` do.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.plain_parser import TypedOptions
 from pipeline.config.option_types import (
     COMMAND,
     DURABILITY,
@@ -28,12 +29,10 @@ from pipeline.config.option_types import (
     OptionType,
     parse_seconds,
 )
-from pipeline.config.settings import OPTIONS, Option
-
-TypedOptions = dict[str, Any]
+from pipeline.config.settings import ALIASES, OPTIONS, Option
 
 # a field that is both an option and positional has two parameters; this ends the name of the positional one
-_POSITIONAL_SUFFIX = "_"
+POSITIONAL_SUFFIX = "_"
 # the headings in a command's help, each by the first field below it
 HELP_SECTIONS = {
     "command": "Commands",
@@ -45,24 +44,6 @@ HELP_SECTIONS = {
 }
 ADVANCED_SECTION = "Advanced"
 HELP_ALL = "help_all"
-# other names of an option, accepted and not shown: those of GNU parallel and xargs, and old ones of pipe
-ALIASES = {
-    "--jobs": "-P --max-procs --maxprocs",
-    "--cwd": "--work-dir --workdir",
-    "--dry-run": "--dryrun --dr",
-    "--tagstring": "--tag-string",
-    "--arg-file": "--argfile",
-    "--max-args": "--maxargs --max-replace-args --maxreplaceargs",
-    "--keep-order": "--keeporder",
-    "--line-buffer": "--line-buffered --linebuffer --linebuffered",
-    "--results": "--result --res",
-    "--joblog": "--jl",
-    "--resume-failed": "--resumefailed",
-    "--registry-at": "--desk",
-    "--peer-timeout": "--patience",
-    "--heartbeat-interval": "--interval",
-    "--heartbeat-timeout": "--liveness",
-}
 # the parameter's type and default, by the field's type as written; other fields take one text
 _TYPES_AND_DEFAULTS: dict[Any, tuple[Any, object]] = {
     "bool": (bool, False),
@@ -78,7 +59,7 @@ def make_signature(command: str) -> Callable[..., TypedOptions]:
     def collect_options(**values: Any) -> TypedOptions:
         typed: TypedOptions = {}
         for name, value in values.items():
-            field = name.removesuffix(_POSITIONAL_SUFFIX)
+            field = name.removesuffix(POSITIONAL_SUFFIX)
             if value or value is False:  # --no-bar is False, a missing flag None
                 typed[field] = typed[field] + value if field in typed else value
         return typed
@@ -107,7 +88,7 @@ def help_sections(command: str) -> dict[str, list[tuple[str, str]]]:
 
 def _positional_parameter(field: Option) -> inspect.Parameter:
     """Return the parameter of positional words. The command's help describes them, so no table shows them."""
-    kind, name = field.kind, field.name + _POSITIONAL_SUFFIX
+    kind, name = field.kind, field.name + POSITIONAL_SUFFIX
     argument = typer.Argument(metavar=kind.metavar, hidden=True, autocompletion=_completer(kind, name))
     return _parameter(name, None, Annotated[str | None if field.type == "str" else list[str] | None, argument])
 
@@ -129,7 +110,7 @@ def _completer(kind: OptionType, name: str) -> Callable[..., list[str]] | None:
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         from pipeline.cli.completion import values
 
-        is_complete = ctx.params.get(name) or ctx.params.get("command" + _POSITIONAL_SUFFIX)
+        is_complete = ctx.params.get(name) or ctx.params.get("command" + POSITIONAL_SUFFIX)
         return [] if is_complete else values(kind, incomplete)
 
     return complete

@@ -15,8 +15,7 @@ import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from pipeline.cli.options import ALIASES
-from pipeline.config.settings import OPTIONS, Option
+from pipeline.config.settings import ALIASES, OPTIONS, Option
 from pipeline.model.errors import UsageError
 
 _REPLACEMENT_GROUPS = {

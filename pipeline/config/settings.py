@@ -61,6 +61,25 @@ ADVANCED_OPTIONS = (
     "registry_at results_at control_at lane_ports peer_timeout heartbeat_interval heartbeat_timeout"
 )
 
+# other names of an option, accepted and not shown: those of GNU parallel and xargs, and old ones of pipe
+ALIASES = {
+    "--jobs": "-P --max-procs --maxprocs",
+    "--cwd": "--work-dir --workdir",
+    "--dry-run": "--dryrun --dr",
+    "--tagstring": "--tag-string",
+    "--arg-file": "--argfile",
+    "--max-args": "--maxargs --max-replace-args --maxreplaceargs",
+    "--keep-order": "--keeporder",
+    "--line-buffer": "--line-buffered --linebuffer --linebuffered",
+    "--results": "--result --res",
+    "--joblog": "--jl",
+    "--resume-failed": "--resumefailed",
+    "--registry-at": "--desk",
+    "--peer-timeout": "--patience",
+    "--heartbeat-interval": "--interval",
+    "--heartbeat-timeout": "--liveness",
+}
+
 
 class Option(Struct, frozen=True):
     """One field of Settings: its flags (none: not an option), its help text, and the commands it is `on`.

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import COMMANDS, build_command
+from pipeline.cli.app import COMMANDS
+from pipeline.cli.click_parser import build_command
 from pipeline.cli.completion import SHELLS, join_words
-from pipeline.cli.options import ALIASES
-from pipeline.config.settings import OPTIONS
+from pipeline.config.settings import ALIASES, OPTIONS
 from pipeline.transport.endpoints import EndpointLock
 from tests.support.processes import ROOT, wait_until
 

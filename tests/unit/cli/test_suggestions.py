@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli.app import COMMANDS, parse
-from pipeline.cli.options import ALIASES
 from pipeline.cli.suggestions import PARALLEL_REPLACEMENTS
-from pipeline.config.settings import OPTIONS
+from pipeline.config.settings import ALIASES, OPTIONS
 from pipeline.model.errors import UsageError
 
 FLAGS = {flag for each in OPTIONS for flags in each.flags for flag in flags.split("/")}
