@@ -27,6 +27,7 @@ from pipeline.output import file_writer
 from pipeline.output.destinations import STRUCTURED_SUFFIXES, ProgressDisplay
 from pipeline.output.output import OutputFiles, ResultOutput
 from pipeline.storage.journal import Journal, NullJournal
+from pipeline.storage.journal_reader import without_failed
 from pipeline.storage.locked_files import ReplacementFile
 from pipeline.storage.spill_buffer import SpillBuffer
 
@@ -187,8 +188,8 @@ class RunFiles:
         if path:
             self.journal = Journal(path, fsync=settings.durability == "disk", sync_outputs=self._sync)
         sizes = self.journal.output_sizes
-        if settings.resume_failed:  # failed tasks run again, so the file of failed tasks starts empty
-            sizes = (*sizes[:1], 0, *sizes[2:])
+        if settings.resume_failed:
+            sizes = without_failed(sizes)
         failed = unfinished_path(settings) or settings.failed
         self._replacement: ReplacementFile | None = None
         if failed != settings.failed:

@@ -215,12 +215,18 @@ class JournalState(Struct):
             case TasksReopened():
                 self.settled.difference_update(event.ranges)
                 self.failed.difference_update(event.ranges)
+                self.output_sizes = without_failed(self.output_sizes)
             case ChecksumsRecorded():
                 self.recorded.add(event)
             case InputEnded():
                 self.total = -1 if event.reason else event.total  # an input that broke off may be complete by now
                 if not event.reason:
                     self.recorded.cut(event.total)
+
+
+def without_failed(output_sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes when failed tasks run again, and the file of failed tasks, the second one, starts empty."""
+    return (output_sizes[0], 0, *output_sizes[2:]) if output_sizes[1:] else output_sizes
 
 
 def read_summary(path: str) -> RunSummary | None:

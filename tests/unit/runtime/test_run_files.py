@@ -122,6 +122,19 @@ def test_resume_failed_reopens_failed_tasks(tmp_path: Path) -> None:
     third.close()
 
 
+def test_sink_killed_after_reopening_failed_tasks_is_replaced(tmp_path: Path) -> None:
+    failed = str(tmp_path / "failed")
+    _, settings = started_run(tmp_path, failed=failed)
+    again = RunFiles(replace(settings, resume_failed=True), None)
+    again.restore(Ledger(again.journal.read_events()))
+    wait_until(lambda: Committed("journal", 0) in again.journal.receive())
+    again.close()
+    third = RunFiles(settings, None)  # the file of failed tasks is empty now
+    assert write_result(third, 1, 1, b"", TaskFailure(1, "exit", 1, "exit 1", "", 1))[1] > 0
+    assert letters(tmp_path / "failed") == ["b"]
+    third.close()
+
+
 # --- dead letters that are read and written ----------------------------------------------------------
 
 
