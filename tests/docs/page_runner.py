@@ -89,7 +89,7 @@ def run_page(page: ConsolePage, folder: Path, shim: Path) -> list[list[str]]:
     environment = {
         **{key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}},
         "PATH": f"{shim}:{os.environ['PATH']}",
-        "XDG_RUNTIME_DIR": str(shim.parent / "run"),
+        "XDG_RUNTIME_DIR": str((shim.parent / "run").resolve()),
         "NO_COLOR": "1",
     }
     ran = subprocess.run(

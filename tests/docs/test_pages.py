@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,17 +34,18 @@ UNRUN = {"architecture.md", "decisions.md", "glossary.md", "lab.md", "limits.md"
 
 
 @pytest.fixture
-def shim(tmp_path: Path) -> Path:
-    """Return a folder that contains `pipe`, next to a private runtime folder."""
+def shim(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that contains `pipe`, next to a private runtime folder; its own path is short enough for ipc."""
     made = tmp_path / "bin"
     made.mkdir()
-    (tmp_path / "run").mkdir(mode=0o700)
     path = made / "pipe"
     path.write_text(f"#!/bin/sh\nPYTHONPATH='{ROOT}' exec '{sys.executable}' -m pipeline \"$@\"\n")
     path.chmod(0o755)
     (made / "timeout").write_text(TIMEOUT)
     (made / "timeout").chmod(0o755)
-    return made
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as runtime_folder:
+        (tmp_path / "run").symlink_to(runtime_folder)
+        yield made
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

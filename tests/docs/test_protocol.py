@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,8 +44,15 @@ class Started:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
-    made = Started(tmp_path)
+def runtime() -> Iterator[Path]:
+    """Make a private runtime folder; the paths of pytest may be too long for ipc."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def started(runtime: Path) -> Iterator[Started]:
+    made = Started(runtime)
     yield made
     made.end()
 
@@ -62,16 +70,16 @@ def worker(tmp_path: Path) -> Path:
     return path
 
 
-def test_worker_of_the_protocol_page_works(started: Started, worker: Path, tmp_path: Path) -> None:
+def test_worker_of_the_protocol_page_works(started: Started, worker: Path, runtime: Path, tmp_path: Path) -> None:
     records = [f"task {number} ü" for number in range(TASKS)]
     (tmp_path / "in").write_text("".join(f"{record}\n" for record in records))
     sink = started.pipe("sink", "-o", f"{tmp_path}/out", "-k")
     ventilator = started.pipe("ventilate", f"{tmp_path}/in")
-    theirs = started.python(str(worker), f"ipc://{tmp_path}/pipe/doc/registry")
+    theirs = started.python(str(worker), f"ipc://{runtime}/pipe/doc/registry")
     assert [process.wait(WITHIN) for process in (theirs, ventilator, sink)] == [0, 0, 0]
     upper = "".join(f"{record}\n" for record in records).encode().upper()
     assert (tmp_path / "out").read_bytes() == upper
-    assert not (tmp_path / "pipe" / "doc").exists()
+    assert not (runtime / "pipe" / "doc").exists()
 
 
 def fields_of(text: str) -> tuple[list[str], list[str]]:
