@@ -18,6 +18,8 @@ from pipeline.model.events import TasksFinished
 from pipeline.model.messages import Ranges, Result, TaskFailure
 from pipeline.model.option_values import HaltEvent, count_halt_events
 from pipeline.model.ranges import RangeSet
+from pipeline.model.results import LargeContent, with_content
+from pipeline.model.structs import replace
 
 MAX_MERGED_BYTES = 1 << 20  # a message that has reached this size takes no further outcome
 STDERR_TAIL_BYTES = 2048  # of a failed task's stderr that its TaskFailure keeps
@@ -33,6 +35,9 @@ class TaskOutcome(NamedTuple):
     seconds: float
     record: bytes = b""
     metrics: bytes = b""
+    large_sizes: tuple[int, ...] = ()
+    """Sizes of output and stderr, if these are in `content`."""
+    content: LargeContent | None = None
 
     @property
     def size(self) -> int:
@@ -78,7 +83,8 @@ class OutcomeBuffer:
         groups: list[list[TaskOutcome]] = []
         size = 0
         for outcome in outcomes:
-            if not groups or groups[-1][-1].task + 1 != outcome.task or size >= MAX_MERGED_BYTES:
+            is_full = size >= MAX_MERGED_BYTES or outcome.content or (groups and groups[-1][-1].content)
+            if not groups or groups[-1][-1].task + 1 != outcome.task or is_full:
                 groups.append([])
                 size = 0
             groups[-1].append(outcome)
@@ -99,6 +105,8 @@ def _merge_outcomes(outcomes: list[TaskOutcome]) -> TasksFinished:
         failed_records=b"".join([outcome.record for outcome in outcomes]),
         metrics=b"".join([outcome.metrics for outcome in outcomes]),
     )
+    if outcomes[0].content:  # alone in its group
+        result = with_content(replace(result, large_sizes=outcomes[0].large_sizes), outcomes[0].content)
     return TasksFinished(result, sum(outcome.seconds for outcome in outcomes))
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from pipeline.model.journal_events import JournalEvent
 from pipeline.model.messages import Goodbye, Heartbeat, Ranges, RecordFormat, Result, RunStatus, WorkerActivity
+from pipeline.model.results import LargeContent, LargeResult
 
 
 class ReceivedFrom(Struct, frozen=True, gc=False):
@@ -92,6 +93,14 @@ class TasksFinished(Struct, frozen=True, gc=False):
     seconds: float
 
 
+class SendContent(Struct, frozen=True, gc=False):
+    """To the sink's connection: send the bytes `start` to `end` of the content as ResultPieces."""
+
+    result: LargeResult
+    start: int
+    end: int
+
+
 class QueryActivity(Struct, frozen=True, gc=False):
     """To the executor: report running tasks. A WorkerActivity without worker name answers."""
 
@@ -145,6 +154,32 @@ class WriteLines(Struct, frozen=True, gc=False):
     """To the output: lines of a running task, to be written at once. Not answered."""
 
     body: bytes
+
+
+class StoreContent(Struct, frozen=True, gc=False):
+    """To the spill: append to the content of a large result of this task. `number` names the content in this sink.
+
+    ContentStored answers, and after the last part the spill forgets the number.
+    """
+
+    number: int
+    task: int
+    body: bytes
+    is_last: bool
+
+
+class ContentStored(Struct, frozen=True, gc=False):
+    """From the spill: so many bytes of the content of this number are stored."""
+
+    number: int
+    size: int
+    content: LargeContent
+
+
+class DropContent(Struct, frozen=True, gc=False):
+    """To the spill: remove the incomplete content of this number."""
+
+    number: int
 
 
 class SpillResult(Struct, frozen=True, gc=False):
@@ -211,6 +246,7 @@ InternalMessage = (
     | RecordsRead
     | EndOfInput
     | TasksFinished
+    | SendContent
     | QueryActivity
     | HaltLimit
     | ReleaseQueued
@@ -219,6 +255,9 @@ InternalMessage = (
     | ExecutorFailed
     | WriteResult
     | WriteLines
+    | StoreContent
+    | ContentStored
+    | DropContent
     | SpillResult
     | FetchSpilled
     | FetchedResult

@@ -5,7 +5,7 @@ W worker, S sink; docs/protocol.md has the rules)::
 
     registry = W:heartbeat V:registration / W:goodbye
     lane     = V:chunk                               ; one connection per worker, never more than its credit
-    results  = W:result / W:partial / W:activity / W:heartbeat / W:goodbye
+    results  = W:result / W:piece / W:partial / W:activity / W:heartbeat / W:goodbye
              / V:checksums / V:result / V:ventilator / V:goodbye / any:stop
     control  = S:ack / S:status / S:kill             ; broadcast; a new subscriber receives the latest ack or kill
 
@@ -104,6 +104,16 @@ class ResendRequest(WireRecord, frozen=True):
     ranges: WireRanges
 
 
+class Transfer(WireRecord, frozen=True):
+    """A large result: the sink has stored the first `size` bytes of its content, and accepts those below `limit`."""
+
+    worker: Text
+    task: Whole
+    attempt: Whole
+    size: Whole
+    limit: Whole
+
+
 class RunningTask(WireRecord, frozen=True):
     """The task that a slot (counted from 1) runs, and since how many seconds; `command` is truncated to one line."""
 
@@ -197,6 +207,9 @@ class Result(WireRecord, frozen=True, tag="result"):
     `output` joins their outputs; `output_ends` contains a little-endian uint32 per task, the end of its part in
     `output`. `stderr` joins their stderr. `failures` lists the failed tasks, and `failed_records` joins their records.
     `metrics` is empty or has an entry per task (see `results`).
+
+    `large_sizes` is empty or, for a single task, the sizes of its output and stderr. Then both are empty here, and
+    follow in ResultPieces as far as the sink accepts them.
     """
 
     run: Text
@@ -211,6 +224,18 @@ class Result(WireRecord, frozen=True, tag="result"):
     failed_records: bytes = b""
     metrics: bytes = b""
     shape: Shape = "line"
+    large_sizes: Array[Whole] = ()
+
+
+class ResultPiece(WireRecord, frozen=True, tag="piece"):
+    """A part of the content of a large result, which is its output and then its stderr, from byte `start` on."""
+
+    run: Text
+    worker: Text
+    task: Whole
+    attempt: Whole
+    start: Whole
+    body: bytes
 
 
 class PartialOutput(WireRecord, frozen=True, tag="partial"):
@@ -273,6 +298,7 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     - The checksums of all records below `checksum_watermark` that `ventilator_epoch` has read are recorded; -1: none
       are wanted. Below `recorded`, they were recorded in this life of the ventilator or in an earlier one.
     - `digest` and `command` are those of the run's first worker.
+    - `transfers` are the large results whose content the sink accepts now.
     - Lists may contain only their lowest MAX_ACK_ITEMS items.
     """
 
@@ -296,6 +322,7 @@ class Ack(WireRecord, frozen=True, tag="ack"):
     stream_output: bool = False
     halt_event: HaltEvent = ""
     events_left: WholeOrUnknown = -1
+    transfers: Array[Transfer] = ()
 
 
 class StopRequest(WireRecord, frozen=True, tag="stop"):
@@ -350,6 +377,7 @@ WireMessage = (
     | Registration
     | Chunk
     | Result
+    | ResultPiece
     | PartialOutput
     | WorkerActivity
     | InputChecksums

@@ -2,6 +2,7 @@
 
 - Metrics are bytes, concatenated in the order of the tasks, so they are split and joined without being parsed.
 - A part of a result is a result itself. Outputs are never inspected.
+- The content of a large result stays in a file; it is never split or merged.
 - Results come from peers, so no length is trusted; invalid metrics raise ValueError.
 """
 
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 from struct import Struct
 from sys import byteorder
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from msgspec.structs import asdict
 
 from pipeline.model.messages import Result
 from pipeline.model.structs import replace
@@ -21,6 +24,28 @@ from pipeline.model.structs import replace
 _METRICS_HEADER = Struct("<4dQ4I")
 _METRICS_LENGTHS = Struct("<3I")
 _METRICS_LENGTHS_OFFSET = _METRICS_HEADER.size - _METRICS_LENGTHS.size
+
+
+class LargeContent(Protocol):
+    """Output and then stderr of one task, in a file that exists as long as this object."""
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return `size` bytes from `start` on, fewer at the end. Raises OSError."""
+
+
+class LargeResult(Result, frozen=True):
+    """A large result in the process that has its content. A connection sends it as a Result, without the content."""
+
+    content: LargeContent | None = None
+
+
+def with_content(result: Result, content: LargeContent) -> LargeResult:
+    return LargeResult(**asdict(result), content=content)
+
+
+def content_bytes(result: Result) -> int:
+    """Return the bytes of output and stderr, wherever they are."""
+    return len(result.output) + len(result.stderr) + sum(result.large_sizes)
 
 
 class TaskMetrics(NamedTuple):

@@ -192,8 +192,9 @@ class EventLoop:
 @cache
 def _summarize(kind: type) -> attrgetter[Any]:
     """Return a getter of type name and small fields. It leaves out bodies, which the history would keep in memory."""
+    bodies = {"bytes", "Result", "LargeResult", "LargeContent"}
     return attrgetter(
-        "__class__.__name__", *(name for name, hint in kind.__annotations__.items() if hint not in {"bytes", "Result"})
+        "__class__.__name__", *(name for name, hint in kind.__annotations__.items() if hint not in bodies)
     )
 
 

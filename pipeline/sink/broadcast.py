@@ -12,7 +12,7 @@ from collections import deque
 
 from msgspec import Struct
 
-from pipeline.model.messages import MAX_ACK_ITEMS, Ack, BlockReason, Kill, RunStatus
+from pipeline.model.messages import MAX_ACK_ITEMS, Ack, BlockReason, Kill, RunStatus, Transfer
 from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.sink.ledger import Ledger, RunInfo
@@ -58,7 +58,14 @@ class AckSender:
         self.next_ack_time = min(self.next_ack_time, max(now, self._last_ack_time + MIN_ACK_INTERVAL_SECONDS))
 
     def make_ack(
-        self, now: float, peers: PeerTable, run_info: RunInfo, retry_queue: RetryQueue, *, spill_full: bool
+        self,
+        now: float,
+        peers: PeerTable,
+        run_info: RunInfo,
+        retry_queue: RetryQueue,
+        transfers: tuple[Transfer, ...] = (),
+        *,
+        spill_full: bool,
     ) -> Send:
         """Return the next Ack."""
         self.next_ack_time, self._last_ack_time = NEVER, now
@@ -85,6 +92,7 @@ class AckSender:
             stream_output=self._report_options.stream_output,
             halt_event=self._halt_condition.event if self._halt_condition else "",
             events_left=self._events_left(peers),
+            transfers=transfers,
         )
         return Send(Port.CONTROL, ack)
 

@@ -28,7 +28,7 @@ from pipeline.model.events import (
 from pipeline.model.journal_events import TasksSettled
 from pipeline.model.messages import AttemptRange, PartialOutput, Result
 from pipeline.model.ranges import RangeSet
-from pipeline.model.results import slice_result
+from pipeline.model.results import content_bytes, slice_result
 from pipeline.model.state_machine import Port, Send
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.retries import RetryQueue
@@ -130,7 +130,7 @@ class ResultWriter:
         turn = self._ledger.next_in_order  # tasks below failed in an earlier run and are done again
         if not self._config.keep_order or part.first < turn or (part.first == turn and not self._is_fetching):
             return [self._write(part), *self.fetch_next()]
-        self._spilled_bytes += len(part.output) + len(part.stderr)
+        self._spilled_bytes += content_bytes(part)
         self._ledger.spilled.add(part.first, part.first + part.count)
         number = self._add_pending(self._spill_writes, part)
         return [Send(Port.SPILL, SpillResult(number, part)), *self._report_spill_full()]
@@ -170,7 +170,7 @@ class ResultWriter:
         """Write a result from the spill. Its failures were counted when it was spilled."""
         result = spilled_result.result
         self._is_fetching = False
-        self._spilled_bytes -= len(result.output) + len(result.stderr)
+        self._spilled_bytes -= content_bytes(result)
         self._ledger.spilled.remove(result.first, result.first + result.count)
         return [
             self._write(result, is_counted=True),

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from pipeline.model.events import (
     Committed,
+    ContentStored,
     FetchedResult,
     InputChanged,
     StatusReport,
@@ -30,6 +31,7 @@ from pipeline.model.messages import (
     InputChecksums,
     PartialOutput,
     Result,
+    ResultPiece,
     StopRequest,
     VentilatorState,
     WorkerActivity,
@@ -43,6 +45,7 @@ from pipeline.sink.peers import PeerTable
 from pipeline.sink.result_writer import LiveOutput, ResultWriter, WriterConfig
 from pipeline.sink.retries import RetryPolicy, RetryQueue
 from pipeline.sink.shutdown import ShutdownController
+from pipeline.sink.transfers import TransferTable
 
 
 class SinkConfig(Struct, frozen=True):
@@ -81,6 +84,7 @@ class Sink:
         self.live_output = LiveOutput(self.ledger, is_ordered=config.keep_order)
         writer_config = WriterConfig(config.spill_limit, config.keep_order, config.report_options.log_attempts)
         self.writer = ResultWriter(self.ledger, self.retry_queue, self.live_output, writer_config, spilled_bytes)
+        self.transfers = TransferTable(self.ledger)
         self.run_info = RunInfo(self.ledger, has_checksums=config.has_journal)
         self.shutdown = ShutdownController(
             self.ledger, self.writer, config.halt_condition, config.heartbeat_interval, has_journal=config.has_journal
@@ -95,6 +99,8 @@ class Sink:
         self._next_interval_time, self._is_urgent = now, False
         self._handlers: Handlers = {
             Result: self._on_result,
+            ResultPiece: lambda piece, _: self.transfers.on_piece(piece),
+            ContentStored: self._on_content_stored,
             PartialOutput: lambda partial, _: self.live_output.on_partial_output(partial),
             Heartbeat: self._on_heartbeat,
             WorkerActivity: lambda activity, _: self.peers.on_activity(activity),
@@ -146,12 +152,20 @@ class Sink:
             self._next_interval_time = now + self.config.heartbeat_interval
             sends += self._on_interval(now)
         if now >= self.ack_sender.next_ack_time:
-            spill_full = self.writer.spill_full
-            ack = self.ack_sender.make_ack(now, self.peers, self.run_info, self.retry_queue, spill_full=spill_full)
-            sends.append(ack)
+            sends += self._send_ack(now)
         if self.shutdown.kill and not self.peers.waiting_for(now):
             sends += self._finish(now)
         return sends
+
+    def _send_ack(self, now: float) -> list[Send]:
+        dropped = self.transfers.drop_useless(self.peers, now)
+        transfers, spill_full = self.transfers.active(), self.writer.spill_full
+        return [
+            *dropped,
+            self.ack_sender.make_ack(
+                now, self.peers, self.run_info, self.retry_queue, transfers, spill_full=spill_full
+            ),
+        ]
 
     def _on_interval(self, now: float) -> list[Send]:
         self.ack_sender.next_ack_time = now
@@ -169,9 +183,20 @@ class Sink:
         self.done = sends is None
         return self.status_builder.publish(now, self.shutdown.kill) if sends is None else sends
 
-    def _on_result(self, result: Result, _: float) -> list[Send]:
+    def _on_result(self, result: Result, now: float) -> list[Send]:
         known = result.run == self.ledger.run and self.run_info.is_announced(result.first, result.first + result.count)
-        return self.writer.accept(result) if known and not self.shutdown.is_closed_to_results else []
+        if not known or self.shutdown.is_closed_to_results:
+            return []
+        if result.large_sizes and not self.retry_queue.next_attempts(result):  # nothing needs what a retried one wrote
+            self.transfers.add(result)
+            self.ack_sender.schedule_soon(now)
+            return []
+        return self.writer.accept(result)
+
+    def _on_content_stored(self, stored: ContentStored, now: float) -> list[Send]:
+        self.ack_sender.schedule_soon(now)
+        result = self.transfers.on_stored(stored)
+        return self.writer.accept(result) if result and not self.shutdown.is_closed_to_results else []
 
     def _has_only_unverifiable_results(self, now: float) -> bool:
         """Return whether workers hold only results that are never accepted.

@@ -45,7 +45,12 @@ DEFAULT_SYSCALLS = Syscalls()
 
 def sync_parent_directory(path: str, syscalls: Syscalls) -> None:
     """Flush the directory entry of the file at `path` to the disk. Raises OSError."""
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_file(os.path.dirname(path) or ".", syscalls)
+
+
+def sync_file(path: str, syscalls: Syscalls) -> None:
+    """Flush the file or directory at `path` to the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.sync(fd)
     finally:

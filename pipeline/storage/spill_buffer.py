@@ -4,6 +4,7 @@
 - When memory is full, all of it goes to the files, neighbours merged into one result. So memory use depends neither
   on the bytes nor on the number of tasks.
 - A durable spill has a result on disk before Committed, and keeps it until DiscardBelow, for the next sink.
+- The content of a large result, which arrives in parts, is collected in a file and never in memory.
 - On a full disk the spill waits for space. After any other error the results in memory stay there.
 """
 
@@ -12,11 +13,21 @@ from __future__ import annotations
 from collections import deque
 
 from pipeline.model.errors import InternalError, UsageError
-from pipeline.model.events import Committed, DiscardBelow, FetchedResult, FetchSpilled, SpillResult
+from pipeline.model.events import (
+    Committed,
+    ContentStored,
+    DiscardBelow,
+    DropContent,
+    FetchedResult,
+    FetchSpilled,
+    SpillResult,
+    StoreContent,
+)
 from pipeline.model.messages import Ranges, Result
 from pipeline.model.ranges import RangeSet
-from pipeline.model.results import merge_results, slice_result
+from pipeline.model.results import content_bytes, merge_results, slice_result
 from pipeline.model.state_machine import NEVER, Address, Message
+from pipeline.storage.content_file import ContentFile
 from pipeline.storage.disk_io import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
 from pipeline.storage.spill_files import SpillFiles
 
@@ -29,14 +40,15 @@ RESULT_OVERHEAD_BYTES = 600
 
 
 def content_size(result: Result) -> int:
-    """Return the bytes of content."""
-    content = len(result.output) + len(result.output_ends) + len(result.stderr) + len(result.failed_records)
+    """Return the bytes of content, also of what a large result has in a file."""
+    content = content_bytes(result) + len(result.output_ends) + len(result.failed_records)
     return content + sum(len(failure.text) + len(failure.stderr_tail) for failure in result.failures)
 
 
 def memory_size(result: Result) -> int:
     """Return the bytes of memory."""
-    return content_size(result) + RESULT_OVERHEAD_BYTES + RESULT_OVERHEAD_BYTES * len(result.failures) // 2
+    content = content_size(result) - sum(result.large_sizes)
+    return content + RESULT_OVERHEAD_BYTES + RESULT_OVERHEAD_BYTES * len(result.failures) // 2
 
 
 def can_merge(left: Result, right: Result) -> bool:
@@ -45,7 +57,8 @@ def can_merge(left: Result, right: Result) -> bool:
     Failures belong to the attempt of one worker. A result has metrics for all its tasks or, from some workers, none.
     """
     same_attempt = (left.worker, left.attempt) == (right.worker, right.attempt) or not (left.failures or right.failures)
-    return same_attempt and bool(left.metrics) == bool(right.metrics)
+    is_large = left.large_sizes or right.large_sizes
+    return same_attempt and bool(left.metrics) == bool(right.metrics) and not is_large
 
 
 class SpillBuffer:
@@ -63,6 +76,9 @@ class SpillBuffer:
         self._popped_below = 0
         """All results that were given back from memory are below this task."""
         self._pending: deque[SpillResult] = deque()
+        self._contents: dict[int, ContentFile] = {}
+        """Incomplete contents of large results, by their number."""
+        self._unstored: deque[StoreContent] = deque()
         self._answers: list[Message] = []
         self._reported_number, self._logged_number, self._has_failed = -1, -1, False
 
@@ -85,6 +101,10 @@ class SpillBuffer:
             if isinstance(message, SpillResult):
                 self._add(message.result)
                 self._pending.append(message)
+            elif isinstance(message, StoreContent):
+                self._unstored.append(message)
+            elif isinstance(message, DropContent):
+                self._drop_content(message.number)
             elif isinstance(message, FetchSpilled):
                 self._answers.append(FetchedResult(self._pop(message.first)))
             elif isinstance(message, DiscardBelow):
@@ -99,7 +119,7 @@ class SpillBuffer:
 
     def receive(self) -> list[Message]:
         """Return Committed, the fetched results, and notices for the user."""
-        answers = [*self._log_pending(), *self._answers]  # Committed before the results
+        answers = [*self._store_pending(), *self._answers]  # Committed before the results
         self._answers.clear()
         self.deadline = self._space_wait.retry_at
         return answers
@@ -112,6 +132,8 @@ class SpillBuffer:
         """Release everything; durable files stay on disk."""
         self._memory = MemoryBuffer()
         self._files.close()
+        self._contents.clear()
+        self._unstored.clear()
         self._pending.clear()
         self.deadline = NEVER
 
@@ -136,22 +158,41 @@ class SpillBuffer:
         self.size -= content_size(result)
         return result
 
-    def _log_pending(self) -> list[Message]:
-        if self._space_wait.is_waiting or not (self._pending or self._space_wait.retry_at != NEVER):
+    def _store_pending(self) -> list[Message]:
+        has_pending = self._pending or self._unstored or self._space_wait.retry_at != NEVER
+        if self._space_wait.is_waiting or not has_pending:
             return []
+        stored: list[Message] = []
         try:
+            while self._unstored:
+                stored.append(self._store_content(self._unstored[0]))
+                self._unstored.popleft()
             while self._pending:
                 self._files.log(self._pending[0].result)
                 self._logged_number = self._pending.popleft().number
             if self._evict():
                 self._files.drop_logs(self._popped_below)
         except OSError as error:
-            return self._on_write_error(error)
-        answers = self._space_wait.on_success()
+            return [*stored, *self._on_write_error(error)]
+        answers = [*stored, *self._space_wait.on_success()]
         if self._logged_number > self._reported_number:
             self._reported_number = self._logged_number
             answers.append(Committed("spill", self._reported_number))
         return answers
+
+    def _store_content(self, part: StoreContent) -> ContentStored:
+        if part.number not in self._contents:
+            self._contents[part.number] = self._files.create_content(part.task)
+        content = self._contents[part.number]
+        content.append(part.body)
+        if part.is_last:
+            del self._contents[part.number]
+        return ContentStored(part.number, content.size, content)
+
+    def _drop_content(self, number: int) -> None:
+        self._unstored = deque(part for part in self._unstored if part.number != number)
+        if content := self._contents.pop(number, None):
+            content.remove()
 
     def _evict(self) -> bool:
         """Write memory to the files if it is full. After an OSError the rest is still in memory."""
@@ -177,6 +218,7 @@ class SpillBuffer:
             task = missing.ranges()[0][0] + 1
             hint = "restore it from a copy, or use --restart to discard the run"
             raise UsageError(f"spill directory {self._files.location} is missing the result of task {task}", hint)
+        self._files.remove_unused_contents()
         self._files.discard_below(0)
 
     def _on_write_error(self, error: OSError) -> list[Message]:
@@ -186,6 +228,7 @@ class SpillBuffer:
         except OSError:
             self._has_failed = True
             self._pending.clear()
+            self._unstored.clear()
             return [Committed("spill", self._reported_number, reason)]
 
 

@@ -25,12 +25,13 @@ from pipeline.model.events import (
     PeerUnreachable,
     ReceivedFrom,
     Reconnect,
+    SendContent,
     VersionMismatch,
 )
 from pipeline.model.messages import Ack, Goodbye, Heartbeat, Kill, RunStatus
 from pipeline.model.state_machine import NEVER, Address, LaneAddress, Message, PeerAddress
 from pipeline.transport import sockets
-from pipeline.transport.codec import TOPIC, decode, encode
+from pipeline.transport.codec import TOPIC, decode, encode, iter_pieces
 from pipeline.transport.sockets import ZmqContext
 
 MAX_MESSAGES_PER_POLL = 256
@@ -288,7 +289,8 @@ class SendChannel(ReceiveChannel):
         is_heartbeat = isinstance(message, Heartbeat)
         if is_heartbeat and self._unsent:
             self._unsent = deque(item for item in self._unsent if not item[0])
-        self._unsent.append((is_heartbeat, encode(message)))  # type: ignore[arg-type]
+        for each in iter_pieces(message) if isinstance(message, SendContent) else (message,):
+            self._unsent.append((is_heartbeat, encode(each)))  # type: ignore[arg-type]
         self._flush()
 
     def _flush(self) -> None:

@@ -8,7 +8,7 @@ cannot express. Invalid frames raise DecodeError. Nothing is ever pickled.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter, itemgetter
 from typing import Any, cast, get_args
@@ -17,10 +17,22 @@ import msgspec
 
 from pipeline.model import checksums, results
 from pipeline.model.errors import DecodeError, VersionMismatchError
-from pipeline.model.messages import Ack, Chunk, Heartbeat, InputChecksums, Ranges, Result, WireMessage
+from pipeline.model.events import SendContent
+from pipeline.model.messages import (
+    Ack,
+    Chunk,
+    Heartbeat,
+    InputChecksums,
+    Ranges,
+    Result,
+    ResultPiece,
+    WireMessage,
+)
 
 VERSION = "pipe2"
 MAX_HEADER_BYTES = 8 << 20
+PIECE_BYTES = 1 << 20
+"""Bytes of content in one ResultPiece at most."""
 
 
 class MessageForm:
@@ -46,6 +58,7 @@ TOPIC = {form.kind: form.prefix for form in MESSAGE_CODECS}
 """The subscription topic of each message type."""
 
 _BY_CLASS = {form.kind: form for form in MESSAGE_CODECS}
+_BY_CLASS[results.LargeResult] = _BY_CLASS[Result]
 _BY_PREFIX = {form.prefix: form for form in MESSAGE_CODECS}
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -59,6 +72,15 @@ def encode(message: WireMessage) -> list[bytes]:
     except UnicodeEncodeError:  # surrogates, from a file name that is not UTF-8
         header = _ENCODER.encode(_replace_surrogates(msgspec.to_builtins(fields)))
     return [form.prefix + header, *[getattr(message, body) for body in form.bodies]]
+
+
+def iter_pieces(message: SendContent) -> Iterator[ResultPiece]:
+    """Yield the wanted part of a large result in pieces. Raises OSError if it cannot be read."""
+    result, content = message.result, message.result.content
+    assert content
+    for start in range(message.start, message.end, PIECE_BYTES):
+        body = content.read(start, min(PIECE_BYTES, message.end - start))
+        yield ResultPiece(result.run, result.worker, result.first, result.attempt, start, body)
 
 
 def _replace_surrogates(value: Any) -> Any:
@@ -138,6 +160,10 @@ def _check_result(result: Result) -> None:
         raise DecodeError("result whose ends do not match its output")
     if any(not result.first <= failure.task < result.first + result.count for failure in result.failures):
         raise DecodeError("result with a failure of another task")
+    if sizes := result.large_sizes:
+        is_header = result.count == 1 and not (result.output or result.stderr)
+        if len(sizes) != len(("output", "stderr")) or not sum(sizes) or not is_header:
+            raise DecodeError("large result that is not without its content")
     if sum(failure.record_size for failure in result.failures) != len(result.failed_records):
         raise DecodeError("result whose failures do not match its records")
     if result.metrics:

@@ -4,6 +4,7 @@ Invariants:
   - A task that is held does not run again, unless a later attempt of it arrives.
   - A result is kept until an Ack settles or retries all of its tasks. It is sent again only when the sink requests it,
     and a request that is based on a heartbeat older than the last sending is ignored. There are no timeouts.
+  - The content of a large result is sent as far as the sink accepts it; a request starts again after what is stored.
   - When more tasks are held than can run and none finishes for STALL_SECONDS, those that have not started are released.
 """
 
@@ -11,11 +12,21 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pipeline.model.events import ReleaseQueued, TasksFinished
-from pipeline.model.messages import AttemptRange, Chunk, Ranges, RecordFormat, ResendRequest, Result, RetryRange
+from pipeline.model.events import ReleaseQueued, SendContent, TasksFinished
+from pipeline.model.messages import (
+    AttemptRange,
+    Chunk,
+    Ranges,
+    RecordFormat,
+    ResendRequest,
+    Result,
+    RetryRange,
+    Transfer,
+)
 from pipeline.model.option_values import HaltEvent, count_halt_events
 from pipeline.model.ranges import AttemptCounts, RangeSet
 from pipeline.model.records import split
+from pipeline.model.results import LargeResult, content_bytes
 from pipeline.model.state_machine import NEVER, Port, Send
 from pipeline.model.structs import replace
 
@@ -182,9 +193,20 @@ class UnackedResults:
         sends = []
         for kept in self._results.values():
             if kept.heartbeat_number < request.heartbeat_number and missing.intersection(kept.result.first, kept.end):
-                kept.heartbeat_number, kept.sent_time = heartbeat_number, now
+                kept.heartbeat_number, kept.sent_time, kept.content_end = heartbeat_number, now, 0
                 sends.append(Send(Port.RESULTS, kept.result))
         return sends
+
+    def send_content(self, transfer: Transfer, heartbeat_number: int, now: float) -> list[Send]:
+        """Send what the sink accepts of a large result's content. Call `resend` of the same Ack before."""
+        kept = self._results.get((transfer.task, transfer.attempt))
+        if kept is None or not isinstance(kept.result, LargeResult):
+            return []
+        start = max(transfer.size, kept.content_end)
+        if start >= transfer.limit:
+            return []
+        kept.heartbeat_number, kept.sent_time, kept.content_end = heartbeat_number, now, transfer.limit
+        return [Send(Port.RESULTS, SendContent(kept.result, start, transfer.limit))]
 
     def oldest_sent_time(self) -> float | None:
         """Return when the result that has waited longest was sent."""
@@ -205,6 +227,8 @@ class _UnackedResult(Struct, gc=False):
     result: Result
     heartbeat_number: int
     sent_time: float
+    content_end: int = 0
+    """The content of a large result was sent up to here, since it was last sent itself."""
 
     @property
     def end(self) -> int:
@@ -213,4 +237,4 @@ class _UnackedResult(Struct, gc=False):
     @property
     def size(self) -> int:
         result = self.result
-        return RESULT_OVERHEAD_BYTES + len(result.output) + len(result.stderr) + len(result.failed_records)
+        return RESULT_OVERHEAD_BYTES + content_bytes(result) + len(result.failed_records)

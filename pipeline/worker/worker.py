@@ -179,6 +179,10 @@ class Worker:
             sends.append(Send(Port.EXECUTOR, CancelTasks(elsewhere)))
         for request in self.heartbeat_sender.on_ack(ack):
             sends += self.held_tasks.unacked_results.resend(request, self.heartbeat_sender.heartbeat_number, now)
+        for transfer in ack.transfers:
+            if transfer.worker == self.heartbeat_sender.identity.name:
+                number = self.heartbeat_sender.heartbeat_number
+                sends += self.held_tasks.unacked_results.send_content(transfer, number, now)
         self.heartbeat_sender.is_urgent = self.heartbeat_sender.is_urgent or bool(elsewhere) or self.shutdown.has_begun
         return [*sends, *self._limit_starts()]
 

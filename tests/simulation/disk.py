@@ -11,7 +11,9 @@ from functools import partial
 from pipeline.model import results
 from pipeline.model.events import (
     Committed,
+    ContentStored,
     DiscardBelow,
+    DropContent,
     EndOfInput,
     FetchedResult,
     FetchSpilled,
@@ -19,6 +21,7 @@ from pipeline.model.events import (
     ReadRequest,
     RecordsRead,
     SpillResult,
+    StoreContent,
     Waiting,
     WriteLines,
     WriteResult,
@@ -26,13 +29,14 @@ from pipeline.model.events import (
 from pipeline.model.journal_events import ChecksumsRecorded, JournalEvent, SinkSuspended
 from pipeline.model.messages import Result
 from pipeline.model.ranges import RangeSet
-from pipeline.model.results import slice_result
+from pipeline.model.results import LargeResult, content_bytes, slice_result
 from pipeline.model.state_machine import VENTILATOR, Message
 from pipeline.sink.ledger import Ledger
 from pipeline.sink.sink import Sink
 from pipeline.storage.journal_reader import JournalState, sift
 from tests.simulation.clock import MIN_DELAY_SECONDS, Clock
 from tests.simulation.event_log import EventLog, Violation
+from tests.simulation.executor import SimulatedContent
 from tests.simulation.process import SimulatedProcess
 
 MAX_READ_BYTES = 3 * 20
@@ -87,6 +91,8 @@ class SimulatedDisk:
         """The task of each written line; and the output of each task."""
         self.shown_text: dict[int, bytes] = {}
         self.spill: dict[int, Result] = {}
+        self._contents: dict[int, SimulatedContent] = {}
+        """Incomplete contents of large results, by their number."""
         self.journal: list[JournalEntry] = []
         self._state = JournalState()
         self.synced_count = self._applied_count = 0
@@ -114,6 +120,8 @@ class SimulatedDisk:
                     self._write(process, number, result, dict(streamed_sizes))
             case WriteLines(body):
                 self._show(body)
+            case StoreContent() | DropContent():
+                self._store_content(process, message)
             case SpillResult(number, result):
                 self.spill[result.first] = result
                 process.deliver_soon(Committed("spill", number))
@@ -127,6 +135,16 @@ class SimulatedDisk:
                 )
                 self.journal.append(entry)
                 self._clock.call_at(self._clock.now + 0.02, partial(self._sync, process, entry))
+
+    def _store_content(self, process: SimulatedProcess, message: StoreContent | DropContent) -> None:
+        if isinstance(message, DropContent):
+            self._contents.pop(message.number, None)
+            return
+        content = self._contents.setdefault(message.number, SimulatedContent())
+        content.body += message.body
+        process.deliver_soon(ContentStored(message.number, len(content.body), content))
+        if message.is_last:
+            del self._contents[message.number]
 
     def _journal_events(self, process: SimulatedProcess, event: JournalEvent) -> list[JournalEvent]:
         """Return what the real journal stores of an event."""
@@ -155,7 +173,11 @@ class SimulatedDisk:
         fates = [(task, kinds.get(task, "ok")) for task in range(result.first, result.first + result.count)]
         plan, tries = self._clock.plan, result.attempt
         wrote = [(task, b"".join(plan.output_lines(task, tries))) for task, fate in fates if fate != "poison"]
-        if result.output != b"".join([text for _, text in wrote]):
+        output = result.output
+        if isinstance(result, LargeResult):
+            assert result.content
+            output = result.content.read(0, content_bytes(result))
+        if output != b"".join([text for _, text in wrote]):
             raise Violation(f"{result} is not what its tasks wrote")
         self._show(b"".join([text[shown_counts.get(task, 0) :] for task, text in wrote]))
         for task, text in wrote if plan.report_mode == "live" else ():
@@ -211,6 +233,7 @@ class SimulatedDisk:
         del self.rows[rows:]
         kept = [part for result in self.spill.values() for part in self._slice_spilled(result, ledger.spilled)]
         self.spill = {result.first: result for result in kept}
+        self._contents.clear()
         return events
 
     def _slice_spilled(self, result: Result, spilled: RangeSet) -> list[Result]:
@@ -223,4 +246,4 @@ class SimulatedDisk:
 
     def spilled_bytes(self) -> int:
         """Return the bytes in the spill."""
-        return sum(len(result.output) + len(result.stderr) for result in self.spill.values())
+        return sum(content_bytes(result) for result in self.spill.values())

@@ -16,12 +16,25 @@ from pipeline.model.messages import Chunk, PartialOutput, RecordFormat, RunningT
 from pipeline.model.option_values import count_halt_events
 from pipeline.model.ranges import RangeSet
 from pipeline.model.records import list_records
-from pipeline.model.results import TaskMetrics, encode_metrics
+from pipeline.model.results import LargeContent, TaskMetrics, encode_metrics
 from pipeline.model.state_machine import NEVER, Message
 from tests.simulation.clock import Clock
 from tests.simulation.event_log import EventLog, Violation
 from tests.simulation.plan import LINES_PER_TASK
 from tests.simulation.process import SimulatedProcess
+
+STDERR_BYTES = 2
+"""Last bytes of a large content that are said to be stderr."""
+
+
+class SimulatedContent(LargeContent):
+    """Content of a large result; it grows like the file of a sink."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self.body = body
+
+    def read(self, start: int, size: int) -> bytes:
+        return self.body[start : start + size]
 
 
 class SimulatedExecutor:
@@ -140,6 +153,9 @@ class SimulatedExecutor:
             metrics = TaskMetrics(self._clock.now - seconds, 0.0, seconds, 0.0, 0, 1, 0, b"", record)
             encoded = encode_metrics(metrics) if self._clock.plan.report_mode in {"metrics", "log"} else b""
             outcome = TaskOutcome(task, output, b"", failure, seconds, record if failed else b"", encoded)
+            if self._clock.plan.is_large(task):
+                sizes = len(output) - STDERR_BYTES, STDERR_BYTES
+                outcome = outcome._replace(output=b"", large_sizes=sizes, content=SimulatedContent(output))
             self._outcomes.add(outcome, self._clock.now)
             if self._outcomes.event_count >= self._halt_limit:
                 self._report()

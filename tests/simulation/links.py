@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pipeline.model.messages import Chunk
+from pipeline.model.events import SendContent
+from pipeline.model.messages import Chunk, ResultPiece
 from pipeline.model.state_machine import Message
-from pipeline.transport.codec import decode, encode
+from pipeline.transport.codec import decode, encode, iter_pieces
 from tests.simulation.clock import Clock
 from tests.simulation.event_log import EventLog
 
 BYTES_PER_SECOND = 100e6
-"""Bandwidth of a lane."""
+"""Bandwidth of a connection."""
 Deliver = Callable[[Message], None]
 
 
@@ -34,6 +35,9 @@ class Link:
     def send(self, message: Message) -> None:
         if self.unsent is not None:
             self.unsent.append(message)
+        elif isinstance(message, SendContent):
+            for piece in iter_pieces(message):
+                self.send(piece)
         elif not self.is_dead and self.clock.now >= self._lossy_until:
             self.log.count_sent(message)
             decoded = decode(encode(message))  # type: ignore[arg-type]
@@ -44,7 +48,7 @@ class Link:
     def _transmit(self, message: Message) -> None:
         clock = self.clock
         late = 2.0 if clock.draw_fault("late", 0.05) else 0.0
-        size = len(message.body) if isinstance(message, Chunk) else 0
+        size = len(message.body) if isinstance(message, Chunk | ResultPiece) else 0
         self.last_arrival = (
             max(self.last_arrival, clock.now + clock.plan.delay * clock.rng.random() + late) + size / BYTES_PER_SECOND
         )

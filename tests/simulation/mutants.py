@@ -23,7 +23,9 @@ from pipeline.model.messages import (
     RecordFormat,
     ResendRequest,
     Result,
+    ResultPiece,
     RetryRange,
+    Transfer,
     VentilatorState,
 )
 from pipeline.model.option_values import HaltCondition
@@ -37,6 +39,7 @@ from pipeline.sink.result_writer import LiveOutput, ResultWriter
 from pipeline.sink.retries import RetryQueue
 from pipeline.sink.shutdown import ShutdownController
 from pipeline.sink.sink import Sink
+from pipeline.sink.transfers import TransferTable
 from pipeline.ventilator import lane as lane_module
 from pipeline.ventilator.dispatcher import ChecksumSender, Dispatcher
 from pipeline.ventilator.lane import LaneTable, WorkerLane
@@ -74,6 +77,8 @@ HALT: dict[str, Any] = {
 DEAD_LINKS: dict[str, Any] = {"faults": {"dead": 0.6}}
 BROKEN_LINKS: dict[str, Any] = {"faults": {"break": 0.6}}
 STOPPED_RUN: dict[str, Any] = {"faults": {"restart sink": 3.0}, "stop_mode": "soon", "stop_at": 3.0, "tasks": 60}
+
+LARGE: dict[str, Any] = {"large_lines": 60, "tasks": 30, "stop_mode": "", "halt": None}
 
 EDITED: dict[str, Any] = {
     "tasks": 60,
@@ -122,6 +127,10 @@ def count_executions(simulation: Simulation) -> float:
 
 def count_results_sent(simulation: Simulation) -> float:
     return simulation.log.sent_counts.get("Result", 0)
+
+
+def count_pieces_sent(simulation: Simulation) -> float:
+    return simulation.log.sent_counts.get("ResultPiece", 0)
 
 
 def simulated_seconds(simulation: Simulation) -> float:
@@ -189,6 +198,36 @@ def _always_resend(method: Method) -> Method:
         return sends
 
     return resend
+
+
+def _resend_without_content(method: Method) -> Method:
+    def resend(self: UnackedResults, *args: object) -> list[Send]:
+        ends = {key: kept.content_end for key, kept in self._results.items()}
+        sends: list[Send] = method(self, *args)
+        for key, end in ends.items():
+            self._results[key].content_end = end
+        return sends
+
+    return resend
+
+
+def _send_content_again(method: Method) -> Method:
+    def send_content(self: UnackedResults, transfer: Transfer, *args: object) -> list[Send]:
+        if kept := self._results.get((transfer.task, transfer.attempt)):
+            kept.content_end = 0
+        sends: list[Send] = method(self, transfer, *args)
+        return sends
+
+    return send_content
+
+
+def _store_all_pieces(method: Method) -> Method:
+    def on_piece(self: TransferTable, piece: ResultPiece) -> list[Send]:
+        incoming = self._incoming.get((piece.worker, piece.task, piece.attempt))
+        sends: list[Send] = method(self, replace(piece, start=incoming.received) if incoming else piece)
+        return sends
+
+    return on_piece
 
 
 def _skip_quiet_period(method: Method) -> Method:
@@ -879,4 +918,36 @@ MUTANTS = [
         | {"seconds": 3.0, "long_seconds": 8.0, "tasks": 7, "workers": 3, "slots": 3},
     ),
     Mutant("results are written in order", ResultWriter, "write_or_spill", _ignore_order),
+    Mutant(
+        "a requested large result is sent again after what is stored",
+        UnackedResults,
+        "resend",
+        _resend_without_content,
+        None,
+        LARGE | {"faults": {"break": 0.6}},
+    ),
+    Mutant(
+        "content is sent once",
+        UnackedResults,
+        "send_content",
+        _send_content_again,
+        count_pieces_sent,
+        LARGE | {"faults": {}},
+    ),
+    Mutant(
+        "pieces of content are stored once, in sequence",
+        TransferTable,
+        "on_piece",
+        _store_all_pieces,
+        None,
+        LARGE | {"faults": {"break": 0.6, "double": 0.6}},
+    ),
+    Mutant(
+        "transfers of lost workers are dropped",
+        TransferTable,
+        "drop_useless",
+        return_always([]),
+        None,
+        LARGE | {"faults": {"kill worker": 0.6}, "workers": 3},
+    ),
 ]

@@ -65,6 +65,8 @@ class SimulationPlan:
     """When the ventilator dies and is not restarted."""
     padding_bytes: int = 0
     """Additional bytes of each record."""
+    large_lines: int = 0
+    """Lines of a task whose result is large; 0: no task has one."""
 
     def __post_init__(self) -> None:
         unknown = self.faults.keys() - set(FAULT_KINDS)
@@ -136,7 +138,12 @@ class SimulationPlan:
         """Return the output of an attempt: the task number, repeated if streamed, longer if the attempt fails."""
         is_last = attempt == self.retries or not self.fails(task, attempt)
         line = b"%d\n" if is_last or self.report_mode != "live" else b"00%d\n"
-        return [line % task] * (LINES_PER_TASK if self.report_mode == "live" else 1)
+        lines = LINES_PER_TASK if self.report_mode == "live" else 1
+        return [line % task] * (self.large_lines if self.is_large(task) else lines)
+
+    def is_large(self, task: int) -> bool:
+        """Return whether the output of a task is kept in a file and sent in pieces."""
+        return self.large_lines > 0 and task % 3 == 1
 
     def is_poison(self, task: int) -> bool:
         return self.outcome(task) == "poison"
@@ -188,4 +195,6 @@ def draw_plan(seed: int) -> SimulationPlan:
     stop_at = drawn.stop_at / 100 if rng.random() < 0.2 else drawn.stop_at  # before the run is known
     if halt and not padding and drawn.window > 64 and rng.random() < 0.3:  # the window must contain all tasks
         drawn = replace(drawn, halt=HaltCondition(halt.mode, halt.event, percent=rng.choice([1, 20, 100])))
-    return replace(drawn, faults=faults, disk_full_at=disk_full_at, ventilator_dies=ventilator_dies, stop_at=stop_at)
+    large_lines = rng.choice([3, 9, 60]) if rng.random() < 0.2 else 0
+    drawn = replace(drawn, disk_full_at=disk_full_at, ventilator_dies=ventilator_dies, large_lines=large_lines)
+    return replace(drawn, faults=faults, stop_at=stop_at)

@@ -13,6 +13,8 @@ from unittest.mock import patch
 
 from pipeline.model import checksums
 from pipeline.model.errors import USAGE
+from pipeline.sink import transfers
+from pipeline.transport import codec
 from tests.simulation.clock import Clock
 from tests.simulation.event_log import Crash, EventLog, Violation
 from tests.simulation.faults import FaultInjector
@@ -86,7 +88,11 @@ def simulate(seed: int, **changes: Any) -> Simulation:
     """
     simulation = Simulation(replace(draw_plan(seed), **changes))
     try:
-        with patch.multiple(checksums, EXACT=0, GROUP=simulation.plan.group):
+        with (
+            patch.multiple(checksums, EXACT=0, GROUP=simulation.plan.group),
+            patch.object(codec, "PIECE_BYTES", 8),
+            patch.multiple(transfers, WINDOW_BYTES=16, MAX_ACTIVE_TRANSFERS=2),
+        ):
             return simulation.run()
     except Exception as error:
         failure, name = (Violation, "") if isinstance(error, Violation) else (Crash, f"{type(error).__name__}: ")

@@ -12,6 +12,7 @@ import msgpack
 import pytest
 
 from pipeline.model.errors import DecodeError, VersionMismatchError
+from pipeline.model.events import SendContent
 from pipeline.model.messages import (
     MAX_LENGTH,
     Ack,
@@ -27,17 +28,19 @@ from pipeline.model.messages import (
     Registration,
     ResendRequest,
     Result,
+    ResultPiece,
     RetryRange,
     RunningTask,
     RunStatus,
     StopRequest,
     TaskFailure,
+    Transfer,
     VentilatorState,
     WireMessage,
     WorkerActivity,
     WorkerStatus,
 )
-from pipeline.model.results import TaskMetrics, encode_metrics
+from pipeline.model.results import LargeResult, TaskMetrics, encode_metrics
 from pipeline.model.structs import replace
 from pipeline.transport import codec
 from pipeline.transport.codec import MAX_HEADER_BYTES, MESSAGE_CODECS, TOPIC, decode, encode
@@ -58,6 +61,7 @@ DOING = RunningTask(7, 1, 0.25, "wc seven")
 ACK = Ack(
     "r", 3, "print", "epoch", 9, 4, ((6, 7), (9, 12)), -1, False, (ResendRequest("host.1.ab", 7, ((2, 3),)),),
     (RetryRange(5, 6, 1, 0.5),), "v", 8, 9, "d", "wc {} ü", True, True,
+    transfers=(Transfer("host.1.ab", 7, 0, 8, 16),),
 )  # fmt: skip
 CHUNK = Chunk("r", 3, 4, 5, 2, b"five\nsix\n", 2)
 READ = InputChecksums("r", "v", 0, 5, 2, struct.pack("<2I", 7, 8))
@@ -68,6 +72,7 @@ WORDS: list[WireMessage] = [
     ),
     CHUNK,
     RESULT,
+    ResultPiece("r", "host.1.ab", 7, 0, 8, b"a part"),
     PartialOutput("r", 7, 1, 9, b"a line\n"),
     WorkerActivity("host.1.ab", 0.5, 1 << 40, (DOING,)),
     READ,
@@ -216,7 +221,8 @@ def test_nested_record_fields_are_checked(message: WireMessage, name: str, value
         decode([with_field(message, name, value), *encode(message)[1:]])
 
 
-ARRAYS = [(message, name) for message in (PULSE, RESULT, ACK, WORDS[-2]) for name in field_names(message)]
+PLAIN_RESULT = replace(RESULT, failures=())
+ARRAYS = [(message, name) for message in (PULSE, PLAIN_RESULT, ACK, WORDS[-2]) for name in field_names(message)]
 ARRAYS = [(message, name) for message, name in ARRAYS if isinstance(getattr(message, name), tuple)]
 
 
@@ -347,3 +353,44 @@ def test_mutated_frames_decode_or_raise() -> None:
         else:
             assert decode(encode(message)) == message
     assert 5_000 < refused < 20_000
+
+
+def make_large_result(body: bytes) -> LargeResult:
+    class Content:
+        def read(self, start: int, size: int) -> bytes:
+            return body[start : start + size]
+
+    return LargeResult("r", "ann", 5, 1, b"", bytes(4), b"", (), 2, large_sizes=(len(body) - 3, 3), content=Content())
+
+
+def test_large_result_is_sent_as_a_result_without_content() -> None:
+    sent = make_large_result(b"output" + b"err")
+    decoded = decode(encode(sent))
+    assert type(decoded) is Result
+    assert decoded == Result("r", "ann", 5, 1, b"", bytes(4), b"", (), 2, large_sizes=(6, 3))
+
+
+def test_content_is_sent_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "PIECE_BYTES", 4)
+    message = SendContent(make_large_result(b"output" + b"err"), 1, 9)
+    bodies = [(piece.start, piece.body) for piece in codec.iter_pieces(message)]
+    assert bodies == [(1, b"utpu"), (5, b"terr")]
+    (piece,) = codec.iter_pieces(SendContent(message.result, 7, 9))
+    assert piece == ResultPiece("r", "ann", 5, 2, 7, b"rr")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"large_sizes": (1,)},
+        {"large_sizes": (1, 2, 3)},
+        {"large_sizes": (0, 0)},
+        {"count": 2, "output_ends": bytes(8)},
+        {"stderr": b"x"},
+        {"output": b"x", "output_ends": b"\1\0\0\0"},
+    ],
+)
+def test_large_result_with_content_raises(changes: dict[str, object]) -> None:
+    header = Result("r", "ann", 5, 1, b"", bytes(4), b"", (), large_sizes=(6, 3))
+    with pytest.raises(DecodeError, match="without its content"):
+        decode(encode(replace(header, **changes)))  # type: ignore[arg-type]

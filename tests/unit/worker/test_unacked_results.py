@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.model.messages import ResendRequest, Result, RetryRange, TaskFailure
+from pipeline.model.events import SendContent
+from pipeline.model.messages import ResendRequest, Result, RetryRange, TaskFailure, Transfer
 from pipeline.model.ranges import RangeSet
+from pipeline.model.results import LargeResult
 from pipeline.model.state_machine import Port, Send
 from pipeline.model.structs import replace
 from pipeline.worker.held_tasks import RESULT_OVERHEAD_BYTES, UnackedResults
@@ -102,3 +104,46 @@ def test_two_attempts_of_a_task_are_two_results() -> None:
     )
     results.settle(RangeSet([(4, 6)]))
     assert (len(results), results.tasks.ranges()) == (0, ())
+
+
+class Content:
+    """Content that is never read here."""
+
+    def read(self, start: int, size: int) -> bytes:
+        raise NotImplementedError(start, size)
+
+
+def make_large_result() -> LargeResult:
+    return LargeResult("run", "ann", 4, 1, b"", bytes(4), b"", (), 1, large_sizes=(30, 10), content=Content())
+
+
+def test_content_is_sent_as_far_as_the_sink_accepts_it() -> None:
+    results, large = UnackedResults(), make_large_result()
+    results.add(large, 1, 10.0)
+    assert results.size == 40 + RESULT_OVERHEAD_BYTES
+    first = Transfer("ann", 4, 1, 0, 20)
+    assert results.send_content(first, 2, 11.0) == [Send(Port.RESULTS, SendContent(large, 0, 20))]
+    assert results.send_content(first, 2, 12.0) == []
+    assert results.oldest_sent_time() == 11.0
+    assert results.send_content(replace(first, size=5, limit=25), 2, 13.0) == [
+        Send(Port.RESULTS, SendContent(large, 20, 25))
+    ]
+
+
+def test_content_of_other_attempts_and_small_results_is_not_sent() -> None:
+    results = UnackedResults()
+    results.add(make_large_result(), 1, 10.0)
+    results.add(make_result(5), 1, 10.0)
+    assert results.send_content(Transfer("ann", 4, 0, 0, 20), 1, 11.0) == []
+    assert results.send_content(Transfer("ann", 5, 0, 0, 20), 1, 11.0) == []
+
+
+def test_requested_large_result_is_sent_again_after_what_is_stored() -> None:
+    results, large = UnackedResults(), make_large_result()
+    results.add(large, 1, 10.0)
+    results.send_content(Transfer("ann", 4, 1, 0, 20), 2, 11.0)
+    request = ResendRequest("ann", 3, ((4, 5),))
+    assert results.resend(request, 3, 12.0) == [Send(Port.RESULTS, large)]
+    assert results.send_content(Transfer("ann", 4, 1, 8, 28), 3, 12.0) == [
+        Send(Port.RESULTS, SendContent(large, 8, 28))
+    ]
