@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.model.errors import UsageError
 from pipeline.output.file_writer import check_writable
 from pipeline.output.formats import ResultRow, iter_rows
+from pipeline.output.large_text import LargeText, Text
 
 if TYPE_CHECKING:
     from pipeline.model.events import WriteResult
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS tasks (
 )
 """
 CREATE_INDEX = "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)"
+MAX_CELL_BYTES = 1_000_000_000
+"""Bytes that SQLite can store in one cell."""
 INSERT_ROW = f"INSERT OR REPLACE INTO tasks VALUES ({', '.join('?' * 17)})"  # noqa: S608 -- contains no input
 
 
@@ -35,6 +38,7 @@ class SqliteDestination:
     """The database at `path`; sizes are numbers of results."""
 
     writer = None
+    is_filling = False
 
     def __init__(self, path: str, *, is_resumed: bool) -> None:
         """Raise UsageError if `path` is not writable, or contains something else."""
@@ -73,6 +77,10 @@ class SqliteDestination:
         if not (self._connection and self._pending):
             return
         rows = [row for message in self._pending if not message.is_retried for row in iter_rows(message.result)]
+        for row in rows:
+            if max(len(row.stdout), len(row.stderr)) > MAX_CELL_BYTES:
+                text = f"task {row.number} wrote more than the {MAX_CELL_BYTES:,} bytes that SQLite can store"
+                raise OSError(None, f"{text} (use -o FILE.jsonl or --results DIR)")
         try:
             self._connection.execute("BEGIN")
             self._connection.executemany(INSERT_ROW, map(_row_values, rows))
@@ -114,7 +122,8 @@ def _row_values(row: ResultRow) -> tuple[object, ...]:
     return (*values, *map(_text_or_blob, (metrics.command, row.record, row.stdout, row.stderr)))
 
 
-def _text_or_blob(value: bytes) -> str | bytes:
+def _text_or_blob(text: Text) -> str | bytes:
+    value = text.read_all() if isinstance(text, LargeText) else text
     try:
         return value.decode()
     except UnicodeDecodeError:

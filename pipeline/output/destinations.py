@@ -7,7 +7,7 @@ written, and never waits for a slow reader.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.output import formats
@@ -40,6 +40,10 @@ class Destination(Protocol):
     path: str
 
     @property
+    def is_filling(self) -> bool:
+        """Whether a part of the last result, which is large, is not queued yet; `flush` continues."""
+
+    @property
     def writer(self) -> NonblockingWriter | None:
         """The descriptor that a slow reader can block."""
 
@@ -61,7 +65,7 @@ class Destination(Protocol):
         """Queue lines of a running task, if this destination has a place for them."""
 
     def flush(self) -> None:
-        """Write what can be written without waiting."""
+        """Write what can be written without waiting, of a large result no more than a moment takes."""
 
     def sync(self) -> None:
         """Sync what was written."""
@@ -101,14 +105,16 @@ def joblog_destination(path: str, committed_size: int | None, syscalls: Syscalls
 
 
 def _row_formatter(
-    format_row: Callable[[formats.ResultRow], bytes], *, include_retried: bool = False
-) -> Callable[[WriteResult], bytes]:
+    format_row: Callable[[formats.ResultRow], bytes | Iterator[bytes]], *, include_retried: bool = False
+) -> Callable[[WriteResult], bytes | Iterator[bytes]]:
     """Return a formatter that makes a row for each task or, with `include_retried`, for each attempt."""
 
-    def format_rows(message: WriteResult) -> bytes:
+    def format_rows(message: WriteResult) -> bytes | Iterator[bytes]:
         if message.is_retried and not include_retried:
             return b""
-        return b"".join([format_row(row) for row in formats.iter_rows(message.result)])
+        rows = [format_row(row) for row in formats.iter_rows(message.result)]
+        # only a large result, which has one row, is not formatted at once
+        return rows[0] if message.result.large_sizes else b"".join([row for row in rows if isinstance(row, bytes)])
 
     return format_rows
 

@@ -21,7 +21,7 @@ from pipeline.output.formats import plain_output
 from pipeline.storage.disk_io import DEFAULT_SYSCALLS, Syscalls, sync_parent_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipeline.model.events import WriteResult
     from pipeline.output.destinations import ProgressDisplay
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 MAX_IOVECS = 1024
 """Pieces in one call: Linux' IOV_MAX."""
+MAX_BACKLOG_BYTES = 4 << 20
+"""Bytes in a queue above which no more of a large result is read."""
+FILL_STEPS = 8
+"""Pieces of a large result that are read in one turn of the event loop."""
 ATOMIC_WRITE_BYTES = 4096
 """Bytes that a pipe accepts without waiting once poll() reports it as writable: Linux' PIPE_BUF."""
 
@@ -45,7 +49,7 @@ class FileDestination:
         path: str,
         committed_size: int | None,
         syscalls: Syscalls,
-        formatter: Callable[[WriteResult], bytes] = plain_output,
+        formatter: Callable[[WriteResult], bytes | Iterator[bytes]] = plain_output,
         header: Callable[[WriteResult], bytes] | None = None,
         display: ProgressDisplay | None = None,
     ) -> None:
@@ -54,6 +58,8 @@ class FileDestination:
         self._formatter, self._header, self._display = formatter, header, display
         self._start_offset, self._fd, self._is_directory_synced = committed_size or 0, STDOUT, False
         self._is_line_complete = True
+        self._rest: Iterator[bytes] | None = None
+        """The pieces of a large result that are not queued yet."""
         self.writer: NonblockingWriter | None = None
         if not path:
             self.writer = open_writer(STDOUT, syscalls)
@@ -63,6 +69,11 @@ class FileDestination:
         check_writable(path)
         if committed_size is not None:
             self._resume(committed_size)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether a part of the last result is not queued yet."""
+        return self._rest is not None
 
     @property
     def queued_size(self) -> int:
@@ -84,7 +95,10 @@ class FileDestination:
         text = self._formatter(message)
         if text and self._header and not self.queued_size:
             self._add(self._header(message))
-        self._add(text)
+        if isinstance(text, bytes):
+            self._add(text)
+        else:
+            self._rest = text
 
     def write_lines(self, lines: bytes) -> None:
         """Queue lines of a running task, if the file contains plain output."""
@@ -96,6 +110,7 @@ class FileDestination:
         assert self.writer
         if self._display:
             self._display.hide()
+        self._fill()
         self.writer.flush()
         if self._display:
             self._display.show(whole=self._is_line_complete and not self.writer.is_blocked)
@@ -140,6 +155,18 @@ class FileDestination:
         except OSError as error:
             raise UsageError(f"cannot resume writing {self.path}: {error.strerror}") from None
 
+    def _fill(self) -> None:
+        """Queue more of a large result. Raises OSError if it cannot be read."""
+        assert self.writer
+        for _ in range(FILL_STEPS):
+            if self._rest is None or self.writer.backlog > MAX_BACKLOG_BYTES:
+                return
+            text = next(self._rest, None)
+            if text is None:
+                self._rest = None
+            else:
+                self._add(text)
+
     def _add(self, text: bytes) -> None:
         assert self.writer
         self.writer.add(text)
@@ -170,6 +197,11 @@ class NonblockingWriter:
                 self._is_nonblocking = False
         elif stat.S_ISSOCK(mode):
             self._is_nonblocking = False
+
+    @property
+    def backlog(self) -> int:
+        """Bytes in the queue."""
+        return self.queued_bytes - self.written_bytes
 
     def add(self, piece: bytes) -> None:
         """Append to the queue."""

@@ -1,6 +1,6 @@
 """Formats of results: plain output, job log, CSV, JSON lines, dead letters, failure messages.
 
-Pure functions. Invariants:
+Pure functions, but for reading the text of a large result: these yield the text in pieces. Invariants:
   - task numbers start at 1;
   - a row is complete even without metrics (the ventilator gave up on the task, or the worker collects none);
   - GNU parallel's columns have its names and its number formats;
@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from pipeline.model import records, results
 from pipeline.model.messages import Result, TaskFailure
-from pipeline.model.results import TaskMetrics
+from pipeline.model.results import LargeResult, TaskMetrics
+from pipeline.output.large_text import LargeText, Text, content_texts, iter_csv_field, iter_json_field
 
 if TYPE_CHECKING:
     from pipeline.model.events import WriteResult
@@ -34,9 +35,14 @@ _NEEDS_QUOTES = re.compile(rb"[\s\",\x00-\x1f\x7f-\xff]")
 SECOND_EXIT_FAILURE = 2
 
 
-def plain_output(message: WriteResult) -> bytes:
+def plain_output(message: WriteResult) -> bytes | Iterator[bytes]:
     """Return the output of the tasks, without what was streamed before."""
-    return b"" if message.is_retried else results.remaining_output(message.result, message.streamed_sizes)
+    if message.is_retried:
+        return b""
+    if isinstance(message.result, LargeResult):
+        output, _ = content_texts(message.result)
+        return output.skip(dict(message.streamed_sizes).get(message.result.first, 0)).chunks()
+    return results.remaining_output(message.result, message.streamed_sizes)
 
 
 class ResultRow(Struct, frozen=True):
@@ -46,8 +52,10 @@ class ResultRow(Struct, frozen=True):
     result: Result
     metrics: TaskMetrics
     failure: TaskFailure | None
-    stdout: bytes
-    stderr: bytes
+    stdout: Text
+    stderr: Text
+    output_size: int
+    """Bytes of stdout; that of an attempt that is retried may be empty here."""
 
     @property
     def exit_code(self) -> int:
@@ -86,7 +94,9 @@ def iter_rows(result: Result) -> Iterator[ResultRow]:
             metrics = NO_METRICS._replace(record=failed_records[task])  # noqa: PLW2901 -- all that is known of it
         stdout = result.output[stdout_ends[index] : stdout_ends[index + 1]]
         stderr = result.stderr[stderr_ends[index] : stderr_ends[index + 1]]
-        yield ResultRow(task + 1, result, metrics, failures.get(task), stdout, stderr)
+        texts: tuple[Text, Text] = content_texts(result) if isinstance(result, LargeResult) else (stdout, stderr)
+        output_size = result.large_sizes[0] if result.large_sizes else len(stdout)
+        yield ResultRow(task + 1, result, metrics, failures.get(task), *texts, output_size)
 
 
 def _iter_failures(result: Result) -> Iterator[tuple[TaskFailure, bytes]]:
@@ -118,14 +128,40 @@ def csv_header(row: ResultRow) -> bytes:
     return ",".join([*CSV_COLUMNS, *arguments, "Stdout", "Stderr", *EXTRA_COLUMNS]).encode() + b"\n"
 
 
-def csv_line(row: ResultRow, hostname: str) -> bytes:
+def csv_line(row: ResultRow, hostname: str) -> bytes | Iterator[bytes]:
     """Return a line of a CSV file, quoted as by GNU parallel."""
     fields = [*_parallel_columns(row, hostname, "%.3f"), row.metrics.command, *row.values]
+    if isinstance(row.stdout, LargeText) or isinstance(row.stderr, LargeText):
+        return _iter_large_csv_line(fields, row)
     return b",".join(map(_csv_field, (*fields, row.stdout, row.stderr, *_extra_columns(row)))) + b"\n"
 
 
-def json_line(row: ResultRow) -> bytes:
+def _iter_large_csv_line(fields: list[bytes], row: ResultRow) -> Iterator[bytes]:
+    yield b",".join(map(_csv_field, fields))
+    for text in (row.stdout, row.stderr):
+        yield b","
+        yield from iter_csv_field(text)
+    yield b"," + b",".join(map(_csv_field, _extra_columns(row))) + b"\n"
+
+
+def json_line(row: ResultRow) -> bytes | Iterator[bytes]:
     """Return a line of JSON."""
+    fields = _json_fields(row)
+    if isinstance(row.stdout, LargeText) or isinstance(row.stderr, LargeText):
+        return _iter_large_json_line(records.encode_json(fields), row)
+    return records.encode_json(fields | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr)) + b"\n"
+
+
+def _iter_large_json_line(line: bytes, row: ResultRow) -> Iterator[bytes]:
+    yield line.removesuffix(b"}")
+    for name, text in (("stdout", row.stdout), ("stderr", row.stderr)):
+        yield b", "
+        yield from iter_json_field(name, text)
+    yield b"}\n"
+
+
+def _json_fields(row: ResultRow) -> dict[str, Any]:
+    """Return all fields but stdout and stderr."""
     metrics, failure = row.metrics, row.failure
     fields: dict[str, Any] = {"number": row.number, **_text_field("task", row.record)}
     if row.result.shape in {"columns", "packed"}:
@@ -136,8 +172,7 @@ def json_line(row: ResultRow) -> bytes:
     fields |= {"attempt": row.result.attempt + 1, "worker": row.result.worker, "slot": metrics.slot}
     fields |= {"started": round(metrics.started_at, 6), "seconds": round(metrics.seconds, 6)}
     fields |= {"queued": round(metrics.queued_seconds, 6), "cpu": round(metrics.cpu_seconds, 6), "rss": metrics.max_rss}
-    fields |= _text_field("command", metrics.command)
-    return records.encode_json(fields | _text_field("stdout", row.stdout) | _text_field("stderr", row.stderr)) + b"\n"
+    return fields | _text_field("command", metrics.command)
 
 
 def dead_letters(result: Result) -> bytes:
@@ -157,7 +192,7 @@ def _parallel_columns(row: ResultRow, hostname: str, runtime_format: str) -> lis
     """Return GNU parallel's columns but the last, the command."""
     host = row.result.worker.rsplit(".", 2)[0]
     texts = [str(row.number), ":" if host in {hostname, "ventilator"} else host, f"{row.metrics.started_at:.3f}"]
-    texts += [runtime_format % row.metrics.seconds, "0", str(len(row.stdout)), str(row.exit_code), str(row.signal)]
+    texts += [runtime_format % row.metrics.seconds, "0", str(row.output_size), str(row.exit_code), str(row.signal)]
     return [text.encode() for text in texts]
 
 
@@ -186,17 +221,26 @@ class FailureReporter:
     """The stderr of tasks, and one line for each failure that the user has to know.
 
     A task that ended with an exit code may have explained itself on stderr: only the first of them is reported, with
-    `verbose` all. `is_stderr_captured`: stderr is written to a file, and not shown.
+    `verbose` all. `is_stderr_captured`: stderr is written to a file, and not shown. `is_stderr_shortened`: it is shown
+    on a terminal, and only both ends of a large one.
     """
 
-    def __init__(self, *, verbose: bool, is_stderr_captured: bool) -> None:
+    def __init__(self, *, verbose: bool, is_stderr_captured: bool, is_stderr_shortened: bool = False) -> None:
         self._is_verbose, self._is_stderr_captured = verbose, is_stderr_captured
+        self._is_stderr_shortened = is_stderr_shortened
         self._exit_failures = 0
 
-    def messages(self, result: Result) -> bytes:
+    def messages(self, result: Result) -> bytes | Iterator[bytes]:
         """Return what to show of a result."""
-        text = b"" if self._is_stderr_captured else result.stderr
-        return text + b"".join([self._message(failure) for failure in result.failures])
+        messages = b"".join([self._message(failure) for failure in result.failures])
+        if self._is_stderr_captured:
+            return messages
+        return self._iter_large(result, messages) if isinstance(result, LargeResult) else result.stderr + messages
+
+    def _iter_large(self, result: LargeResult, messages: bytes) -> Iterator[bytes]:
+        _, stderr = content_texts(result)
+        yield from stderr.shortened_chunks() if self._is_stderr_shortened else stderr.chunks()
+        yield messages
 
     def _message(self, failure: TaskFailure) -> bytes:
         self._exit_failures += failure.kind == "exit"

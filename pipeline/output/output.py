@@ -3,6 +3,7 @@
 Invariants:
   - each result is written whole and in the order in which it was sent, many small ones in one call;
   - nothing waits for a slow reader; while the disk is full, writing is retried;
+  - a large result is written in steps, so that the event loop has its turn, and results after it wait;
   - Committed names the last result of which all bytes are written, and the sizes of the files at that point;
   - an existing file is touched only when there is something to write, or when a run resumes.
 """
@@ -10,8 +11,9 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -27,7 +29,7 @@ from pipeline.output.destinations import (
     joblog_destination,
     main_destination,
 )
-from pipeline.output.file_writer import STDERR, open_writer
+from pipeline.output.file_writer import MAX_BACKLOG_BYTES, STDERR, open_writer
 from pipeline.output.formats import FailureReporter
 from pipeline.storage.disk_io import DEFAULT_SYSCALLS, DiskSpaceWait, Syscalls
 
@@ -68,7 +70,7 @@ class PendingResult(Struct, frozen=True, gc=False):
 
     number: int
     sizes: tuple[int, ...]
-    stderr_text: bytes
+    stderr_text: bytes | Iterator[bytes]
 
 
 class ResultOutput:
@@ -92,11 +94,16 @@ class ResultOutput:
         files = OutputFiles(files) if isinstance(files, str) else files
         self._destinations = files.create_destinations((*sizes, *[None] * DESTINATION_COUNT), syscalls)
         self._stderr = StderrWriter(show_stderr)
-        self._reporter = FailureReporter(verbose=verbose, is_stderr_captured=files.is_stderr_captured)
+        is_terminal = show_stderr is not None or os.isatty(STDERR)
+        self._reporter = FailureReporter(
+            verbose=verbose, is_stderr_captured=files.is_stderr_captured, is_stderr_shortened=is_terminal
+        )
         self._last_number = -1  # no result is written yet
         self._written_sizes: tuple[int, ...] = ()
         self._failure, self._space_wait = "", DiskSpaceWait()
-        self._pending: list[WriteResult | WriteLines] = []
+        self._pending: deque[WriteResult | WriteLines] = deque()
+        self._is_distributed = False
+        """Whether the destinations have the first pending result, which is large."""
         self._unflushed: deque[PendingResult] = deque()
 
     def send(self, _to: Address, message: Message) -> None:
@@ -117,6 +124,9 @@ class ResultOutput:
         last_number, messages = self._last_number, self._write()
         self._report()
         self.deadline = self._space_wait.retry_at
+        has_more = (self._pending or self._stderr.is_filling) and not self._failure
+        if has_more and self.deadline == NEVER and not self.pollables():
+            self.deadline = 0.0
         if self._last_number > last_number or self._failure:
             messages.append(Committed("output", self._last_number, self._failure, self._written_sizes))
         return messages
@@ -159,16 +169,24 @@ class ResultOutput:
         return self._space_wait.on_success()
 
     def _distribute(self) -> None:
-        for message in self._pending:
+        destinations = self._destinations.values()
+        while self._pending:
+            message = self._pending[0]
             if isinstance(message, WriteLines):
-                for destination in self._destinations.values():
+                for destination in destinations:
                     destination.write_lines(message.body)
+                self._pending.popleft()
                 continue
-            for destination in self._destinations.values():
+            for destination in destinations if not self._is_distributed else ():
                 destination.write(message)
+            is_large = bool(message.result.large_sizes)
+            if is_large and (not self._is_distributed or any(destination.is_filling for destination in destinations)):
+                self._is_distributed = True
+                return
             text = b"" if message.is_retried else self._reporter.messages(message.result)
             self._unflushed.append(PendingResult(message.number, self._destination_sizes("queued_size"), text))
-        self._pending.clear()
+            self._pending.popleft()
+            self._is_distributed = False
 
     def _destination_sizes(self, attribute: str) -> tuple[int, ...]:
         """Return the sizes of all destinations up to the last one, 0 for those not in use."""
@@ -205,22 +223,25 @@ class StderrWriter:
         self._show = show
         self.writer = open_writer(STDERR) if show is None else None
         self._pending: deque[tuple[PendingResult, int]] = deque()
+        self._unqueued: deque[PendingResult] = deque()
 
     @property
     def has_pending(self) -> bool:
         """Whether the stderr of a result is not written yet."""
-        return bool(self._pending)
+        return bool(self._pending or self._unqueued)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether a part of a large stderr is not queued yet."""
+        return bool(self._unqueued)
 
     def add(self, result: PendingResult) -> None:
         """Queue the stderr of a result."""
-        if self.writer:
-            self.writer.add(result.stderr_text)
-        elif self._show and result.stderr_text:
-            self._show(result.stderr_text)
-        self._pending.append((result, self.writer.queued_bytes if self.writer else 0))
+        self._unqueued.append(result)
 
     def flush(self) -> list[PendingResult]:
         """Write, and return the results whose stderr is written now."""
+        self._fill()
         if self.writer:
             try:
                 self.writer.flush()
@@ -230,6 +251,25 @@ class StderrWriter:
         while self._pending and (self.writer is None or self._pending[0][1] <= self.writer.written_bytes):
             written.append(self._pending.popleft()[0])
         return written
+
+    def _fill(self) -> None:
+        """Queue the stderr of results, of a large one only as much as is written soon. Raises OSError."""
+        size = self.writer.backlog if self.writer else 0
+        while self._unqueued and size <= MAX_BACKLOG_BYTES:
+            result = self._unqueued[0]
+            text = result.stderr_text if isinstance(result.stderr_text, bytes) else next(result.stderr_text, None)
+            if text:
+                size += len(text)
+                self._show_text(text)
+            if text is None or text is result.stderr_text:
+                self._unqueued.popleft()
+                self._pending.append((result, self.writer.queued_bytes if self.writer else 0))
+
+    def _show_text(self, text: bytes) -> None:
+        if self.writer:
+            self.writer.add(text)
+        elif self._show:
+            self._show(text)
 
     def close(self) -> None:
         """Drop what is not written."""

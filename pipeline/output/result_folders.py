@@ -11,10 +11,14 @@ import os
 from typing import TYPE_CHECKING
 
 from pipeline.model.errors import UsageError
+from pipeline.output.file_writer import FILL_STEPS
 from pipeline.output.folder_names import FolderNames, replace_file
 from pipeline.output.formats import ResultRow, iter_rows
+from pipeline.output.large_text import iter_chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.model.events import WriteResult
 
 
@@ -29,6 +33,13 @@ class FolderDestination:
             raise UsageError(f"cannot write --results {path}: not a directory", "choose another directory")
         self.path, self.queued_size, self.written_size = path, 0, 0
         self._names, self._pending = FolderNames(path), list["WriteResult"]()
+        self._copying: Iterator[None] | None = None
+        """The steps that are left of writing the first result, which is large."""
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether a large result is not written yet."""
+        return bool(self._pending)
 
     def open(self) -> None:
         """Create the directory. Raises OSError."""
@@ -45,8 +56,14 @@ class FolderDestination:
     def flush(self) -> None:
         """Write all queued results. Raises OSError that names the task."""
         while self._pending:
-            for row in iter_rows(self._pending[0].result) if not self._pending[0].is_retried else ():
-                self._write_row(row)
+            message = self._pending[0]
+            if message.result.large_sizes and not message.is_retried:
+                if not self._copy(message):
+                    return
+            else:
+                for row in iter_rows(message.result) if not message.is_retried else ():
+                    for _ in self._write_row(row):
+                        pass
             self._pending.pop(0)
             self.written_size += 1
 
@@ -58,11 +75,24 @@ class FolderDestination:
         """Drop what is not written."""
         self._pending.clear()
 
-    def _write_row(self, row: ResultRow) -> None:
+    def _copy(self, message: WriteResult) -> bool:
+        """Write more of a large result, from the start after an OSError. Return whether all is written."""
+        self._copying = self._copying or self._write_row(next(iter_rows(message.result)))
+        steps, self._copying = self._copying, None
+        for _ in range(FILL_STEPS):
+            if next(steps, self) is self:
+                return True
+        self._copying = steps
+        return False
+
+    def _write_row(self, row: ResultRow) -> Iterator[None]:
+        """Write the files of a task, in steps if they are large."""
         try:
             directory = self._names.claim(row)
             for name, text in ((b"stdout", row.stdout), (b"stderr", row.stderr)):
                 with replace_file(directory, name) as file:
-                    file.write(text)
+                    for chunk in iter_chunks(text):
+                        file.write(chunk)
+                        yield
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}, for task {row.number}") from None

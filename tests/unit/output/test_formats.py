@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from pipeline.model.results import TaskMetrics, encode_metrics
 from pipeline.model.structs import replace
 from pipeline.output import formats
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 METRICS = TaskMetrics(1795237604.0154, 0.25, 1.9239, 0.5, 4096, 2, 3, b"echo a\necho b", b"a")
 
 
@@ -21,6 +25,10 @@ def result(*failures: TaskFailure, shape: str = "line", record: bytes = b"a", st
     metrics = encode_metrics(METRICS._replace(record=record))
     ends = struct.pack("<I", len(stdout))
     return Result("r", "here.7.abc", 6, 1, stdout, ends, b"oh\n", failures, 1, b"", metrics, shape)  # type: ignore[arg-type]
+
+
+def whole(line: bytes | Iterator[bytes]) -> bytes:
+    return line if isinstance(line, bytes) else b"".join(line)
 
 
 def row(*failures: TaskFailure, **changes: str) -> formats.ResultRow:
@@ -54,20 +62,20 @@ def test_joblog_line_of_task_is_exact() -> None:
 
 
 def test_csv_line_quotes_values_with_whitespace() -> None:
-    line = formats.csv_line(row(), "here").decode()
+    line = whole(formats.csv_line(row(), "here")).decode()
     assert line.startswith('7,:,1795237604.015,1.924,0,4,0,0,"echo a\necho b",a,"out\n","oh\n",2,here.7.abc,')
     (columns,) = formats.iter_rows(result(shape="columns", record=b'["x","y \\"z"]'))
-    assert ',x,"y ""z",' in formats.csv_line(columns, "here").decode()
+    assert ',x,"y ""z",' in whole(formats.csv_line(columns, "here")).decode()
     assert formats.csv_header(columns).decode().split(",")[9:12] == ["V1", "V2", "Stdout"]
 
 
 def test_json_line_contains_all_fields() -> None:
-    fields = json.loads(formats.json_line(row(TaskFailure(6, "exit", 3, "exit 3", "", 0))))
+    fields = json.loads(whole(formats.json_line(row(TaskFailure(6, "exit", 3, "exit 3", "", 0)))))
     assert fields["number"] == 7
     assert (fields["ok"], fields["exit"], fields["reason"], fields["attempt"]) == (False, 3, "exit", 2)
     assert (fields["stdout"], fields["stderr"], fields["task"], fields["rss"]) == ("out\n", "oh\n", "a", 4096)
     (with_names,) = formats.iter_rows(result(shape="columns", record=b'{"x":"1"}', stdout=b"\xff"))
-    fields = json.loads(formats.json_line(with_names))
+    fields = json.loads(whole(formats.json_line(with_names)))
     assert fields["arguments"] == {"x": "1"}
     assert base64.b64decode(fields["stdout_base64"]) == b"\xff"
 
@@ -75,13 +83,13 @@ def test_json_line_contains_all_fields() -> None:
 def test_rows_of_any_bytes_are_complete() -> None:
     record, arguments = records.encode_fields([b"caf\xe9", b"\xff,"], [b"\xfe", "ä".encode()]), [b"caf\xe9", b"\xff,"]
     (odd,) = formats.iter_rows(result(shape="columns", record=record, stdout=b"\xff"))
-    fields = json.loads(formats.json_line(odd))
+    fields = json.loads(whole(formats.json_line(odd)))
     assert [text.encode(errors="surrogateescape") for text in fields["arguments"].values()] == arguments
     assert [name.encode(errors="surrogateescape") for name in fields["arguments"]] == [b"\xfe", "ä".encode()]
     assert b',"caf\xe9","\xff,",' in formats.csv_line(odd, "here")
     assert base64.b64decode(fields["stdout_base64"]) == b"\xff"
     escaped = row(TaskFailure(6, "exception", 1, "\udce9", "", 0))
-    assert json.loads(formats.json_line(escaped))["text"] == "\udce9"
+    assert json.loads(whole(formats.json_line(escaped)))["text"] == "\udce9"
 
 
 def test_iter_rows_without_metrics_keeps_failed_record() -> None:
