@@ -17,7 +17,8 @@ from pipeline.executor.limits import TaskLimits
 from pipeline.executor.outcomes import MAX_MERGED_BYTES, OutcomeBuffer, TaskOutcome
 from pipeline.executor.process_table import ProcessTable
 from pipeline.executor.spawn import TaskSpawner, os_error_outcome, start_failure
-from pipeline.executor.task_process import TaskAssignment, prefix_lines
+from pipeline.executor.task_output import prefix_lines
+from pipeline.executor.task_process import TaskAssignment
 from pipeline.executor.task_queue import ChunkInfo, TaskQueue, TaskSlice
 from pipeline.model.events import BackgroundEnded, CancelTasks, HaltLimit, QueryActivity, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure, WorkerActivity

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pipeline.executor import callable_loader
 from pipeline.executor.child_channel import MAX_RESULT_BYTES, HaltGate, SharedBatch, receive_all
-from pipeline.executor.limits import MAX_OUTPUT_BYTES
+from pipeline.executor.limits import UNLIMITED_BYTES
 from pipeline.executor.task_process import kill_sessions
 from pipeline.model.errors import UsageError
 from pipeline.system.processes import become_subreaper, kill_descendants, list_children
@@ -56,7 +56,7 @@ class ForkServer:
     """The worker's side of the fork server. Nothing waits, except `close`."""
 
     def __init__(
-        self, call: str, init: str, max_result_bytes: int = MAX_OUTPUT_BYTES, halt_gate: HaltGate | None = None
+        self, call: str, init: str, max_result_bytes: int = UNLIMITED_BYTES, halt_gate: HaltGate | None = None
     ) -> None:
         """Fork it. This process must not have a ZeroMQ context, nor threads."""
         self._control, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

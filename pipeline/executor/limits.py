@@ -15,8 +15,7 @@ from pipeline.model.messages import TaskFailure
 from pipeline.model.option_values import Timeout
 from pipeline.model.state_machine import NEVER
 
-MAX_OUTPUT_BYTES = (1 << 32) - (4 << 20)
-"""Bytes a task may write; the uint32 ends of a Result must hold them after those of its neighbours."""
+UNLIMITED_BYTES = 1 << 62
 DEFAULT_GRACE_SECONDS = 5.0
 MAX_SAMPLES = 101  # the latest run times, of which the median is taken
 MIN_TIMEOUT_SECONDS = 0.1
@@ -37,7 +36,7 @@ class TaskLimits:
     ) -> None:
         timeout = timeout or Timeout()
         self.grace_seconds = grace_seconds
-        self.max_output_bytes = min(max_output_bytes or MAX_OUTPUT_BYTES, MAX_OUTPUT_BYTES)
+        self.max_output_bytes = max_output_bytes or UNLIMITED_BYTES
         self.timeout_seconds = timeout.seconds or NEVER
         self.has_timeout = bool(timeout.seconds or timeout.median_factor)
         """Whether a time limit is set, even if it is not known yet."""

@@ -158,7 +158,7 @@ class ProcessTable:
         self._background.on_task_end(process.task, process.pid, is_killed=process.is_killed, has_failed=has_failed)
         if process.is_discarded:
             return None
-        self._output_reader.adjust_delay(len(outcome.output))
+        self._output_reader.adjust_delay(sum(outcome.large_sizes) or len(outcome.output))
         if outcome.failure is None:
             self._limits.add_sample(outcome.seconds)
         return outcome

@@ -2,7 +2,7 @@
 
 Invariants:
   - a task has a session of its own, default signals, and stdin, stdout and stderr that no other process shares;
-  - all of stdout is kept up to a limit, and both ends of a long stderr;
+  - all of stdout and stderr is kept, up to a limit of the user for stdout;
   - only `reap` reaps the process, so its pid and session id stay valid until then, and can be signalled safely;
   - what a task leaves in the background when it ends by itself keeps running, as with xargs and GNU parallel.
 
@@ -13,7 +13,6 @@ the task or the user sees them.
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -21,18 +20,16 @@ from typing import NamedTuple
 
 from pipeline.executor.command_template import RenderedCommand
 from pipeline.executor.exec_errors import NOT_FOUND_EXIT_CODE, bash_function_note
-from pipeline.executor.limits import MAX_OUTPUT_BYTES, timeout_text, too_large_text
+from pipeline.executor.limits import UNLIMITED_BYTES, timeout_text, too_large_text
 from pipeline.executor.outcomes import TaskOutcome, stderr_tail
+from pipeline.executor.task_output import MAX_MEMORY_BYTES, TaskContent, TaskText, prefix_lines
 from pipeline.executor.task_queue import ChunkInfo
 from pipeline.model.messages import FailureKind, PartialOutput, RecordFormat, RunningTask, TaskFailure
 from pipeline.model.results import TaskMetrics, encode_metrics
 
 READ_BYTES = 1 << 16  # read at once: what a pipe holds
-MAX_STDERR_BYTES = 1 << 20  # kept of a task's stderr; the middle of a longer one is cut
 MAX_FAILURE_COMMAND_CHARS, MAX_ACTIVITY_COMMAND_CHARS = 200, 120  # of the command, in failures and in status displays
 CLOSED_FD = -1
-
-_INNER_LINE_START = re.compile(rb"(?<=[\r\n])(?=.)", re.DOTALL)  # of each line but the first
 
 
 class TaskAssignment(NamedTuple):
@@ -76,15 +73,6 @@ class TaskAssignment(NamedTuple):
         return prefix_lines(text, self.tag)
 
 
-def prefix_lines(text: bytes, tag: bytes) -> bytes:
-    """Return the text with the tag before each line. A line also starts after a carriage return, as in GNU parallel."""
-    if not tag or not text:
-        return text
-    if b"\r" not in text:
-        return tag + text[:-1].replace(b"\n", b"\n" + tag) + text[-1:]  # 40 times faster
-    return tag + _INNER_LINE_START.sub(tag.replace(b"\\", rb"\\"), text)
-
-
 class TaskProcess:
     """A spawned task. `stdout_fd`, `stderr_fd` and `pidfd` are to be polled for reading until they are CLOSED_FD.
 
@@ -93,21 +81,20 @@ class TaskProcess:
     """
 
     __slots__ = (
-        "_cut_bytes", "_is_over_limit", "_output", "_size", "_stderr", "_timeout_seconds",
-        "assignment", "check_at", "ended_at", "is_discarded", "is_killed", "line_buffer", "max_output_bytes",
+        "_size_error", "_stderr", "_stdout", "_timeout_seconds", "assignment",
+         "check_at", "ended_at", "is_discarded", "is_killed", "line_buffer", "max_output_bytes",
         "pid", "pidfd", "started_at", "stderr_fd", "stdout_fd", "stopped_at",
     )  # fmt: skip
 
     def __init__(self, assignment: TaskAssignment, pid: int, stdout_fd: int, stderr_fd: int) -> None:
         self.assignment, self.pid, self.stdout_fd, self.stderr_fd = assignment, pid, stdout_fd, stderr_fd
         self.pidfd = os.pidfd_open(pid)
-        self.max_output_bytes = MAX_OUTPUT_BYTES
+        self.max_output_bytes = UNLIMITED_BYTES
         self.line_buffer = LineBuffer(assignment) if assignment.record_format.stream_output else None
         self.started_at = self.ended_at = self.stopped_at = self.check_at = self._timeout_seconds = 0.0
-        self.is_discarded = self.is_killed = self._is_over_limit = False
-        self._output: list[bytes] = []
-        self._stderr = bytearray()
-        self._size = self._cut_bytes = 0
+        self.is_discarded = self.is_killed = False
+        self._size_error = ""
+        self._stdout, self._stderr = TaskText(assignment.tag), TaskText(assignment.tag)
 
     @property
     def task(self) -> int:
@@ -126,19 +113,15 @@ class TaskProcess:
     def read(self, fd: int, *, is_last: bool) -> bool:
         """Read from `fd`, which is ready; return True at its end. `is_last`: no process can write to it any more."""
         data = os.read(fd, READ_BYTES)
-        if fd == self.stderr_fd:
-            self._stderr += data
-            if len(self._stderr) > 2 * MAX_STDERR_BYTES:
-                self._truncate_stderr()
-        elif not self._is_over_limit:
-            self._output.append(data)
-            if self.line_buffer:
-                self.line_buffer.feed(data)
-            self._size += len(data)
-            if self._size > self.max_output_bytes:
-                self._is_over_limit = True
-                self._output.clear()
-                kill_processes([self])
+        text = self._stderr if fd == self.stderr_fd else self._stdout
+        if self.line_buffer and text is self._stdout and not self._size_error:
+            self.line_buffer.feed(data)
+        try:
+            text.append(data)
+        except OSError as error:
+            self._on_disk_error(error)
+        if self._stdout.raw_size > self.max_output_bytes:
+            self._fail(too_large_text(self.max_output_bytes))
         return not data or (is_last and len(data) < READ_BYTES)
 
     def close_fd(self, fd: int) -> None:
@@ -163,29 +146,29 @@ class TaskProcess:
 
     def reap(self) -> TaskOutcome:
         """Reap the process, which has ended or is about to, and return its outcome. Call it once."""
+        self._flush()
         _, status, usage = os.wait4(self.pid, 0)
         code, assignment = os.waitstatus_to_exitcode(status), self.assignment
-        if self._cut_bytes or len(self._stderr) > MAX_STDERR_BYTES:
-            self._truncate_stderr()
-            mark = b"\n[... %d bytes of stderr left out ...]\n" % self._cut_bytes
-            self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2] = mark
-        output, stderr = assignment.add_tags(b"".join(self._output)), assignment.add_tags(bytes(self._stderr))
-        if len(output) > MAX_OUTPUT_BYTES:  # with its tags
-            self._is_over_limit, output = True, b""
+        content = TaskContent(self._stdout, self._stderr)
+        is_large = self._stdout.is_in_file or self._stderr.is_in_file
+        output, stderr = (b"", b"") if is_large else (text.read(0, text.size) for text in (self._stdout, self._stderr))
         seconds, cpu_seconds = self.ended_at - self.started_at, usage.ru_utime + usage.ru_stime
         queued_seconds = self.started_at - assignment.chunk_info.received_at
         metrics = assignment.metrics(queued_seconds, seconds, cpu_seconds, usage.ru_maxrss * 1024, len(stderr))
-        if not (code or self._is_over_limit or self.stopped_at):
-            return TaskOutcome(self.task, output, stderr, None, seconds, b"", metrics)
+        outcome = TaskOutcome(self.task, output, stderr, None, seconds, b"", metrics)
+        if is_large:
+            outcome = outcome._replace(large_sizes=content.sizes, content=content)
+        if not (code or self._size_error or self.stopped_at):
+            return outcome
         kind, number, reason = self._classify_failure(code)
-        text, tail = f"{reason}: {shorten_command(assignment.rendered.command)}", stderr_tail(bytes(self._stderr))
+        text, tail = f"{reason}: {shorten_command(assignment.rendered.command)}", stderr_tail(self._stderr.tail)
         failure = TaskFailure(self.task, kind, number, text, tail, len(assignment.record))
-        return TaskOutcome(self.task, output, stderr, failure, seconds, assignment.record, metrics)
+        return outcome._replace(failure=failure, record=assignment.record)
 
     def _classify_failure(self, exit_code: int) -> tuple[FailureKind, int, str]:
         """Return the kind, code and reason of the failure."""
-        if self._is_over_limit:
-            return "size", 0, too_large_text(self.max_output_bytes)
+        if self._size_error:
+            return "size", 0, self._size_error
         if self.stopped_at:
             return "timeout", signal.SIGKILL if self.is_killed else signal.SIGTERM, timeout_text(self._timeout_seconds)
         if exit_code > 0:
@@ -194,31 +177,52 @@ class TaskProcess:
             return "exit", exit_code, f"exit {exit_code}{note}"
         return "signal", -exit_code, signal_name(-exit_code)
 
-    def _truncate_stderr(self) -> None:
-        """Keep both ends of stderr."""
-        excess = len(self._stderr) - MAX_STDERR_BYTES
-        del self._stderr[MAX_STDERR_BYTES // 2 : MAX_STDERR_BYTES // 2 + excess]
-        self._cut_bytes += excess
+    def _flush(self) -> None:
+        """Write to the files what is not there yet, so that reading them later cannot fail for want of space."""
+        try:
+            self._stdout.flush()
+            self._stderr.flush()
+        except OSError as error:
+            self._on_disk_error(error)
+
+    def _on_disk_error(self, error: OSError) -> None:
+        self._fail(f"cannot store its output in a temporary file: {error.strerror}")
+        self._stderr.clear()
+
+    def _fail(self, reason: str) -> None:
+        """End the task, whose output is too large, and forget its stdout."""
+        if not self._size_error:
+            self._size_error = reason
+            kill_processes([self])
+        self._stdout.clear()
 
 
 class LineBuffer:
-    """Output of a running task that is not reported yet; it is reported in whole lines, tagged as in the output."""
+    """Output of a running task that is not reported yet; it is reported in whole lines, tagged as in the output.
 
-    __slots__ = ("_assignment", "_complete_lines", "_partial_line", "_reported_bytes")
+    After a line that is too long for memory nothing more is reported: the result has all of it.
+    """
+
+    __slots__ = ("_assignment", "_complete_lines", "_partial_line", "_partial_size", "_reported_bytes")
 
     def __init__(self, assignment: TaskAssignment) -> None:
         self._assignment, self._reported_bytes = assignment, 0
         self._complete_lines: list[bytes] = []
-        self._partial_line: list[bytes] = []  # in the pieces in which it came, however long it grows
+        self._partial_line: list[bytes] = []  # in the pieces in which it came
+        self._partial_size = 0
 
     def feed(self, data: bytes) -> None:
         """Add output of the task."""
+        if self._partial_size > MAX_MEMORY_BYTES:
+            self._partial_line = []
+            return
         lines, newline, rest = data.rpartition(b"\n")
         if newline:
             self._complete_lines += [*self._partial_line, lines, newline]
-            self._partial_line = []
+            self._partial_line, self._partial_size = [], 0
         if rest:
             self._partial_line.append(rest)
+            self._partial_size += len(rest)
 
     def take_lines(self) -> list[PartialOutput]:
         """Remove and return the whole lines, in at most one message."""

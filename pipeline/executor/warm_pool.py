@@ -20,7 +20,7 @@ from pipeline.executor import child_channel
 from pipeline.executor.batch import Batch, failed_result, failure_from_status
 from pipeline.executor.child_channel import HaltGate, SharedBatch
 from pipeline.executor.fork_server import EXITED, LOAD_FAILED, ForkServer
-from pipeline.executor.limits import MAX_OUTPUT_BYTES, TaskLimits, TimeoutWatch
+from pipeline.executor.limits import UNLIMITED_BYTES, TaskLimits, TimeoutWatch
 from pipeline.executor.task_queue import TaskSlice
 from pipeline.model.errors import INCOMPLETE, USAGE
 from pipeline.model.events import CallableLoading, ExecutorFailed, TasksFinished
@@ -40,7 +40,7 @@ FAILURE_KINDS: dict[int, FailureKind] = {child_channel.FAILED: "exception", chil
 class WarmPool:
     """The slots of one executor. `failure` is set once no task can run here."""
 
-    def __init__(self, call: str, init: str, slots: int, max_result_bytes: int = MAX_OUTPUT_BYTES) -> None:
+    def __init__(self, call: str, init: str, slots: int, max_result_bytes: int = UNLIMITED_BYTES) -> None:
         """Fork the fork server. This process must not have a ZeroMQ context, nor threads."""
         self.failure: ExecutorFailed | None = None
         self.deadline = monotonic() + NOTIFY_AFTER_SECONDS

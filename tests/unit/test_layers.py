@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "system": "model msgspec psutil",
     "storage": "model system msgspec msgpack",
     "transport": "model system msgspec zmq",
-    "executor": "model config system msgspec",
+    "executor": "model config system storage msgspec",
     "output": "model storage msgspec",
     "input": "model config storage msgspec",
     "runtime": "model config ventilator worker sink system storage transport executor output input msgspec zmq",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.executor import task_process
 from pipeline.executor.command_executor import CommandExecutor
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.errors import UsageError
@@ -186,17 +185,6 @@ def test_command_executor_leaks_no_descriptor() -> None:
         driver.send_records(b"sleep", first=9)
         driver.executor.receive()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-
-
-def test_command_executor_keeps_both_ends_of_stderr() -> None:
-    size = 5 << 20
-    with make_driver("{ echo start; head -c 5242880 /dev/zero; echo end; } >&2; echo {}") as driver:
-        assert driver.run_records(b"x") == [b"x\n"]
-    mark = b"\n[... %d bytes of stderr left out ...]\n" % (size + len(b"start\nend\n") - task_process.MAX_STDERR_BYTES)
-    assert driver.stderr.startswith(b"start\n\0")
-    assert driver.stderr.endswith(b"\0end\n")
-    assert mark in driver.stderr
-    assert len(driver.stderr) == task_process.MAX_STDERR_BYTES + len(mark)
 
 
 def test_command_executor_too_much_output_kills_session(tmp_path: Path) -> None:

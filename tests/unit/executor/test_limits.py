@@ -8,10 +8,10 @@ import pytest
 
 from pipeline.executor.limits import (
     MAX_CHECK_SECONDS,
-    MAX_OUTPUT_BYTES,
     MAX_SAMPLES,
     MIN_CHECK_SECONDS,
     MIN_TIMEOUT_SECONDS,
+    UNLIMITED_BYTES,
     TaskLimits,
     TimeoutWatch,
     timeout_text,
@@ -25,8 +25,7 @@ from pipeline.model.state_machine import NEVER
 def test_task_limits_default_to_no_timeout() -> None:
     limits = TaskLimits()
     limits.add_sample(1.0)
-    assert (limits.timeout_seconds, limits.has_timeout, limits.max_output_bytes) == (NEVER, False, MAX_OUTPUT_BYTES)
-    assert TaskLimits(max_output_bytes=1 << 40).max_output_bytes == MAX_OUTPUT_BYTES
+    assert (limits.timeout_seconds, limits.has_timeout, limits.max_output_bytes) == (NEVER, False, UNLIMITED_BYTES)
     assert TaskLimits(max_output_bytes=5).max_output_bytes == 5
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from pipeline.executor import task_process
 from pipeline.executor.command_template import RenderedCommand
 from pipeline.executor.task_process import LineBuffer, TaskAssignment
 from pipeline.model.messages import PartialOutput
@@ -49,3 +50,12 @@ def test_line_buffer_random_feeds_give_output_prefix(seed: int) -> None:
             reported += lines.body
     reported += b"".join(lines.body for lines in line_buffer.take_lines())
     assert reported == output[: output.rindex(b"\n") + 1]
+
+
+def test_line_buffer_reports_nothing_after_a_line_too_long_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_process, "MAX_MEMORY_BYTES", 10)
+    line_buffer = make_buffer()
+    for data in (b"one\n", b"x" * 11, b"y" * 1000, b"\n", b"two\n"):
+        line_buffer.feed(data)
+    assert line_buffer.take_lines() == [PartialOutput("", 7, 0, 0, b"one\n")]
+    assert line_buffer.take_lines() == []

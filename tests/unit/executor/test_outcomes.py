@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.executor.limits import MAX_OUTPUT_BYTES
 from pipeline.executor.outcomes import MAX_MERGED_BYTES, OutcomeBuffer, TaskOutcome
 from pipeline.model.events import TasksFinished
 from pipeline.model.messages import Result, TaskFailure
@@ -52,10 +51,6 @@ def test_outcome_buffer_size_includes_stderr_and_records() -> None:
             now=0.0,
         )
     assert [(report.result.first, report.result.count) for report in buffer.flush()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
-
-
-def test_outcome_limits_fit_in_uint32_ends() -> None:
-    assert (MAX_MERGED_BYTES - 1) + MAX_OUTPUT_BYTES < 1 << 32
 
 
 def test_outcome_buffer_discard_removes_outcomes() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.executor import task_process
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.messages import RecordFormat
 from pipeline.model.option_values import Timeout
@@ -89,13 +88,6 @@ def test_tag_precedes_each_line_of_stdout_and_stderr(tag: str, prefix: bytes) ->
     assert driver.stderr == prefix + b"\toh\n"
     assert driver.metrics[0].stderr_size == len(driver.stderr)
     assert driver.failures[0].stderr_tail == "oh\n"
-
-
-def test_output_too_large_with_tags_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_process, "MAX_OUTPUT_BYTES", 10)
-    with make_driver("echo {}; echo {}", tag="") as driver:
-        assert driver.run_records(b"a", b"bc") == [b"a\ta\na\ta\n", b""]
-    assert {task: failure.kind for task, failure in driver.failures.items()} == {1: "size"}
 
 
 def test_tag_is_not_added_to_empty_output() -> None:
