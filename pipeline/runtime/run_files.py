@@ -54,6 +54,13 @@ def spill_path(settings: Settings) -> str:
     return path and path + SPILL_SUFFIX
 
 
+def temporary_folder(settings: Settings) -> str | None:
+    """Return the folder for temporary files of the spill: that of the output file, if it can be written; or TMPDIR."""
+    path, folder = settings.output, os.path.dirname(settings.output) or "."
+    is_file = path != "" and (os.path.isfile(path) or not os.path.exists(path))
+    return folder if is_file and os.access(folder, os.W_OK) else None
+
+
 def spool_path(settings: Settings) -> str:
     """Return the directory that keeps a copy of stdin; empty: there is none."""
     if settings.no_spool or settings.spool:
@@ -198,7 +205,7 @@ class RunFiles:
         files = OutputFiles(settings.output, failed, settings.joblog, settings.results_folder, display)
         self._output = ResultOutput(files, show_stderr, verbose=settings.verbose > 0, sizes=sizes)
         durable_folder = spill_path(settings) if settings.keep_order else ""
-        self.spill = SpillBuffer(os.path.dirname(settings.output) or None, durable_folder=durable_folder)
+        self.spill = SpillBuffer(temporary_folder(settings), durable_folder=durable_folder)
         self.adapters: dict[Port, Adapter] = {
             Port.JOURNAL: self.journal,
             Port.OUTPUT: self._output,

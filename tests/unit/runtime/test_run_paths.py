@@ -131,3 +131,12 @@ def test_remove_run_files_failure_is_named(tmp_path: Path) -> None:
     (tmp_path / "out.journal.spill" / "inner").mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"cannot remove .*out\.journal\.spill/inner: Is a directory"):
         run_files.remove_run_files(Settings(output=str(tmp_path / "out")))
+
+
+def test_temporary_files_are_beside_a_file_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    places = {output: run_files.temporary_folder(Settings(output=output)) for output in ("", "o", "fifo", "/dev/null")}
+    assert places == {"": None, "o": ".", "fifo": None, "/dev/null": None}
+    assert run_files.temporary_folder(Settings(output=f"{tmp_path}/o")) == str(tmp_path)
+    assert run_files.temporary_folder(Settings(output=f"{tmp_path}/missing/o")) is None
