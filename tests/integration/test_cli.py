@@ -357,3 +357,18 @@ def test_restarted_ventilator_keeps_the_stdin_offset(runtime: Path, tmp_path: Pa
         run = Running("-j", "2", "--interval", "0.2", task, stdin=stdin)
     assert replaced(run, started, go) == list(range(2, 30))
     assert list((runtime / "pipe").iterdir()) == []
+
+
+@pytest.mark.parametrize("options", ["", "-k"])
+def test_nothing_of_a_large_output_is_cut(tmp_path: Path, options: str) -> None:
+    lines = "".join(f"{number}\n" for number in range(1, 700_001))
+    words = f"run -q {options} -j 2 -o out.jsonl --results folders".split()
+    ended = pipe(*words, "test {} = b || sleep 0.2; seq 700000; seq 700000 >&2", ":::", "a", "b", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert sorted((row["task"], row["stdout"] == lines, row["stderr"] == lines) for row in rows) == [
+        ("a", True, True), ("b", True, True)
+    ]  # fmt: skip
+    for path in (tmp_path / "folders" / "1").glob("*/std*"):
+        assert path.read_text() == lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folders", "out.jsonl"]
