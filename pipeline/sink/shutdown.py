@@ -16,7 +16,7 @@ from typing import Literal
 
 from pipeline.model import checksums, errors
 from pipeline.model.events import Waiting
-from pipeline.model.journal_events import RunStopped, SinkSuspended
+from pipeline.model.journal_events import RunStarted, RunStopped, SinkSuspended
 from pipeline.model.messages import Kill, VentilatorState
 from pipeline.model.option_values import HaltCondition
 from pipeline.model.state_machine import NEVER, Port, Send
@@ -70,8 +70,12 @@ class ShutdownController:
         """Stop the run early, with this exit code or that of the reason, once the journal has committed it."""
         exit_code = errors.run_exit_code(mode, reason, self._ledger.failed_count) if exit_code is None else exit_code
         kill = Kill(self._ledger.run, mode, reason, exit_code)
-        if not self._ledger.run or self.has_failed or exit_code == errors.USAGE:
+        if self.has_failed or exit_code == errors.USAGE:
             return self._announce(kill)
+        if not self._ledger.run:
+            is_starting = self._ledger.is_pending(RunStarted)  # then a restarted sink will know the run
+            entry = [self._ledger.append(RunStopped(mode, reason, exit_code))] if is_starting and not self.kill else []
+            return [*self._announce(kill), *entry]
         if not all(_is_more_severe(kill, known) for known in (self.kill, self._proposed_kill)):
             return []
         self._proposed_kill, self.deadline = kill, now + self._heartbeat_interval

@@ -108,6 +108,14 @@ def test_stop_before_run_is_announced_at_once() -> None:
     assert Scenario().shutdown.request_stop("now", "^C", 5.0) == control(Kill("", "now", "^C", errors.INTERRUPTED))
 
 
+def test_stop_while_run_is_being_journaled_is_journaled_too() -> None:
+    scenario = Scenario()
+    scenario.ledger.append(STARTED)
+    kill = Kill("", "soon", "^C", errors.INTERRUPTED)
+    stopped = entry(2, RunStopped("soon", "^C", errors.INTERRUPTED))
+    assert scenario.shutdown.request_stop("soon", "^C", 0.0) == [*control(kill), *stopped]
+
+
 def test_restarted_sink_announces_journaled_stop() -> None:
     scenario = Scenario(STARTED, RunStopped("soon", "--halt now,fail=1", errors.TASKS_FAILED))
     assert scenario.shutdown.tick(0.0) == control(Kill("r", "soon", "--halt now,fail=1", errors.TASKS_FAILED))
