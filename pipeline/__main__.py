@@ -18,6 +18,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     started = time.monotonic()
     gc.disable()  # imports leave no garbage, and looking for some takes 8 ms
+    _import_msgspec()
     from pipeline.cli.exit_codes import open_missing_streams, run_guarded
 
     open_missing_streams()
@@ -26,6 +27,20 @@ def main() -> NoReturn:
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(code)  # a regular exit takes 20 ms, and there is nothing left to save
+
+
+def _import_msgspec() -> None:
+    """Import msgspec without typing_extensions.
+
+    If that is installed, msgspec prefers it to typing, which has the same from Python 3.11 on. It takes 10 ms.
+    """
+    is_hidden = "typing_extensions" not in sys.modules
+    if is_hidden:
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+    import msgspec  # noqa: F401
+
+    if is_hidden:
+        del sys.modules["typing_extensions"]
 
 
 def _run(argv: list[str], started_at: float) -> int:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from importlib import metadata
-from pathlib import Path
 
 from pipeline import __version__
 from pipeline.doctor.system_checks import GIB, MIB, CheckResult, format_bytes
@@ -104,14 +103,14 @@ def _version_numbers(version: str) -> list[int]:
 
 def check_runtime_folder(folder: str = "") -> CheckResult:
     """Check that the directory of sockets is private, and its path short enough for ipc."""
-    path, name, fix = folder or str(endpoints.runtime_folder()), "runtime directory", OTHER_RUNTIME_DIRECTORY
+    path, name, fix = folder or endpoints.runtime_folder(), "runtime directory", OTHER_RUNTIME_DIRECTORY
     spare = endpoints.MAX_PATH_BYTES - len(os.fsencode(path)) - endpoints.MAX_SOCKET_NAME_BYTES
     if spare < 0:
         return CheckResult(name, "bad", f"{path} is {-spare} bytes too long for ipc sockets", fix)
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        if obstacle := endpoints.describe_obstacle(Path(path)):
+        if obstacle := endpoints.describe_obstacle(path):
             return CheckResult(name, "bad", f"{path} cannot be created: {obstacle}", fix)
         return _chosen_folder(name, f"{path} will be created", folder)
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
@@ -131,7 +130,7 @@ def _chosen_folder(name: str, detail: str, folder: str) -> CheckResult:
 
 def check_sockets(folder: str = "") -> CheckResult:
     """Check that a socket can be bound and connected there: some file systems have none."""
-    path = folder or str(endpoints.runtime_folder())
+    path = folder or endpoints.runtime_folder()
     base = path if os.path.isdir(path) else os.path.dirname(path)
     try:
         with (
@@ -224,7 +223,7 @@ def check_terminal(environment: Mapping[str, str], *, is_terminal: bool) -> Chec
 
 def check_leftovers(folder: str = "") -> CheckResult:
     """Check for sockets of dead runs."""
-    path = folder or str(endpoints.runtime_folder())
+    path = folder or endpoints.runtime_folder()
     dead = []
     with suppress(FileNotFoundError):
         live = set(endpoints.list_live_runs())

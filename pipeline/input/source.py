@@ -20,6 +20,7 @@ from pipeline.model.errors import UsageError
 from pipeline.model.events import DiscardBelow, EndOfInput, ReadRequest, RecordsRead, Waiting
 from pipeline.model.messages import RecordFormat
 from pipeline.model.state_machine import NEVER, Address, Message
+from pipeline.system.digests import blake2b
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,8 +101,6 @@ class InputSource:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the input. It is different in each process if the input cannot be read twice."""
-        from hashlib import blake2b  # 5 ms that only a ventilator spends
-
         name, state = (
             blake2b(repr(value).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
             for value in ((self._identity, self._input_files.identities), self._input_files.states)

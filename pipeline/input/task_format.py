@@ -24,6 +24,7 @@ from pipeline.input.files import STDIN, convert_hint, display_name, file_identit
 from pipeline.model.errors import PipelineError, UsageError
 from pipeline.model.messages import RecordFormat, Shape
 from pipeline.model.records import ArgumentSource, PackingLimit, encode_fields
+from pipeline.system.digests import blake2b
 
 if TYPE_CHECKING:
     from pipeline.config.settings import Settings
@@ -263,8 +264,6 @@ def _encode_group(rows: list[FieldRow]) -> bytes:
 
 def _shuffle(records: list[bytes], seed: int | None) -> list[bytes]:
     """Return another order, the same for the same seed; without one, for the same records."""
-    from hashlib import blake2b
-
     if seed is None:
         content = blake2b(digest_size=16)
         for record in records:

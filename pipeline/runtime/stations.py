@@ -19,6 +19,7 @@ from pipeline.model.messages import RecordFormat
 from pipeline.model.state_machine import Adapter, Message, Port, StateMachine
 from pipeline.model.structs import replace
 from pipeline.runtime.event_loop import EventLoop
+from pipeline.system.digests import blake2b
 from pipeline.system.processes import kill_descendants, monitor_fd
 from pipeline.system.resources import disable_heap_trim, raise_descriptor_limit
 from pipeline.system.signals import SignalPipe
@@ -226,8 +227,6 @@ def run_worker(settings: Settings, notify: Notify) -> int:
 
 
 def _create_identity(settings: Settings, slots: int) -> WorkerIdentity:
-    from hashlib import blake2b  # takes 5 ms, which only a worker needs
-
     from pipeline.worker.heartbeat import WorkerIdentity
 
     # only options that determine the output: workers of one run may differ in directory and environment

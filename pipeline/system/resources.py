@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import time
 from contextlib import suppress
 
@@ -63,8 +64,6 @@ def read_small_file(path: str) -> str:
 
 def raise_descriptor_limit() -> int:
     """Raise the limit of open files to the hard limit, and return it."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

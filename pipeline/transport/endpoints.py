@@ -15,7 +15,6 @@ import stat
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -71,7 +70,7 @@ class Endpoints(Struct, frozen=True):
         return self.registry.startswith("tcp:")
 
 
-def runtime_folder() -> Path:
+def runtime_folder() -> str:
     """Return the folder of all pipelines of this user on this machine, where the stations find each other.
 
     It is the first place that can be used. An inherited variable alone decides nothing, since su, sudo, cron and batch
@@ -81,35 +80,35 @@ def runtime_folder() -> Path:
     return next((place for place in places if not describe_obstacle(place)), places[0])
 
 
-def runtime_places() -> list[Path]:
+def runtime_places() -> list[str]:
     """Return the places for the runtime folder, the preferred one first."""
     uid = os.getuid()
     bases = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"]
     shared = ["/tmp", os.environ.get("TMPDIR", ""), "/var/tmp", "/dev/shm", os.environ.get("HOME", "")]  # noqa: S108
-    return [Path(base, "pipe") for base in bases if os.path.isabs(base)] + [
-        Path(base, f"pipe-{uid}") for base in shared if os.path.isabs(base)
-    ]
+    places = [(base, "pipe") for base in bases] + [(base, f"pipe-{uid}") for base in shared]
+    return [os.path.join(base, name) for base, name in places if os.path.isabs(base)]
 
 
-def describe_obstacle(place: Path) -> str:
+def describe_obstacle(place: str) -> str:
     """Return why the runtime folder cannot be here; empty if it can. A folder of this user is not passed over."""
     if (excess := len(os.fsencode(place)) + MAX_SOCKET_NAME_BYTES - MAX_PATH_BYTES) > 0:
         return f"it is {excess} bytes too long for ipc sockets"
+    parent = os.path.dirname(place)
     try:
-        return "" if place.lstat().st_uid == os.getuid() else "it belongs to another user"
+        return "" if os.lstat(place).st_uid == os.getuid() else "it belongs to another user"
     except NotADirectoryError:
-        return f"{place.parent} is not a directory"
+        return f"{parent} is not a directory"
     except OSError:
         pass  # it is still to be created
     try:
-        status = place.parent.stat()
+        status = os.stat(parent)
     except OSError as error:
-        return f"{place.parent}: {(error.strerror or '').lower()}"
+        return f"{parent}: {(error.strerror or '').lower()}"
     if not stat.S_ISDIR(status.st_mode):
-        return f"{place.parent} is not a directory"
+        return f"{parent} is not a directory"
     if status.st_uid != os.getuid() and not status.st_mode & stat.S_ISVTX:
-        return f"{place.parent} belongs to another user"
-    return "" if os.access(place.parent, os.W_OK | os.X_OK) else f"{place.parent} is not writable"
+        return f"{parent} belongs to another user"
+    return "" if os.access(parent, os.W_OK | os.X_OK) else f"{parent} is not writable"
 
 
 def describe_choice() -> str:
@@ -128,7 +127,7 @@ def resolve_endpoints(settings: EndpointOptions) -> Endpoints:
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", settings.name) or settings.name.startswith("."):
         raise UsageError(f"invalid --name {settings.name!r}", "use letters, digits, dots and dashes")
-    folder = runtime_folder() / settings.name
+    folder = os.path.join(runtime_folder(), settings.name)
     endpoints = {"registry": settings.registry_at, "results": settings.results_at, "control": settings.control_at}
     ports = {"registry": REGISTRY_PORT, "results": RESULTS_PORT, "control": CONTROL_PORT}
     for name, option in endpoints.items():
@@ -139,14 +138,14 @@ def resolve_endpoints(settings: EndpointOptions) -> Endpoints:
         elif name == "control" and (match := _TCP_PATTERN.fullmatch(settings.registry_at)) and match[2]:
             endpoints[name] = f"tcp://{match[1]}:{int(match[2]) + 2}"  # until a Registration names another
         else:
-            endpoints[name] = _validate_endpoint(f"ipc://{folder / name}")
+            endpoints[name] = _validate_endpoint(f"ipc://{folder}/{name}")
     if not settings.insecure and (tcp := [endpoint for endpoint in endpoints.values() if endpoint.startswith("tcp:")]):
         raise UsageError(
             f"refused {tcp[0]}: tcp is not encrypted, so any user of the network could run commands",
             "allow it with --insecure",
         )
     is_private = any(endpoint.startswith("ipc:") for endpoint in endpoints.values())
-    return Endpoints(settings.name, **endpoints, folder=str(folder) if is_private else "")
+    return Endpoints(settings.name, **endpoints, folder=folder if is_private else "")
 
 
 def _endpoint_on_host(host: str, port: int) -> str:
@@ -177,10 +176,10 @@ def claim_folder(folder: str) -> None:
     Raises:
         UsageError: the folder belongs to another user, or others may enter it.
     """
-    for path in (Path(folder).parent, Path(folder)):
+    for path in (os.path.dirname(folder), folder):
         try:
-            path.mkdir(mode=0o700, exist_ok=True)
-            status = path.lstat()
+            _make_folder(path)
+            status = os.lstat(path)
         except OSError as error:
             raise UsageError(
                 f"cannot create directory {path}: {error.strerror}", "set XDG_RUNTIME_DIR to a directory of yours"
@@ -188,6 +187,15 @@ def claim_folder(folder: str) -> None:
         is_private = status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
         if not is_private:
             raise UsageError(f"{path} is not a private directory of yours", "set XDG_RUNTIME_DIR to one with mode 0700")
+
+
+def _make_folder(path: str) -> None:
+    """Create a folder unless it exists: the reason of a failure may be another one then."""
+    try:
+        os.mkdir(path, 0o700)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
 
 
 class EndpointLock:
@@ -199,14 +207,14 @@ class EndpointLock:
         Raises:
             PipelineError: the owner, whom the error names, has not exited within `wait_seconds`.
         """
-        self._path = Path(folder, f"{role}.lock")
+        self._folder, self._path = folder, os.path.join(folder, f"{role}.lock")
         self._file = self._open()
         deadline = time.monotonic() + wait_seconds
         while not self._try_lock():
             if time.monotonic() > deadline:
                 owner = os.pread(self._file, 4096, 0).decode(errors="replace").strip()
                 os.close(self._file)
-                raise PipelineError(f"another {role} is running as {Path(folder).name!r}: {owner}")
+                raise PipelineError(f"another {role} is running as {os.path.basename(folder)!r}: {owner}")
             time.sleep(0.02)
         text = f"pid {os.getpid()}, {shlex.join(sys.argv)[:1000]}\n".encode(errors="replace")
         # ext4 writes a file that was cut to nothing to disk when it is closed, so its removal would wait for the disk
@@ -214,7 +222,7 @@ class EndpointLock:
 
     def _open(self) -> int:
         while True:
-            claim_folder(str(self._path.parent))
+            claim_folder(self._folder)
             with suppress(FileNotFoundError):  # the previous owner has just removed the folder
                 return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
@@ -225,7 +233,7 @@ class EndpointLock:
             return False
         # the previous owner removes its file when it exits: the locked file must still be the one at the path
         try:
-            is_current = os.path.samestat(os.fstat(self._file), self._path.stat())
+            is_current = os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except FileNotFoundError:
             is_current = False
         if not is_current:
@@ -236,25 +244,27 @@ class EndpointLock:
     def release(self) -> None:
         """Release the lock and remove its file, and the folder if it is empty."""
         if self._file >= 0:
-            self._path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
             os.close(self._file)
             self._file = -1
-            remove_empty_folder(str(self._path.parent))
+            remove_empty_folder(self._folder)
 
 
 def remove_empty_folder(folder: str) -> None:
     """Remove the pipeline's folder unless it is in use."""
     try:
-        Path(folder).rmdir()
+        os.rmdir(folder)
     except OSError:
         return
 
 
 def remove_stale_sockets(folder: str, prefix: str) -> None:
     """Remove the sockets that a killed owner left. The caller holds the lock."""
-    for path in Path(folder).glob(f"{prefix}*"):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink(missing_ok=True)
+    for path in _find_entries(folder, prefix):
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
 
 
 def remove_run_leftovers(folder: str) -> None:
@@ -264,15 +274,23 @@ def remove_run_leftovers(folder: str) -> None:
     """
     if not folder:
         return
-    for path in (Path(folder), *_find_dead_runs(Path(folder).parent)):
-        if path.is_dir():
-            _remove_folder_leftovers(str(path))
+    for path in (folder, *_find_dead_runs(os.path.dirname(folder))):
+        if os.path.isdir(path):
+            _remove_folder_leftovers(path)
 
 
-def _find_dead_runs(base: Path) -> list[Path]:
+def _find_dead_runs(base: str) -> list[str]:
     """Return the private folders of runs whose launcher's pid does not exist any more."""
-    pids = {path: path.name.removeprefix(RUN_PREFIX) for path in base.glob(f"{RUN_PREFIX}*")}
+    pids = {path: os.path.basename(path).removeprefix(RUN_PREFIX) for path in _find_entries(base, RUN_PREFIX)}
     return [path for path, pid in pids.items() if pid.isdigit() and not os.path.exists(f"/proc/{pid}")]
+
+
+def _find_entries(folder: str, prefix: str = "") -> list[str]:
+    """Return the paths of what is in a folder and begins with this prefix; nothing if the folder cannot be read."""
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(prefix)]
+    except OSError:
+        return []
 
 
 def _remove_folder_leftovers(folder: str) -> None:
@@ -289,11 +307,14 @@ def _remove_folder_leftovers(folder: str) -> None:
 
 def list_live_runs() -> list[str]:
     """Return the names of this user's pipelines that have a live sink."""
-    names = []
-    for lock in sorted(runtime_folder().glob("*/sink.lock")):
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                names.append(lock.parent.name)
-    return names
+    return [os.path.basename(path) for path in sorted(_find_entries(runtime_folder())) if _is_locked(path)]
+
+
+def _is_locked(folder: str) -> bool:
+    """Return whether a sink holds the lock in this folder."""
+    with suppress(FileNotFoundError, NotADirectoryError), open(os.path.join(folder, "sink.lock"), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

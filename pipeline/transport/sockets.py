@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from contextlib import suppress
 
 import zmq
 
@@ -101,9 +101,9 @@ class ZmqContext:
 
 def _check_socket_path(endpoint: str) -> None:
     # bind() deletes whatever is at its path
-    path = Path(endpoint.removeprefix("ipc://"))
+    path = endpoint.removeprefix("ipc://")
     try:
-        mode = path.lstat().st_mode
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -123,4 +123,5 @@ def unbind(socket: zmq.Socket[bytes] | None, linger: int = 1000) -> None:
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
     socket.close(linger=linger)
     if isinstance(endpoint, bytes) and endpoint.startswith(b"ipc://"):
-        Path(os.fsdecode(endpoint.rstrip(b"\0"))[len("ipc://") :]).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(endpoint.rstrip(b"\0").removeprefix(b"ipc://"))

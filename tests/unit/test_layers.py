@@ -14,17 +14,17 @@ MAY_IMPORT = {
     "ventilator": "model msgspec",
     "worker": "model msgspec",
     "sink": "model msgspec",
-    "system": "model msgspec psutil",
+    "system": "model msgspec psutil _blake2",
     "storage": "model system msgspec msgpack",
     "transport": "model system msgspec zmq",
     "executor": "model config system storage msgspec",
     "output": "model storage msgspec",
-    "input": "model config storage msgspec",
+    "input": "model config system storage msgspec",
     "runtime": "model config ventilator worker sink system storage transport executor output input msgspec zmq",
     "doctor": "model config system transport pipeline msgspec zmq",
     "cli": "model config system storage transport executor input runtime doctor lab pipeline msgspec typer rich",
     "lab": "zmq threading subprocess random dataclasses",
-    "pipeline": "cli",  # its modules are the version and the entry point
+    "pipeline": "cli msgspec",  # its modules are the version and the entry point
 }
 """What a package imports: packages above it, libraries, and modules that no other may use. The lab is separate."""
 PURE = """

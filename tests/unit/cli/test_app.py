@@ -151,10 +151,10 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("runtime")
 def test_monitoring_needs_name_if_several_pipelines_run() -> None:
     assert parse(["top"]).settings.name == "default"
-    one = EndpointLock(str(endpoints.runtime_folder() / "one"), "sink")
+    one = EndpointLock(f"{endpoints.runtime_folder()}/one", "sink")
     assert parse(["top"]).settings.name == "one"
     assert parse(["kill", "--name", "two"]).settings.name == "two"
-    other = EndpointLock(str(endpoints.runtime_folder() / "other"), "sink")
+    other = EndpointLock(f"{endpoints.runtime_folder()}/other", "sink")
     with pytest.raises(UsageError, match="several pipelines are running: one, other"):
         parse(["kill"])
     assert parse(["kill", "--at", "tcp://h"]).settings.name == "default"

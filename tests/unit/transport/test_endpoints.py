@@ -134,7 +134,7 @@ def test_runtime_places_are_in_a_fixed_order(monkeypatch: pytest.MonkeyPatch) ->
     uid = os.getuid()
     monkeypatch.setenv("HOME", "/home/me")
     shared = ["/tmp", "/there", "/var/tmp", "/dev/shm", "/home/me"]
-    places = [Path("/here/pipe"), Path(f"/run/user/{uid}/pipe"), *(Path(base, f"pipe-{uid}") for base in shared)]
+    places = ["/here/pipe", f"/run/user/{uid}/pipe", *(f"{base}/pipe-{uid}" for base in shared)]
     assert runtime_places() == places
     monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
     monkeypatch.setenv("TMPDIR", "")
@@ -143,7 +143,7 @@ def test_runtime_places_are_in_a_fixed_order(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_own_runtime_folder_that_is_not_private_is_not_passed_over(runtime: Path) -> None:
     (runtime / "pipe").mkdir(mode=0o755)
-    assert describe_obstacle(runtime / "pipe") == ""  # the user can repair it, so the error names it
+    assert describe_obstacle(str(runtime / "pipe")) == ""  # the user can repair it, so the error names it
 
 
 def test_at_host_uses_default_ports() -> None:
