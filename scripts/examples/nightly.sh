@@ -1,20 +1,19 @@
 #!/bin/sh
-# A job for the night, fit for cron: it goes on where the last night was cut off, tries what failed again, and mails
-# what failed for good.
+# A nightly job for cron: it resumes an interrupted run, retries failed tasks, and mails those that failed every time.
 #
-#   nightly.sh TASKS RESULTS COMMAND        each line of TASKS through COMMAND, into RESULTS
+#   nightly.sh TASKS RESULTS COMMAND        run COMMAND for each line of TASKS, and write RESULTS
 #
-# MAIL is the command that gets the letter on its stdin (default: mail -s 'nightly: tasks failed' "$USER").
+# MAIL is the command that reads the message on stdin (default: mail -s 'nightly: tasks failed' "$USER").
 set -eu
 
 tasks=$1 results=$2 command=$3
 mail=${MAIL:-"mail -s 'nightly: tasks failed' $(id -un)"}
 
-go_on=
-[ ! -e "$results.journal" ] || go_on=--resume # the last night was cut off
+resume=
+[ ! -e "$results.journal" ] || resume=--resume # the last run was interrupted
 
 code=0
-pipe run --quiet $go_on --arg-file "$tasks" --output "$results" --failed "$results.failed" --joblog "$results.log" \
+pipe run --quiet $resume --arg-file "$tasks" --output "$results" --failed "$results.failed" --joblog "$results.log" \
     --retries 2 --retry-delay 0.1s --timeout 1h "$command" || code=$?
 
 case $code in
@@ -23,11 +22,11 @@ case $code in
     {
         echo "$(wc -l <"$results.failed") of $(wc -l <"$tasks") tasks failed:"
         cat "$results.failed"
-        echo "once more: pipe run -a $results.failed --from-failed '$command'"
+        echo "to retry them: pipe run -a $results.failed --from-failed '$command'"
     } | sh -c "$mail"
     ;;
 *)
-    echo "the run ended with $code and goes on next night" | sh -c "$mail"
+    echo "the run ended with exit code $code; the next night resumes it" | sh -c "$mail"
     exit "$code"
     ;;
 esac
