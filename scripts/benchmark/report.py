@@ -35,7 +35,7 @@ class CaseResult:
 
 @dataclass
 class WorkloadResult:
-    """The cases of one workload. `ratios` are pairs of cases that a target compares."""
+    """The cases of one workload. `ratios` are pairs of a case and its alternative or limit."""
 
     title: str
     unit: str
@@ -78,12 +78,12 @@ class Change(NamedTuple):
 
     before: float
     after: float
-    verdict: str
+    conclusion: str
 
     def __str__(self) -> str:
-        """Format the ratio and the verdict."""
+        """Format the ratio and the conclusion."""
         ratio = f"{self.after / self.before:.2f} x" if self.before else "no ratio"
-        return f"{ratio:>8}  {self.verdict}"
+        return f"{ratio:>8}  {self.conclusion}"
 
 
 def compare(before: list[float], after: list[float]) -> Change:
@@ -128,22 +128,25 @@ def compare_reports(before: Report, after: Report) -> Iterator[str]:
                 for line in compare_cases(old.cases[case], new.cases[case], new.unit):
                     yield f"    {case:<22} {line}"
         for case, other in new.ratios:
-            ratios = [_ratio(result, case, other) for result in (old, new)]
-            yield f"    {case} / {other}: {ratios[0]} -> {ratios[1]} x the cost"
+            if all(name in result.cases for name in (case, other) for result in (old, new)):
+                change = compare(_round_ratios(old, case, other), _round_ratios(new, case, other))
+                yield f"    {case} / {other}, per round: {change.before:.2f} -> {change.after:.2f} {change}"
     for name in before.workloads.keys() - after.workloads.keys():
         yield f"\n{name}: only in the first report"
 
 
-def _ratio(result: WorkloadResult, case: str, other: str) -> str:
-    if case not in result.cases or other not in result.cases:
-        return "?"
-    return f"{result.cases[case].cost_per_task / result.cases[other].cost_per_task:.2f}"
+def _round_ratios(result: WorkloadResult, case: str, other: str) -> list[float]:
+    """Return the cost per task of a case in each round, divided by the other's in the same round."""
+    upper, lower = result.cases[case], result.cases[other]
+    scale = lower.tasks / upper.tasks
+    return [scale * cost / base for cost, base in zip(upper.costs, lower.costs, strict=True)]
 
 
 def new_result(workload: Workload) -> WorkloadResult:
     """Return a result without rounds."""
     cases = {name: CaseResult(case.tasks) for name, case in workload.cases.items()}
-    ratios = [(target.case, target.other) for target in workload.targets if target.other]
+    pairs = [(target.case, other) for target in workload.targets for other in (target.other, workload.limit)]
+    ratios = [(case, other) for case, other in dict.fromkeys(pairs) if other]
     return WorkloadResult(workload.title, "bytes" if workload.is_memory else "s", workload.limit, ratios, cases)
 
 

@@ -80,7 +80,7 @@ def rate(unit: str, size: float = 1) -> Callable[[float], str]:
 
 def milliseconds(cost: float) -> str:
     """Format seconds as milliseconds."""
-    return f"{1000 * cost:.3g} ms"
+    return f"{1000 * cost:.0f} ms" if cost > 0.01 else f"{1000 * cost:.3f} ms"  # noqa: PLR2004 - 10 ms
 
 
 def seconds(tasks: int = 1) -> Callable[[float], str]:
@@ -354,7 +354,7 @@ def sleeps(programs: Programs) -> Workload:
     count, output, joblog = len(durations), programs.output, programs.folder / "results.joblog"
     function = f"{ALTERNATIVES}:sleep"
     script = """
-        name=bench-$$
+        name=benchmark-$$
         "$0" sink --quiet --name "$name" --output "$1" --joblog "$2" &
         for _ in 1 2 3 4; do "$0" work --quiet --name "$name" --jobs 2 --call "$3" & done
         "$0" ventilate --quiet --name "$name" "$4"

@@ -36,6 +36,7 @@ KEPT = {
 """What else stays, by the beginning of the path."""
 CODE = sorted((ROOT / "pipeline").rglob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix != ".pyc")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n\s*\n|\n\s*[-*] |\|")
@@ -73,7 +74,7 @@ def found_in(paths: list[Path], search: Callable[[str, str], Collection[str]]) -
 
 
 def test_text_uses_no_old_word() -> None:
-    assert found_in([*CODE, *PAGES], lambda name, text: old_words(f"{name}\n{text}", name)) == {}
+    assert found_in([*CODE, *PAGES, *SCRIPTS], lambda name, text: old_words(f"{name}\n{text}", name)) == {}
 
 
 def test_test_name_uses_no_old_word() -> None:

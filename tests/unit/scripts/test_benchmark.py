@@ -50,7 +50,7 @@ def test_report_of_other_format_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "verdict"),
+    ("before", "after", "conclusion"),
     [
         ([10, 11, 12], [7, 8, 9], "LOWER"),
         ([7, 8, 9], [10, 11, 12], "HIGHER"),
@@ -60,8 +60,10 @@ def test_report_of_other_format_is_rejected(tmp_path: Path) -> None:
         ([10, 10], [1, 1], "unknown: fewer than 3 rounds"),
     ],
 )
-def test_compare_medians_beyond_both_spreads_is_change(before: list[float], after: list[float], verdict: str) -> None:
-    assert compare(before, after).verdict == verdict
+def test_compare_medians_beyond_both_spreads_is_change(
+    before: list[float], after: list[float], conclusion: str
+) -> None:
+    assert compare(before, after).conclusion == conclusion
 
 
 def test_compare_reports_prints_change_and_ratios() -> None:
@@ -69,7 +71,7 @@ def test_compare_reports_prints_change_and_ratios() -> None:
     lines = [" ".join(line.split()) for line in compare_reports(old, new)]
     assert "pipe time 4 s -> 2 s 0.50 x LOWER" in lines
     assert "xargs CPU 2 s -> 2 s 1.00 x no change beyond the noise" in lines
-    assert "pipe / xargs: 1.00 -> 0.50 x the cost" in lines
+    assert "pipe / xargs, per round: 1.00 -> 0.50 0.50 x no change beyond the noise" in lines
 
 
 def test_compare_reports_with_different_workloads_compares_none() -> None:
