@@ -308,8 +308,8 @@ class TerminationEscalation:
         self.deadline = min(self.deadline, now + seconds)
 
     def escalate_if_due(self, names: list[str], now: float) -> list[SupervisorAction]:
-        """Signal the processes if the deadline has passed."""
-        if now < self.deadline:
+        """Signal the processes, if any still runs, after the deadline."""
+        if now < self.deadline or not names:
             return []
         text = f"warning: {', '.join(names)} did not exit in time; sending {self._signum.name}"
         return [ShowMessage(text), *self.escalate(names, now)]

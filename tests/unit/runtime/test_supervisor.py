@@ -203,6 +203,14 @@ def test_process_remaining_after_sink_is_killed() -> None:
     assert (machine.done, machine.exit_code) == (True, 0)
 
 
+def test_late_tick_after_last_exit_is_silent() -> None:
+    machine = started()
+    exit_actions(machine, 0, ventilator=0, w1=0, sink=0)
+    exit_actions(machine, 3, w2=0)  # after the deadline, but before a tick
+    assert machine.tick(3) == []
+    assert machine.done
+
+
 def test_first_stop_goes_to_sink() -> None:
     machine = started()
     assert machine.on_stop_signal(SIGINT, 3) == [SOON, ForwardSignal("sink", SIGINT)]
