@@ -16,15 +16,16 @@ DRAFT = zmq.has("draft")
 KEEP = ["pushpull", "router-dealer", *(["client-server"] if DRAFT else [])]
 
 
-@pytest.mark.parametrize("way", [[], ["--poll"]], ids=["without-poll", "poll"])
+@pytest.mark.parametrize("poll", [False, True])
 @pytest.mark.parametrize("threads", [1, 10, 100])
 @pytest.mark.parametrize("name", KEEP)
-def test_signals_after_handshake_lose_nothing(name: str, threads: int, way: list[str]) -> None:
-    code, printed = run_lab("signal", name, "--threads", threads, "--msgs", 50, *way)
-    assert code == 0, printed
-    (row,) = table_rows(printed)
+def test_signals_after_handshake_lose_nothing(
+    capsys: pytest.CaptureFixture[str], name: str, threads: int, *, poll: bool
+) -> None:
+    assert signal.main(name, threads=threads, msgs=50, poll=poll) == 0
+    (row,) = table_rows(capsys.readouterr().out)
     sent = f"{50 * threads}"
-    assert row[:8] == [name, f"{threads}", "yes" if way else "no", sent, sent, "0", "0", "no"]
+    assert row[:8] == [name, f"{threads}", "yes" if poll else "no", sent, sent, "0", "0", "no"]
     assert int(row[8]) > 0
 
 
