@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from pipeline import __version__
+from pipeline.__main__ import _run
 from pipeline.cli.app import COMMANDS
+from pipeline.cli.exit_codes import run_guarded
 from pipeline.config.settings import OPTIONS
 from pipeline.model.events import JournalEntry
 from pipeline.model.journal_events import RunStarted, TasksSettled
@@ -27,6 +29,7 @@ from pipeline.storage.journal import Journal
 from tests.support.processes import ROOT, wait_until
 
 WITHIN = 60  # seconds; a process that takes longer hangs
+Here = Callable[..., tuple[int, str, str]]
 
 
 def pipe(*words: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -38,6 +41,13 @@ def pipe(*words: str, stdin: str = "", cwd: Path | None = None) -> subprocess.Co
     )  # fmt: skip
 
 
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Run `pipe WORDS` in this process, as no station is needed. Return exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "100")
+    return lambda *words: (run_guarded(lambda: _run([*words], 0.0)), *capfd.readouterr())
+
+
 def listed_options(text: str) -> set[str]:
     """The options that a help text lists."""
     left = [line.strip().split("  ")[0] for line in text.splitlines() if line.startswith("  -")]
@@ -45,8 +55,8 @@ def listed_options(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_lists_each_option_with_its_command(command: str) -> None:
-    short, full = (listed_options(pipe(command, flag).stdout) for flag in ("--help", "--help-all"))
+def test_help_lists_each_option_with_its_command(here: Here, command: str) -> None:
+    short, full = (listed_options(here(command, flag)[1]) for flag in ("--help", "--help-all"))
     on = [each for each in OPTIONS if command in each.on]
     expected = {flag for each in on for flags in each.flags for flag in flags.split("/")}
     assert (short | full) - {"--help-all"} == expected | {"-h", "--help"}
@@ -68,11 +78,11 @@ def test_pipe_without_arguments_shows_usage_and_exits_with_2() -> None:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_shows_examples(command: str) -> None:
-    shown = pipe(*command.split(), "--help")
-    assert shown.returncode == 0
-    assert f"Usage: pipe {command}".rstrip() in shown.stdout
-    examples = shown.stdout.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+def test_help_shows_examples(here: Here, command: str) -> None:
+    code, shown, _ = here(*command.split(), "--help")
+    assert code == 0
+    assert f"Usage: pipe {command}".rstrip() in shown
+    examples = shown.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
     assert len(examples) >= 2
     assert all(f"pipe {command}" in line for line in examples)
 
@@ -107,40 +117,15 @@ def test_help_shows_examples(command: str) -> None:
         (["sink", "-o", "x", "--failed", "x"], "-o x and --failed x are the same file"),
     ],
 )
-def test_usage_error_is_one_message_and_exit_code_2(words: list[str], named: str) -> None:
-    shown = pipe(*words)
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert shown.stderr.startswith(f"pipe: error: {named}")
-    assert all(line.startswith("pipe: hint: ") for line in shown.stderr.splitlines()[1:2])
-    assert len(shown.stderr.splitlines()) <= 2
+def test_usage_error_is_one_message_and_exit_code_2(here: Here, words: list[str], named: str) -> None:
+    code, output, shown = here(*words)
+    assert (code, output) == (2, "")
+    assert shown.startswith(f"pipe: error: {named}")
+    assert all(line.startswith("pipe: hint: ") for line in shown.splitlines()[1:2])
+    assert len(shown.splitlines()) <= 2
 
 
 # --- the whole ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["run", "-a", "missing.txt", "cat"], "no such file: missing.txt"),
-        (["ventilate", "missing.txt"], "no such file: missing.txt"),
-        (["run", "-o", "missing/out", "cat"], "cannot write missing/out: no such directory: missing"),
-        (["run", "--failed", "missing/f", "cat"], "cannot write missing/f: no such directory: missing"),
-        (["run", "--journal", "missing/j", "cat"], "cannot write missing/j: no such directory: missing"),
-        (["journal", "missing.journal"], "missing.journal"),
-        (["run", "--at", "tcp://127.0.0.1", "cat", ":::", "x"], "--insecure"),
-        (["sink", "--results-at", "tcp://127.0.0.1:5558"], "--insecure"),
-        (["sink", "--at", "nonsense"], "nonsense"),
-        (["work", "--desk", "ipx://nowhere", "cat"], "ipx://nowhere"),
-        (["run", "no-such-command-anywhere", ":::", "x"], "no-such-command-anywhere"),
-        (["run", "--call", "builtins:no_such_name", ":::", "x"], "no_such_name"),
-        (["run", "--call", "no_such_module:f", ":::", "x"], "no_such_module"),
-    ],
-)
-def test_invalid_value_is_named_and_exits_with_2(tmp_path: Path, words: list[str], named: str) -> None:
-    shown = pipe(*words, cwd=tmp_path)
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert named in shown.stderr
-    assert "this is a bug of pipe" not in shown.stderr
 
 
 def test_run_writes_each_result_once_and_a_summary() -> None:
