@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import socket as plain
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -23,10 +22,9 @@ from pipeline.model.events import (
     ReceivedFrom,
     VersionMismatch,
 )
-from pipeline.model.messages import Ack, Chunk, Goodbye, Heartbeat, Kill, Registration, RunStatus, WireMessage
+from pipeline.model.messages import Ack, Chunk, Goodbye, Kill, Registration, RunStatus, WireMessage
 from pipeline.model.messages import RecordFormat as Look
 from pipeline.model.state_machine import Adapter, LaneAddress, Message, PeerAddress, Port
-from pipeline.transport import sockets
 from pipeline.transport.channels import (
     MAX_MESSAGES_PER_POLL,
     ControlPublisher,
@@ -35,51 +33,11 @@ from pipeline.transport.channels import (
     ResultsChannel,
 )
 from pipeline.transport.codec import TOPIC, decode, encode
-from pipeline.transport.sockets import ZmqContext
+from tests.unit.transport.peers import ACK, PULSE, WITHIN, Peers
 
-WITHIN = 10_000
-PULSE = Heartbeat(
-    worker="ann", number=1, run="", digest="d", command="wc", slots=2, lane=0, last_sequence=0, credit_limit=4,
-    unfinished=(),
-    unacked=(), last_ack_number=0, seconds_per_task=0.0, done_count=0,
-)  # fmt: skip
 WELCOME = Registration("r", "run", "", Look(), 1, "ipc://l", "ipc://s", "ipc://c", 1.0, 10.0)
-ACK = Ack("r", 1, "print", "epoch", 1, 0, (), -1, spill_full=False, resend=())
 KILL = Kill("r", "done", "", 0)
 STATUS = RunStatus("r", "feeding", 0, 0, -1, -1, (), ())
-
-
-class Peers:
-    """A context, the sockets and adapters opened in it, and their endpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        self.own, self.folder, self.stem = ZmqContext(), folder, f"ipc://{folder}"
-        self._opened: list[zmq.Socket[bytes]] = []
-        self._adapters: list[Adapter] = []
-
-    def call(self, kind: int, name: str, topics: tuple[bytes, ...] = ()) -> zmq.Socket[bytes]:
-        at = name if "://" in name else f"{self.stem}/{name}"
-        self._opened.append(self.own.connect(kind, at, topics=topics))
-        return self._opened[-1]
-
-    def adapter(self, adapter: Adapter) -> Adapter:
-        self._adapters.append(adapter)
-        return adapter
-
-    def close(self) -> None:
-        for adapter in self._adapters:
-            adapter.close()
-        for socket in self._opened:
-            sockets.close(socket, linger=0)
-        self.own.close()
-
-
-@pytest.fixture
-def peers(tmp_path: Path) -> Iterator[Peers]:
-    made = Peers(tmp_path)
-    yield made
-    made.close()
-    assert not list(tmp_path.iterdir())
 
 
 def receive_until(adapter: Adapter, is_enough: Callable[[list[Message]], bool] = bool) -> list[Message]:

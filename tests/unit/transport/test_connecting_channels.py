@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
 import zmq
 
 from pipeline.model.events import PeerRejected, Reconnect
@@ -23,51 +21,12 @@ from pipeline.model.messages import (
     WireMessage,
 )
 from pipeline.model.state_machine import Adapter, Message, Port
-from pipeline.transport import channels, sockets
+from pipeline.transport import channels
 from pipeline.transport.channels import ControlPublisher
 from pipeline.transport.codec import decode, encode
-from pipeline.transport.sockets import ZmqContext
+from tests.unit.transport.peers import ACK, PULSE, WITHIN, Peers
 
-WITHIN = 10_000
-PULSE = Heartbeat(
-    worker="ann", number=1, run="", digest="d", command="wc", slots=2, lane=0, last_sequence=0, credit_limit=4,
-    unfinished=(),
-    unacked=(), last_ack_number=0, seconds_per_task=0.0, done_count=0,
-)  # fmt: skip
-ACK = Ack("r", 1, "print", "epoch", 1, 0, (), -1, spill_full=False, resend=())
 CHUNK = Chunk("r", 1, 1, 0, 1, b"x\n")
-
-
-class Peers:
-    """A context, the sockets and adapters opened in it, and their endpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        self.own, self.stem = ZmqContext(), f"ipc://{folder}"
-        self._bound: list[zmq.Socket[bytes]] = []
-        self._adapters: list[Adapter] = []
-
-    def bind(self, kind: int, name: str) -> zmq.Socket[bytes]:
-        self._bound.append(self.own.bind(kind, f"{self.stem}/{name}"))
-        return self._bound[-1]
-
-    def adapter(self, adapter: Adapter) -> Adapter:
-        self._adapters.append(adapter)
-        return adapter
-
-    def close(self) -> None:
-        for adapter in self._adapters:
-            adapter.close()
-            adapter.close()
-        for socket in self._bound:
-            sockets.unbind(socket, linger=0)
-        self.own.close()
-
-
-@pytest.fixture
-def peers(tmp_path: Path) -> Iterator[Peers]:
-    made = Peers(tmp_path)
-    yield made
-    made.close()
 
 
 def frames(socket: zmq.Socket[bytes], adapter: Adapter) -> list[bytes]:
