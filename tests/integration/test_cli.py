@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -26,6 +25,7 @@ from pipeline.model.journal_events import RunStarted, TasksSettled
 from pipeline.model.state_machine import Port
 from pipeline.runtime.supervisor import NO_RESTART_REASONS
 from pipeline.storage.journal import Journal
+from tests.integration.cluster import Cluster, PipeProcess
 from tests.support.processes import ROOT, wait_until
 
 WITHIN = 60  # seconds; a process that takes longer hangs
@@ -164,31 +164,6 @@ def test_journal_prints_json_lines_and_rejects_other_files(tmp_path: Path) -> No
     assert (tmp_path / "notes.txt").read_text().startswith("precious")
 
 
-def test_unfinished_run_needs_resume_or_restart(tmp_path: Path) -> None:
-    held = Journal(str(tmp_path / "out.journal"), fsync=False)
-    held.send(
-        Port.JOURNAL,
-        JournalEntry(1, (RunStarted("ab12", "f"), TasksSettled(((0, 7),), (), is_spilled=False, sizes=(0,)))),
-    )
-    assert held.receive()
-    held.close()
-    words = ["run", "-o", "out", "echo", ":::", "x"]
-    shown = pipe(*words, cwd=tmp_path)
-    assert (shown.returncode, shown.stdout) == (2, "")
-    error, hint = shown.stderr.splitlines()
-    assert error.startswith("pipe: error: out.journal contains an unfinished run (started ")
-    assert error.endswith(", 7 tasks done)")
-    assert hint == "pipe: hint: use --resume to continue it, or --restart to discard it"
-    shown = pipe("run", "--restart", *words[1:], cwd=tmp_path)
-    assert (shown.returncode, (tmp_path / "out").read_text()) == (0, "x\n"), shown.stderr
-
-
-def test_failed_tasks_are_counted_and_exit_with_1() -> None:
-    shown = pipe("run", "exit {}", ":::", "0", "7", "0")
-    assert shown.returncode == 1
-    assert shown.stderr.splitlines()[-1].startswith("pipe: 3 tasks, 1 failed, ")
-
-
 def test_packed_commands_fit_a_small_stack_and_a_large_environment() -> None:
     line = "ulimit -S -s 256; seq 30000 | exec python -m pipeline run -q -X -j 1 echo"
     environment = {**os.environ, "LARGE": "x" * 90_000, "PYTHONPATH": str(ROOT)}
@@ -201,13 +176,6 @@ def test_empty_input_is_a_run_without_tasks() -> None:
     shown = pipe("run", "cat")
     assert (shown.returncode, shown.stdout) == (0, "")
     assert shown.stderr.splitlines()[-1].startswith("pipe: 0 tasks, 0 failed, ")
-
-
-def test_verbose_run_names_each_process() -> None:
-    shown = pipe("run", "-v", "-w", "2", "echo", ":::", "x")
-    assert shown.returncode == 0
-    for name in ("sink", "ventilator", "worker-1", "worker-2"):
-        assert f"pipe: {name} " in shown.stderr
 
 
 def ready(process: subprocess.Popen[str]) -> None:
@@ -252,14 +220,6 @@ def test_kill_without_name_ends_the_only_run(long_run: subprocess.Popen[str]) ->
     assert long_run.wait(WITHIN) == 130
 
 
-@pytest.mark.parametrize("command", ["top", "kill"])
-@pytest.mark.usefixtures("runtime")
-def test_monitoring_without_a_run_exits_with_3(command: str) -> None:
-    shown = pipe(command)
-    assert (shown.returncode, shown.stdout) == (3, "")
-    assert "nothing runs there" in shown.stderr
-
-
 def test_run_with_stale_inherited_variables_uses_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,78 +230,41 @@ def test_run_with_stale_inherited_variables_uses_another_folder(
     assert f"is used instead of {tmp_path}/nowhere/pipe: {tmp_path}/nowhere: no such file or directory" in shown.stderr
 
 
-class Running:
-    """`pipe run -v` whose stations can be killed by name; stdin is a file, or a pipe that stays open."""
-
-    def __init__(self, *words: str, stdin: BinaryIO | None = None) -> None:
-        argv = [sys.executable, "-m", "pipeline", "run", "-v", *words]
-        pipes = {"stdin": stdin or subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(argv, text=True, **pipes)  # type: ignore[call-overload]
-        self.lines: list[str] = []
-        if not stdin:
-            self.process.stdin.write("1\n" * 10)
-            self.process.stdin.flush()
-
-    def kill(self, name: str) -> None:
-        """Kill the station after it has created its context."""
-        self.hear(f"pipe: {name} ", " created ZeroMQ context")
-        os.kill(int(self.lines[-1].split()[2]), signal.SIGKILL)
-
-    def hear(self, *parts: str) -> None:
-        """Read lines until one contains all these parts."""
-        while not self.lines or not all(part in self.lines[-1] for part in parts):
-            self.lines.append(self.process.stderr.readline())
-            assert self.lines[-1]
-
-    def end(self) -> tuple[int, str]:
-        """Return the exit code and the whole stderr."""
-        self.lines += self.process.stderr.readlines()
-        return self.process.wait(WITHIN), "".join(self.lines)
+def kill_started(run: PipeProcess, name: str) -> None:
+    """Kill a station of `pipe run -v` after it has created its context."""
+    wait_until(lambda: re.search(rf"{name} \d+ created ZeroMQ context", run.stderr))
+    os.kill(run.station_pids()[name], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
-def test_unrestartable_station_ends_the_run_with_3(runtime: Path, name: str) -> None:
-    run = Running("sleep 1000")
-    run.kill(name)
-    code, report = run.end()
-    run.process.communicate()
-    assert code == 3
-    assert report.count(f"pipe: error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
-    assert "start one" not in report  # the user cannot start a station of a `pipe run`
-    assert "did not exit in time" not in report
-    assert "SIGTERM" not in report
-    assert list((runtime / "pipe").iterdir()) == []
+def test_unrestartable_station_ends_the_run_with_3(cluster: Cluster, name: str) -> None:
+    reading, writing = os.pipe()  # stays open: the input has no end
+    os.write(writing, b"1\n" * 10)
+    run = cluster.start("run", "-v", "sleep 1000", tasks=reading)
+    kill_started(run, name)
+    assert run.wait() == 3
+    assert run.stderr.count(f"pipe: error: {name} was killed by SIGKILL; {NO_RESTART_REASONS[name]}\n") == 1
+    assert "start one" not in run.stderr  # the user cannot start a station of a `pipe run`
+    assert "did not exit in time" not in run.stderr
+    assert "SIGTERM" not in run.stderr
+    cluster.assert_empty()
+    os.close(reading)
+    os.close(writing)
 
 
-def replaced(run: Running, started: Path, go: Path) -> list[int]:
-    """Kill the ventilator after a task has started, and return the output of the run."""
-    wait_until(started.exists)
-    run.kill("ventilator")
-    run.hear("restarting in 0.1 s")
-    go.touch()
-    out, report = run.process.communicate(timeout=WITHIN)
-    assert run.process.returncode == 0, report
-    return sorted(map(int, out.split()))
-
-
-def test_ventilator_with_rereadable_input_is_restarted(runtime: Path, tmp_path: Path) -> None:
-    go, started = tmp_path / "go", tmp_path / "started"
-    task = f"echo {{}} >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
-    run = Running("-j", "2", "--interval", "0.2", task, ":::", *map(str, range(30)))
-    assert replaced(run, started, go) == list(range(30))
-    assert sorted(map(int, started.read_text().split())) == list(range(30))  # no task has run twice
-    assert list((runtime / "pipe").iterdir()) == []
-
-
-def test_restarted_ventilator_keeps_the_stdin_offset(runtime: Path, tmp_path: Path) -> None:
-    go, started = tmp_path / "go", tmp_path / "started"
-    (tmp_path / "in").write_text("".join(f"{number}\n" for number in range(30)))
-    task = f"echo >> {started}; until [ -e {go} ]; do sleep 0.02; done; echo {{}}"
-    with (tmp_path / "in").open("rb", buffering=0) as stdin:
+def test_restarted_ventilator_keeps_the_stdin_offset(cluster: Cluster) -> None:
+    cluster.path("in").write_text("".join(f"{number}\n" for number in range(30)))
+    task = "echo >> started; until [ -e go ]; do sleep 0.02; done; echo {}"
+    with cluster.path("in").open("rb", buffering=0) as stdin:
         stdin.seek(4)  # after the first two lines
-        run = Running("-j", "2", "--interval", "0.2", task, stdin=stdin)
-    assert replaced(run, started, go) == list(range(2, 30))
-    assert list((runtime / "pipe").iterdir()) == []
+        run = cluster.start("run", "-v", "-j", "2", "--interval", "0.2", task, tasks=stdin)
+    wait_until(cluster.path("started").exists)
+    kill_started(run, "ventilator")
+    run.wait_for_stderr("restarting in 0.1 s")
+    cluster.path("go").touch()
+    assert run.wait() == 0
+    assert sorted(map(int, run.lines)) == list(range(2, 30))
+    cluster.assert_empty()
 
 
 @pytest.mark.parametrize("options", ["", "-k"])

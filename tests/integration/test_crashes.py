@@ -109,27 +109,6 @@ def test_failing_commands_report_the_first_exit_code(cluster: Cluster, asked: tu
     assert "7 tasks, 3 failed" in run.stderr.splitlines()[-1]
 
 
-def test_worker_killed_in_a_run_is_replaced_and_tasks_rerun(cluster: Cluster) -> None:
-    run = cluster.start("run", "-v", "-j", "2", *FEED, SLOW, tasks=TASKS)
-    wait_until(lambda: len(run.lines) > 20)
-    os.kill(run.station_pids()["worker-1"], signal.SIGKILL)
-    run.wait_for_stderr("pipe: warning: worker-1 was killed by SIGKILL; restarting in 0.1 s\n")
-    cluster.path("gate").touch()
-    assert run.wait() == 0
-    assert run.lines == NUMBERS
-    assert run.stderr.count("created ZeroMQ context") == 4
-    cluster.assert_empty()
-
-
-def test_task_that_kills_its_workers_fails_after_retries(cluster: Cluster) -> None:
-    run = cluster.start("run", "-j", "1", "--crash-limit", "1", *FEED, "kill -9 $PPID; echo {}", tasks="1\n")
-    assert run.wait() == 1
-    assert run.stderr.count("worker-1 was killed by SIGKILL; restarting in") >= 2
-    assert run.lines == []
-    assert "1 task, 1 failed" in run.stderr.splitlines()[-1]
-    cluster.assert_empty()
-
-
 def test_verbose_names_each_process_and_its_context(cluster: Cluster) -> None:
     run = cluster.start("run", "-v", "-w", "2", "echo", tasks="1\n")
     assert run.wait() == 0

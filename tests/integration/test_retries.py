@@ -189,4 +189,5 @@ def test_task_that_kills_its_workers_fails_alone(cluster: Cluster) -> None:
     assert sorted(out, key=int) == [str(number) for number in range(20) if number != 7]
     assert [(letter["task"], letter["why"]) for letter in letters(cluster)] == [("7", "poison")]
     assert "pipe: task 8: " in player.stderr
+    assert player.stderr.count("was killed by SIGKILL; restarting in") >= 2
     cluster.assert_empty()
