@@ -601,7 +601,7 @@ MUTANTS = [
         "workers": 3}),
     Mutant("a stopping ventilator reads up to the tasks that workers hold", Dispatcher, "prefetch", return_always([]),
         None, {"stop_mode": "soon", "stop_at": 4.0, "faults": {"restart ventilator": 0.6, "dead": 0.6}, "tasks": 60},
-        first_seed=213),
+        first_seed=1180),
     Mutant("queued tasks of a stalled worker are released", held_tasks, "STALL_SECONDS", lambda _: NEVER, write_latency,
         {"faults": {}, "chunk": 4, "long_seconds": 5.0, "seconds": 0.01, "delay": 0.001, "workers": 3}),
     Mutant("an Ack is sent after the journal has its tasks", ResultWriter, "on_committed", _ack_before_commit),

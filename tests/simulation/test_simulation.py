@@ -49,7 +49,7 @@ def test_exception_of_a_mutant_is_a_crash_and_no_violation(monkeypatch: pytest.M
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
 def test_no_rule_is_idle(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     count = FIGURE_SEEDS if mutant.measure else FAILURE_SEEDS
-    seeds = [*range(mutant.first_seed, count), *range(mutant.first_seed)]
+    seeds = [*range(mutant.first_seed, mutant.first_seed + count), *range(mutant.first_seed)]
     with_rule = total(mutant, seeds) if mutant.measure else 0
     switch_off(mutant, monkeypatch)
     try:
