@@ -220,14 +220,12 @@ def test_kill_without_name_ends_the_only_run(long_run: subprocess.Popen[str]) ->
     assert long_run.wait(WITHIN) == 130
 
 
-def test_run_with_stale_inherited_variables_uses_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_with_stale_inherited_variables_uses_another_folder(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_RUNTIME_DIR", "TMPDIR", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+        monkeypatch.setenv(name, str(runtime / "nowhere"))
     shown = pipe("run", "-v", "echo", ":::", "x")
     assert (shown.returncode, shown.stdout) == (0, "x\n")
-    assert f"is used instead of {tmp_path}/nowhere/pipe: {tmp_path}/nowhere: no such file or directory" in shown.stderr
+    assert f"is used instead of {runtime}/nowhere/pipe: {runtime}/nowhere: no such file or directory" in shown.stderr
 
 
 def kill_started(run: PipeProcess, name: str) -> None:
