@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections import deque
@@ -34,7 +35,6 @@ from pipeline.model.events import (
 )
 from pipeline.model.messages import StopRequest
 from pipeline.model.state_machine import Adapter, Address, LaneAddress, Message, PeerAddress, Port, Send, StateMachine
-from pipeline.runtime.failpoints import with_failpoints
 from pipeline.system.signals import STATUS_SIGNAL
 
 HISTORY_SIZE = 50
@@ -71,7 +71,11 @@ class EventLoop:
         monitor_fd: int | None = None,
         notify: Callable[[Message], None] = lambda _: None,
     ) -> None:
-        self._machine, self._adapters = with_failpoints(machine, adapters)
+        self._machine, self._adapters = machine, adapters
+        if os.environ.get("PIPE_FAILPOINT"):  # only tests need the import
+            from pipeline.runtime.failpoints import with_failpoints
+
+            self._machine, self._adapters = with_failpoints(machine, adapters)
         self._signals, self._monitor_fd, self._notify = signals, monitor_fd, notify
         self._poller = zmq.Poller()
         self._pollables: dict[Port, list[object]] = {}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import Struct
 
 from pipeline.model.errors import INTERNAL_ERROR, PipelineError, describe_exit
+from pipeline.system.libc import call_libc
 from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
 
 if TYPE_CHECKING:
@@ -149,11 +150,8 @@ def _reset_inherited_state() -> None:
 
 def become_subreaper() -> None:
     """Make orphaned descendants become children of this process, not of init."""
-    import ctypes  # costs start-up time
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise PipelineError(f"cannot become a subreaper: {os.strerror(ctypes.get_errno())}")
+    if call_libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise PipelineError("cannot become a subreaper: prctl() failed", "use Linux 3.4 or newer, and allow prctl()")
 
 
 def list_children() -> list[int]:

@@ -12,6 +12,8 @@ import resource
 import time
 from contextlib import suppress
 
+from pipeline.system.libc import call_libc
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """From malloc.h."""
 CGROUP_FILE, CGROUP_MOUNT = "/proc/self/cgroup", "/sys/fs/cgroup"
@@ -77,12 +79,9 @@ def disable_heap_trim() -> None:
     By default it maps large blocks again each time and trims its heap: a page fault for each page, and a fifth of all
     CPU time when chunks flow. Another libc without mallopt is left as it is.
     """
-    import ctypes  # costs start-up time
-
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
+    with suppress(AttributeError):
+        call_libc("mallopt", M_MMAP_THRESHOLD, 32 << 20)
+        call_libc("mallopt", M_TRIM_THRESHOLD, 256 << 20)
 
 
 class ProcessTreeUsage:

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "ventilator": "model msgspec",
     "worker": "model msgspec",
     "sink": "model msgspec",
-    "system": "model msgspec psutil _blake2",
+    "system": "model msgspec psutil _blake2 _ctypes",
     "storage": "model system msgspec msgpack",
     "transport": "model system msgspec zmq",
     "executor": "model config system storage msgspec",

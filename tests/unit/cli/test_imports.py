@@ -28,8 +28,8 @@ from pipeline.__main__ import main
 main()
 """
 FORBIDDEN = """
-argparse ast asyncio concurrent.futures dataclasses hashlib inspect logging multiprocessing pathlib psutil rich shutil
-sqlite3 subprocess tempfile traceback typer typing_extensions unittest urllib
+argparse ast asyncio concurrent.futures ctypes dataclasses hashlib inspect logging multiprocessing pathlib psutil rich
+shutil sqlite3 subprocess tempfile traceback typer typing_extensions unittest urllib
 """.split()
 STATIONS = {"pipeline.sink.sink": "sink", "pipeline.ventilator.ventilator": "ventilator"}
 
