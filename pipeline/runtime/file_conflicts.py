@@ -80,9 +80,12 @@ def output_files(settings: Settings) -> list[RunFile]:
         RunFile("--spool" if settings.spool else "the spool", run_files.spool_path(settings)),
     ]
     files = [file for file in named if file.path]
-    if not (settings.output or settings.results_folder):
+    writes_stdout = not (settings.output or settings.results_folder)
+    if writes_stdout:
         files.append(RunFile("stdout", STDOUT_FD))
-    if _file_key(STDERR_FD) != _file_key(STDOUT_FD):  # a user who joins them wants both in one file
+    if not writes_stdout or _file_key(STDERR_FD) != _file_key(
+        STDOUT_FD
+    ):  # a user who joins them wants both in one file
         files.append(RunFile("stderr", STDERR_FD))
     return files
 

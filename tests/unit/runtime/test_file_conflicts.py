@@ -149,6 +149,14 @@ def test_stdout_and_stderr_may_be_joined() -> None:
         check(Settings(files=("f",)))
 
 
+@pytest.mark.parametrize("name", ["f", "other"])
+@pytest.mark.usefixtures("folder")
+def test_joined_stderr_is_refused_where_stdout_has_no_results(name: str) -> None:
+    joined = redirected(1, name), redirected(2, name)
+    with joined[0], joined[1], pytest.raises(UsageError, match=r"stderr .*are the same file"):
+        check(Settings(files=("f",), output="other"))
+
+
 @pytest.mark.parametrize("first", ["ventilator", "sink"])
 @pytest.mark.parametrize("path", ["f", "hard", "soft"])
 def test_second_station_refuses_a_file_of_both(folder: Path, first: str, path: str) -> None:
