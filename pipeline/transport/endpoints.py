@@ -90,25 +90,34 @@ def runtime_places() -> list[str]:
 
 
 def describe_obstacle(place: str) -> str:
-    """Return why the runtime folder cannot be here; empty if it can. A folder of this user is not passed over."""
+    """Return why the runtime folder cannot be here; empty if it can.
+
+    A folder of this user that is open to others is not passed over: only the user can repair it.
+    """
     if (excess := len(os.fsencode(place)) + MAX_SOCKET_NAME_BYTES - MAX_PATH_BYTES) > 0:
         return f"it is {excess} bytes too long for ipc sockets"
     parent = os.path.dirname(place)
     try:
-        return "" if os.lstat(place).st_uid == os.getuid() else "it belongs to another user"
+        is_own = os.lstat(place).st_uid == os.getuid()
+        return _describe_folder_obstacle(place) if is_own else "it belongs to another user"
     except NotADirectoryError:
         return f"{parent} is not a directory"
     except OSError:
         pass  # it is still to be created
+    return _describe_folder_obstacle(parent)
+
+
+def _describe_folder_obstacle(folder: str) -> str:
+    """Return why nothing can be created in this folder; empty if it can."""
     try:
-        status = os.stat(parent)
+        status = os.stat(folder)
     except OSError as error:
-        return f"{parent}: {(error.strerror or '').lower()}"
+        return f"{folder}: {(error.strerror or '').lower()}"
     if not stat.S_ISDIR(status.st_mode):
-        return f"{parent} is not a directory"
+        return f"{folder} is not a directory"
     if status.st_uid != os.getuid() and not status.st_mode & stat.S_ISVTX:
-        return f"{parent} belongs to another user"
-    return "" if os.access(parent, os.W_OK | os.X_OK) else f"{parent} is not writable"
+        return f"{folder} belongs to another user"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def describe_choice() -> str:

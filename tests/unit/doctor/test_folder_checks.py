@@ -37,7 +37,7 @@ def test_check_runtime_folder_shared_is_bad(base: Path) -> None:
 
 def test_check_runtime_folder_not_a_directory_is_bad(base: Path) -> None:
     base.touch(mode=0o600)
-    result = environment_checks.check_runtime_folder()
+    result = environment_checks.check_runtime_folder(str(base))
     assert (result.state, result.detail) == ("bad", f"{base} is not a directory of this user")
     assert "XDG_RUNTIME_DIR" in result.fix
 

@@ -94,6 +94,9 @@ def make_unusable(base: Path, how: str) -> Path:
     elif how == "foreign":
         path.mkdir()
         os.chown(path, os.getuid() + 1, -1)
+    elif how == "file pipe":
+        path.mkdir()
+        (path / "pipe").touch()
     elif how == "foreign pipe":
         (path / "pipe").mkdir(parents=True)
         os.chown(path / "pipe", os.getuid() + 1, -1)
@@ -105,6 +108,7 @@ def make_unusable(base: Path, how: str) -> Path:
     [
         ("stale", "no such file or directory"),
         ("file", "is not a directory"),
+        ("file pipe", "/pipe is not a directory"),
         ("foreign", "belongs to another user"),
         ("foreign pipe", "it belongs to another user"),
         ("read-only", "is not writable"),
