@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pipeline.model.errors import UsageError
-from pipeline.system.exec_limits import MAX_WORD_BYTES, environment_size, max_exec_bytes, words_size
 
 NOT_FOUND_EXIT_CODE, NOT_EXECUTABLE_EXIT_CODE = 127, 126
 EXIT_CODES = {
@@ -143,6 +142,8 @@ def _permission_denied(name: str, path: bytes | None) -> str:
 
 
 def _size_over_limit(argv: Sequence[bytes], environment: Mapping[bytes, bytes]) -> str:
+    from pipeline.system.exec_limits import MAX_WORD_BYTES, environment_size, max_exec_bytes, words_size
+
     longest = max(map(len, argv))
     if longest >= MAX_WORD_BYTES:
         return f"a word has {longest:,} bytes, and Linux takes {MAX_WORD_BYTES - 1:,}; --stdin has no such limit"

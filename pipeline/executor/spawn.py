@@ -16,8 +16,9 @@ from pipeline.executor.exec_errors import EXIT_CODES, describe_exec_error, find_
 from pipeline.executor.outcomes import TaskOutcome
 from pipeline.executor.task_process import CLOSED_FD, TaskAssignment, TaskProcess, shorten_command
 from pipeline.model.messages import TaskFailure
+from pipeline.system.signals import ALL_SIGNALS
 
-DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+DEFAULT_SIGNALS = tuple(ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class TaskSpawner:

@@ -26,14 +26,14 @@ from pipeline.model.structs import replace
 from pipeline.output import file_writer
 from pipeline.output.destinations import STRUCTURED_SUFFIXES, ProgressDisplay
 from pipeline.output.output import OutputFiles, ResultOutput
-from pipeline.storage.journal import Journal, NullJournal
-from pipeline.storage.journal_reader import without_failed
-from pipeline.storage.locked_files import ReplacementFile
+from pipeline.storage.null_journal import NullJournal
 from pipeline.storage.spill_buffer import SpillBuffer
 
 if TYPE_CHECKING:
     from pipeline.config.settings import Settings
     from pipeline.sink.ledger import Ledger
+    from pipeline.storage.journal import Journal
+    from pipeline.storage.locked_files import ReplacementFile
 
 
 JOURNAL_SUFFIX, SPILL_SUFFIX, SPOOL_SUFFIX = ".journal", ".spill", ".spool"
@@ -193,13 +193,19 @@ class RunFiles:
         path = journal_path(settings)
         self.journal: Journal | NullJournal = NullJournal()
         if path:
+            from pipeline.storage.journal import Journal
+
             self.journal = Journal(path, fsync=settings.durability == "disk", sync_outputs=self._sync)
         sizes = self.journal.output_sizes
         if settings.resume_failed:
+            from pipeline.storage.journal_reader import without_failed
+
             sizes = without_failed(sizes)
         failed = unfinished_path(settings) or settings.failed
         self._replacement: ReplacementFile | None = None
         if failed != settings.failed:
+            from pipeline.storage.locked_files import ReplacementFile
+
             failed = "" if self._has_replaced(failed) else failed
             self._replacement = ReplacementFile(failed, os.path.realpath(settings.failed)) if failed else None
         files = OutputFiles(settings.output, failed, settings.joblog, settings.results_folder, display)
@@ -230,7 +236,7 @@ class RunFiles:
         if self._replacement:
             self._replacement.commit()
         self.spill.remove()
-        if isinstance(self.journal, Journal) and not self._settings.journal:
+        if not isinstance(self.journal, NullJournal) and not self._settings.journal:
             self.journal.remove()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from pipeline.model.errors import INTERNAL_ERROR, PipelineError, describe_exit
 from pipeline.system.libc import call_libc
-from pipeline.system.signals import FORWARDED_SIGNALS, SignalPipe, reset_in_child
+from pipeline.system.signals import ALL_SIGNALS, FORWARDED_SIGNALS, SignalPipe, reset_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -105,7 +105,7 @@ def fork(run: Callable[[], int]) -> ForkedProcess:
     sys.stdout.flush()  # else the child would write our text again
     sys.stderr.flush()
     # No signal may run our handlers in the child, nor wake our poll from there.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
     try:
         pid = os.fork()
         if pid == 0:

@@ -29,8 +29,9 @@ from pipeline.model.journal_events import (
 from pipeline.model.messages import AttemptRange
 from pipeline.model.state_machine import NEVER, Message, Port
 from pipeline.storage import disk_io
-from pipeline.storage.journal import Journal, NullJournal
+from pipeline.storage.journal import Journal
 from pipeline.storage.journal_reader import NAMES, RunSummary, read_summary, to_json_lines
+from pipeline.storage.null_journal import NullJournal
 from tests.support.disk_writes import assert_not_written_to_disk
 from tests.support.faulty_syscalls import FaultySyscalls
 
