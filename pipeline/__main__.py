@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import time
-from contextlib import suppress
-from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
+def main() -> None:
+    """Run the command line and exit. Do not return."""
     started = time.monotonic()
     gc.disable()  # imports leave no garbage, and looking for some takes 8 ms
+    import signal
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a status request must not kill a process that cannot answer yet
     _import_msgspec()
+    from contextlib import suppress
+
     from pipeline.cli.exit_codes import open_missing_streams, run_guarded
 
     open_missing_streams()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a status request must not kill a process that cannot answer yet
     code = run_guarded(lambda: _run(sys.argv[1:], started))
     with suppress(OSError):
         sys.stderr.flush()
@@ -54,8 +55,9 @@ def _run(argv: list[str], started_at: float) -> int:
         return choice.exit_code
     console = UserConsole(choice.settings, started_at)
     command_main = import_module(f"pipeline.cli.{choice.command}").main
-    gc.freeze()
-    gc.enable()
+    if choice.command != "run":  # its launcher and its stations enable it when they have started
+        gc.freeze()
+        gc.enable()
     code: int = command_main(choice.settings, console)
     return code
 

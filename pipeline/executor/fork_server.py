@@ -131,6 +131,7 @@ class _ForkServerProcess:
         """Import, then follow orders until the worker is gone. Do not return, whatever happens."""
         try:
             _detach(self._control.fileno())
+            gc.enable()  # a worker of `pipe run` has disabled it for its start
             self._function = callable_loader.load_callable(self._call, "--call")
             self._prepare = callable_loader.load_callable(self._init, "--init") if self._init else None
             self._module_pids = list_children()

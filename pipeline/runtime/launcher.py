@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import select
 import time
@@ -75,7 +76,9 @@ class ProcessWatcher:
     def run(self, signals: SignalPipe) -> int:
         """Run from the first start to the last exit."""
         self._poll.register(signals.fileno(), select.POLLIN)
+        gc.freeze()  # a collection in a child would copy the pages that it shares with this process
         self._execute(self._supervisor.tick(time.monotonic()))
+        gc.enable()  # after the forks: the processes enable it when their imports are done
         while not self._supervisor.done:
             ready = dict(self._poll.poll(self._poll_milliseconds()))
             # signals first: a request to stop explains the exits that come with it

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -285,6 +286,8 @@ class StationProcess:
         self, machine: StateMachine, adapters: dict[Port, Adapter], is_reported: Callable[[], bool] = lambda: False
     ) -> int:
         """Run the event loop. Notify the user why it ended early, unless the user requested it or it `is_reported`."""
+        gc.freeze()  # imports leave no garbage, and a look for some takes 1 ms and copies pages of the launcher
+        gc.enable()
         code = EventLoop(machine, adapters, self._signals, monitor_fd(), self._notify).run()
         halt_codes = (OK, TASKS_FAILED) if self._role == "sink" else ()  # after --halt, only the sink says so
         is_asked_elsewhere = machine.stop_reason == PIPE_KILL_REASON and code != OK

@@ -62,3 +62,27 @@ def test_run_imports_few_modules(tmp_path: Path) -> None:
     assert {role: count for role, count in counts.items() if count > MODULE_BUDGET[role]} == {}
     twice = {(one, other): modules[one] & modules[other] for one, other in combinations(modules, 2)}
     assert {roles: names for roles, names in twice.items() if names} == {}  # the launcher imports those before the fork
+
+
+COLLECTING = """
+import gc, os, sys
+folder, sys.argv[1:], exit_now = sys.argv[1], sys.argv[2:], os._exit
+
+def note_collections(code):
+    with open(f"{folder}/{os.getpid()}", "w") as file:
+        file.write(f"{gc.isenabled()} {sum(each['collections'] for each in gc.get_stats()) - before}")
+    exit_now(code)
+
+os._exit = note_collections
+before = sum(each["collections"] for each in gc.get_stats())
+from pipeline.__main__ import main
+main()
+"""
+
+
+def test_run_starts_without_garbage_collections_and_enables_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COLLECTING, str(tmp_path), "run", "-q", "-w", "1", "echo", ":::", "a"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    notes = [path.read_text().split() for path in tmp_path.iterdir()]
+    assert [enabled for enabled, _ in notes] == ["True"] * 4
+    assert max(int(count) for _, count in notes) < 3, notes  # at the very start
