@@ -14,7 +14,7 @@ import time
 from itertools import pairwise
 
 from pipeline.executor.child_channel import SharedBatch
-from pipeline.executor.outcomes import stderr_tail
+from pipeline.executor.outcomes import MAX_REPORTED_FAILURES, stderr_tail
 from pipeline.executor.task_process import signal_name
 from pipeline.executor.task_queue import TaskSlice
 from pipeline.model.events import TasksFinished
@@ -26,7 +26,6 @@ from pipeline.model.state_machine import NEVER
 from pipeline.model.structs import replace
 
 EMPTY_OUTPUT_END = struct.pack("<I", 0)
-MAX_REPORTED_FAILURES = 256  # in one message, so that its header stays small
 
 
 class Batch:

@@ -20,11 +20,11 @@ from time import monotonic
 
 from pipeline.executor import callable_loader
 from pipeline.executor.limits import TaskLimits
+from pipeline.executor.outcomes import OutcomeBuffer
 from pipeline.executor.task_queue import ChunkInfo, TaskQueue, TaskSlice
 from pipeline.executor.warm_pool import MAX_BATCHES, WarmPool, WarmSlot
 from pipeline.model.events import CancelTasks, HaltLimit, QueryActivity, ReleaseQueued, TasksFinished, TasksReleased
 from pipeline.model.messages import Chunk, Ranges, RecordFormat, WorkerActivity
-from pipeline.model.option_values import count_halt_events
 from pipeline.model.ranges import RangeSet
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.system.resources import ProcessTreeUsage
@@ -50,19 +50,18 @@ class CallExecutor:
         self._limits = limits or TaskLimits()
         self._pool = WarmPool(call, init, slots, self._limits.max_output_bytes)
         self._queue, self._batch_sizer = TaskQueue(), BatchSizer()
-        self._messages: list[Message] = []
+        self._outcomes = OutcomeBuffer()
+        self._replies: list[Message] = []
         self._usage = ProcessTreeUsage()
         self._has_reported_failure = False
         self._halt_limit: float = NEVER
-        self._unreported_events = 0
-        """Halt events among the messages that the worker has not received."""
         self.deadline = self._pool.deadline
 
     def send(self, to: Address, message: Message) -> None:  # noqa: ARG002 - an adapter has one port
         """Handle a message of the worker."""
         match message:
             case RecordFormat():
-                self._queue.record_format = message
+                self._queue.record_format = self._outcomes.record_format = message
                 self._halt_limit = 1 if message.halt_event else NEVER
             case HaltLimit():
                 # assign nothing yet: the reports that follow may lower it
@@ -76,7 +75,7 @@ class CallExecutor:
             case QueryActivity():
                 running = [task for slot in self._pool.slots for task in slot.list_running(monotonic())]
                 usage = self._usage.sample()
-                self._messages.append(WorkerActivity("", *usage, tuple(running[:MAX_REPORTED_TASKS])))
+                self._replies.append(WorkerActivity("", *usage, tuple(running[:MAX_REPORTED_TASKS])))
             case CancelTasks():
                 self._cancel(message.ranges)
 
@@ -91,12 +90,17 @@ class CallExecutor:
         deaths, now = self._pool.poll(), monotonic()
         if deaths is not None or now >= self.deadline:
             self._poll_slots(deaths or [], now)
-        messages, self._messages = [*self._messages, *self._pool.take_loading_notice(now)], []
+        unknown_events = self._outcomes.event_count
+        # a reply or a failure comes after all that has ended
+        can_wait = not self._replies and not self._pool.failure
+        reports = self._outcomes.take_due(now, self._queue.task_count if can_wait else 0)
+        messages, self._replies = [*reports, *self._replies, *self._pool.take_loading_notice(now)], []
         if self._pool.failure and not self._has_reported_failure:
             self._has_reported_failure = True
             messages.append(self._pool.failure)
-        if self._unreported_events:
-            self._unreported_events, self.deadline = 0, 0.0  # the worker counts them, and may then allow more tasks
+        self.deadline = min(self.deadline, self._outcomes.due_at)
+        if unknown_events:
+            self.deadline = 0.0  # the worker counts them, and may then allow more tasks
         return messages
 
     def close(self) -> None:
@@ -112,11 +116,12 @@ class CallExecutor:
             for batch in slot.batches:
                 batch.is_released = True
             released.update(task_ranges(slot.reclaim_unstarted()))
-        self._messages.append(TasksReleased(released.ranges()))
+        self._replies.append(TasksReleased(released.ranges()))
 
     def _cancel(self, ranges: Ranges) -> None:
         """Remove these tasks; kill the processes that run any of them."""
         self._queue.discard(ranges)
+        self._outcomes.discard(ranges)
         cancelled, now = RangeSet(ranges), monotonic()
         for slot in self._pool.slots:
             if slot.discard(cancelled):
@@ -154,7 +159,7 @@ class CallExecutor:
 
     def _update_gate(self) -> None:
         """Close the gate while the run may have ended; open it for slots whose outcomes are counted."""
-        self._pool.halt_gate.set(0, is_closed=self._unreported_events >= self._halt_limit)
+        self._pool.halt_gate.set(0, is_closed=self._outcomes.event_count >= self._halt_limit)
         for slot in self._pool.slots:
             if not slot.batches:
                 self._pool.halt_gate.set(slot.number + 1, is_closed=False)
@@ -167,7 +172,7 @@ class CallExecutor:
             return 0, False
         batches = [batch for each in self._pool.slots for batch in each.batches]
         unknown_count = sum(batch.count - batch.reported_count for batch in batches if not batch.closes_gate)
-        events_left = int(self._halt_limit) - self._unreported_events - unknown_count
+        events_left = int(self._halt_limit) - self._outcomes.event_count - unknown_count
         harmless = events_left - sum(batch.closes_gate for batch in batches) - 1  # cannot end the run, whatever they do
         is_rare = self._queue.record_format.halt_event == "fail"  # then a large batch is worth its early end
         if size <= harmless or (harmless > 0 and not is_rare):
@@ -207,7 +212,7 @@ class CallExecutor:
         if not batch.is_released:
             self._requeue(rest)
         elif rest:
-            self._messages.append(TasksReleased(task_ranges(rest)))
+            self._replies.append(TasksReleased(task_ranges(rest)))
 
     def _on_child_death(self, slot: WarmSlot, wait_status: int, now: float) -> None:
         """Settle the batches of a dead process and replace it."""
@@ -215,7 +220,8 @@ class CallExecutor:
         self._collect(slot, now)
         self._report(slot.take_finished(now))
         failures, rest = slot.on_death(wait_status)
-        self._add_messages(failures)
+        for failure in failures:
+            self._outcomes.add_report(failure)
         self._requeue(rest)
         self._pool.replace_child(slot, wait_status)
 
@@ -224,15 +230,7 @@ class CallExecutor:
         for report in reports:
             count = report.result.count
             self._limits.add_sample(report.seconds / count, count - len(report.result.failures))
-        self._add_messages(reports)
-
-    def _add_messages(self, reports: list[TasksFinished]) -> None:
-        self._messages += reports
-        if event := self._queue.record_format.halt_event:
-            results = [report.result for report in reports]
-            self._unreported_events += sum(
-                count_halt_events(event, result.count, len(result.failures)) for result in results
-            )
+            self._outcomes.add_report(report)
 
     def _requeue(self, slices: list[TaskSlice]) -> None:
         """Put tasks that were not started to the front of the queue."""

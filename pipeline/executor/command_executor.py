@@ -14,7 +14,7 @@ import time
 
 from pipeline.executor.command_template import CommandTemplate, OutputTag, RenderedCommand
 from pipeline.executor.limits import TaskLimits
-from pipeline.executor.outcomes import MAX_MERGED_BYTES, OutcomeBuffer, TaskOutcome
+from pipeline.executor.outcomes import OutcomeBuffer, TaskOutcome
 from pipeline.executor.process_table import ProcessTable
 from pipeline.executor.spawn import TaskSpawner, os_error_outcome, start_failure
 from pipeline.executor.task_output import prefix_lines
@@ -25,7 +25,7 @@ from pipeline.model.messages import Chunk, RecordFormat, TaskFailure, WorkerActi
 from pipeline.model.state_machine import NEVER, Address, Message
 from pipeline.system.resources import ProcessTreeUsage
 
-REPORT_DELAY_SECONDS = 0.01  # for which an ended task waits to be reported with others, while more tasks wait to start
+URGENT_REPORT_SECONDS = 0.01  # for which a failure waits to be reported with others, while more tasks wait to start
 START_RETRY_SECONDS = 0.1  # until the next attempt to start a task when processes, memory or files are short
 RESOURCE_ERRNOS = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 EMPTY_COMMAND = RenderedCommand(None, [])
@@ -51,7 +51,7 @@ class CommandExecutor:
         self._spawner = TaskSpawner(self._template.program, stdin=stdin)
         self._slots, self._tag = slots, tag
         self._process_table = ProcessTable(slots, limits or TaskLimits())
-        self._queue, self._outcomes = TaskQueue(), OutcomeBuffer()
+        self._queue, self._outcomes = TaskQueue(), OutcomeBuffer(URGENT_REPORT_SECONDS)
         self._replies: list[Message] = []
         self._usage = ProcessTreeUsage()
         self._retry_at = 0.0
@@ -61,8 +61,8 @@ class CommandExecutor:
         """Accept a message; `receive` acts on it, and is due at once."""
         match message:
             case RecordFormat():
-                self._queue.record_format = message
-                self._outcomes.halt_event, self._halt_limit = message.halt_event, 1 if message.halt_event else NEVER
+                self._queue.record_format = self._outcomes.record_format = message
+                self._halt_limit = 1 if message.halt_event else NEVER
             case HaltLimit(event_count=event_count):
                 self._halt_limit = event_count
             case Chunk(first=first, count=count, body=body):
@@ -91,13 +91,12 @@ class CommandExecutor:
         if self._can_start and (now >= self._retry_at or table.running_count < running_before):
             self._start_tasks()
         for outcome in table.read_output(now):
-            self._outcomes.add(outcome, now)
+            self._outcomes.add(outcome)
         messages: list[Message] = [*table.take_lines()]
-        report_at = self._outcomes.first_ended_at + REPORT_DELAY_SECONDS
-        # with nothing that may start, a slot is idle: report at once, so that the ventilator sends more
-        if not self._can_start or self._outcomes.size >= MAX_MERGED_BYTES or now >= report_at:
-            messages += self._outcomes.flush()
-        self.deadline = min(table.deadline, report_at if self._outcomes else NEVER)
+        # with nothing that may start, a slot is idle; and a reply comes after all that has ended
+        can_wait = self._can_start and not self._replies
+        messages += self._outcomes.take_due(now, self._queue.task_count if can_wait else 0)
+        self.deadline = min(table.deadline, self._outcomes.due_at)
         if self._can_start and table.running_count < self._slots:
             self.deadline = min(self.deadline, self._retry_at)
         replies, self._replies = self._replies, []
@@ -133,15 +132,14 @@ class CommandExecutor:
                 assignment = self._render(assignment)
                 self._process_table.add(self._spawner.start(assignment))
             except ValueError as error:
-                now = time.monotonic()
-                self._outcomes.add(start_failure(assignment, str(error), now), now)
+                self._outcomes.add(start_failure(assignment, str(error), time.monotonic()))
             except OSError as error:
                 now = time.monotonic()
                 if error.errno in RESOURCE_ERRNOS and self._process_table.running_count:
                     self._queue.requeue(tasks)
                     self._retry_at = now + START_RETRY_SECONDS
                     break
-                self._outcomes.add(os_error_outcome(assignment, error, now), now)
+                self._outcomes.add(os_error_outcome(assignment, error, now))
 
     def _assign(self, tasks: TaskSlice) -> TaskAssignment:
         """Assign a single task to the free slot, without a command yet."""
@@ -178,8 +176,8 @@ class DryRunExecutor:
         """Accept a message; `receive` acts on it, and is due at once."""
         match message:
             case RecordFormat():
-                self._queue.record_format = message
-                self._outcomes.halt_event, self._halt_limit = message.halt_event, 1 if message.halt_event else NEVER
+                self._queue.record_format = self._outcomes.record_format = message
+                self._halt_limit = 1 if message.halt_event else NEVER
             case HaltLimit(event_count=event_count):
                 self._halt_limit = event_count
             case Chunk():
@@ -197,10 +195,9 @@ class DryRunExecutor:
 
     def receive(self) -> list[Message]:
         """Return the outcomes of all tasks that have arrived."""
-        now = time.monotonic()
         while self._outcomes.event_count < self._halt_limit and (tasks := self._queue.take(1, 1)):
             record = tasks.body if self._queue.record_format.block else tasks.body[:-1]
-            self._outcomes.add(self._render_outcome(tasks.first, record), now)
+            self._outcomes.add(self._render_outcome(tasks.first, record))
         messages, self._replies, self.deadline = [*self._replies, *self._outcomes.flush()], [], NEVER
         return messages
 

@@ -59,7 +59,7 @@ class SimulatedExecutor:
             case RecordFormat():
                 self._record_format = message
                 self._halt_limit = 1 if message.halt_event else NEVER
-                self._outcomes.halt_event, self._halt_events = message.halt_event, set()
+                self._outcomes.record_format, self._halt_events = message, set()
             case HaltLimit(event_count):
                 self._halt_limit = event_count
             case Chunk(first=first, count=count, body=body, attempt=attempt):
@@ -156,7 +156,7 @@ class SimulatedExecutor:
             if self._clock.plan.is_large(task):
                 sizes = len(output) - STDERR_BYTES, STDERR_BYTES
                 outcome = outcome._replace(output=b"", large_sizes=sizes, content=SimulatedContent(output))
-            self._outcomes.add(outcome, self._clock.now)
+            self._outcomes.add(outcome)
             if self._outcomes.event_count >= self._halt_limit:
                 self._report()
             elif self._clock.plan.has_batched_reports:

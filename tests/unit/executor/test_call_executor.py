@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor.batch import MAX_REPORTED_FAILURES
+from pipeline.executor import outcomes
 from pipeline.executor.limits import TaskLimits
+from pipeline.executor.outcomes import MAX_REPORTED_FAILURES
 from pipeline.model.events import CancelTasks, ReleaseQueued, TasksReleased
 from pipeline.model.messages import Chunk, RecordFormat, TaskFailure
 from pipeline.model.option_values import Timeout
@@ -126,6 +127,36 @@ def test_call_executor_crash_fails_only_the_running_task(
         (300, kind, code, text),
     ]
     assert driver.records() == {99: b"worse", 100: b"bad", 101: b"worse", 300: b"bad"}
+
+
+def test_call_executor_merges_batches_of_short_tasks(
+    start: StartDriver, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "REPORT_INTERVAL_SECONDS", 1000.0)
+    driver = start(module("def value(task): time.sleep(0.001); return task") + ":value")
+    driver.send_records(*(str(n) for n in range(600)))
+    assert driver.run(600) == {n: b"%d\n" % n for n in range(600)}
+    assert len(driver.finished_messages()) <= 30  # of 60 batches or more: one for each half of the rest, and the last
+
+
+def test_call_executor_cancels_a_part_of_what_waits_to_be_reported(
+    start: StartDriver, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outcomes, "REPORT_INTERVAL_SECONDS", 1000.0)
+    path = module(f"""
+        def value(task):
+            if task == "wait":
+                open({str(tmp_path / "started")!r}, "w").close()
+                while not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.001)
+            return task
+    """)
+    driver = start(path + ":value", slots=1)
+    driver.send_records("0", "1", "2", "3", "4", "wait", *(str(n) for n in range(6, 100)))
+    driver.run_until((tmp_path / "started").exists)
+    driver.executor.send(Port.EXECUTOR, CancelTasks(((1, 3),)))
+    (tmp_path / "go").touch()
+    driver.run(98)
+    assert driver.outputs().keys() == {n for n in range(100) if n not in {1, 2}}
 
 
 def test_call_executor_many_failures_are_split(start: StartDriver) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.executor import outcomes
 from pipeline.executor.command_executor import CommandExecutor
 from pipeline.executor.limits import TaskLimits
 from pipeline.model.errors import UsageError
@@ -33,11 +34,26 @@ def test_command_executor_returns_each_task_output(command: tuple[str, ...]) -> 
     assert sum(result.count for result in driver.finished_messages()) == len(records)
 
 
-def test_command_executor_merges_short_tasks() -> None:
+def test_command_executor_merges_short_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "REPORT_INTERVAL_SECONDS", 1000.0)
     with make_driver("echo {}") as driver:
-        driver.run_records(*(b"%d" % n for n in range(100)))
-    assert len(driver.finished_messages()) < 60
+        driver.run_records(*(b"%d" % n for n in range(200)))
+    assert len(driver.finished_messages()) <= 16  # one for each half of the rest, and the last ones
     assert all(seconds > 0 for seconds in driver.seconds())
+
+
+def test_command_executor_reports_what_has_ended_before_a_reply(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outcomes, "REPORT_INTERVAL_SECONDS", 1000.0)
+    log = tmp_path / "log"
+    with make_driver(f"echo >> {log}", slots=1) as driver:
+        driver.send_records(*(b"%d" % n for n in range(200)))
+        driver.run_until(lambda: log.exists() and log.read_text().count("\n") >= 20)
+        driver.executor.send(Port.EXECUTOR, ReleaseQueued())
+        driver.send_records(*[b"more"] * 200, first=1000)  # while these wait, other reports would wait, too
+        driver.run_until(lambda: any(isinstance(message, TasksReleased) for message in driver.messages))
+        assert len(driver.outputs) >= 18  # all but the last ones, which may just end
 
 
 def test_command_executor_returns_large_output_whole() -> None:
