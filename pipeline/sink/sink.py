@@ -47,6 +47,9 @@ from pipeline.sink.retries import RetryPolicy, RetryQueue
 from pipeline.sink.shutdown import ShutdownController
 from pipeline.sink.transfers import TransferTable
 
+MAX_EARLY_RESULTS, MAX_EARLY_BYTES = 64, 64 << 10
+"""Results, and bytes of one, that are kept until the checksums of their tasks arrive. Others are requested again."""
+
 
 class SinkConfig(Struct, frozen=True):
     """Settings of a sink. With a journal, a later sink can resume the run."""
@@ -97,6 +100,7 @@ class Sink:
         )
         self.status_builder = StatusBuilder(self.ledger, self.peers, self.writer, now, is_ordered=config.keep_order)
         self._next_interval_time, self._is_urgent = now, False
+        self._early_results: list[Result] = []
         self._handlers: Handlers = {
             Result: self._on_result,
             ResultPiece: lambda piece, _: self.transfers.on_piece(piece),
@@ -105,7 +109,7 @@ class Sink:
             Heartbeat: self._on_heartbeat,
             WorkerActivity: lambda activity, _: self.peers.on_activity(activity),
             VentilatorState: self._on_ventilator_state,
-            InputChecksums: lambda message, _: self.run_info.on_checksums(message),
+            InputChecksums: self._on_checksums,
             Goodbye: self._on_goodbye,
             Committed: self._on_committed,
             FetchedResult: lambda fetched, _: self.writer.on_fetched(fetched),
@@ -184,14 +188,25 @@ class Sink:
         return self.status_builder.publish(now, self.shutdown.kill) if sends is None else sends
 
     def _on_result(self, result: Result, now: float) -> list[Send]:
-        known = result.run == self.ledger.run and self.run_info.is_announced(result.first, result.first + result.count)
-        if not known or self.shutdown.is_closed_to_results:
+        if result.run != self.ledger.run or self.shutdown.is_closed_to_results:
+            return []
+        if not self.run_info.is_announced(result.first, result.first + result.count):
+            if len(self._early_results) < MAX_EARLY_RESULTS and len(result.output) <= MAX_EARLY_BYTES:
+                self._early_results.append(result)
             return []
         if result.large_sizes and not self.retry_queue.next_attempts(result):  # nothing needs what a retried one wrote
             self.transfers.add(result)
             self.ack_sender.schedule_soon(now)
             return []
         return self.writer.accept(result)
+
+    def _on_checksums(self, message: InputChecksums, now: float) -> list[Send]:
+        return [*self.run_info.on_checksums(message), *self._accept_early(now)]
+
+    def _accept_early(self, now: float) -> list[Send]:
+        """Accept results that have overtaken the checksums of their tasks on another connection."""
+        early, self._early_results = self._early_results, []
+        return [send for result in early for send in self._on_result(result, now)]
 
     def _on_content_stored(self, stored: ContentStored, now: float) -> list[Send]:
         self.ack_sender.schedule_soon(now)
@@ -220,11 +235,12 @@ class Sink:
         events = self.ledger.commit(number)
         self.retry_queue.apply(events, now)
         self.run_info.apply(events)
+        early = self._accept_early(now) if self._early_results else []
         if events:
             self.ack_sender.schedule_soon(now)
             is_end_due = self.writer.is_complete or self.ledger.run_stop is not None or self.shutdown.is_halt_due
             self._is_urgent = self._is_urgent or is_end_due
-        return self.writer.discard_written()
+        return [*early, *self.writer.discard_written()]
 
     def _on_heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Send]:
         if self.peers.on_heartbeat(heartbeat, now):

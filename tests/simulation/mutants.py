@@ -50,6 +50,7 @@ from pipeline.ventilator.worker_registry import WorkerRegistry
 from pipeline.worker import held_tasks, worker
 from pipeline.worker.held_tasks import HeldTasks, UnackedResults
 from pipeline.worker.worker import Connections, Worker
+from tests.simulation.plan import SMALL_WINDOW
 from tests.simulation.simulation import Simulation
 
 Method = Callable[..., Any]
@@ -527,8 +528,9 @@ MUTANTS = [
         return_always(value=True), None, BROKEN_LINKS, first_seed=125),
     Mutant("checksums of two readings end at the same records", ChecksumSender, "_cuts", _no_cuts, None,
         EDITED | {"edited": 20, "slow_input": True}),
-    Mutant("a checksum group is read to its end", ChecksumSender, "needed", lambda _: 0, None, {"window": 64,
-        "tasks": 60, "faults": {"restart ventilator": 0.6}, "stop_mode": "soon", "stop_at": 3.0}, first_seed=120),
+    Mutant("a checksum group is read to its end", ChecksumSender, "needed", lambda _: 0, None,
+        {"restart_window": SMALL_WINDOW, "window": 1 << 20, "padding_bytes": 30, "tasks": 60, "halt": None,
+        "stop_mode": "", "faults": {"restart ventilator": 0.6}}),
     Mutant("InputChecksums is repeated", ChecksumSender, "resend", return_always([]), None, DEAD_LINKS),
     Mutant("an early end is in the journal before it is announced", ShutdownController, "request_stop",
         _kill_before_journal, None, STOPPED_RUN),

@@ -14,6 +14,8 @@ from pipeline.model.option_values import HaltCondition
 
 HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, PEER_TIMEOUT = 1.0, 8.0, 300.0
 """Seconds, of all stations."""
+SMALL_WINDOW = 64
+"""Bytes of a window that is smaller than the input of many plans."""
 LINES_PER_TASK = 3
 """Lines of a task in the report mode `live`."""
 FAULT_KINDS = (
@@ -65,6 +67,8 @@ class SimulationPlan:
     """When the ventilator dies and is not restarted."""
     padding_bytes: int = 0
     """Additional bytes of each record."""
+    restart_window: int = 1 << 62
+    """Upper bound of the window of a restarted ventilator: the user may have chosen a smaller one."""
     large_lines: int = 0
     """Lines of a task whose result is large; 0: no task has one."""
 
@@ -89,8 +93,9 @@ class SimulationPlan:
 
     @property
     def halt_count(self) -> float:
-        """The number of halt events after which no task starts."""
-        return self.halt.events_left(0, 0, self.tasks) if self.halt else inf
+        """The number of halt events after which no task starts. A percentage is exact if the window has all tasks."""
+        is_exact = self.halt and not (self.halt.percent and min(self.window, self.restart_window) <= SMALL_WINDOW)
+        return self.halt.events_left(0, 0, self.tasks) if self.halt and is_exact else inf
 
     @property
     def effective_disk_full_at(self) -> float:
@@ -162,7 +167,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         long_seconds=rng.choice([0.0, 0.0, 5.0]),
         keep_order=rng.random() < 0.4,
         chunk=rng.choice([None, None, 1, 4]),
-        window=rng.choice([64, 1 << 20]),
+        window=rng.choice([SMALL_WINDOW, 1 << 20]),
         slow_input=rng.random() < 0.2,
         delay=rng.choice([0.001, 0.02, 0.3]),
         faults={kind: rng.choice([0.05, 0.2, 0.6]) for kind in chosen},
@@ -193,8 +198,9 @@ def draw_plan(seed: int) -> SimulationPlan:
     disk_full_at = 10 * rng.random() if drawn.stop_mode and rng.random() < 0.3 else inf
     ventilator_dies = 10 * rng.random() if rng.random() < 0.1 else inf
     stop_at = drawn.stop_at / 100 if rng.random() < 0.2 else drawn.stop_at  # before the run is known
-    if halt and not padding and drawn.window > 64 and rng.random() < 0.3:  # the window must contain all tasks
+    if halt and not padding and drawn.window > SMALL_WINDOW and rng.random() < 0.3:  # the window must contain all tasks
         drawn = replace(drawn, halt=HaltCondition(halt.mode, halt.event, percent=rng.choice([1, 20, 100])))
     large_lines = rng.choice([3, 9, 60]) if rng.random() < 0.2 else 0
     drawn = replace(drawn, disk_full_at=disk_full_at, ventilator_dies=ventilator_dies, large_lines=large_lines)
-    return replace(drawn, faults=faults, stop_at=stop_at)
+    restart_window = SMALL_WINDOW if rng.random() < 0.1 else 1 << 62
+    return replace(drawn, faults=faults, stop_at=stop_at, restart_window=restart_window)

@@ -168,11 +168,14 @@ def test_first_worker_command_is_journaled_once() -> None:
     assert sink.tick(0.3) == control(replace(ACK, number=103, digest="d", command="wc"))
 
 
-def test_result_before_its_checksum_is_dropped() -> None:
+def test_result_before_its_checksum_waits_for_it() -> None:
     sink = started_sink(SinkConfig(has_journal=True))
     assert sink.receive(result(0), 0.2) == []
-    assert sink.receive(InputChecksums("r", "v", 0, 0, 1, b"crcs"), 0.3) == entry(2, ChecksumsRecorded(0, 1, b"crcs"))
-    assert sink.receive(result(0), 0.3) == [Send(Port.OUTPUT, WriteResult(1, result(0)))]
+    assert sink.receive(InputChecksums("r", "v", 0, 0, 1, b"crcs"), 0.3) == [
+        *entry(2, ChecksumsRecorded(0, 1, b"crcs")),
+        Send(Port.OUTPUT, WriteResult(1, result(0))),
+    ]
+    assert sink.receive(result(0), 0.3) == []
     sink.receive(Committed("journal", 2), 0.4)
     assert sink.tick(0.4) == control(replace(ACK, number=103, ventilator_epoch="v", checksum_watermark=1, recorded=1))
 
@@ -408,8 +411,10 @@ def test_restarted_sink_resumes_run() -> None:
     assert sink.receive(HEARTBEAT, 10.1) == []
     last = result(3, attempt=1)
     assert sink.receive(last, 10.1) == []  # this sink has received no checksums yet
-    assert sink.receive(InputChecksums("r", "v", 6, 6, 1, b"crcs"), 10.1) == entry(1, ChecksumsRecorded(6, 1, b"crcs"))
-    assert sink.receive(last, 10.2) == [Send(Port.OUTPUT, WriteResult(1, last)), Send(Port.SPILL, FetchSpilled(4))]
+    assert sink.receive(InputChecksums("r", "v", 6, 6, 1, b"crcs"), 10.1) == [
+        *entry(1, ChecksumsRecorded(6, 1, b"crcs")),
+        *[Send(Port.OUTPUT, WriteResult(1, last)), Send(Port.SPILL, FetchSpilled(4))],
+    ]
 
 
 def test_restarted_sink_repeats_kill_unless_suspended() -> None:
