@@ -44,7 +44,7 @@ class HeldTasks:
         """Attempts of the held tasks that have failed before."""
         self.is_stalled = False
         """Whether queued tasks were released and none has finished since."""
-        self._slots, self._last_progress_time = slots, now
+        self._slots, self._last_progress_time, self._is_paused = slots, now, False
 
     @property
     def is_empty(self) -> bool:
@@ -59,8 +59,12 @@ class HeldTasks:
     @property
     def deadline(self) -> float:
         """Time at which queued tasks are released, unless a task finishes before."""
-        can_stall = self.unfinished.task_count > self._slots and not self.is_stalled
+        can_stall = self.unfinished.task_count > self._slots and not self.is_stalled and not self._is_paused
         return self._last_progress_time + STALL_SECONDS if can_stall else NEVER
+
+    def pause(self, now: float, *, is_paused: bool) -> None:
+        """Keep queued tasks, which start in their order when the sink has said that the run goes on; or end that."""
+        self._is_paused, self._last_progress_time = is_paused, now
 
     def tick(self, now: float) -> list[Send]:
         """Release queued tasks after a stall, so that other workers can run them."""
@@ -139,6 +143,7 @@ class HeldTasks:
         self.unfinished = RangeSet()
         self.unacked_results.clear()
         self.attempts.clear()
+        self._is_paused = False
 
 
 RESULT_OVERHEAD_BYTES = 2048

@@ -147,15 +147,16 @@ class Worker:
             part = replace(part, attempt=run.attempt) if run.attempt else part
             self.held_tasks.unacked_results.add(part, self.heartbeat_sender.heartbeat_number, now)
             sends.append(Send(Port.RESULTS, part))
-        return [*sends, *self._limit_starts()]
+        return [*sends, *self._limit_starts(now)]
 
-    def _limit_starts(self) -> list[Send]:
+    def _limit_starts(self, now: float) -> list[Send]:
         """Let the executor start nothing while its unsettled results may contain the one that ends the run."""
         event = self.record_format.halt_event
         limit = self._events_left - self.held_tasks.unacked_results.count_events(event) if event else 1
         if limit == self._sent_halt_limit:
             return []
         self._sent_halt_limit = limit
+        self.held_tasks.pause(now, is_paused=limit <= 0)
         return [Send(Port.EXECUTOR, HaltLimit(limit))]
 
     def _on_tasks_released(self, tasks_released: TasksReleased, _: float) -> list[Send]:
@@ -184,7 +185,7 @@ class Worker:
                 number = self.heartbeat_sender.heartbeat_number
                 sends += self.held_tasks.unacked_results.send_content(transfer, number, now)
         self.heartbeat_sender.is_urgent = self.heartbeat_sender.is_urgent or bool(elsewhere) or self.shutdown.has_begun
-        return [*sends, *self._limit_starts()]
+        return [*sends, *self._limit_starts(now)]
 
     def _on_kill(self, kill: Kill, now: float) -> list[Send]:
         if kill.run != self.heartbeat_sender.run:

@@ -79,6 +79,14 @@ def test_finished_task_restarts_stall_time() -> None:
     assert held_tasks.deadline == 10.05 + STALL_SECONDS
 
 
+def test_paused_tasks_are_not_released() -> None:
+    held_tasks = hold(make_chunk(0, 4))
+    held_tasks.pause(10.05, is_paused=True)
+    assert (held_tasks.deadline, held_tasks.tick(1000.0)) == (NEVER, [])
+    held_tasks.pause(1000.0, is_paused=False)
+    assert held_tasks.deadline == 1000.0 + STALL_SECONDS
+
+
 def test_settle_returns_tasks_settled_elsewhere() -> None:
     held_tasks = hold(make_chunk(0, 4))
     held_tasks.finish(finished(3), 11.0)
