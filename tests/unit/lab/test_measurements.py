@@ -113,8 +113,8 @@ class Leak:
         return 0
 
     def block(self, _: str) -> int:
-        """Keep 100 kB."""
-        self.memory.append(b"x" * 100_000)
+        """Keep 5 MB: a few rounds show it, however slow the machine is."""
+        self.memory.append(b"x" * 5_000_000)
         return 0
 
     def mend(self) -> None:
