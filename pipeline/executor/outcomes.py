@@ -100,18 +100,21 @@ class OutcomeBuffer:
     def flush(self) -> list[TasksFinished]:
         """Remove and return all reports in the order of tasks, neighbours merged."""
         groups: list[list[TasksFinished]] = []
-        end = count = size = failure_count = 0
+        end = count = size = failure_count = stderr_size = 0
         for report in sorted(self._clear(), key=_first_task):
             result = report.result
             is_full = size >= MAX_MERGED_BYTES or count + result.count > MAX_MERGED_TASKS
             is_full = is_full or failure_count + len(result.failures) > MAX_REPORTED_FAILURES
             is_next = groups and end == result.first and bool(groups[-1][0].result.metrics) == bool(result.metrics)
+            has_failures, has_stderr = failure_count or result.failures, stderr_size or result.stderr
+            # without metrics, the sink could not tell whose stderr it is if it retries the failed ones
+            is_full = is_full or bool(has_failures and has_stderr and not result.metrics)
             if is_full or result.large_sizes or not is_next:
                 groups.append([])
-                count = size = failure_count = 0
+                count = size = failure_count = stderr_size = 0
             groups[-1].append(report)
             end, count, size = result.first + result.count, count + result.count, size + _result_size(result)
-            failure_count += len(result.failures)
+            failure_count, stderr_size = failure_count + len(result.failures), stderr_size + len(result.stderr)
         return [_merge_reports(group) for group in groups]
 
     def _clear(self) -> list[TasksFinished]:

@@ -28,18 +28,28 @@ def make_buffer(*tasks: int, size: int = 1) -> OutcomeBuffer:
 
 
 def test_outcome_buffer_flush_merges_neighbours() -> None:
-    failure = TaskFailure(8, "exit", 3, "exit 3", "oh", 2)
+    failure = TaskFailure(8, "exit", 3, "exit 3", "", 2)
     buffer = OutcomeBuffer()
-    buffer.add(TaskOutcome(8, b"", b"oh", failure, 0.25, b"8."))
+    buffer.add(TaskOutcome(8, b"", b"", failure, 0.25, b"8."))
     buffer.add(TaskOutcome(9, b"nine", b"", None, 0.5))
-    buffer.add(TaskOutcome(7, b"seven", b"hm", None, 1.0))
-    assert (buffer.task_count, buffer.size) == (3, 23)
+    buffer.add(TaskOutcome(7, b"seven", b"", None, 1.0))
+    assert (buffer.task_count, buffer.size) == (3, 17)
     ends = struct.pack("<3I", 5, 5, 9)
-    assert buffer.flush() == [
-        TasksFinished(Result("", "", 7, 3, b"sevennine", ends, b"hmoh", (failure,), 0, b"8."), 1.75)
-    ]
+    assert buffer.flush() == [TasksFinished(Result("", "", 7, 3, b"sevennine", ends, b"", (failure,), 0, b"8."), 1.75)]
     assert buffer.flush() == []
     assert (buffer.task_count, buffer.size) == (0, 0)
+
+
+def test_outcome_buffer_flush_never_merges_stderr_with_a_failure() -> None:
+    failure = TaskFailure(1, "exit", 3, "exit 3", "", 0)
+    buffer = OutcomeBuffer()
+    buffer.add(TaskOutcome(0, b"", b"", None, 0.1))
+    buffer.add(TaskOutcome(1, b"", b"", failure, 0.1))
+    buffer.add(TaskOutcome(2, b"", b"", None, 0.1))
+    buffer.add(TaskOutcome(3, b"", b"hm", None, 0.1))
+    buffer.add(TaskOutcome(4, b"", b"oh", None, 0.1))
+    results = [report.result for report in buffer.flush()]
+    assert [(result.count, result.stderr) for result in results] == [(3, b""), (2, b"hmoh")]
 
 
 def test_outcome_buffer_flush_splits_at_gaps() -> None:
